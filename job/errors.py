@@ -1,0 +1,60 @@
+"""The errors a user can meet; one exit code per branch.
+
+    ThawError
+    ├── JobError              2  the job file, the command line, or the model that the job file names
+    ├── DataError             3  the labelled examples
+    ├── StorageError          4  storage or network, after retries
+    │   ├── ObjectMissing        the bucket or the object does not exist
+    │   ├── AccessDenied         the credentials are missing or not allowed to do this
+    │   └── WriteConflict        a conditional write was refused: someone else wrote first
+    ├── TrainingError         5  non-finite loss, head not converged, nothing to resume from
+    └── ClusterError          6  Ray or Kubernetes
+
+A message says what was wrong, where, and what to do, in one or two sentences.
+"""
+
+
+class ThawError(Exception):
+    """Base of every error that is shown to a user without a traceback."""
+
+    exit_code = 1
+
+
+class JobError(ThawError):
+    exit_code = 2
+
+
+class DataError(ThawError):
+    exit_code = 3
+
+
+class StorageError(ThawError):
+    exit_code = 4
+
+
+class ObjectMissing(StorageError):
+    pass
+
+
+class AccessDenied(StorageError):
+    pass
+
+
+class WriteConflict(StorageError):
+    pass
+
+
+class TrainingError(ThawError):
+    exit_code = 5
+
+
+class ClusterError(ThawError):
+    exit_code = 6
+
+
+def nearest(word: str, known: "list[str] | tuple[str, ...]", quote: str = "'") -> str:
+    """A phrase that names the known word nearest to `word`: " (nearest: 'vgg19')", or "" if none is near."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (nearest: {quote}{matches[0]}{quote})" if matches else ""
