@@ -196,7 +196,7 @@ class Optimization(Section):
 class HeadPhase(Optimization):
     epochs: int = Field(50, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
-    patience: int = Field(5, gt=0)  # type: ignore[assignment]
+    patience: int = Field(5, gt=0)
 
 
 class FineTunePhase(Optimization):
@@ -214,7 +214,8 @@ class FineTunePhase(Optimization):
             if len(value) != 1 or next(iter(value)) not in known:
                 got = ", ".join(map(str, value)) or "nothing"
                 raise ValueError(f"exactly one of `blocks`, `from`, `match` is needed, got {got}")
-            rule = {"blocks": UnfreezeBlocks, "from": UnfreezeFrom, "match": UnfreezeMatch}[next(iter(value))]
+            rules: dict[str, type[Section]] = {"blocks": UnfreezeBlocks, "from": UnfreezeFrom, "match": UnfreezeMatch}
+            rule = rules[next(iter(value))]
             if isinstance(value.get("match"), str):
                 value = {"match": [value["match"]]}
             return rule.model_validate(value)

@@ -1,0 +1,166 @@
+"""The snapshot: an immutable, content-named table of examples, made by one streaming listing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.config import Data
+from job.data.labels import Listed, labelled
+from job.data.splits import SPLITS, split_of
+from job.errors import DataError
+from job.storage import Store
+
+EXAMPLES_PER_SHARD = 256
+"""Rows of a row group of the snapshot, which become one shard of features."""
+
+EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
+    1, pa.field("size", pa.int64())
+)
+REJECTS = pa.schema([(name, pa.string()) for name in ("key", "label", "reason")])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of a snapshot without reading its table."""
+
+    id: str
+    examples: int
+    classes: list[str]
+    counts: dict[str, dict[str, int]]
+    """Examples per split and class."""
+    rejects: dict[str, int]
+    """Listed objects that are no examples, per reason."""
+    rejected_per_class: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        return f"snapshots/{self.id}.parquet"
+
+    @property
+    def shards(self) -> int:
+        return -(-self.examples // EXAMPLES_PER_SHARD)
+
+
+def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
+    """Lists the source once and writes `snapshots/<id>.parquet`, its rejects, and last its summary (JSON).
+
+    Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
+    order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
+    """
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
+        digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
+        reasons, per_class = Counter[str](), Counter[str]()
+        with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
+            for item in labelled(data, source):
+                reason = item.reject or _reject_by_size(item, data)
+                if reason or item.label is None:
+                    rejects.add((item.key, item.label, reason))
+                    reasons[str(reason)] += 1
+                    per_class[item.label or ""] += 1
+                    continue
+                split = split_of(item.group or item.key, data.split)
+                row = (item.key, item.size, item.version, item.label, split)
+                digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
+                examples.add(row)
+                counts[split, item.label] += 1
+        snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class)
+        check_rejects(snapshot.rejected_per_class, snapshot, data)
+        _check(snapshot, source)
+        store.upload(snapshot.key, examples_file)
+        store.upload(f"snapshots/{snapshot.id}.rejects.parquet", rejects_file)
+    store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
+    return snapshot
+
+
+def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:
+    """Columns of the whole table."""
+    filesystem, root = store.arrow()
+    return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
+
+
+def read_shard_rows(store: Store, snapshot_key: str, shard: int) -> pa.Table:
+    """The rows of one shard."""
+    filesystem, root = store.arrow()
+    with filesystem.open_input_file(f"{root}/{snapshot_key}") as file:
+        return pq.ParquetFile(file).read_row_group(shard)
+
+
+def check_rejects(rejected: dict[str, int], snapshot: Snapshot, data: Data) -> None:
+    """Raises DataError when more than `data.max_rejects` of a class was rejected."""
+    for label, count in sorted(rejected.items()):
+        total = sum(snapshot.counts[split].get(label, 0) for split in SPLITS) + snapshot.rejected_per_class.get(
+            label, 0
+        )
+        if label and count > data.max_rejects * total:
+            raise DataError(
+                f"{count} of {total} objects of class {label!r} can't be used, more than data.max_rejects "
+                f"({data.max_rejects:.1%}) allows. Mend or remove them, or raise data.max_rejects."
+            )
+
+
+def _reject_by_size(item: Listed, data: Data) -> str | None:
+    if item.size == 0:
+        return "empty object"
+    return f"larger than data.max_bytes ({data.max_bytes})" if item.size > data.max_bytes else None
+
+
+def _summary(id: str, counts: Counter[tuple[str, str]], reasons: Counter[str], per_class: Counter[str]) -> Snapshot:
+    classes = sorted({label for _, label in counts})
+    table = {split: {label: counts[split, label] for label in classes} for split in SPLITS}
+    per_class.pop("", None)
+    return Snapshot(id, counts.total(), classes, table, dict(sorted(reasons.items())), dict(sorted(per_class.items())))
+
+
+def _check(snapshot: Snapshot, source: Store) -> None:
+    if not snapshot.examples:
+        found = "; ".join(f"{count} {reason}" for reason, count in snapshot.rejects.items())
+        raise DataError(
+            f"{source.uri}: no labelled examples were found ({found or 'the prefix is empty'}). "
+            "data.layout folders wants CLASS/… below the source."
+        )
+    if len(snapshot.classes) < 2:
+        raise DataError(
+            f"{source.uri}: only one class, {snapshot.classes[0]!r}, was found: there is nothing to tell apart."
+        )
+    for label in snapshot.classes:
+        if not snapshot.counts["train"][label]:
+            raise DataError(f"Class {label!r} has no example on the train side of the split: add examples of it.")
+    for split in SPLITS:
+        if not sum(snapshot.counts[split].values()):
+            raise DataError(f"The {split} split is empty ({snapshot.examples} examples in all): add examples.")
+
+
+class _Rows:
+    """Writes rows to a Parquet file, one row group per shard, in bounded memory."""
+
+    def __init__(self, path: str, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema = schema
+        self._rows: list[tuple[object, ...]] = []
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, row: tuple[object, ...]) -> None:
+        self._rows.append(row)
+        if len(self._rows) == EXAMPLES_PER_SHARD:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = [pa.array(column, field.type) for column, field in zip(zip(*self._rows), self._schema)]  # noqa: B905
+            self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=EXAMPLES_PER_SHARD)
+            self._rows = []
