@@ -1,0 +1,108 @@
+"""What a person reads on standard error while a job runs, and the tables at its end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from job.data.splits import SPLITS
+
+
+class Narrator:
+    """Turns the events of a run into lines."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._started = time.monotonic()
+        self._told = 0.0
+
+    def __call__(self, kind: str, **event: Any) -> None:
+        getattr(self, f"_{kind}")(**event)
+
+    def _line(self, text: str, style: str = "") -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        self.console.print(f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {text}", style=style, highlight=False)
+
+    def _stage(self, text: str) -> None:
+        self._line(text)
+
+    def _note(self, text: str) -> None:
+        self._line(text, "dim")
+
+    def _snapshot(self, id: str, examples: int, counts: dict[str, dict[str, int]], **_: Any) -> None:
+        self._line(f"snapshot {id}: {examples} examples")
+        table = Table("class", *SPLITS, box=None, pad_edge=True)
+        for label in counts["train"]:
+            table.add_row(label, *(str(counts[split][label]) for split in SPLITS))
+        self.console.print(table)
+
+    def _rejects(self, total: int, listing: dict[str, int], decoding: list[str]) -> None:
+        reasons = [f"{count} {reason}" for reason, count in listing.items()] + decoding
+        self._line(f"{total} rejected: {'; '.join(reasons)}", "yellow")
+
+    def _extract(self, done: int, of: int) -> None:
+        if done >= of or time.monotonic() - self._told > 5:
+            self._told = time.monotonic()
+            self._line(f"features: {done} of {of} examples")
+
+    def _start(self, workers: int, resumed: list[Any] | None) -> None:
+        begin = f"resumed from {resumed[0]} epoch {resumed[1]}" if resumed else "from the start"
+        self._line(f"training on {workers} worker{'s' if workers > 1 else ''}, {begin}")
+
+    def _epoch(self, phase: str, epoch: int, **event: Any) -> None:
+        loss = f"loss {event['loss']:.4f}  " if "loss" in event else "before   "
+        validation = f"validation loss {event['validation_loss']:.4f}  accuracy {event['validation_accuracy']:.4f}"
+        seconds = f"  {event['seconds']:.1f} s" if "seconds" in event else ""
+        self._line(f"{phase.replace('_', '-')} epoch {epoch:>3}  {loss}{validation}{seconds}")
+
+    def _head(self, converged: bool, epoch: int, best: int) -> None:
+        verdict = "has converged" if converged else "has not converged"
+        self._line(f"the head {verdict} after {epoch} epochs; the best was epoch {best}")
+
+    def _thaw(self, rows: list[list[Any]]) -> None:
+        self._line("thawed")
+        table = Table("block", "layers", "parameters", "trainable", box=None, pad_edge=True)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for block, layers, parameters, trainable in rows:
+            table.add_row(block, str(layers), f"{parameters:,}", f"{trainable:,}", style="" if trainable else "dim")
+        self.console.print(table)
+
+    def _trained(self, kept: str, converged: bool) -> None:
+        text = "the fine-tuned model is" if kept == "fine_tune" else "fine-tuning did not help: the head-only model is"
+        self._line(f"{text} the better one on the validation split")
+
+
+def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:
+    """Head only against fine-tuned on the test split; `published` is a name and an accuracy to put beside them."""
+    models = {name: metrics for name, metrics in result["metrics"].items() if metrics}
+    table = Table(title="Test split", title_justify="left", box=None)
+    table.add_column("")
+    for name in models:
+        table.add_column({"head": "head only", "fine_tune": "fine-tuned"}[name], justify="right")
+    if published:
+        table.add_column(published[0], justify="right")
+    for key in ("accuracy", "balanced_accuracy", "roc_auc"):
+        cells = ["–" if m[key] is None else f"{m[key]:.4f}" for m in models.values()]
+        beside = [f"{published[1]:.4f}" if key == "accuracy" else ""] if published else []
+        table.add_row(key.replace("_", " ").replace("roc auc", "ROC AUC"), *cells, *beside)
+    for row, label in enumerate(result["classes"]):
+        cells = [" ".join(f"{count:>5}" for count in m["confusion"][row]) for m in models.values()]
+        table.add_row(f"confusion: true {label}", *cells, *([""] if published else []))
+    table.caption = f"Confusion: columns are predicted {', '.join(result['classes'])}."
+    table.caption_justify = "left"
+    return table
+
+
+def prediction_table(records: list[dict[str, Any]]) -> Table:
+    table = Table("file", "class", "probabilities", box=None)
+    for record in records:
+        if "error" in record:
+            table.add_row(record["file"], "–", record["error"], style="yellow")
+        else:
+            best = sorted(record["probabilities"].items(), key=lambda item: -item[1])[:5]
+            table.add_row(record["file"], record["class"], "  ".join(f"{name} {p:.4f}" for name, p in best))
+    return table

@@ -1,0 +1,81 @@
+"""The exported model: image bytes in, class names and probabilities out, preprocessing inside.
+
+model.keras           pixels 0…255, float32 [n, S, S, 3] -> probabilities [n, classes]
+saved_model/          encoded images, string [n] -> {class, probabilities}
+weights.safetensors   every variable by path
+labels.json           classes in the order of the probabilities; image size and resizing
+metrics.json          what was measured on the test split
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import load, save
+
+from job.config import Job
+from job.data.decoding import decode_image
+from job.model.heads import build_head
+from job.model.network import Network, build_network, variables_by_path
+from job.model.weights import ResolvedBase, load_base
+from job.storage import Store
+
+
+def export_model(
+    job: Job, store: Store, run: str, classes: list[str], base: ResolvedBase, kept: str, metrics: dict[str, Any]
+) -> str:
+    """Writes `runs/<run>/model/` and returns its URI. `kept` is `head` or `fine_tune`."""
+    prefix = f"runs/{run}/model"
+    network = trained_network(job, store, run, len(classes), base, kept)
+    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.model.output)
+    model = keras.Model(network.model.input, probabilities, name=job.name.replace("-", "_"))
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        model.save(Path(folder, "model.keras"))
+        _save_saved_model(model, job, classes, Path(folder, "saved_model"))
+        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            store.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", str(file))
+    tensors = {path: np.ascontiguousarray(v.numpy()) for path, v in variables_by_path(network.model).items()}
+    store.write(f"{prefix}/weights.safetensors", save(tensors))
+    labels = {"classes": classes, "image_size": job.model.image_size, "resize": job.model.resize}
+    store.write(f"{prefix}/metrics.json", json.dumps(metrics, indent=1).encode())
+    store.write(f"{prefix}/labels.json", json.dumps(labels, indent=1).encode())
+    return f"{store.uri}{prefix}/"
+
+
+def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:
+    """The base with its pretrained weights, and over them what the run trained."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(job.train.precision)
+    try:
+        loaded = load_base(job.model, store, base)
+        head = build_head(loaded.output_shape[-1], job.model.head, classes, job.train.seed)
+        network = build_network(loaded, head)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    name = "fine_tuned" if kept == "fine_tune" else "head"
+    variables = variables_by_path(network.model)
+    for path, value in load(store.read(f"runs/{run}/{name}.safetensors")).items():
+        variables[path].assign(value)
+    return network
+
+
+def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
+    names = tf.constant(classes)
+    size, resize = job.model.image_size, job.model.resize
+    pixels = tf.TensorSpec([size, size, 3], tf.uint8)
+
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.map_fn(lambda encoded: decode_image(encoded, size, resize), image, fn_output_signature=pixels)
+        chances = model(tf.cast(images, tf.float32), training=False)
+        return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name="image")])
+    archive.write_out(str(path), verbose=False)

@@ -1,0 +1,114 @@
+"""Predictions of an exported model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from job.config import Data
+from job.data.decoding import inspect_image
+from job.errors import DataError, JobError, ObjectMissing
+from job.storage import Store, open_store, split_uri
+
+BATCH = 32
+MAX_PIXELS = Data.model_fields["max_pixels"].default
+
+
+def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
+    """One record a file, in their order: file, class, probabilities; or file, error where it is no image.
+
+    `model` is the URI or path of an exported model (or of the run that has one), `files` are paths or URIs.
+    """
+    store = _model_store(model)
+    classes = json.loads(store.read("labels.json"))["classes"]
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        for info in store.list("saved_model/"):
+            target = Path(folder, info.key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            store.download(info.key, str(target))
+        import tensorflow as tf
+
+        serve = tf.saved_model.load(str(Path(folder, "saved_model"))).signatures["serving_default"]
+        for start in range(0, len(files), BATCH):
+            yield from _batch(serve, files[start : start + BATCH], classes)
+
+
+def _batch(serve: Any, files: list[str], classes: list[str]) -> list[dict[str, Any]]:
+    import tensorflow as tf
+
+    records = [_read(file) for file in files]
+    images = [record["image"] for record in records if "image" in record]
+    try:
+        answers = iter(_serve(serve, images))
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
+        answers = iter([answer for image in images for answer in _serve_one(serve, image)])
+    for record in records:
+        if record.pop("image", None) is not None:
+            answer = next(answers)
+            if answer is None:
+                record["error"] = "broken image: its pixels can't be decoded (truncated?)"
+            else:
+                record["class"] = answer[0]
+                record["probabilities"] = dict(zip(classes, answer[1], strict=True))
+    return records
+
+
+def _serve(serve: Any, images: list[bytes]) -> list[tuple[str, list[float]] | None]:
+    import tensorflow as tf
+
+    if not images:
+        return []
+    answer = serve(image=tf.constant(images))
+    names = [name.decode() for name in answer["class"].numpy()]
+    return list(zip(names, answer["probabilities"].numpy().tolist(), strict=True))
+
+
+def _serve_one(serve: Any, image: bytes) -> list[tuple[str, list[float]] | None]:
+    import tensorflow as tf
+
+    try:
+        return _serve(serve, [image])
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
+        return [None]
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        if "://" in file:
+            root, name = split_uri(file)
+            image = open_store(root).read(name)
+        else:
+            image = Path(file).read_bytes()
+    except ObjectMissing:
+        return {"file": file, "error": "no such object"}
+    except OSError as error:
+        return {"file": file, "error": str(error.strerror)}
+    reason = inspect_image(image, MAX_PIXELS)
+    return {"file": file, "error": reason} if reason else {"file": file, "image": image}
+
+
+def _model_store(model: str) -> Store:
+    if "://" not in model:
+        model = f"file://{os.path.abspath(model)}"  # noqa: PTH100
+    for uri in (model, f"{model.rstrip('/')}/model"):
+        store = open_store(uri)
+        try:
+            if store.stat("labels.json") is not None:
+                return store
+        except ObjectMissing:
+            continue
+    raise JobError(f"{model} is no exported model: it has no labels.json. Give the model that `thaw run` printed.")
+
+
+def check_all_answered(records: list[dict[str, Any]]) -> None:
+    """Raises DataError where a file had no answer."""
+    failed = [record for record in records if "error" in record]
+    if failed:
+        first = failed[0]
+        raise DataError(
+            f"{len(failed)} of {len(records)} files got no answer; the first: {first['file']}: {first['error']}."
+        )

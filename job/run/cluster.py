@@ -1,0 +1,60 @@
+"""Ray: the cluster that RAY_ADDRESS names, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from job.config import Job
+from job.errors import ClusterError
+
+QUIET = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # `report` waits for the controller's next poll, 2 s by default
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+@contextmanager
+def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
+    """Connects to Ray, or starts it here and ends it afterwards. Raises ClusterError."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    level = logging.INFO if debug else logging.ERROR
+    settings: dict[str, object] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
+    if not os.environ.get("RAY_ADDRESS"):
+        # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
+        cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.workers) + 2
+        settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(**settings)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
+    if not debug:
+        for name in ("ray", "ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def is_local() -> bool:
+    return not os.environ.get("RAY_ADDRESS")
+
+
+def worker_cpus(job: Job) -> int:
+    """Cores of each training worker: as asked for, an equal share of this machine, or 1 on a cluster."""
+    if job.scaling.cpus_per_worker:
+        return job.scaling.cpus_per_worker
+    return max(1, (os.cpu_count() or 1) // job.scaling.workers) if is_local() else 1

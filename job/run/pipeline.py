@@ -1,0 +1,135 @@
+"""The stages of a run, in order."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from job.config import Job
+from job.data.snapshot import Snapshot, take_snapshot
+from job.errors import JobError, TrainingError
+from job.run.cluster import ray_cluster
+from job.run.extract import decode_rejects, extract
+from job.run.identity import run_id
+from job.run.training import run_training
+from job.storage import Store, open_store
+
+Say = Callable[..., None]
+"""(kind, fields): what a person is told on the way."""
+
+
+def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, Any]:
+    """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model}.
+
+    `phase`: `head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left.
+    """
+    if phase == "fine_tune" and job.phases.fine_tune is None:
+        raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
+    source, store = open_store(job.data.source), open_store(job.store)
+    say("stage", text=f"listing {source.uri}")
+    snapshot = take_snapshot(job.data, source, store)
+    say("snapshot", **asdict(snapshot))
+    base = _resolve_base(job, store, say)
+    run = run_id(job, snapshot, base)
+    say("stage", text=f"run {store.uri}runs/{run}/")
+    finished = _read_json(store, f"runs/{run}/result.json")
+    if finished is not None:
+        say("stage", text="this run is finished: nothing is left to do")
+        return finished
+    if phase == "fine_tune" and not _has_head(store, run):
+        raise TrainingError(
+            f"--phase fine_tune: {store.uri}runs/{run}/ has no checkpoint of a converged head to start from. "
+            "Run `thaw run` with --phase head first, or without --phase for both."
+        )
+    store.write(f"runs/{run}/job.json", job.model_dump_json(indent=1, by_alias=True).encode())
+    with ray_cluster(job, debug):
+        features, shards = extract(job, snapshot, base, say)
+        rejects = decode_rejects(shards)
+        _write_rejects(store, run, snapshot, rejects, say)
+        until = "head" if phase == "head" or job.phases.fine_tune is None else "fine_tune"
+        config = {
+            "job": job.model_dump(mode="json", by_alias=True),
+            "until": until,
+            "snapshot": asdict(snapshot),
+            "features": features,
+            "base": base,
+        }
+        run_training(job, run, config, say)
+    return _finish(job, store, run, snapshot, base, stop_at_head=phase == "head", say=say)
+
+
+def _resolve_base(job: Job, store: Store, say: Say) -> dict[str, Any]:
+    """The pretrained weights, kept in the store; checks the unfreeze rule against the network before any work."""
+    say("stage", text=f"preparing {job.model.backbone}")
+    from job.model.freezing import thaw
+    from job.model.weights import load_base, resolve_base
+
+    resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+    if job.phases.fine_tune is not None:
+        thaw(load_base(job.model, store, resolved), job.phases.fine_tune.unfreeze)
+    return asdict(resolved)
+
+
+def _has_head(store: Store, run: str) -> bool:
+    prefix = f"runs/{run}/checkpoints/"
+    for info in store.list(prefix):
+        if info.key.endswith("/complete.json"):
+            progress = _read_json(store, info.key.removesuffix("complete.json") + "progress.json") or {}
+            if progress.get("phase") == "fine_tune" or progress.get("finished"):
+                return True
+    return False
+
+
+def _write_rejects(store: Store, run: str, snapshot: Snapshot, rejects: list[tuple[str, str, str]], say: Say) -> None:
+    """Rejects of decoding; those of the listing are beside the snapshot."""
+    lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
+    store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
+    total = sum(snapshot.rejects.values()) + len(rejects)
+    if total:
+        say("rejects", total=total, listing=snapshot.rejects, decoding=lines[:3])
+
+
+def _finish(
+    job: Job, store: Store, run: str, snapshot: Snapshot, base: dict[str, Any], stop_at_head: bool, say: Say
+) -> dict[str, Any]:
+    """Evaluates and exports. The result is written last: its existence means that the run is finished."""
+    from job.model.weights import ResolvedBase
+    from job.report.export import export_model
+
+    metrics = _test_metrics(store, run)
+    result = {
+        "run": f"{store.uri}runs/{run}/",
+        "snapshot": snapshot.id,
+        "state": "head" if stop_at_head else "finished",
+        "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
+        "classes": snapshot.classes,
+        "model": None,
+    }
+    if stop_at_head:
+        return result
+    say("stage", text="exporting the model")
+    kept = json.loads(store.read(f"runs/{run}/training.json"))["kept"]
+    result["kept"] = kept
+    result["model"] = export_model(job, store, run, snapshot.classes, ResolvedBase(**base), kept, metrics)
+    store.write(f"runs/{run}/result.json", json.dumps(result, indent=1).encode())
+    return result
+
+
+def _test_metrics(store: Store, run: str) -> dict[str, Any]:
+    from job.report.metrics import evaluate
+
+    table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
+    table = table.filter(np.array(table["split"].to_pylist()) == "test")
+    labels = table["label"].to_numpy()
+    models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
+    return {name: evaluate(np.array(table[f"logits_{name}"].to_pylist(), np.float32), labels) for name in models}
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    return json.loads(store.read(key)) if store.stat(key) is not None else None

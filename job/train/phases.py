@@ -1,0 +1,137 @@
+"""The recipe: train the head until it has converged, then thaw a few top layers and fine-tune them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from job.config import Job
+from job.data.dataset import Dataset
+from job.errors import TrainingError
+from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
+from job.model.heads import head_logits
+from job.model.network import Network, variables_by_path
+from job.train.checkpoint import Checkpoint, Tensors, restore, values
+from job.train.loop import Phase, PhaseTask, Team
+from job.train.step import Forward
+from job.train.strategy import use_jit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a worker ends with: the variables that differ from the frozen base, and the logits to measure it by."""
+
+    head: Tensors
+    """The converged head."""
+    converged: bool
+    fine_tuned: Tensors | None
+    """Head and thawed variables at the best validation loss; None where only the head was trained."""
+    kept: str
+    """`fine_tune`, or `head` where fine-tuning was not better on the validation split."""
+    logits: dict[str, np.ndarray]
+    """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
+    examples: np.ndarray
+    history: dict[str, list[dict[str, Any]]]
+
+
+def train_phases(
+    job: Job, until: str, network: Network, data: Dataset, team: Team, resumed: Checkpoint | None
+) -> Trained:
+    """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
+
+    1. in the head phase: resume at its epoch   2. in fine-tuning: resume at its epoch   3. else: from the start.
+    """
+    freeze(network.model)
+    network.head.trainable = True
+    examples = np.concatenate([data.splits["validation"], data.splits["test"]])
+    head_phase = Phase(_head_task(job, network, data), data, team)
+    if resumed is None or resumed.progress.phase == "head":
+        last = head_phase.run(resumed, {"head": [], "fine_tune": []}, head={})
+        converged = last.progress.stopping.converged
+        team.say("head", converged=converged, epoch=last.progress.epoch, best=last.progress.stopping.best_epoch)
+        head, resumed = last.best, None
+        history = last.progress.history
+    else:
+        head, history, converged = resumed.head, resumed.progress.history, True
+        restore(head_phase.task.variables, head, "head", lambda line: team.say("note", text=line))
+    logits = {"head": head_phase.predict(examples)}
+    if until == "head" or job.phases.fine_tune is None:
+        return Trained(head, converged, None, "head", logits, examples, history)
+
+    if not converged and not job.phases.fine_tune.allow_unconverged_head:
+        raise TrainingError(
+            f"The head has not converged in phases.head.epochs ({job.phases.head.epochs}) epochs: fine-tuning it would "
+            "destroy good weights. Raise phases.head.epochs, or set phases.fine_tune.allow_unconverged_head: true."
+        )
+    thaw(network.base, job.phases.fine_tune.unfreeze)
+    team.say("thaw", rows=[list(row) for row in trainable_rows(network.model)])
+    statistics = _moving_statistics(network.base)
+    fine_tune = Phase(_fine_tune_task(job, network, data), data, team)
+    last = fine_tune.run(resumed, history, head)
+    _assert_unmoved(statistics, _moving_statistics(network.base))
+    kept = "fine_tune" if last.progress.stopping.best_epoch > 0 else "head"
+    logits["fine_tune"] = fine_tune.predict(examples)
+    return Trained(head, converged, last.best, kept, logits, examples, last.progress.history)
+
+
+def _head_task(job: Job, network: Network, data: Dataset) -> PhaseTask:
+    return PhaseTask(
+        name="head",
+        settings=job.phases.head,
+        batch_size=job.train.batch_size,
+        seed=job.train.seed,
+        inputs=data.features.pooled,
+        forward=_on_features(job, network.head),
+        variables=_trainable(network.head),
+        jit_compile=use_jit(job, depthwise=False),
+    )
+
+
+def _fine_tune_task(job: Job, network: Network, data: Dataset) -> PhaseTask:
+    on_features = _on_features(job, network.head)
+
+    def on_images(images: tf.Tensor, dropout: Any) -> tf.Tensor:
+        return on_features(network.base(tf.cast(images, tf.float32), training=False), dropout)
+
+    assert job.phases.fine_tune is not None
+    return PhaseTask(
+        name="fine_tune",
+        settings=job.phases.fine_tune,
+        batch_size=job.train.batch_size,
+        seed=job.train.seed,
+        inputs=data.features.images,
+        forward=on_images,
+        variables=_trainable(network.model),
+        augment=job.augment,
+        jit_compile=use_jit(job, has_depthwise(network.base)),
+    )
+
+
+def _on_features(job: Job, head: keras.Model) -> Forward:
+    def forward(features: tf.Tensor, dropout: Any) -> tf.Tensor:
+        if dropout is None:
+            return head(features, training=False)
+        seed, positions = dropout
+        return head_logits(head, features, seed, positions, job.train.batch_size)
+
+    return forward
+
+
+def _trainable(model: keras.Model) -> dict[str, keras.Variable]:
+    return {path: variable for path, variable in sorted(variables_by_path(model).items()) if variable.trainable}
+
+
+def _moving_statistics(base: keras.Model) -> Tensors:
+    moving = {
+        path: v for path, v in variables_by_path(base).items() if path.endswith(("moving_mean", "moving_variance"))
+    }
+    return values(moving)
+
+
+def _assert_unmoved(before: Tensors, after: Tensors) -> None:
+    moved = [path for path in before if before[path].tobytes() != after[path].tobytes()]
+    assert not moved, f"batch norm statistics moved while frozen: {moved[:3]}"
