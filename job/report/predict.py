@@ -93,7 +93,7 @@ def _read(file: str) -> dict[str, Any]:
 
 def _model_store(model: str) -> Store:
     if "://" not in model:
-        model = f"file://{os.path.abspath(model)}"  # noqa: PTH100
+        model = f"file://{os.path.abspath(model)}"
     for uri in (model, f"{model.rstrip('/')}/model"):
         store = open_store(uri)
         try:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError
@@ -30,7 +31,7 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         yield
         return
     level = logging.INFO if debug else logging.ERROR
-    settings: dict[str, object] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
+    settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
     if not os.environ.get("RAY_ADDRESS"):
         # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.workers) + 2

@@ -43,9 +43,14 @@ def extract(job: Job, snapshot: Snapshot, base: dict[str, Any], say: Callable[..
         config = {"job": job.model_dump(mode="json", by_alias=True), "snapshot": snapshot.key, "base": base, "id": id}
         workers = 1 if is_local() else job.scaling.workers
         tasks = ray.data.from_items([{"shard": i} for i in range(snapshot.shards)], override_num_blocks=snapshot.shards)
-        decoded = tasks.map(Decode, fn_constructor_args=(config,), concurrency=(1, workers), num_cpus=1)
+        decoded = tasks.map(
+            Decode,  # type: ignore[arg-type]
+            fn_constructor_args=(config,),
+            concurrency=(1, workers),
+            num_cpus=1,
+        )
         written = decoded.map(
-            Featurize,
+            Featurize,  # type: ignore[arg-type]
             fn_constructor_args=(config,),
             concurrency=(1, workers),
             num_cpus=1,

@@ -1,0 +1,39 @@
+"""Replays a model's layers on another input, without the walls of nested models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import tree
+
+
+def flatten(model: keras.Model, inputs: Any) -> Any:
+    """The outputs of `model` on `inputs` (a KerasTensor), made by calling the same layer objects in inference mode.
+
+    Nested Functional and Sequential models are replayed, too: a model that is called as one layer hides its inside
+    from the outer graph.
+    """
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    known = {id(tensor): inputs for tensor in functional.inputs}
+    for depth in sorted(functional._nodes_by_depth, reverse=True):
+        for node in functional._nodes_by_depth[depth]:
+            if node.is_input or all(id(tensor) in known for tensor in node.outputs):
+                continue
+            args, kwargs = tree.map_structure(
+                lambda value: known[id(value)] if isinstance(value, keras.KerasTensor) else value,
+                (node.arguments.args, node.arguments.kwargs),
+            )
+            results = _call(node.operation, args, kwargs)
+            for tensor, result in zip(node.outputs, tree.flatten(results), strict=True):
+                known[id(tensor)] = result
+    outputs = [known[id(tensor)] for tensor in functional.outputs]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _call(operation: Any, args: Any, kwargs: Any) -> Any:
+    if isinstance(operation, keras.Sequential) or hasattr(operation, "_nodes_by_depth"):
+        return flatten(operation, args[0])
+    if isinstance(operation, keras.layers.Layer) and operation._call_has_training_arg:
+        kwargs = {**kwargs, "training": False}
+    return operation(*args, **kwargs)

@@ -1,0 +1,139 @@
+"""Which layers train: all frozen at first, then a few of the top ones; batch normalization never."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import keras
+
+from job.config import UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch
+from job.errors import JobError, nearest
+
+Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch
+
+BLOCK_NAMES = re.compile(
+    r"^(?P<block>"
+    r"block_?\d+[a-z]?(_\d+)?(?=_)"  # vgg, xception, efficientnet, mobilenetv2, inception-resnet, lite0
+    r"|conv\d+_block\d+|pool\d+"  # resnet, densenet
+    r"|conv_(dw|pw)_\d+|expanded_conv(_\d+)?"  # mobilenet, mobilenetv3
+    r"|convnext_\w+?_stage_\d+_block_\d+|convnext_\w+?_downsampling_block_\d+"
+    r")"
+)
+CLOSING = re.compile(r"^mixed\d+$|^mixed_\d[a-z]$|^normal_concat_\d+$|^reduction_concat.*$")
+"""Layers that end a block whose other layers have no telling names: inception, nasnet."""
+FIRST = "stem"
+
+
+@dataclass(frozen=True)
+class Block:
+    name: str
+    layers: list[keras.layers.Layer]
+
+
+def blocks(base: keras.Model) -> list[Block]:
+    """How a network divides, from the bottom to the top.
+
+    By the names that its family gives; where there are none, each layer with weights is a block together with the
+    weightless layers above it. What lies above the last named block belongs to it.
+    """
+    layers = [layer for layer in base.layers if not isinstance(layer, keras.layers.InputLayer)]
+    names = _closing_names(layers) if any(CLOSING.match(layer.name) for layer in layers) else _own_names(layers)
+    if not any(names):
+        return _blocks_by_layer(layers)
+    last = max(index for index, name in enumerate(names) if name)
+    found: dict[str, list[keras.layers.Layer]] = {}
+    current = FIRST
+    for index, layer in enumerate(layers):
+        current = names[min(index, last)] or current
+        found.setdefault(current, []).append(layer)
+    return [Block(name, members) for name, members in found.items()]
+
+
+def freeze(model: keras.Model) -> None:
+    """Every layer, and every layer inside it."""
+    for layer in model._flatten_layers():
+        layer.trainable = False
+
+
+def thaw(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
+    """Makes trainable what the rule names, and nothing else of the base; returns those layers.
+
+    Raises JobError where the rule names nothing, with the nearest name.
+    """
+    wanted = _chosen(base, rule)
+    freeze(base)
+    thawed = [layer for layer in wanted if layer.weights and not is_batch_norm(layer)]
+    if not thawed:
+        raise JobError(f"phases.fine_tune.unfreeze: {_words(rule)} holds no weights that could train.")
+    base.trainable = True  # a frozen model hides its layers' trainable variables
+    for layer in base.layers:
+        layer.trainable = layer in thawed
+    return thawed
+
+
+def trainable_rows(model: keras.Model) -> list[tuple[str, int, int, int]]:
+    """Block, layers, parameters, trainable parameters; from the bottom to the top."""
+    rows = []
+    for block in blocks(model):
+        variables = {id(v): v for layer in block.layers for v in layer.variables}.values()
+        sizes = [(int(keras.ops.size(v)) if v.shape else 1, v.trainable) for v in variables]
+        rows.append((block.name, len(block.layers), sum(n for n, _ in sizes), sum(n for n, t in sizes if t)))
+    return rows
+
+
+def is_batch_norm(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def has_depthwise(model: keras.Model) -> bool:
+    return any(isinstance(x, (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)) for x in model.layers)
+
+
+def _chosen(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
+    names = [layer.name for layer in base.layers]
+    if isinstance(rule, UnfreezeBlocks):
+        found = blocks(base)
+        if rule.blocks > len(found):
+            raise JobError(f"phases.fine_tune.unfreeze.blocks: {rule.blocks} of {len(found)} blocks can't be thawed.")
+        return [layer for block in found[-rule.blocks :] for layer in block.layers]
+    if isinstance(rule, UnfreezeFrom):
+        if rule.from_ not in names:
+            near = nearest(rule.from_, names)
+            raise JobError(f"phases.fine_tune.unfreeze.from: no layer {rule.from_!r} in the backbone{near}.")
+        return list(base.layers[names.index(rule.from_) :])
+    for pattern in rule.match:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = nearest(pattern.replace("*", ""), names)
+            raise JobError(f"phases.fine_tune.unfreeze.match: {pattern!r} matches no layer of the backbone{near}.")
+    return [layer for layer in base.layers if any(fnmatchcase(layer.name, pattern) for pattern in rule.match)]
+
+
+def _words(rule: Rule) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in rule.model_dump(by_alias=True).items())
+
+
+def _own_names(layers: list[keras.layers.Layer]) -> list[str]:
+    matches = [BLOCK_NAMES.match(layer.name) for layer in layers]
+    names = [match["block"] if match else "" for match in matches]
+    return [re.sub(r"^conv_[dp]w_", "block_", name) for name in names]  # MobileNet's pairs are one block
+
+
+def _closing_names(layers: list[keras.layers.Layer]) -> list[str]:
+    """Each layer bears the name of the next closing layer above it."""
+    names, following = [], ""
+    for layer in reversed(layers):
+        own = BLOCK_NAMES.match(layer.name)
+        following = layer.name if CLOSING.match(layer.name) else following
+        names.append(own["block"] if own else following)
+    return names[::-1]
+
+
+def _blocks_by_layer(layers: list[keras.layers.Layer]) -> list[Block]:
+    found = [Block(FIRST, [])]
+    for layer in layers:
+        if layer.weights and not is_batch_norm(layer):
+            found.append(Block(layer.name, []))
+        found[-1].layers.append(layer)
+    return [block for block in found if block.layers]

