@@ -8,8 +8,15 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-STAGES = ((1, 16, 1, 3, 1), (2, 24, 6, 3, 2), (2, 40, 6, 5, 2), (3, 80, 6, 3, 2), (3, 112, 6, 5, 1), (4, 192, 6, 5, 2))
-STAGES += ((1, 320, 6, 3, 1),)
+STAGES = (
+    (1, 16, 1, 3, 1),
+    (2, 24, 6, 3, 2),
+    (2, 40, 6, 5, 2),
+    (3, 80, 6, 3, 2),
+    (3, 112, 6, 5, 1),
+    (4, 192, 6, 5, 2),
+    (1, 320, 6, 3, 1),
+)
 """Repeats, output channels, expansion, kernel, stride of the first block."""
 EPSILON = 1e-3
 

@@ -89,7 +89,7 @@ def assign(base: keras.Model, tensors: Tensors, name: str) -> None:
 
 
 def values(base: keras.Model) -> Tensors:
-    return {path: np.ascontiguousarray(variable.numpy()) for path, variable in variables_by_path(base).items()}
+    return {path: np.asarray(variable.numpy(), order="C") for path, variable in variables_by_path(base).items()}
 
 
 def lite0_tensors(file: Any, name: str, base: keras.Model) -> Tensors:

@@ -24,7 +24,9 @@ class Narrator:
 
     def _line(self, text: str, style: str = "") -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        self.console.print(f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {text}", style=style, highlight=False)
+        self.console.print(
+            f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {text}", style=style, highlight=False, soft_wrap=True
+        )
 
     def _stage(self, text: str) -> None:
         self._line(text)
@@ -71,7 +73,9 @@ class Narrator:
             table.add_row(block, str(layers), f"{parameters:,}", f"{trainable:,}", style="" if trainable else "dim")
         self.console.print(table)
 
-    def _trained(self, kept: str, converged: bool) -> None:
+    def _trained(self, kept: str, fine_tuned: bool) -> None:
+        if not fine_tuned:
+            return
         text = "the fine-tuned model is" if kept == "fine_tune" else "fine-tuning did not help: the head-only model is"
         self._line(f"{text} the better one on the validation split")
 

@@ -40,7 +40,7 @@ def export_model(
         _save_saved_model(model, job, classes, Path(folder, "saved_model"))
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             store.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", str(file))
-    tensors = {path: np.ascontiguousarray(v.numpy()) for path, v in variables_by_path(network.model).items()}
+    tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network.model).items()}
     store.write(f"{prefix}/weights.safetensors", save(tensors))
     labels = {"classes": classes, "image_size": job.model.image_size, "resize": job.model.resize}
     store.write(f"{prefix}/metrics.json", json.dumps(metrics, indent=1).encode())

@@ -16,6 +16,7 @@ QUIET = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
@@ -42,12 +43,20 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
     if not debug:
-        for name in ("ray", "ray.data", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        _silence_ray()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _silence_ray() -> None:
+    """Ray's libraries set up their logs when they are imported, so they are imported first."""
+    import ray.data
+    import ray.train  # noqa: F401
+
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def is_local() -> bool:

@@ -43,19 +43,10 @@ def extract(job: Job, snapshot: Snapshot, base: dict[str, Any], say: Callable[..
         config = {"job": job.model_dump(mode="json", by_alias=True), "snapshot": snapshot.key, "base": base, "id": id}
         workers = 1 if is_local() else job.scaling.workers
         tasks = ray.data.from_items([{"shard": i} for i in range(snapshot.shards)], override_num_blocks=snapshot.shards)
-        decoded = tasks.map(
-            Decode,  # type: ignore[arg-type]
-            fn_constructor_args=(config,),
-            concurrency=(1, workers),
-            num_cpus=1,
-        )
-        written = decoded.map(
-            Featurize,  # type: ignore[arg-type]
-            fn_constructor_args=(config,),
-            concurrency=(1, workers),
-            num_cpus=1,
-            num_gpus=1 if job.scaling.gpu else 0,
-        )
+        actors = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
+        options: dict[str, Any] = {"fn_constructor_args": (config,), "compute": actors, "num_cpus": 1}
+        decoded = tasks.map(Decode, **options)  # type: ignore[arg-type]
+        written = decoded.map(Featurize, num_gpus=1 if job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
         shards = []
         for row in written.iter_rows():
             shards.append(_finished(row))

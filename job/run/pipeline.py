@@ -17,6 +17,7 @@ from job.errors import JobError, TrainingError
 from job.run.cluster import ray_cluster
 from job.run.extract import decode_rejects, extract
 from job.run.identity import run_id
+from job.run.quiet import no_stderr
 from job.run.training import run_training
 from job.storage import Store, open_store
 
@@ -67,6 +68,8 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, An
 def _resolve_base(job: Job, store: Store, say: Say) -> dict[str, Any]:
     """The pretrained weights, kept in the store; checks the unfreeze rule against the network before any work."""
     say("stage", text=f"preparing {job.model.backbone}")
+    with no_stderr():
+        import tensorflow  # noqa: F401
     from job.model.freezing import thaw
     from job.model.weights import load_base, resolve_base
 

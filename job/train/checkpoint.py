@@ -55,7 +55,7 @@ class Checkpoint:
 def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     folder = Path(folder)
     for name in ("weights", "best", "head", "optimizer"):
-        tensors = {path: np.ascontiguousarray(value) for path, value in getattr(checkpoint, name).items()}
+        tensors = {path: np.asarray(value, order="C") for path, value in getattr(checkpoint, name).items()}
         save_file(tensors, folder / f"{name}.safetensors")
     (folder / "progress.json").write_text(json.dumps({"format": FORMAT, **asdict(checkpoint.progress)}))
     digests = {file.name: _sha256(file) for file in sorted(folder.iterdir())}

@@ -65,6 +65,7 @@ class Phase:
         self.train = data.splits["train"]
         self.steps = order.steps_per_epoch(len(self.train), task.batch_size)
         variables = list(task.variables.values())
+        assert variables, f"{task.name}: nothing is trainable"
         with team.strategy.scope():
             self.optimizer = make_optimizer(task.settings)
             self.optimizer.build(variables)

@@ -46,7 +46,8 @@ def train_phases(
     1. in the head phase: resume at its epoch   2. in fine-tuning: resume at its epoch   3. else: from the start.
     """
     freeze(network.model)
-    network.head.trainable = True
+    for layer in network.head.layers:
+        layer.trainable = True
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
     head_phase = Phase(_head_task(job, network, data), data, team)
     if resumed is None or resumed.progress.phase == "head":

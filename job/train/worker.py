@@ -69,7 +69,7 @@ def _train(config: dict[str, Any], say: Callable[..., None]) -> None:
     trained = train_phases(job, config["until"], network, data, team, resumed)
     if rank == 0:
         _write_result(store, config["run"], trained, data)
-        say("trained", kept=trained.kept, converged=trained.converged)
+        say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
 
 
 def _latest(say: Callable[..., None]) -> Any:

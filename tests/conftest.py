@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+import servers
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_real_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The credentials of whoever runs the tests are out of reach."""
+    patch = pytest.MonkeyPatch()
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "RAY_ADDRESS"):
+        patch.delenv(name, raising=False)
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("THAW_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def s3_server(no_real_cloud: None) -> Iterator[str]:
+    with servers.s3_server() as endpoint:
+        os.environ["AWS_ENDPOINT_URL"] = endpoint
+        yield endpoint
+        del os.environ["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture(scope="session")
+def gcs_server(no_real_cloud: None) -> Iterator[str]:
+    with servers.gcs_server() as endpoint:
+        os.environ["STORAGE_EMULATOR_HOST"] = endpoint
+        yield endpoint
+        del os.environ["STORAGE_EMULATOR_HOST"]
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str) -> Callable[[], str]:
+    import boto3
+
+    def make() -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def gcs_bucket(gcs_server: str) -> Callable[[], str]:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    def make() -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        storage.Client(project="test", credentials=AnonymousCredentials()).create_bucket(name)
+        return name
+
+    return make
+
+
+@pytest.fixture(params=["file", "s3", "gs"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: object) -> str:
+    """An empty folder in each kind of store."""
+    if request.param == "file":
+        (tmp_path / "store").mkdir()  # type: ignore[operator]
+        return f"file://{tmp_path}/store/"
+    bucket = request.getfixturevalue("s3_bucket" if request.param == "s3" else "gcs_bucket")()
+    return f"{request.param}://{bucket}/a folder/"

