@@ -342,7 +342,8 @@ def _explain(where: str, item: Any) -> str:
         return f"{where}: {path}: this key is needed and was not given."
     message = item["msg"].removeprefix("Value error, ")
     given = item["input"]
-    got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and repr(given) not in message else ""
+    told = isinstance(given, str) and repr(given) in message
+    got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not told else ""
     return f"{where}: {path or 'job'}: {message[0].lower()}{message[1:]}{got}."
 
 

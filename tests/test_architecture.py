@@ -1,0 +1,59 @@
+"""Imports go one way, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "job"
+BELOW = {
+    "errors": set(),
+    "config": {"errors"},
+    "storage": {"errors", "config"},
+    "data": {"errors", "config", "storage"},
+    "model": {"errors", "config", "storage"},
+    "train": {"errors", "config", "storage", "data", "model"},
+    "report": {"errors", "config", "storage", "data", "model", "train"},
+    "run": {"errors", "config", "storage", "data", "model", "train", "report"},
+}
+ONLY_IN = {"boto3": "storage", "google.cloud": "storage", "kubernetes": "deploy"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_room_knows_only_the_rooms_to_its_left(file: Path) -> None:
+    room = file.relative_to(ROOT).parts[0].removesuffix(".py")
+    rooms = {name.split(".")[1] for name in imports(file) if name.startswith("job.")} - {"__version__", room}
+    if room in BELOW:
+        assert rooms <= BELOW[room]
+
+
+@pytest.mark.parametrize(("library", "room"), ONLY_IN.items())
+def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
+    users = {f.relative_to(ROOT).parts[0] for f in FILES if any(name.startswith(library) for name in imports(f))}
+    assert users <= {room}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["schema"]])
+def test_small_verbs_import_neither_tensorflow_nor_ray(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom job.cli import thaw\n"
+        f"try:\n    thaw({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print({'tensorflow', 'keras', 'ray', 'boto3'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "set()"

@@ -1,0 +1,178 @@
+"""Both phases of real networks in one process: a strategy of one worker, no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from job.config import Job, parse_job
+from job.data.dataset import Dataset
+from job.data.features import Features
+from job.errors import StorageError, TrainingError
+from job.model.backbones import build_base
+from job.model.heads import build_head
+from job.model.network import Network, build_network, variables_by_path
+from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.train.convergence import EarlyStopping
+from job.train.loop import Team
+from job.train.phases import train_phases
+
+EXAMPLES = 29
+
+
+def job_of(backbone: str, *overrides: str) -> Job:
+    text = f"""
+name: tiny
+data: {{source: file:///tmp/source/}}
+store: file:///tmp/store/
+model: {{backbone: {backbone}, weights: none, image_size: 32, head: {{hidden: [8]}}}}
+phases:
+  head: {{epochs: 2, learning_rate: 1e-2}}
+  fine_tune: {{unfreeze: {{blocks: 1}}, epochs: 2, learning_rate: 1e-3, allow_unconverged_head: true}}
+augment: {{flip_horizontal: true}}
+train: {{batch_size: 8}}
+"""
+    return parse_job(text, overrides)
+
+
+def set_up(job: Job) -> tuple[Network, Dataset]:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    base = build_base(job.model)
+    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
+    labels = np.arange(EXAMPLES, dtype=np.int32) % 2
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 200, (EXAMPLES, 32, 32, 3)) + 50 * labels[:, None, None, None]).astype(np.uint8)
+    pooled = base(images.astype(np.float32), training=False).numpy()
+    parts = np.split(np.arange(EXAMPLES), [19, 24])
+    splits = dict(zip(("train", "validation", "test"), parts, strict=True))
+    features = Features(np.arange(EXAMPLES), images, pooled)
+    keys = np.array([f"{i}" for i in range(EXAMPLES)], object)
+    return network, Dataset(keys, labels, np.ones(EXAMPLES, np.float32), splits, features)
+
+
+def team(saved: list[Checkpoint]) -> Team:
+    return Team(0, 1, tf.distribute.get_strategy(), saved.append, lambda kind, **event: None)
+
+
+def bytes_of(network: Network) -> dict[str, bytes]:
+    return {path: variable.numpy().tobytes() for path, variable in variables_by_path(network.model).items()}
+
+
+@pytest.mark.parametrize(("backbone", "thawed"), [("vgg19", "block5_"), ("resnet50", "conv5_block3_")])
+def test_only_what_was_thawed_moves_and_batch_norm_never(backbone: str, thawed: str) -> None:
+    job = job_of(backbone)
+    network, data = set_up(job)
+    before = bytes_of(network)
+    trained = train_phases(job, "fine_tune", network, data, team([]), None)
+    last = {**before, **{path: value.tobytes() for path, value in trained.fine_tuned.items()}}
+    moved = {path for path in before if last[path] != before[path] or bytes_of(network)[path] != before[path]}
+    assert all(path.startswith((thawed, "head_")) for path in moved)
+    assert not any("_bn/" in path for path in moved)
+    assert {path for path in trained.fine_tuned if "/kernel" in path} > {"head_logits/kernel"}
+    assert [record["epoch"] for record in trained.history["fine_tune"]] == [0, 1, 2]
+
+
+def test_fine_tuning_really_trains_the_thawed_layers() -> None:
+    job = job_of("mobilenetv2")
+    network, data = set_up(job)
+    saved: list[Checkpoint] = []
+    before = {path: v.numpy() for path, v in variables_by_path(network.model).items()}
+    train_phases(job, "fine_tune", network, data, team(saved), None)
+    weights = saved[-1].weights
+    assert all((weights[path] != before[path]).any() for path in weights if path.endswith("kernel"))
+    assert any(path.startswith("block_16_") for path in weights)
+
+
+def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so() -> None:
+    job = job_of("mobilenetv2", "phases.fine_tune.allow_unconverged_head=false")
+    network, data = set_up(job)
+    with pytest.raises(TrainingError, match=r"not converged in phases\.head\.epochs \(2\)"):
+        train_phases(job, "fine_tune", network, data, team([]), None)
+
+
+def test_a_head_converges_when_its_patience_is_reached() -> None:
+    stopping = EarlyStopping(patience=2)
+    for epoch, loss in enumerate([3.0, 2.0, 2.5, 2.0], start=1):
+        assert not stopping.converged
+        stopping = stopping.after(epoch, loss)
+    assert stopping.converged
+    assert (stopping.best_epoch, stopping.best_loss) == (2, 2.0)
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_cure() -> None:
+    job = job_of("mobilenetv2", "phases.head.learning_rate=1e38")
+    network, data = set_up(job)
+    with pytest.raises(TrainingError, match=r"not finite.*epoch \d.*Lower phases\.head\.learning_rate"):
+        train_phases(job, "head", network, data, team([]), None)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_every_checkpoint_leads_to_the_same_end(stop: int, tmp_path: Path) -> None:
+    """Resuming from the checkpoint after any epoch, through its files, ends with the same bytes."""
+    tf.config.experimental.enable_op_determinism()
+    job = job_of("mobilenetv2", "phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine")
+    saved: list[Checkpoint] = []
+    network, data = set_up(job)
+    whole = train_phases(job, "fine_tune", network, data, team(saved), None)
+    assert len(saved) == 4
+    write_checkpoint(tmp_path, saved[stop - 1])
+    network, data = set_up(job)
+    resumed = train_phases(job, "fine_tune", network, data, team([]), read_checkpoint(tmp_path, "here"))
+    assert resumed.fine_tuned.keys() == whole.fine_tuned.keys()
+    assert all(resumed.fine_tuned[path].tobytes() == value.tobytes() for path, value in whole.fine_tuned.items())
+    assert resumed.logits["head"].tobytes() == whole.logits["head"].tobytes()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "progress.json", "optimizer.safetensors"])
+def test_a_checkpoint_that_was_cut_short_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    job = job_of("mobilenetv2")
+    saved: list[Checkpoint] = []
+    network, data = set_up(job)
+    train_phases(job, "head", network, data, team(saved), None)
+    write_checkpoint(tmp_path, saved[0])
+    assert read_checkpoint(tmp_path, "uri").progress == saved[0].progress
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
+    with pytest.raises(StorageError, match=name):
+        read_checkpoint(tmp_path, "uri")
+    (tmp_path / "complete.json").unlink()
+    with pytest.raises(StorageError, match="not a complete checkpoint"):
+        read_checkpoint(tmp_path, "uri")
+
+
+def test_changed_trainable_variables_are_reported_not_guessed() -> None:
+    import keras
+
+    from job.train.checkpoint import restore
+
+    told: list[str] = []
+    kept, fresh, other = (keras.Variable(np.zeros(n, np.float32)) for n in (2, 2, 3))
+    tensors = {"kept": np.ones(2, np.float32), "other": np.ones(2, np.float32), "gone": np.ones(2, np.float32)}
+    restore({"kept": kept, "fresh": fresh, "other": other}, tensors, "head", told.append)
+    assert kept.numpy().tolist() == [1, 1]
+    assert fresh.numpy().tolist() == [0, 0]
+    assert told == [
+        "head: fresh starts fresh (not in the checkpoint)",
+        "head: other starts fresh (another shape)",
+        "head: gone is in the checkpoint but no longer trained",
+    ]
+
+
+def test_mixed_precision_trains_on_the_cpu() -> None:
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        job = job_of("mobilenetv2", "train.precision=mixed_bfloat16", "train.class_weights=auto")
+        network, data = set_up(job)
+        saved: list[Checkpoint] = []
+        trained = train_phases(job, "fine_tune", network, replace(data), team(saved), None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(trained.logits["fine_tune"]).all()
+    assert {value.dtype for value in saved[-1].weights.values()} == {np.dtype("float32")}
