@@ -1,0 +1,262 @@
+"""The whole job through its command line: two Ray Train workers, real servers, a small network of our own.
+
+Four runs of one job serve every test here: from a folder in one go, from S3 in two processes (head, then the rest),
+and from GCS in one go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from images import encode, folder_of, picture
+from safetensors.numpy import load
+
+from job.config import parse_job
+from job.data.dataset import load_dataset
+from job.data.snapshot import Snapshot
+from job.storage import Store, open_store
+
+EXAMPLES = 131
+JOB = """
+name: tiny
+data: {{source: {root}/source/, max_rejects: 0.1}}
+store: {root}/store/
+model: {{backbone: {root}/own.keras, image_size: 32, head: {{hidden: [16]}}}}
+phases:
+  head: {{epochs: 8, learning_rate: 3e-2}}
+  fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}}
+augment: {{flip_horizontal: true, flip_vertical: true}}
+train: {{batch_size: 16}}
+scaling: {{workers: 2}}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that ended, with what it left."""
+
+    job: str
+    store: Store
+    stdout: list[str]
+    stderr: list[str]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads(self.stdout[-1])
+
+    @property
+    def run(self) -> str:
+        return self.result["run"].removeprefix(self.store.uri)
+
+    def read(self, name: str) -> bytes:
+        return self.store.read(f"{self.run}{name}")
+
+
+def own_base(path: Path) -> bytes:
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Rescaling(1 / 255)]
+    for index, filters in enumerate((8, 16)):
+        layers.append(keras.layers.Conv2D(filters, 3, strides=2, name=f"conv_{index}"))
+        layers += [keras.layers.BatchNormalization(name=f"norm_{index}"), keras.layers.ReLU()]
+    keras.Sequential([keras.Input([32, 32, 3]), *layers]).save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return own_base(tmp_path_factory.mktemp("base") / "own.keras")
+
+
+def fill(root: str, base: bytes) -> None:
+    store = open_store(root)
+    store.write("own.keras", base)
+    for key, content in folder_of(EXAMPLES).items():
+        store.write(f"source/{key}", content)
+    store.write("source/green/truncated.png", picture(1, "green", size=80)[:2000])
+    store.write("source/red/a text.jpg", b"only words")
+    store.write("source/red/empty.png", b"")
+
+
+def thaw(folder: Path, root: str, *phases: str) -> Done:
+    job = folder / "job.yaml"
+    job.write_text(JOB.format(root=root))
+    outputs = []
+    for phase in phases:
+        command = [sys.executable, "-m", "job", "run", str(job), "--phase", phase, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        assert done.returncode == 0, done.stderr
+        outputs.append(done)
+    return Done(job.read_text(), open_store(f"{root}/store/"), [o.stdout for o in outputs], [o.stderr for o in outputs])
+
+
+@pytest.fixture(scope="module")
+def from_folder(base: bytes, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("folder")
+    fill(f"file://{folder}", base)
+    return thaw(folder, f"file://{folder}", "all")
+
+
+@pytest.fixture(scope="module")
+def from_s3(base: bytes, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="integration")
+    fill("s3://integration", base)
+    return thaw(tmp_path_factory.mktemp("s3"), "s3://integration", "head", "all")
+
+
+@pytest.fixture(scope="module")
+def from_gcs(base: bytes, gcs_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    storage.Client(project="test", credentials=AnonymousCredentials()).create_bucket("integration")
+    fill("gs://integration", base)
+    return thaw(tmp_path_factory.mktemp("gcs"), "gs://integration", "all")
+
+
+def test_a_run_ends_with_a_model_that_is_better_than_chance(from_folder: Done) -> None:
+    result = from_folder.result
+    assert result["state"] == "finished"
+    assert result["metrics"]["head"]["accuracy"] > 0.8
+    assert result["metrics"]["fine_tune"]["roc_auc"] > 0.9
+    assert result["snapshot"] in from_folder.stderr[0]
+
+
+def test_everything_but_the_result_goes_to_standard_error(from_folder: Done) -> None:
+    assert json.loads(from_folder.stdout[0]).keys() >= {"run", "snapshot", "state", "metrics", "model"}
+    assert "Test split" in from_folder.stderr[0]
+    noise = [line for line in from_folder.stderr[0].splitlines() if "cudart" in line or "WARNING" in line]
+    assert noise == []
+
+
+def test_unusable_objects_are_rejects_with_a_reason(from_folder: Done) -> None:
+    rejects = [json.loads(line) for line in from_folder.read("rejects.jsonl").splitlines()]
+    reasons = {reject["key"]: reject["reason"] for reject in rejects}
+    assert reasons["red/a text.jpg"] == "not an image"
+    assert reasons["green/truncated.png"].startswith("broken image")
+    assert len(reasons) == 2
+    assert "3 rejected: 1 empty object" in from_folder.stderr[0]
+
+
+@pytest.mark.parametrize("other", ["from_s3", "from_gcs"])
+def test_every_store_gives_the_same_examples_and_the_same_weights(
+    other: str, from_folder: Done, request: pytest.FixtureRequest
+) -> None:
+    there: Done = request.getfixturevalue(other)
+    tables = [
+        pq.read_table(f"{root}/snapshots/{done.result['snapshot']}.parquet", filesystem=filesystem)
+        for done in (from_folder, there)
+        for filesystem, root in [done.store.arrow()]
+    ]
+    assert tables[0].select(["key", "size", "label", "split"]) == tables[1].select(["key", "size", "label", "split"])
+    assert from_folder.read("model/weights.safetensors") == there.read("model/weights.safetensors")
+    histories = [json.loads(done.read("training.json"))["history"] for done in (from_folder, there)]
+    assert losses(histories[0]) == losses(histories[1])
+
+
+def test_a_run_resumed_in_a_new_process_ends_with_the_same_bytes(from_folder: Done, from_s3: Done) -> None:
+    head, rest = from_s3.stderr
+    assert json.loads(from_s3.stdout[0])["state"] == "head"
+    assert json.loads(from_s3.stdout[0])["metrics"]["fine_tune"] is None
+    assert "from the start" in head
+    assert "fine-tune" not in head
+    assert "resumed from head epoch 8" in rest
+    assert "head epoch   1" not in rest
+    assert from_s3.read("fine_tuned.safetensors") == from_folder.read("fine_tuned.safetensors")
+
+
+def test_one_worker_has_the_loss_curve_of_two(from_folder: Done) -> None:
+    """The same phases on the stored features, in this process alone; 131 examples divide by nothing."""
+    from job.model.heads import build_head
+    from job.model.network import build_network
+    from job.model.weights import load_base, resolve_base
+    from job.train.loop import Team
+    from job.train.phases import train_phases
+
+    job, store = parse_job(from_folder.job), from_folder.store
+    snapshot = Snapshot(**json.loads(store.read(f"snapshots/{from_folder.result['snapshot']}.json")))
+    features = next(info.key.split("/")[1] for info in store.list("features/"))
+    data = load_dataset(store, snapshot, features, None)
+    assert len(data.labels) == EXAMPLES
+    base = load_base(job.model, store, resolve_base(job.model, store, 0, print))
+    network = build_network(base, build_head(16, job.model.head, 2, 0))
+    alone = Team(0, 1, tf.distribute.get_strategy(), lambda checkpoint: None, lambda kind, **event: None)
+    history = train_phases(job, "fine_tune", network, data, alone, None).history
+    together = json.loads(from_folder.read("training.json"))["history"]
+    for phase in ("head", "fine_tune"):
+        for name in ("loss", "validation_loss"):
+            mine, theirs = ([epoch[name] for epoch in h[phase] if name in epoch] for h in (history, together))
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_path: Path) -> None:
+    from job.report.metrics import softmax
+    from job.report.predict import predict
+
+    root = from_folder.store.uri.removeprefix("file://")
+    table = pq.read_table(f"{root}{from_folder.run}predictions.parquet").to_pylist()
+    kept = from_folder.result["kept"]
+    wanted = softmax(np.array([row[f"logits_{kept}"] for row in table], np.float32))
+    source = from_folder.store.uri.replace("/store/", "/source/")
+    records = list(predict(from_folder.result["model"], [source + row["key"] for row in table]))
+    got = np.array([list(record["probabilities"].values()) for record in records])
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    assert [record["class"] for record in records] == [("green", "red")[i] for i in wanted.argmax(axis=1)]
+
+    model = keras.saving.load_model(f"{root}{from_folder.run}model/model.keras", safe_mode=True)
+    from job.data.decoding import decode_image
+
+    images = np.stack([decode_image(tf.io.read_file(r["file"][7:]), 32, "stretch").numpy() for r in records])
+    np.testing.assert_allclose(model.predict(images.astype(np.float32), verbose=0), wanted, atol=1e-5)
+
+
+def test_a_broken_picture_among_good_ones_spoils_only_itself(from_folder: Done, tmp_path: Path) -> None:
+    from job.report.predict import predict
+
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    good.write_bytes(encode(np.full((40, 40, 3), (255, 80, 80), np.uint8)))
+    bad.write_bytes(picture(1, "red", size=90)[:3000])
+    answers = list(predict(from_folder.result["run"], [str(good), str(bad), str(tmp_path / "none.png")]))
+    assert answers[0]["class"] in ("green", "red")
+    assert "broken image" in answers[1]["error"]
+    assert answers[2]["error"] == "No such file or directory"
+
+
+def test_a_finished_run_is_reported_not_repeated(from_folder: Done) -> None:
+    job = Path(from_folder.store.uri.removeprefix("file://")).parent / "job.yaml"
+    again = subprocess.run([sys.executable, "-m", "job", "run", str(job), "--json"], capture_output=True, text=True)
+    assert json.loads(again.stdout) == from_folder.result
+    assert "nothing is left to do" in again.stderr
+
+
+def test_what_stayed_frozen_is_unchanged_to_the_bit(from_folder: Done) -> None:
+    exported = load(from_folder.read("model/weights.safetensors"))
+    pretrained = {}
+    for info in from_folder.store.list("weights/"):
+        if info.key.endswith(".safetensors"):
+            pretrained = load(from_folder.store.read(info.key))
+    changed = {path for path, value in pretrained.items() if value.tobytes() != exported[path].tobytes()}
+    assert changed in ({"conv_1/kernel", "conv_1/bias"}, set())
+    assert json.loads(from_folder.read("training.json"))["kept"] == ("fine_tune" if changed else "head")
+
+
+def test_no_pickle_is_in_the_store(from_folder: Done) -> None:
+    keys = [info.key for info in from_folder.store.list()]
+    assert [key for key in keys if key.endswith((".pkl", ".pickle", ".pt", ".pth", ".ckpt"))] == []
+    assert any(key.endswith("/optimizer.safetensors") for key in keys)
+
+
+def losses(history: dict[str, list[dict[str, Any]]]) -> list[float]:
+    return [epoch["validation_loss"] for phase in ("head", "fine_tune") for epoch in history[phase]]
