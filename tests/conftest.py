@@ -9,13 +9,30 @@ import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+REAL_CLOUD = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "STORAGE_EMULATOR_HOST",
+    "RAY_ADDRESS",
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_real_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The credentials of whoever runs the tests are out of reach."""
     patch = pytest.MonkeyPatch()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "RAY_ADDRESS"):
+    for name in REAL_CLOUD:
         patch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        patch.setenv(name, os.devnull)
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("AWS_ACCESS_KEY_ID", "testing")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from job.errors import JobError
+from job.errors import JobError, StorageError
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -27,28 +27,39 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """A "folder" of objects. Errors are those of `job.errors`: ObjectMissing, AccessDenied, StorageError."""
+    """A "folder" of objects. Errors are those of `job.errors`: ObjectMissing, AccessDenied, StorageError.
+
+    A store can be pickled, and used by several threads.
+    """
 
     uri: str
     """Ends with a slash."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects by ascending UTF-8 bytes of their keys, page by page; without directory markers (`…/`)."""
+        """Objects by ascending UTF-8 bytes of their keys, page by page; without directory markers (`…/`).
+
+        In a folder of this machine, links to folders and links that lead out of the root are left out.
+        """
 
     def stat(self, key: str) -> ObjectInfo | None: ...
 
-    def read(self, key: str) -> bytes: ...
+    def read(self, key: str) -> bytes:
+        """All of the object's bytes, never fewer. Raises ObjectMissing."""
 
     def write(self, key: str, data: bytes) -> str:
         """Writes all or nothing, and returns the new version."""
 
     def write_if_unchanged(self, key: str, data: bytes, version: str | None) -> str:
-        """Writes only over this version (None: only a new object); otherwise raises WriteConflict."""
+        """Writes only over this version (None: only a new object); otherwise raises WriteConflict.
+
+        Where the network lost the answer to a write that took place, its retry is refused too: read, then decide.
+        """
 
     def delete(self, key: str) -> None:
         """No error where it is gone already."""
 
-    def upload(self, key: str, path: str) -> str: ...
+    def upload(self, key: str, path: str) -> str:
+        """Streams a file of this machine into the store, and returns the new version."""
 
     def download(self, key: str, path: str) -> None:
         """Never leaves half a file at `path`."""
@@ -58,26 +69,45 @@ class Store(Protocol):
 
 
 def open_store(uri: str) -> Store:
-    """The store whose root is the folder `uri`. No traffic yet."""
+    """The store whose root is the folder `uri`. No traffic yet. Raises JobError for what is no storage URI.
+
+    The rest of the URI is taken as it is: `%20` is three characters, and `s3://b/a//` is not `s3://b/a/`.
+    """
     scheme, separator, rest = uri.partition("://")
-    if separator and scheme == "file":
+    if not separator or scheme not in ("s3", "gs", "file"):
+        raise JobError(f"{uri!r} is no storage URI: it must begin with s3://, gs:// or file://.")
+    if scheme == "file":
         from job.storage.local import LocalStore
 
+        if not rest.startswith("/") or "\0" in rest:
+            raise JobError(f"{uri!r}: a file URI has an absolute path, for example file:///folder/.")
         return LocalStore(rest)
     bucket, _, prefix = rest.partition("/")
-    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
-    if separator and scheme == "s3":
+    if not bucket:
+        raise JobError(f"{uri!r} names no bucket: write {scheme}://bucket/folder/.")
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    if scheme == "s3":
         from job.storage.s3 import S3Store
 
         return S3Store(bucket, prefix)
-    if separator and scheme == "gs":
-        from job.storage.gcs import GcsStore
+    from job.storage.gcs import GcsStore
 
-        return GcsStore(bucket, prefix)
-    raise JobError(f"{uri!r} is no storage URI: it must begin with s3://, gs:// or file://.")
+    return GcsStore(bucket, prefix)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """The root and the key of an object's URI: `s3://b/dir/name` -> (`s3://b/dir/`, `name`)."""
-    root, _, name = uri.rpartition("/")
-    return root + "/", name
+    """The root and the key of an object's URI: `s3://b/dir/name` -> (`s3://b/dir/`, `name`). Raises JobError."""
+    scheme, _, rest = uri.partition("://")
+    folder, slash, name = rest.rpartition("/")
+    if not slash or not name:
+        raise JobError(f"{uri!r} names no object: write {scheme}://…/folder/name.")
+    return f"{scheme}://{folder}/", name
+
+
+def arrow_path(bucket: str, prefix: str) -> str:
+    """The root's path in Arrow's filesystems, which have no names that are empty. Raises StorageError."""
+    path = f"{bucket}/{prefix}".removesuffix("/")
+    if "//" in path or path.endswith("/"):
+        raise StorageError(f"{path}/: Arrow can't reach a folder with an empty name: choose one without `//`.")
+    return path

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import ObjectInfo
@@ -20,129 +23,179 @@ if TYPE_CHECKING:
 
 HALF = ".thaw-half-"
 """Begins the name of a file that is still being written; such files are not listed."""
+LOCK = ".thaw-lock"
+"""The file that conditional writers of a folder lock; it stays, and is not listed."""
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalStore:
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
-        self.uri = f"file://{self.root.rstrip('/')}/"
+        self.root = os.path.abspath(root).rstrip("/")
+        self.uri = f"file://{self.root}/"
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         with self._translated("list", prefix):
-            if not os.path.isdir(self.root):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            yield from self._walk(self.root, "", prefix)
+            try:
+                os.scandir(f"{self.root}/").close()
+            except ABSENT as error:
+                raise ObjectMissing(f"{self.uri} does not exist: check the path, or make the folder.") from error
+            above = prefix.rpartition("/")[0]
+            if not above:
+                yield from self._walk("", prefix)
+            elif os.path.realpath(self._named(above)) == f"{os.path.realpath(self.root)}/{above}":
+                yield from self._walk(f"{above}/", prefix)
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
-            try:
-                status = os.stat(self._path(key))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            return ObjectInfo(key, status.st_size, _version(status))
+            return _info(key, self._path(key))
 
     def read(self, key: str) -> bytes:
-        with self._translated("read", key):
-            return Path(self._path(key)).read_bytes()
+        with self._translated("read", key), self._open(key) as file:
+            return file.read()
 
     def write(self, key: str, data: bytes) -> str:
-        with self._half_file(key) as (half, path):
-            _write_through(half, data)
-            os.replace(half, path)
-            return _version(os.stat(path))
+        return self._put(key, io.BytesIO(data), os.replace)
 
     def write_if_unchanged(self, key: str, data: bytes, version: str | None) -> str:
-        with self._half_file(key) as (half, path), _locked(os.path.dirname(path)):
-            current = self.stat(key)
-            if (current.version if current else None) != version:
-                raise WriteConflict(f"{self.uri}{key} was written by someone else: read it again before writing.")
-            _write_through(half, data)
-            os.replace(half, path)
-            return _version(os.stat(path))
+        conflict = WriteConflict(f"{self.uri}{key} was written by someone else: read it again before writing.")
+
+        def place(half: str, path: str) -> None:
+            if version is None:
+                try:
+                    os.link(half, path)
+                except FileExistsError:
+                    raise conflict from None
+                return
+            with _locked(f"{os.path.dirname(path)}/{LOCK}"):
+                current = _info(key, path)
+                if current is None or current.version != version:
+                    raise conflict
+                os.replace(half, path)
+
+        return self._put(key, io.BytesIO(data), place)
 
     def delete(self, key: str) -> None:
         with self._translated("delete", key):
-            Path(self._path(key)).unlink(missing_ok=True)
+            path = self._path(key)
+            if os.path.lexists(path) and not os.path.isdir(path):
+                Path(path).unlink(missing_ok=True)
 
     def upload(self, key: str, path: str) -> str:
-        with self._half_file(key) as (half, target):
-            shutil.copyfile(path, half)
-            os.replace(half, target)
-            return _version(os.stat(target))
+        with self._translated("write", key), open(path, "rb") as content:
+            return self._put(key, content, os.replace)
 
     def download(self, key: str, path: str) -> None:
-        with self._translated("read", key):
-            half = f"{path}{HALF}"
-            shutil.copyfile(self._path(key), half)
-            os.replace(half, path)
+        with (
+            self._translated("read", key),
+            self._open(key) as file,
+            half_file(path) as half,
+            open(half, "xb") as copy,
+        ):
+            shutil.copyfileobj(file, copy, 1 << 20)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         from pyarrow.fs import LocalFileSystem
 
-        return LocalFileSystem(), self.root
+        return LocalFileSystem(), self.root or "/"
 
-    def _walk(self, folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Entries sorted as object stores sort keys: a folder by its name and a slash. Links to folders are skipped."""
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda e: os.fsencode(e.name + ("/" if e.is_dir() else "")))
-        for entry in found:
-            below = f"{key}{entry.name}"
-            if entry.is_dir():
-                if not entry.is_symlink() and (below + "/").startswith(prefix[: len(below) + 1]):
-                    yield from self._walk(entry.path, f"{below}/", prefix)
-            elif below.startswith(prefix) and not entry.name.startswith(HALF) and entry.is_file():
-                status = entry.stat()
-                yield ObjectInfo(below, status.st_size, _version(status))
+    def _walk(self, above: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Entries sorted as object stores sort keys: a folder by its name and a slash."""
+        try:
+            with os.scandir(os.fsencode(f"{self.root}/{above}")) as entries:
+                names = sorted(e.name + b"/" if e.is_dir(follow_symlinks=False) else e.name for e in entries)
+        except ABSENT:  # deleted since the folder above it was listed, or never there
+            return
+        for name in names:
+            key = above + name.decode()
+            if name.endswith(b"/"):
+                if key.startswith(prefix[: len(key)]):
+                    yield from self._walk(key, prefix)
+            elif key.startswith(prefix) and not name.startswith((HALF.encode(), LOCK.encode())):
+                path = f"{self.root}/{key}"
+                info = _info(key, path) if not os.path.islink(path) or self._is_inside(path) else None
+                if info:
+                    yield info
 
     def _path(self, key: str) -> str:
-        parts = key.split("/")
-        if not key or "\0" in key or any(part in ("", ".", "..") for part in parts):
+        path = self._named(key)
+        if not self._is_inside(path):
+            raise StorageError(f"{self.uri}: {key!r} can't be the name of a file below it: a link leads out of it.")
+        return path
+
+    def _named(self, key: str) -> str:
+        if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
             raise StorageError(f"{self.uri}: {key!r} can't be the name of a file below it.")
+        key.encode()  # a name that is not UTF-8 could be written, but not listed
         return f"{self.root}/{key}"
 
-    @contextmanager
-    def _half_file(self, key: str) -> Iterator[tuple[str, str]]:
-        """A temporary file beside the target, and the target; the first is gone afterwards."""
+    def _is_inside(self, path: str) -> bool:
+        """Whether the path stays below the root once its links are followed."""
+        return os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
+
+    def _open(self, key: str) -> BinaryIO:
+        try:
+            return open(self._path(key), "rb")
+        except ABSENT as error:
+            raise ObjectMissing(f"{self.uri}{key} does not exist: check the path.") from error
+
+    def _put(self, key: str, content: BinaryIO, place: Callable[[str, str], None]) -> str:
+        """Writes a temporary file beside the target, which `place(temporary, target)` then puts there."""
         with self._translated("write", key):
             path = self._path(key)
-            folder = os.path.dirname(path)
-            os.makedirs(folder, exist_ok=True)
-            handle, half = tempfile.mkstemp(prefix=HALF, dir=folder)
-            os.close(handle)
-            os.chmod(half, 0o644)
-            try:
-                yield half, path
-            finally:
-                Path(half).unlink(missing_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with half_file(path, place) as half, open(half, "xb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+                file.flush()
+                # The kernel's own times tick every few milliseconds: two writes could be one version.
+                os.utime(file.fileno(), ns=(now := time.time_ns(), now))
+                os.fsync(file.fileno())
+                version = _version(os.fstat(file.fileno()))
+            return version
 
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
         where = f"{self.uri}{key}"
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ObjectMissing(f"{where} does not exist: check the path.") from error
         except PermissionError as error:
-            raise AccessDenied(f"{where}: not allowed to {action} it: check the owner and the mode.") from error
+            raise AccessDenied(
+                f"{where}: not allowed to {action} it: check the owner and the mode of {error.filename or 'the file'}."
+            ) from error
         except OSError as error:
-            raise StorageError(f"{where}: could not {action} it: {error.strerror or error}.") from error
+            raise StorageError(f"{where!r}: could not {action} it: {error}.") from error
+        except UnicodeError as error:
+            raise StorageError(f"{where!r}: could not {action} it: rename what is not UTF-8 ({error}).") from error
+
+
+@contextmanager
+def half_file(path: str, place: Callable[[str, str], None] = os.replace) -> Iterator[str]:
+    """A name beside `path` for what is being written: it becomes `path` at the end, or is gone after an error."""
+    half = os.path.join(os.path.dirname(path), f"{HALF}{uuid.uuid4().hex}")
+    try:
+        yield half
+        place(half, path)
+    finally:
+        Path(half).unlink(missing_ok=True)
+
+
+def _info(key: str, path: str) -> ObjectInfo | None:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if isinstance(error, ABSENT) or error.errno == errno.ELOOP:
+            return None
+        raise
+    return ObjectInfo(key, status.st_size, _version(status)) if stat.S_ISREG(status.st_mode) else None
 
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def _write_through(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
-def _locked(folder: str) -> Iterator[Any]:
-    """An exclusive lock on the folder, between processes of this machine."""
-    handle = os.open(folder, os.O_RDONLY)
+def _locked(path: str) -> Iterator[None]:
+    """An exclusive lock, between threads and processes. NFS needs a file that is open for writing."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.exceptions import Boto3Error
+from botocore import exceptions as boto
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo
+from job.storage import ObjectInfo, arrow_path
+from job.storage.local import half_file
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
-RETRIES = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=60)
-MISSING = ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
-DENIED = (
-    "401",
-    "403",
-    "AccessDenied",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "AllAccessDisabled",
+ATTEMPTS = 8
+"""With the SDK's exponential pauses and jitter: about six seconds in all where a server refuses connections."""
+CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    connect_timeout=5,
+    read_timeout=30,
+    max_pool_connections=32,
 )
-CONFLICT = ("409", "412", "PreconditionFailed", "ConditionalRequestConflict")
+BODY_ATTEMPTS = 4
+BROKEN_BODY = (
+    boto.IncompleteReadError,
+    boto.ResponseStreamingError,
+    boto.ReadTimeoutError,
+    boto.FlexibleChecksumError,
+)
+NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+    boto.ProfileNotFound,
+)
+MISSING = ("404", "NoSuchKey", "NotFound")
+DENIED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
+"""Codes that mean 403 and come as 400."""
 
 
 class S3Store:
@@ -46,7 +64,7 @@ class S3Store:
     def _client(self) -> Any:
         with self._lock:
             if self._made is None:
-                self._made = boto3.session.Session().client("s3", config=RETRIES)
+                self._made = boto3.session.Session().client("s3", region_name=_region(), config=CONFIG)
             return self._made
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -69,16 +87,15 @@ class S3Store:
         return ObjectInfo(key, head["ContentLength"], head["ETag"].strip('"'))
 
     def read(self, key: str) -> bytes:
-        for attempt in (1, 2, 3):
-            try:
-                with self._translated("read", key):
-                    return self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
-            except (ObjectMissing, AccessDenied):
-                raise
-            except StorageError:
-                # boto3 retries a request, but not a body that breaks off.
-                if attempt == 3:
-                    raise
+        with self._translated("read", key):
+            for attempt in range(1, BODY_ATTEMPTS + 1):
+                body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+                try:
+                    return body.read()
+                except BROKEN_BODY:  # shorter than its Content-Length; boto3 retries requests, but not bodies
+                    if attempt == BODY_ATTEMPTS:
+                        raise
+                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
         raise AssertionError("unreachable")
 
     def write(self, key: str, data: bytes) -> str:
@@ -95,24 +112,25 @@ class S3Store:
         with self._translated("write", key):
             self._client.upload_file(path, self.bucket, self.prefix + key)
         info = self.stat(key)
-        return info.version if info else ""
+        if info is None:
+            raise ObjectMissing(f"{self.uri}{key} is gone right after its upload: someone else deleted it.")
+        return info.version
 
     def download(self, key: str, path: str) -> None:
-        with self._translated("read", key):
-            self._client.download_file(self.bucket, self.prefix + key, path)  # to a temporary name, then renamed
+        with self._translated("read", key), half_file(path) as half:
+            self._client.download_file(self.bucket, self.prefix + key, half)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        from pyarrow.fs import S3FileSystem
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        options: dict[str, Any] = {"request_timeout": 60, "connect_timeout": 10}
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if region:
+        path = arrow_path(self.bucket, self.prefix)
+        options: dict[str, Any] = {"request_timeout": 60, "connect_timeout": 5, "allow_bucket_creation": False}
+        if region := _region():
             options["region"] = region
-        if endpoint:
-            scheme, _, host = endpoint.partition("://")
-            options |= {"endpoint_override": host.rstrip("/"), "scheme": scheme}
-        return S3FileSystem(**options), f"{self.bucket}/{self.prefix}".rstrip("/")
+        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+            scheme, _, host = endpoint.rpartition("://")
+            options |= {"endpoint_override": host.rstrip("/"), "scheme": scheme or "https"}
+        return S3FileSystem(retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options), path
 
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
         with self._translated("write", key):
@@ -124,33 +142,39 @@ class S3Store:
         where = f"{self.uri}{key}"
         try:
             yield
-        except NoCredentialsError as error:
+        except NO_CREDENTIALS as error:
             raise AccessDenied(
-                f"{where}: no AWS credentials were found: set AWS_PROFILE or give the pod a role."
+                f"{where}: no AWS credentials to {action} it: set AWS_PROFILE, or give the pod a role. ({error})"
             ) from error
-        except ClientError as error:
-            raise _client_error(error, action, where, self.bucket) from error
+        except boto.ClientError as error:
+            raise self._client_error(error, action, where) from error
         except Boto3Error as error:
             cause = error.__cause__ or error.__context__
-            if isinstance(cause, ClientError):
-                raise _client_error(cause, action, where, self.bucket) from error
-            raise StorageError(f"{where}: could not {action} it: {error}.") from error
-        except (BotoCoreError, OSError) as error:
+            if isinstance(cause, boto.ClientError):
+                raise self._client_error(cause, action, where) from error
             raise StorageError(f"{where}: could not {action} it, after retries: {error}") from error
+        except boto.BotoCoreError as error:
+            raise StorageError(f"{where}: could not {action} it, after retries: {error}") from error
+        except (OSError, ValueError) as error:  # a file of this machine; an endpoint or a key that can't be
+            raise StorageError(f"{where!r}: could not {action} it: {error}") from error
+
+    def _client_error(self, error: boto.ClientError, action: str, where: str) -> StorageError:
+        answer = error.response
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        code, message = (str(answer.get("Error", {}).get(name, "")) for name in ("Code", "Message"))
+        if code == "NoSuchBucket":
+            return ObjectMissing(f"{where}: there is no bucket {self.bucket!r}: check its name and the region.")
+        if status in (409, 412) or (code == "NoSuchKey" and action == "write"):  # If-Match on what was deleted
+            return WriteConflict(f"{where} was written by someone else: read it again before writing.")
+        if code in MISSING:
+            return ObjectMissing(f"{where} does not exist: check the name, and that there is a bucket {self.bucket!r}.")
+        if status in (401, 403) or code in DENIED:
+            return AccessDenied(
+                f"{where}: not allowed to {action} it ({code}): check the credentials, their policy and the bucket's."
+            )
+        return StorageError(f"{where}: could not {action} it, after retries: {code} {message}")
 
 
-def _client_error(error: ClientError, action: str, where: str, bucket: str) -> StorageError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if code == "NoSuchBucket":
-        return ObjectMissing(f"{where}: there is no bucket {bucket!r}: check its name and AWS_REGION.")
-    if code in MISSING:
-        return ObjectMissing(f"{where} does not exist.")
-    if code in DENIED:
-        return AccessDenied(
-            f"{where}: not allowed to {action} it ({code}): check the credentials and the bucket's policy."
-        )
-    if code in CONFLICT:
-        return WriteConflict(f"{where} was written by someone else: read it again before writing.")
-    return StorageError(
-        f"{where}: could not {action} it, after retries: {code} {error.response['Error'].get('Message', '')}"
-    )
+def _region() -> str | None:
+    """boto3 reads AWS_DEFAULT_REGION only, the other SDKs and EKS go by AWS_REGION."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

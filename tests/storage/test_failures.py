@@ -1,0 +1,153 @@
+"""What the network and the servers do wrong, and what a user is told. Stubs: real servers don't fail on demand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from job.errors import AccessDenied, ObjectMissing, StorageError
+from job.storage import Store, open_store
+
+Answer = tuple[int, bytes, int]
+"""Status, body, Content-Length."""
+DENIED = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+VERBS: dict[str, Callable[[Store], object]] = {
+    "read": lambda store: store.read("key"),
+    "write": lambda store: store.write("key", b"x"),
+    "list": lambda store: list(store.list()),
+    "look at": lambda store: store.stat("key"),
+    "delete": lambda store: store.delete("key"),
+}
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job.storage.gcs.PATIENCE", 2.0)
+    monkeypatch.setattr("job.storage.gcs.PATIENCE_UNREACHABLE", 1.0)
+
+
+@pytest.mark.parametrize("scheme", ["file", "s3", "gs"])
+def test_a_missing_bucket_or_folder_is_named(scheme: str, s3_server: str, gcs_server: str, tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/absent/" if scheme == "file" else f"{scheme}://absent-bucket/prefix/"
+    store = open_store(uri)
+    for read in (lambda: list(store.list()), lambda: list(store.list("a/b")), lambda: store.read("key")):
+        with pytest.raises(ObjectMissing, match=rf"{uri}.*check"):
+            read()
+    assert store.stat("key") is None
+
+
+@pytest.mark.parametrize("action", VERBS)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_no_permission_says_what_was_not_allowed(scheme: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = f"{scheme}://bucket/.*not allowed to {action} it.*credentials"
+    with stub(monkeypatch, (403, DENIED, len(DENIED))), pytest.raises(AccessDenied, match=told):
+        VERBS[action](open_store(f"{scheme}://bucket/"))
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_an_upload_without_permission_is_denied(scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with stub(monkeypatch, (403, DENIED, len(DENIED))), pytest.raises(AccessDenied, match="write"):
+        open_store(f"{scheme}://bucket/").upload("key", str(tmp_path / "file"))
+
+
+def test_missing_credentials_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(AccessDenied, match="no AWS credentials to read it: set AWS_PROFILE"):
+        open_store("s3://bucket/").read("key")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/absent.json")
+    with pytest.raises(AccessDenied, match=r"no credentials to read it: check.*GOOGLE_APPLICATION_CREDENTIALS"):
+        open_store("gs://bucket/").read("key")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_body_that_breaks_off_is_read_again(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stub(monkeypatch, (200, b"half", 8), (200, b"half", 8), (200, b"complete", 8)) as asked:
+        assert open_store(f"{scheme}://bucket/").read("key") == b"complete"
+    assert len(asked) == 3
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_body_that_always_breaks_off_is_an_error_not_a_short_object(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"{scheme}://bucket/key.*after retries"
+    with stub(monkeypatch, (200, b"half", 8)), pytest.raises(StorageError, match=told):
+        open_store(f"{scheme}://bucket/").read("key")
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_download_that_breaks_off_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with stub(monkeypatch, (200, b"half", 8)), pytest.raises(StorageError, match="gs://bucket/key"):
+        open_store("gs://bucket/").download("key", str(tmp_path / "file"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_busy_server_is_asked_again(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stub(monkeypatch, (503, b"", 0), (200, b"here", 4)) as asked:
+        assert open_store(f"{scheme}://bucket/").read("key") == b"here"
+    assert len([request for request in asked if "/key" in request]) == 2  # Google's client also asks for the bucket
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("action", ["read", "write", "list"])
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_server_that_is_not_there_is_an_error_after_retries(
+    scheme: str, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.storage.s3.CONFIG.retries", {"mode": "standard", "total_max_attempts": 3})
+    point_at(monkeypatch, "http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=f"{scheme}://bucket/.*could not {action} it, after retries") as caught:
+        VERBS[action](open_store(f"{scheme}://bucket/"))
+    assert type(caught.value) is StorageError
+    assert "\n" not in str(caught.value)
+
+
+def test_an_endpoint_that_is_no_url_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    with pytest.raises(StorageError, match="nonsense"):
+        open_store("s3://bucket/").read("key")
+
+
+@contextmanager
+def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[list[str]]:
+    """A server that gives these answers in turn, and the last one from then on; yields the requests so far."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            status, body, length = answers[min(len(asked), len(answers) - 1)]
+            asked.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
