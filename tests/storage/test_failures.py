@@ -94,7 +94,7 @@ def test_a_download_that_breaks_off_leaves_no_file(monkeypatch: pytest.MonkeyPat
 def test_a_busy_server_is_asked_again(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with stub(monkeypatch, (503, b"", 0), (200, b"here", 4)) as asked:
         assert open_store(f"{scheme}://bucket/").read("key") == b"here"
-    assert len([request for request in asked if "/key" in request]) == 2  # Google's client also asks for the bucket
+    assert len(asked) == 2
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -125,7 +125,10 @@ def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[list[str
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             status, body, length = answers[min(len(asked), len(answers) - 1)]
-            asked.append(f"{self.command} {self.path}")
+            if self.path.startswith("/storage/v1/b/bucket?"):  # by Google's client, in a thread of its own
+                status, body, length = 404, b"", 0
+            else:
+                asked.append(f"{self.command} {self.path}")
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Length", str(length))
