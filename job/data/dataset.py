@@ -10,7 +10,7 @@ import numpy as np
 from job.data.features import Features, local_features
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.splits import SPLITS
-from job.errors import DataError
+from job.errors import JobError, nearest
 from job.storage import Store
 
 ClassWeights = Literal["auto"] | dict[str, float] | None
@@ -42,6 +42,15 @@ def load_dataset(store: Store, snapshot: Snapshot, features_id: str, class_weigh
     return Dataset(np.array(table["key"].to_pylist(), object), labels, per_class[labels], splits, features)
 
 
+def check_class_weights(class_weights: ClassWeights, classes: list[str]) -> None:
+    """Raises JobError for a class that the data has not."""
+    named = class_weights if isinstance(class_weights, dict) else {}
+    for label in named:
+        if label not in classes:
+            near = nearest(label, classes)
+            raise JobError(f"train.class_weights: no class {label!r}{near}; the classes are {', '.join(classes)}.")
+
+
 def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels: np.ndarray) -> np.ndarray:
     """Weight of each class, float32 [classes]; `auto` is n / (classes * count), whose mean over examples is 1.
 
@@ -52,7 +61,4 @@ def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels:
     if class_weights == "auto":
         counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
         return (len(labels) / (len(classes) * counts)).astype(np.float32)
-    unknown = sorted(set(class_weights) - set(classes))
-    if unknown:
-        raise DataError(f"train.class_weights: no class {unknown[0]!r}; the classes are {', '.join(classes)}.")
     return np.array([class_weights.get(label, 1.0) for label in classes], np.float32)

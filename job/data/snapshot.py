@@ -21,6 +21,9 @@ from job.storage import Store
 EXAMPLES_PER_SHARD = 256
 """Rows of a row group of the snapshot, which become one shard of features."""
 
+SAMPLES = 3
+"""Reasons for rejecting that an error names, with an object each."""
+
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
 )
@@ -59,6 +62,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
         reasons, per_class = Counter[str](), Counter[str]()
+        samples: dict[tuple[str, str], str] = {}
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
             for item in labelled(data, source):
                 reason = item.reject or _reject_by_size(item, data)
@@ -66,6 +70,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
                     rejects.add((item.key, item.label, reason))
                     reasons[str(reason)] += 1
                     per_class[item.label or ""] += 1
+                    samples.setdefault((item.label or "", str(reason)), item.key)
                     continue
                 split = split_of(item.group or item.key, data.split)
                 row = (item.key, item.size, item.version, item.label, split)
@@ -73,7 +78,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
                 examples.add(row)
                 counts[split, item.label] += 1
         snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class)
-        check_rejects(snapshot.rejected_per_class, snapshot, data)
+        check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
         _check(snapshot, source)
         store.upload(snapshot.key, examples_file)
         store.upload(f"snapshots/{snapshot.id}.rejects.parquet", rejects_file)
@@ -94,16 +99,22 @@ def read_shard_rows(store: Store, snapshot_key: str, shard: int) -> pa.Table:
         return pq.ParquetFile(file).read_row_group(shard)
 
 
-def check_rejects(rejected: dict[str, int], snapshot: Snapshot, data: Data) -> None:
-    """Raises DataError when more than `data.max_rejects` of a class was rejected."""
+def check_rejects(
+    rejected: dict[str, int], samples: dict[tuple[str, str], str], snapshot: Snapshot, data: Data
+) -> None:
+    """Raises DataError when more than `data.max_rejects` of a class was rejected.
+
+    `rejected` counts them per class, `samples` has one key for each class and reason.
+    """
     for label, count in sorted(rejected.items()):
-        total = sum(snapshot.counts[split].get(label, 0) for split in SPLITS) + snapshot.rejected_per_class.get(
-            label, 0
-        )
+        listed = sum(snapshot.counts[split].get(label, 0) for split in SPLITS)
+        total = listed + snapshot.rejected_per_class.get(label, 0)
         if label and count > data.max_rejects * total:
+            told = [f"{data.source.rstrip('/')}/{key}: {why}" for (of, why), key in samples.items() if of == label]
             raise DataError(
                 f"{count} of {total} objects of class {label!r} can't be used, more than data.max_rejects "
-                f"({data.max_rejects:.1%}) allows. Mend or remove them, or raise data.max_rejects."
+                f"({data.max_rejects:.1%}) allows. Mend or remove them, or raise data.max_rejects. "
+                f"For example {'; '.join(told[:SAMPLES])}."
             )
 
 

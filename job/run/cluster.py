@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,6 @@ QUIET = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
@@ -33,7 +33,9 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         return
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
-    if not os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check_reachable(address)
+    else:
         # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
@@ -48,6 +50,20 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for several minutes, without a word. Raises ClusterError."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdigit():
+        return  # `auto` and `local`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Nobody answers at {address} ({error}): check RAY_ADDRESS, and that the cluster's head is up; "
+            "unset it to run on this machine alone."
+        ) from error
 
 
 def _silence_ray() -> None:

@@ -15,7 +15,7 @@ from job.config import Job
 from job.data.decoding import decode_image, inspect_image
 from job.data.features import Shard, featurizer_id, read_complete, write_complete, write_shard
 from job.data.snapshot import Snapshot, check_rejects, read_shard_rows
-from job.errors import DataError, ObjectMissing, StorageError
+from job.errors import ObjectMissing, StorageError
 from job.run.cluster import is_local
 from job.storage import open_store
 
@@ -168,10 +168,5 @@ def _check(shards: list[Shard], snapshot: Snapshot, job: Job) -> None:
     """Rejects of the listing and of decoding count together."""
     rejects = decode_rejects(shards)
     per_class = Counter(snapshot.rejected_per_class) + Counter(label for _, label, _ in rejects)
-    try:
-        check_rejects(dict(per_class), snapshot, job.data)
-    except DataError as error:
-        if not rejects:
-            raise
-        key, _, reason = rejects[0]
-        raise DataError(f"{error} The first one: {job.data.source}{key}: {reason}.") from None
+    samples = {(label, reason): key for key, label, reason in reversed(rejects)}
+    check_rejects(dict(per_class), samples, snapshot, job.data)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from job.config import Job
+from job.data.dataset import check_class_weights
 from job.data.snapshot import Snapshot, take_snapshot
 from job.errors import JobError, TrainingError
 from job.run.cluster import ray_cluster
@@ -36,6 +37,7 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, An
     say("stage", text=f"listing {source.uri}")
     snapshot = take_snapshot(job.data, source, store)
     say("snapshot", **asdict(snapshot))
+    check_class_weights(job.train.class_weights, snapshot.classes)
     base = _resolve_base(job, store, say)
     run = run_id(job, snapshot, base)
     say("stage", text=f"run {store.uri}runs/{run}/")
