@@ -8,6 +8,7 @@ import pytest
 import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["RAY_worker_niceness"] = "0"  # else tests of the other process would starve Ray's workers
 
 REAL_CLOUD = (
     "AWS_PROFILE",
@@ -23,6 +24,11 @@ REAL_CLOUD = (
     "STORAGE_EMULATOR_HOST",
     "RAY_ADDRESS",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that the two processes end together."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,17 +6,19 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError
+from job.run.quiet import no_stderr
 
 QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # `report` waits for the controller's next poll, 2 s by default
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
@@ -40,7 +42,8 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     try:
-        ray.init(**settings)
+        with nullcontext() if debug else no_stderr():  # its core says that it heeds RAY_BACKEND_LOG_LEVEL
+            ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,6 @@ from networks import own_base
 from PIL import Image
 from safetensors.numpy import save
 
-from job.cli import main
-from job.config import parse_job
-from job.run.cluster import ray_cluster
 from job.storage import open_store
 
 JOB = """
@@ -214,21 +212,18 @@ def _huge() -> bytes:
 
 
 @pytest.fixture
-def told(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Bad], str]:
+def told(root: Path, here: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[[Bad], str]:
     """Runs the command line on a bad input and returns its last message, after looking at the rest."""
 
     def run(bad: Bad) -> str:
         command = list(bad.command) or ["run", f"{root}/job.yaml"]
         command += [word for setting in bad.settings for word in ("--set", setting)]
-        monkeypatch.setattr("sys.argv", ["thaw", *(word.replace("{root}", str(root)) for word in command)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert "Traceback" not in output.err
-        assert ended.value.code == bad.code, output.err
-        message = output.err.strip().splitlines()[-1]
-        assert re.match("thaw: |Error: ", message), output.err
+        ended = here(*(word.replace("{root}", str(root)) for word in command))
+        assert ended.stdout == ""
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == bad.code, ended.stderr
+        message = ended.stderr.strip().splitlines()[-1]
+        assert re.match("thaw: |Error: ", message), ended.stderr
         assert len(message) < 900
         return message
 
@@ -270,12 +265,6 @@ def _guarded(endpoint: str) -> Iterator[None]:
         yield
     finally:
         free_requests("inf")
-
-
-@pytest.fixture(scope="module")
-def cluster(root: Path) -> Iterator[None]:
-    with ray_cluster(parse_job(JOB.format(root=root))):
-        yield
 
 
 def test_images_that_cannot_be_decoded(told: Callable[[Bad], str], cluster: None) -> None:

@@ -7,9 +7,8 @@ and from GCS in one go.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from safetensors.numpy import load
 
 from job.storage import Store, open_store
 
+Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 EXAMPLES = 131
 JOB = """
 name: tiny
@@ -76,50 +76,46 @@ def fill(root: str, base: bytes) -> None:
     store.write("source/red/empty.png", b"")
 
 
-def thaw(folder: Path, root: str, *phases: str, workers: int = 2) -> Done:
+def run(thaw: Thaw, folder: Path, root: str, base: bytes, *phases: str, workers: int = 2) -> Done:
+    fill(root, base)
     job = folder / "job.yaml"
     job.write_text(JOB.format(root=root, workers=workers))
     outputs = []
     for phase in phases:
-        command = [sys.executable, "-m", "job", "run", str(job), "--phase", phase, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        done = thaw("run", str(job), "--phase", phase, "--json")
         assert done.returncode == 0, done.stderr
         outputs.append(done)
     return Done(job.read_text(), open_store(f"{root}/store/"), [o.stdout for o in outputs], [o.stderr for o in outputs])
 
 
 @pytest.fixture(scope="module")
-def from_folder(base: bytes, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_folder(base: bytes, in_new_process: Thaw, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("folder")
-    fill(f"file://{folder}", base)
-    return thaw(folder, f"file://{folder}", "all")
+    return run(in_new_process, folder, f"file://{folder}", base, "all")
 
 
 @pytest.fixture(scope="module")
-def alone(base: bytes, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def alone(base: bytes, here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """The same with one worker."""
     folder = tmp_path_factory.mktemp("alone")
-    fill(f"file://{folder}", base)
-    return thaw(folder, f"file://{folder}", "all", workers=1)
+    return run(here, folder, f"file://{folder}", base, "all", workers=1)
 
 
 @pytest.fixture(scope="module")
-def from_s3(base: bytes, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_s3(base: bytes, in_new_process: Thaw, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="integration")
-    fill("s3://integration", base)
-    return thaw(tmp_path_factory.mktemp("s3"), "s3://integration", "head", "all")
+    return run(in_new_process, tmp_path_factory.mktemp("s3"), "s3://integration", base, "head", "all")
 
 
 @pytest.fixture(scope="module")
-def from_gcs(base: bytes, gcs_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_gcs(base: bytes, here: Thaw, cluster: None, gcs_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
     storage.Client(project="test", credentials=AnonymousCredentials()).create_bucket("integration")
-    fill("gs://integration", base)
-    return thaw(tmp_path_factory.mktemp("gcs"), "gs://integration", "all")
+    return run(here, tmp_path_factory.mktemp("gcs"), "gs://integration", base, "all")
 
 
 def test_a_run_ends_with_a_model_that_is_better_than_chance(from_folder: Done) -> None:
@@ -218,9 +214,8 @@ def test_a_broken_picture_among_good_ones_spoils_only_itself(from_folder: Done, 
     assert answers[2]["error"] == "No such file or directory"
 
 
-def test_a_finished_run_is_reported_not_repeated(from_folder: Done) -> None:
-    job = Path(from_folder.store.uri.removeprefix("file://")).parent / "job.yaml"
-    again = subprocess.run([sys.executable, "-m", "job", "run", str(job), "--json"], capture_output=True, text=True)
+def test_a_finished_run_is_reported_not_repeated(from_folder: Done, here: Thaw) -> None:
+    again = here("run", str(Path(from_folder.store.uri.removeprefix("file://")).parent / "job.yaml"), "--json")
     assert json.loads(again.stdout) == from_folder.result
     assert "nothing is left to do" in again.stderr
 
