@@ -8,7 +8,7 @@ import pytest
 import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["RAY_worker_niceness"] = "0"  # else tests of the other process would starve Ray's workers
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else the other process of the tests would starve Ray
 
 REAL_CLOUD = (
     "AWS_PROFILE",
