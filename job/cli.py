@@ -33,7 +33,7 @@ debug = click.option("--debug", is_flag=True, help="Show tracebacks, and the log
 @debug
 def run(job: str, overrides: tuple[str, ...], phase: str, as_json: bool, debug: bool) -> None:
     """Run JOB, or continue its run."""
-    from job.config import load_job
+    from job.jobfile import load_job
     from job.run.pipeline import run_job
 
     _finish(run_job(load_job(job, overrides), phase, _narrator(), debug), as_json)

@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[1] / "job"
 BELOW = {
     "errors": set(),
     "config": {"errors"},
+    "jobfile": {"errors", "config"},
     "storage": {"errors", "config"},
     "data": {"errors", "config", "storage"},
     "model": {"errors", "config", "storage"},
     "train": {"errors", "config", "storage", "data", "model"},
     "report": {"errors", "config", "storage", "data", "model", "train"},
-    "run": {"errors", "config", "storage", "data", "model", "train", "report"},
+    "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report"},
 }
 ONLY_IN = {"boto3": "storage", "google.cloud": "storage", "kubernetes": "deploy"}
 FILES = sorted(ROOT.rglob("*.py"))

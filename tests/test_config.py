@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from job.config import Weights, job_schema, load_job, parse_job
+from job.config import Weights, job_schema
 from job.errors import JobError
+from job.jobfile import load_job, parse_job
 
 JOB = """
 name: cells

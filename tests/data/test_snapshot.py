@@ -78,7 +78,7 @@ def test_too_many_empty_objects_of_a_class_stop_the_job(stores: tuple[Store, Sto
     assert take_snapshot(data(source, max_rejects=0.1), source, store).rejects == {"empty object": 1}
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "parquet", "csv by URI"])
 def test_a_table_gives_labels_and_groups(form: str, stores: tuple[Store, Store]) -> None:
     source, store = stores
     rows = {"key": [], "label": [], "module": []}
@@ -89,13 +89,14 @@ def test_a_table_gives_labels_and_groups(form: str, stores: tuple[Store, Store])
         rows["module"].append(f"m{i // 6}")
     source.write("unlabelled.png", b"x")
     buffer = io.BytesIO()
-    if form == "csv":
+    if form.startswith("csv"):
         lines = ["key,label,module", *(f"{k},{x},{m}" for k, x, m in zip(*rows.values(), strict=True))]
         buffer.write("\n".join(lines).encode())
     else:
         pq.write_table(pa.table(rows), buffer)
-    source.write(f"labels.{form}", buffer.getvalue())
-    table = Table(file=f"labels.{form}", group="module")
+    file, elsewhere = f"labels.{form.split()[0]}", form.endswith("URI")
+    (store if elsewhere else source).write(file, buffer.getvalue())
+    table = Table(file=store.uri + file if elsewhere else file, group="module")
     snapshot = take_snapshot(data(source, layout="table", table=table), source, store)
     assert (snapshot.examples, snapshot.classes) == (120, ["0", "1"])
     assert snapshot.rejects == {"not in the label file": 1}

@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from job.cli import main
-from job.config import parse_job
+from job.jobfile import parse_job
 from job.run.cluster import ray_cluster
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]

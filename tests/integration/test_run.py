@@ -202,16 +202,20 @@ def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_pa
     np.testing.assert_allclose(model.predict(images.astype(np.float32), verbose=0), wanted, atol=1e-5)
 
 
-def test_a_broken_picture_among_good_ones_spoils_only_itself(from_folder: Done, tmp_path: Path) -> None:
-    from job.report.predict import predict
-
+def test_a_broken_picture_among_good_ones_spoils_only_itself(from_folder: Done, here: Thaw, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     good.write_bytes(encode(np.full((40, 40, 3), (255, 80, 80), np.uint8)))
     bad.write_bytes(picture(1, "red", size=90)[:3000])
-    answers = list(predict(from_folder.result["run"], [str(good), str(bad), str(tmp_path / "none.png")]))
+    command = ("predict", from_folder.result["run"], str(good), str(bad), str(tmp_path / "none.png"))
+    done, table = here(*command, "--json"), here(*command)
+    assert (done.returncode, table.returncode) == (3, 3)
+    answers = json.loads(done.stdout)
     assert answers[0]["class"] in ("green", "red")
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert "broken image" in answers[1]["error"]
     assert answers[2]["error"] == "No such file or directory"
+    assert "2 of 3 files got no answer; the first: " in done.stderr
+    assert answers[0]["class"] in table.stdout
 
 
 def test_a_finished_run_is_reported_not_repeated(from_folder: Done, here: Thaw) -> None:

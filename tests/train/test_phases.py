@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.config import Job, parse_job
+from job.config import Job
 from job.data.dataset import Dataset
 from job.data.features import Features
 from job.errors import StorageError, TrainingError
+from job.jobfile import parse_job
 from job.model.backbones import build_base
 from job.model.heads import build_head
 from job.model.network import Network, build_network, variables_by_path

@@ -1,0 +1,86 @@
+"""Reads a job file: YAML, overrides, and errors that name the key, what it got and the nearest known one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from job.config import Job
+from job.errors import JobError, nearest
+
+
+def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Job:
+    """Reads a job file and applies `a.b=c` overrides (values are YAML). Raises JobError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise JobError(f"{path}: the job file can't be read: {reason}.") from error
+    return parse_job(text, overrides, where=str(path))
+
+
+def parse_job(text: str, overrides: list[str] | tuple[str, ...] = (), where: str = "job file") -> Job:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JobError(f"{where}: not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(document, dict):
+        raise JobError(f"{where}: a job file is a mapping (name:, data:, store:, …), got {type(document).__name__}.")
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        raise JobError("\n".join(_explain(where, item) for item in error.errors())) from None
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
+        raise JobError(f"--set {override}: write it as a.b=value, for example train.seed=1.")
+    *parents, last = path.split(".")
+    node = document
+    for parent in parents:
+        if not isinstance(node.get(parent), dict):
+            node[parent] = {}
+        node = node[parent]
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise JobError(f"--set {override}: the value is not valid YAML.") from error
+
+
+def _explain(where: str, item: Any) -> str:
+    location = [str(part) for part in item["loc"] if not _is_union_tag(part)]
+    path = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        return f"{where}: {path}: unknown key{nearest(location[-1], _known_keys(location[:-1]))}."
+    if item["type"] == "missing":
+        return f"{where}: {path}: this key is needed and was not given."
+    message = item["msg"].removeprefix("Value error, ")
+    given = item["input"]
+    told = isinstance(given, str) and repr(given) in message
+    got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not told else ""
+    return f"{where}: {path or 'job'}: {message[0].lower()}{message[1:]}{got}."
+
+
+def _is_union_tag(part: Any) -> bool:
+    """Pydantic puts the tried branch of a union into the path of an error; a user never wrote it."""
+    return isinstance(part, str) and (
+        part in ("Weights", "int", "bool") or part.startswith(("literal[", "dict[", "function-"))
+    )
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    model: Any = Job
+    for name in path:
+        field = model.model_fields.get(name)
+        candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
