@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 from typing import Any
 
@@ -108,12 +110,16 @@ def _finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] 
     console.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
     if result["model"]:
         console.print(f"model  {result['model']}", highlight=False, soft_wrap=True)
-        image = result.get("image", "IMAGE…")
-        console.print(
-            f"\nClassify an image:\n  thaw predict {result['model']} {image}", highlight=False, soft_wrap=True
-        )
+        command = [_own_name(), "predict", result["model"]]
+        image = shlex.quote(result["image"]) if "image" in result else "IMAGE…"
+        console.print(f"\nClassify an image:\n  {shlex.join(command)} {image}", highlight=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps(result, indent=1))
+
+
+def _own_name() -> str:
+    """What the user has to type: the path, where `thaw` alone would not be found."""
+    return "thaw" if shutil.which("thaw") else sys.argv[0]
 
 
 def _console(stderr: bool) -> Any:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from job.data.splits import SPLITS
 
@@ -102,7 +102,7 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
 
 
 def prediction_table(records: list[dict[str, Any]]) -> Table:
-    table = Table("file", "class", "probabilities", box=None)
+    table = Table(Column("file", overflow="fold"), "class", "probabilities", box=None)
     for record in records:
         if "error" in record:
             table.add_row(record["file"], "–", record["error"], style="yellow")

