@@ -125,7 +125,10 @@ def _own_name() -> str:
 def _console(stderr: bool) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    console = Console(stderr=stderr)
+    if not console.is_terminal:  # a log or a pipe: nothing is folded or cut to 80 columns
+        console.width = 4096
+    return console
 
 
 def _narrator() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,25 @@ def build_base(model: config.Model, keras_file: str | None = None, weights: str 
     else:
         pooled = keras.layers.Activation("linear", dtype="float32", name="pooled")(output)
     return keras.Model(image, pooled, name="base")
+
+
+def draw_weights(base: keras.Model, seed: int) -> keras.Model:
+    """Draws the weights of `base` anew: each initializer's by `seed`, its layer's name and its place there.
+
+    Keras draws the seeds that nobody gave from Python's global generator, which any thread of the process may move.
+    """
+
+    def give(config: Any, place: str) -> Any:
+        if isinstance(config, dict):
+            return {key: give(value, f"{place}/{key}") for key, value in config.items()}
+        if place.endswith("/seed") and config is None:
+            return int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:4], "big") >> 1
+        return config
+
+    config = base.get_config()
+    config["layers"] = [give(layer, layer["name"]) for layer in config["layers"]]
+    base.set_weights(keras.Model.from_config(config).get_weights())
+    return base
 
 
 def preprocessing(model: config.Model) -> Preprocessing:

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 from job import config
 from job.errors import JobError, ObjectMissing, StorageError
 from job.model import efficientnet_lite0
-from job.model.backbones import LITE0, build_base
+from job.model.backbones import LITE0, build_base, draw_weights
 from job.model.network import variables_by_path
 from job.model.torch_file import read_torch_file
 from job.storage import Store, open_store, split_uri
@@ -138,14 +138,13 @@ def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str)
                 f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
                 "where the job can read it, and give model.weights its URI."
             ) from error
-    keras.utils.set_random_seed(seed)
     base = build_base(model, keras_file)
     if source == "package":
         with _package_file().open("rb") as file:
             return lite0_tensors(file, f"the package {LITE0_PACKAGE}", base)
     if isinstance(source, config.Weights):
         return _from_uri(source, model, base, folder)
-    return values(base)  # `none`: random by the seed; `own`: those in the .keras file
+    return values(draw_weights(base, seed) if source == "none" else base)  # else `own`: those in the .keras file
 
 
 def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, folder: str) -> Tensors:

@@ -11,7 +11,7 @@ import pytest
 
 from job.config import Head, Model, Weights
 from job.errors import JobError, StorageError
-from job.model.backbones import _applications, application_names, build_base, probe
+from job.model.backbones import _applications, application_names, build_base, draw_weights, probe
 from job.model.heads import build_head
 from job.model.network import build_network, variables_by_path
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
@@ -144,6 +144,17 @@ def test_weights_are_resolved_once(store: Store, tmp_path: Path) -> None:
     assert told == []
     assert resolve_base(model, store, 4, quiet) != first
     assert values(load_base(model, store, first)).keys() == variables_by_path(build_base(model)).keys()
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "convnexttiny", "xception"])
+def test_random_weights_depend_on_the_seed_alone(backbone: str) -> None:
+    """Not on Python's global generator, from which Keras takes its seeds, and which other threads use as well."""
+    model = Model(backbone=backbone, weights="none", image_size=96)
+    first, again, other = (values(draw_weights(build_base(model), seed)) for seed in (3, 3, 4))
+    kernels = [path for path in first if path.endswith("kernel")]
+    assert all(first[path].tobytes() == again[path].tobytes() for path in first)
+    assert all(first[path].tobytes() != other[path].tobytes() for path in kernels)
+    assert len({first[path].tobytes() for path in kernels}) == len(kernels)
 
 
 def test_weights_by_uri_are_checked_before_they_are_used(store: Store, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from job.data.dataset import Dataset
 from job.data.features import Features
 from job.errors import StorageError, TrainingError
 from job.jobfile import parse_job
-from job.model.backbones import build_base
+from job.model.backbones import build_base, draw_weights
 from job.model.heads import build_head
 from job.model.network import Network, build_network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -41,10 +41,7 @@ train: {{batch_size: 8}}
 
 
 def set_up(job: Job) -> tuple[Network, Dataset]:
-    import keras
-
-    keras.utils.set_random_seed(0)
-    base = build_base(job.model)
+    base = draw_weights(build_base(job.model), 0)
     network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
     labels = np.arange(EXAMPLES, dtype=np.int32) % 2
     random = np.random.default_rng(0)
