@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 URI_SCHEMES = ("s3://", "gs://", "file://")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Uri = Annotated[str, Field(description="s3://, gs:// or file://")]
+
+
+def _bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", value)
+    if match is None:
+        raise ValueError(f"a size is a number of bytes, or as in `50 GiB` or `500 MB`, got {value!r}")
+    prefix = match[2] or ""
+    return int(float(match[1]) * (1024 if prefix.endswith("i") else 1000) ** " KMGT".index(prefix[:1] or " "))
+
+
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes)]
+MAX_VIEWS = 32
 
 
 class Section(BaseModel):
@@ -46,12 +60,33 @@ class Table(Section):
     """A column whose equal values stay on one side of the split (a module, a patient)."""
 
 
+class Packed(Section):
+    """What the parts of a record are called in the layouts `webdataset`, `parquet` and `tfrecord`."""
+
+    image: str | None = Field(None, min_length=1)
+    """The encoded image. WebDataset: extensions (`jpg;jpeg;png;webp;gif;bmp`); Parquet: a column of bytes, or of
+    Hugging Face's {bytes, path} (`image`); TFRecord: a feature (`image/encoded`)."""
+    label: str | None = Field(None, min_length=1)
+    """The class name, or a number that is used as a name: `cls`, `label`, `image/class/label`."""
+    group: str | None = Field(None, min_length=1)
+    """What has equal values for records that stay on one side of the split (a module, a patient)."""
+
+
+PACKED_NAMES = {
+    "webdataset": Packed(image="jpg;jpeg;png;webp;gif;bmp", label="cls"),
+    "parquet": Packed(image="image", label="label"),
+    "tfrecord": Packed(image="image/encoded", label="image/class/label"),
+}
+
+
 class Data(Section):
     source: Uri
     """The labelled examples: s3://bucket/prefix/, gs://bucket/prefix/ or file:///folder/."""
-    layout: Literal["folders", "table"] = "folders"
-    """`folders`: the first folder below the source is the label. `table`: a CSV or Parquet file has the labels."""
+    layout: Literal["folders", "table", "webdataset", "parquet", "tfrecord"] = "folders"
+    """`folders`: the first folder below the source is the label. `table`: a CSV or Parquet file has the labels.
+    `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
     table: Table | None = None
+    packed: Packed | None = None
     split: Split = Split()
     max_rejects: Fraction = 0.01
     """The run fails with exit code 3 when more than this fraction of a class can't be used."""
@@ -66,6 +101,12 @@ class Data(Section):
             raise ValueError("`table` is only for `layout: table`")
         return self
 
+    @model_validator(mode="after")
+    def _packed_goes_with_layout(self) -> Data:
+        if self.packed is not None and not self.is_packed:
+            raise ValueError(f"`packed` is only for the layouts {', '.join(PACKED_NAMES)}, not for {self.layout}")
+        return self
+
     @field_validator("source")
     @classmethod
     def _source_scheme(cls, uri: str) -> str:
@@ -74,6 +115,17 @@ class Data(Section):
     @property
     def label_table(self) -> Table:
         return self.table or Table()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the source holds shards of many images rather than an object for each."""
+        return self.layout in PACKED_NAMES
+
+    @property
+    def record_names(self) -> Packed:
+        """`packed`, with the layout's usual names where none is given."""
+        given = self.packed.model_dump(exclude_none=True) if self.packed else {}
+        return PACKED_NAMES[self.layout].model_copy(update=given)
 
 
 class Weights(Section):
@@ -225,10 +277,27 @@ class Phases(Section):
 
 
 class Augment(Section):
-    """Random changes of training images while fine-tuning; seeded by example and epoch."""
+    """Changes of training images; a pure function of example and view or epoch."""
 
     flip_horizontal: bool = False
+    """Left-right, for half of the images."""
     flip_vertical: bool = False
+    """Upside-down, for half of the images."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Degrees: turns about the centre by an angle uniform in ±`rotate`; what was outside mirrors the inside."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """A fraction of the side: moves along each side by an own distance, uniform in ±`shift`."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """A fraction: zooms about the centre by a factor uniform in 1±`scale` (above 1 enlarges)."""
+    brightness: Fraction = 0.0
+    """A fraction of the full range: adds a value uniform in ±`brightness` to every pixel."""
+    contrast: float = Field(0.0, ge=0, lt=1)
+    """A fraction: stretches values about the image's own mean by a factor uniform in 1±`contrast`."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is switched on."""
+        return any(value for _, value in self)
 
 
 class Train(Section):
@@ -238,10 +307,26 @@ class Train(Section):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     class_weights: Literal["auto"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     """`auto` weighs each class by the inverse of its frequency; or a weight for each class name."""
+    views: int = Field(1, ge=1, le=MAX_VIEWS)
+    """Deterministic augmentations of each training example that are used: epoch e sees view e mod `views`, and view 0
+    is the plain image. With 1, `augment` draws anew in every epoch, which can't be cached."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Whether fine-tuning reads the stored activation where the network is cut, or computes it from the image in every
+    epoch. `auto` weighs bytes against work; `on` insists."""
+    cache_limit: Bytes | None = None
+    """Disk of each node that features may take, in bytes or as in `50 GiB`; by default half of what is free."""
+    cache_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """How activations are stored. `float16` becomes `bfloat16` where a value is too large for it."""
     deterministic: bool | Literal["auto"] = "auto"
     """Bit-exact repeats; `auto` is on for CPUs and off for GPUs."""
     jit_compile: bool | Literal["auto"] = "auto"
     """XLA; `auto` is off on CPUs, and on GPUs off for networks with depthwise convolutions."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _words_of_yaml(cls, value: Any) -> Any:
+        """YAML reads `on` and `off` as booleans."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Scaling(Section):
@@ -272,15 +357,30 @@ class Job(Section):
     def _store_scheme(cls, uri: str) -> str:
         return _check_uri(uri)
 
+    @model_validator(mode="after")
+    def _views_need_augment(self) -> Job:
+        if self.train.views > 1 and not self.augment.active:
+            raise ValueError(
+                "train.views: there is nothing to augment: switch something on in `augment`, or leave it 1"
+            )
+        if self.train.cache == "on" and self.train.views == 1 and self.augment.active:
+            raise ValueError(
+                "train.cache: on: `augment` with train.views: 1 draws anew in every epoch, which can't be cached: "
+                "raise train.views (4, for example), or leave train.cache auto"
+            )
+        return self
+
     def meaning(self) -> dict[str, Any]:
         """The part of the job that can change its result (defaults filled in), as JSON types.
 
         Where the data and the store are and how many workers there are is not in it: the snapshot and the
         weights stand for themselves in the run id.
         """
-        return self.model_dump(
+        meaning = self.model_dump(
             mode="json", by_alias=True, include={"name", "task", "model", "phases", "augment", "train"}
         )
+        del meaning["train"]["cache_limit"]
+        return meaning
 
 
 def job_schema() -> dict[str, Any]:

@@ -6,7 +6,8 @@
     ├── StorageError          4  storage or network, after retries
     │   ├── ObjectMissing        the bucket or the object does not exist
     │   ├── AccessDenied         the credentials are missing or not allowed to do this
-    │   └── WriteConflict        a conditional write was refused: someone else wrote first
+    │   ├── WriteConflict        a conditional write was refused: someone else wrote first
+    │   └── CorruptFeatures      a stored feature is not what was written: it is computed again
     ├── TrainingError         5  non-finite loss, head not converged, nothing to resume from
     └── ClusterError          6  Ray or Kubernetes
 
@@ -42,6 +43,15 @@ class AccessDenied(StorageError):
 
 class WriteConflict(StorageError):
     pass
+
+
+class CorruptFeatures(StorageError):
+    def __init__(self, text: str, featurizer: str, part: str) -> None:
+        super().__init__(text, featurizer, part)
+        self.text, self.featurizer, self.part = text, featurizer, part
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class TrainingError(ThawError):

@@ -1,180 +1,215 @@
-"""The feature store: per shard of the snapshot, decoded images and the frozen base's pooled features.
+"""The feature store: what a frozen network answers to an example, kept by content.
 
-features/<featurizer id>/shard-00000.parquet   row, image (uint8 [S, S, 3]), pooled (float32 [d]); rejects as metadata
-features/<featurizer id>/complete.json         written last: shards with their rows and sha256
+features/<featurizer id>/featurizer.json   what the id stands for
+features/<featurizer id>/<part>.parquet    address (16 bytes) and value (fixed-size binary) of some examples
+features/<featurizer id>/<part>.json       written last: rows, sha256, addresses, and the examples that can't be decoded
+
+An address is a digest of source, key and version: a changed example has another one, and whoever shares a frozen
+network and a source shares its features. A part without its marker is not there.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
-from job.errors import StorageError
+from job.errors import CorruptFeatures, ObjectMissing
 from job.storage import Store
 
-FORMAT = 1
-LOCAL_COPIES = 2
-"""Feature sets that a node's cache keeps; older ones are deleted."""
+FORMAT = 2
+ADDRESS = np.dtype("S16")
+READERS = 16
+"""Markers that are read at a time."""
 
 
 @dataclass(frozen=True)
-class Shard:
-    """What is known of a written shard."""
+class Featurizer:
+    """A tensor of the frozen network, under one augmentation of its input."""
 
-    index: int
+    tap: str
+    """`image` (the pixels themselves), `pooled`, or the name of the layer at the cut."""
+    view: int
+    """0 is the plain image."""
+    dtype: str
+    """`uint8`, `float16`, `bfloat16` or `float32`"""
+    shape: tuple[int, ...]
+    """Of one example."""
+    meaning: dict[str, object]
+    """All else that determines the values, as JSON types."""
+
+    @property
+    def id(self) -> str:
+        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def bytes_per_example(self) -> int:
+        return int(np.prod(self.shape)) * self.storage.itemsize
+
+    @property
+    def storage(self) -> np.dtype:
+        """NumPy's type of the same width; it has no bfloat16 of its own."""
+        return np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the marker of a part tells."""
+
+    name: str
     rows: int
     sha256: str
-    rejects: list[tuple[str, str, str]]
-    """Key, label and reason of each example that could not be decoded."""
+    """Of the Parquet file; empty where there are no rows."""
 
 
 @dataclass(frozen=True)
-class Features:
-    """A node's local copy of a feature set, memory-mapped."""
+class Known:
+    """The examples whose features are stored."""
 
-    rows: np.ndarray
-    """Row in the snapshot of each example, ascending, int64 [n]."""
-    images: np.ndarray
-    """uint8 [n, S, S, 3]"""
-    pooled: np.ndarray
-    """float32 [n, d]"""
+    parts: list[Part]
+    addresses: np.ndarray
+    """ADDRESS [n], ascending."""
+    part: np.ndarray
+    """Index into `parts` of each address, int32 [n]."""
+    offset: np.ndarray
+    """Row in the part of each address, int32 [n]."""
+    rejects: dict[bytes, str]
+    """Why an address has no features."""
 
-
-def featurizer_id(meaning: dict[str, object]) -> str:
-    """The digest of everything that determines the stored features."""
-    text = json.dumps({"format": FORMAT, **meaning}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def shard_key(id: str, index: int) -> str:
-    return f"features/{id}/shard-{index:05d}.parquet"
-
-
-def write_shard(
-    store: Store,
-    id: str,
-    index: int,
-    rows: np.ndarray,
-    images: np.ndarray,
-    pooled: np.ndarray,
-    rejects: list[tuple[str, str, str]],
-) -> Shard:
-    """Writes the examples of one shard: rows int64 [n], images uint8 [n, S, S, 3], pooled float32 [n, d]."""
-    columns = {"row": pa.array(rows, pa.int64()), "image": _fixed(images), "pooled": _fixed(pooled.astype("<f4"))}
-    metadata = {"image_shape": json.dumps(images.shape[1:]), "rejects": json.dumps(rejects)}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression={"row": "zstd", "image": "zstd", "pooled": "none"}, use_dictionary=False)
-    content = buffer.getvalue()
-    store.write(shard_key(id, index), content)
-    return Shard(index, len(rows), hashlib.sha256(content).hexdigest(), rejects)
+    def find(self, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part and row of each address, int32 [m] each; -1 where it is not stored."""
+        if not len(self.addresses):
+            return (np.full(len(addresses), -1, np.int32),) * 2
+        at = np.minimum(np.searchsorted(self.addresses, addresses), len(self.addresses) - 1)
+        found = self.addresses[at] == addresses
+        return np.where(found, self.part[at], -1), np.where(found, self.offset[at], -1)
 
 
-def write_complete(store: Store, id: str, shards: list[Shard]) -> None:
-    document = {"format": FORMAT, "shards": [asdict(shard) for shard in sorted(shards, key=lambda s: s.index)]}
-    store.write(f"features/{id}/complete.json", json.dumps(document).encode())
+def address_of(source: str, key: str, version: str) -> bytes:
+    """16 bytes (BLAKE2b) that stand for one version of an example."""
+    text = "\0".join((source, key, version)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def read_complete(store: Store, id: str) -> list[Shard] | None:
-    """The shards of a complete feature set, or None where it is not complete."""
-    key = f"features/{id}/complete.json"
-    if store.stat(key) is None:
-        return None
-    shards = json.loads(store.read(key))["shards"]
-    return [Shard(s["index"], s["rows"], s["sha256"], [tuple(r) for r in s["rejects"]]) for s in shards]
+def ids_of(addresses: np.ndarray) -> np.ndarray:
+    """The first 8 bytes of each address, int64 [n]: what the proof of an epoch adds up."""
+    return np.frombuffer(addresses.astype(ADDRESS).tobytes(), "<i8")[::2].copy()
 
 
-def local_features(store: Store, id: str, cache: str | None = None) -> Features:
-    """Copies a complete feature set to this node's disk once (all workers of a node share it) and maps it.
-
-    Raises StorageError naming the shard whose bytes are not what was written.
-    """
-    root = Path(cache or os.environ.get("THAW_CACHE") or Path(tempfile.gettempdir(), f"thaw-{os.getuid()}"))
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / f"{id}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}"
-    try:
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                _copy(store, id, folder)
-            os.utime(folder)
-        _forget_old(root, keep=folder)
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: the features can't be copied here: {error.strerror}. Set THAW_CACHE to a folder with room."
-        ) from error
-    load = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "images", "pooled")}
-    return Features(**load)
+def describe(store: Store, featurizer: Featurizer) -> None:
+    store.write(f"{_folder(featurizer.id)}featurizer.json", json.dumps(asdict(featurizer), indent=1).encode())
 
 
-def _copy(store: Store, id: str, folder: Path) -> None:
-    shards = read_complete(store, id)
-    if shards is None:
-        raise StorageError(f"{store.uri}features/{id}/: the feature set is not complete. Run the job again.")
-    total = sum(shard.rows for shard in shards)
-    half = folder.with_suffix(".half")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir()
-    arrays: dict[str, np.ndarray] = {}
-    position = 0
-    for shard in shards:
-        for name, part in _read_shard(store, id, shard).items():
-            if name not in arrays:
-                shape = (total, *part.shape[1:])
-                arrays[name] = np.lib.format.open_memmap(half / f"{name}.npy", "w+", part.dtype, shape)
-            arrays[name][position : position + shard.rows] = part
-        position += shard.rows
-    for array in arrays.values():
-        array.flush()  # type: ignore[attr-defined]
-    half.rename(folder)
-
-
-def _read_shard(store: Store, id: str, shard: Shard) -> dict[str, np.ndarray]:
-    key = shard_key(id, shard.index)
-    content = store.read(key)
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise StorageError(f"{store.uri}{key} is not what was written (sha256). Delete features/{id}/ and run again.")
-    table = pq.read_table(io.BytesIO(content))
-    shape = json.loads(table.schema.metadata[b"image_shape"])
-    return {
-        "rows": table["row"].to_numpy(),
-        "images": _unfixed(table["image"], np.dtype("u1")).reshape(-1, *shape),
-        "pooled": _unfixed(table["pooled"], np.dtype("<f4")),
+def known(store: Store, featurizer: Featurizer, max_pixels: int) -> Known:
+    """Reads the markers. Examples rejected under another `max_pixels` are not known."""
+    folder = _folder(featurizer.id)
+    names = sorted(info.key for info in store.list(folder) if info.key.endswith(".json"))
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = pool.map(
+            lambda key: _read_marker(store, key), (n for n in names if not n.endswith("/featurizer.json"))
+        )
+        markers = [marker for marker in contents if marker is not None and marker["format"] == FORMAT]
+    parts = [Part(m["name"], m["rows"], m["sha256"]) for m in markers]
+    lists = [np.frombuffer(base64.b64decode(m["addresses"]), ADDRESS) for m in markers]
+    addresses = np.concatenate([np.empty(0, ADDRESS), *lists])
+    counts = [len(stored) for stored in lists]
+    part = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
+    offset = np.concatenate([np.empty(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
+    addresses, first = np.unique(addresses, return_index=True)
+    rejects = {
+        base64.b64decode(address): reason
+        for marker in markers
+        if marker["max_pixels"] == max_pixels
+        for address, reason in marker["rejects"]
     }
+    return Known(parts, addresses, part[first], offset[first], rejects)
 
 
-def _fixed(array: np.ndarray) -> pa.Array:
-    """[n, …] as n values of fixed-size binary, without a copy."""
-    rows = np.ascontiguousarray(array)
-    width = rows.itemsize * int(np.prod(rows.shape[1:]))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+def write_part(
+    store: Store,
+    featurizer: Featurizer,
+    addresses: np.ndarray,
+    values: np.ndarray,
+    rejects: Iterable[tuple[bytes, str]] = (),
+    max_pixels: int = 0,
+) -> Part:
+    """Stores examples: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape."""
+    rejects = list(rejects)
+    whole = addresses.tobytes() + b"".join(address for address, _ in rejects)
+    whole += f"|{max_pixels if rejects else 0}|{len(rejects)}".encode()
+    name = hashlib.sha256(whole).hexdigest()[:20]
+    content = b""
+    if len(addresses):
+        stored = np.ascontiguousarray(values.reshape(len(values), -1).view(featurizer.storage))
+        columns = {"address": to_binary(addresses[:, None]), "value": to_binary(stored)}
+        buffer = io.BytesIO()
+        compression = {"address": "none", "value": "zstd" if featurizer.tap == "image" else "none"}
+        pq.write_table(pa.table(columns), buffer, compression=compression, use_dictionary=False, write_statistics=False)
+        content = buffer.getvalue()
+        store.write(f"{_folder(featurizer.id)}{name}.parquet", content)
+    part = Part(name, len(addresses), hashlib.sha256(content).hexdigest() if content else "")
+    marker = {
+        "format": FORMAT,
+        **asdict(part),
+        "addresses": base64.b64encode(addresses.tobytes()).decode(),
+        "rejects": [(base64.b64encode(address).decode(), reason) for address, reason in rejects],
+        "max_pixels": max_pixels,
+    }
+    store.write(f"{_folder(featurizer.id)}{name}.json", json.dumps(marker).encode())
+    return part
 
 
-def _unfixed(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
+def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses ADDRESS [n] and values [n, …]. Raises CorruptFeatures where they are not what was written."""
+    key = f"{_folder(featurizer.id)}{part.name}.parquet"
+    try:
+        content = store.read(key)
+    except ObjectMissing as error:
+        raise CorruptFeatures(f"{store.uri}{key} is gone.", featurizer.id, part.name) from error
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise CorruptFeatures(f"{store.uri}{key} is not what was written (sha256).", featurizer.id, part.name)
+    table = pq.read_table(io.BytesIO(content))
+    addresses = from_binary(table["address"], ADDRESS).reshape(-1)
+    return addresses, from_binary(table["value"], featurizer.storage).reshape(-1, *featurizer.shape)
+
+
+def forget_part(store: Store, featurizer_id: str, part: str) -> None:
+    """Makes a part invisible, so that its examples are computed again."""
+    for suffix in (".json", ".parquet"):
+        store.delete(f"{_folder(featurizer_id)}{part}{suffix}")
+
+
+def _folder(featurizer_id: str) -> str:
+    return f"features/{featurizer_id}/"
+
+
+def _read_marker(store: Store, key: str) -> dict | None:
+    try:
+        return json.loads(store.read(key))
+    except (ObjectMissing, ValueError):  # deleted since it was listed, or no marker of ours
+        return None
+
+
+def to_binary(array: np.ndarray) -> pa.Array:
+    """[n, m] as n values of fixed-size binary, without a copy."""
+    width = array.itemsize * array.shape[1]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)])
+
+
+def from_binary(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
+    """Values of fixed-size binary as [n, m] of `dtype`, without a copy where they are in one chunk."""
     chunk = column.combine_chunks()
     chunk = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
     width = chunk.type.byte_width
     start = chunk.offset * width
-    return (
-        np.frombuffer(chunk.buffers()[1], dtype="u1")[start : start + len(chunk) * width]
-        .view(dtype)
-        .reshape(len(chunk), -1)
-    )
-
-
-def _forget_old(root: Path, keep: Path) -> None:
-    """Deletes all but the newest feature sets; a mapped one stays readable for those who hold it."""
-    folders = sorted((f for f in root.iterdir() if f.is_dir() and f.suffix != ".half"), key=lambda f: f.stat().st_mtime)
-    for folder in folders[:-LOCAL_COPIES]:
-        if folder != keep:
-            shutil.rmtree(folder, ignore_errors=True)
+    content = np.frombuffer(chunk.buffers()[1], dtype="u1")[start : start + len(chunk) * width]
+    return content.view(dtype).reshape(len(chunk), -1)

@@ -1,4 +1,4 @@
-"""What an object's label is: its folder, or a row of a label file."""
+"""What an example's label is: its folder, a row of a label file, or a part of its record in a shard."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from job.config import Data
+from job.data.packed import ROWS, is_hidden, is_shard, join_key, no_shards, read_indexes
 from job.errors import DataError, ObjectMissing, nearest
 from job.storage import ObjectInfo, Store, open_store, split_uri
-
-JUNK = frozenset({"Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A listed object (or a row of the label file) with its label, or the reason why it can't be used."""
+    """A listed object (a row of the label file, a record of a shard) with its label, or why it can't be used."""
 
     key: str
     size: int
@@ -30,13 +29,17 @@ class Listed:
     reject: str | None = None
 
 
-def labelled(data: Data, source: Store) -> Iterator[Listed]:
+def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[Listed]:
     """Every object below the source in the order of its key, each with a label or a reason. Streams.
 
-    The layout `table` holds the label file in memory (about 100 bytes a row), never the listing.
+    The layout `table` holds the label file in memory (about 100 bytes a row), never the listing. Packed layouts
+    give every record of every shard by its position, from the indexes in the store.
     """
     if data.layout == "folders":
         return (_by_folder(info) for info in source.list())
+    if data.is_packed:
+        assert store is not None
+        return _by_record(data, source, store)
     return _by_table(data, source)
 
 
@@ -47,9 +50,24 @@ def _by_folder(info: ObjectInfo) -> Listed:
 
 
 def _junk(key: str) -> str | None:
-    name = key.rsplit("/", 1)[-1]
-    hidden = name in JUNK or any(part.startswith(".") for part in key.split("/"))
-    return "hidden file" if hidden else None
+    return "hidden file" if is_hidden(key) else None
+
+
+def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
+    """A shard that came, or changed, after the others were indexed is left to the next run."""
+    shards = 0
+    for info, index in read_indexes(data, source, store):
+        shards += is_shard(data, info.key)
+        if index is None:
+            reason = "newer than the indexes" if is_shard(data, info.key) else f"not a {data.layout} shard"
+            yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or reason)
+            continue
+        for batch in index.iter_batches(ROWS):
+            for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                key = info.key if position is None else join_key(info.key, position)
+                yield Listed(key, size, info.version, *rest)
+    if not shards:
+        raise no_shards(data, source)
 
 
 def _by_table(data: Data, source: Store) -> Iterator[Listed]:

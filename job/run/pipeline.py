@@ -5,25 +5,32 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from job.config import Job
-from job.data.dataset import check_class_weights
+from job.data.dataset import check_class_weights, dataset_key
+from job.data.features import forget_part
+from job.data.packed import list_shards
 from job.data.snapshot import Snapshot, take_snapshot
-from job.errors import JobError, TrainingError
+from job.errors import CorruptFeatures, JobError, TrainingError
 from job.run.cluster import ray_cluster
-from job.run.extract import decode_rejects, extract
+from job.run.extract import Overflow, extract
 from job.run.identity import run_id
+from job.run.packed import index_shards
+from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.quiet import no_stderr
 from job.run.training import run_training
 from job.storage import Store, open_store
 
 Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""
+MAX_CORRUPT = 8
+"""Parts of the feature store that one attempt computes again because their bytes are not what was written."""
 
 
 def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, Any]:
@@ -34,11 +41,18 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, An
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     source, store = open_store(job.data.source), open_store(job.store)
+    with ray_cluster(job, debug) if job.data.is_packed else nullcontext():
+        return _run(job, phase, source, store, say, debug)
+
+
+def _run(job: Job, phase: str, source: Store, store: Store, say: Say, debug: bool) -> dict[str, Any]:
     say("stage", text=f"listing {source.uri}")
+    if job.data.is_packed:
+        index_shards(job.data, source, store, list_shards(job.data, source), say)
     snapshot = take_snapshot(job.data, source, store)
     say("snapshot", **asdict(snapshot))
     check_class_weights(job.train.class_weights, snapshot.classes)
-    base = _resolve_base(job, store, say)
+    base, network = _resolve_base(job, store, say)
     run = run_id(job, snapshot, base)
     say("stage", text=f"run {store.uri}runs/{run}/")
     finished = _read_json(store, f"runs/{run}/result.json")
@@ -50,35 +64,80 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False) -> dict[str, An
             f"--phase fine_tune: {store.uri}runs/{run}/ has no checkpoint of a converged head to start from. "
             "Run `thaw run` with --phase head first, or without --phase for both."
         )
+    plan = read_plan(store, run)
+    if plan is None:
+        plan = choose_plan(job, network, snapshot)
+        write_plan(store, run, plan)
+    say("stage", text=f"cache: {plan.reason}")
     store.write(f"runs/{run}/job.json", job.model_dump_json(indent=1, by_alias=True).encode())
     with ray_cluster(job, debug):
-        features, shards = extract(job, snapshot, base, say)
-        rejects = decode_rejects(shards)
-        _write_rejects(store, run, snapshot, rejects, say)
         until = "head" if phase == "head" or job.phases.fine_tune is None else "fine_tune"
+        _train(job, run, store, snapshot, base, plan, until, say)
+    return _finish(job, store, run, snapshot, base, stop_at_head=phase == "head", say=say)
+
+
+def _train(
+    job: Job,
+    run: str,
+    store: Store,
+    snapshot: Snapshot,
+    base: dict[str, Any],
+    plan: Plan,
+    until: str,
+    say: Say,
+) -> None:
+    """Extracts and trains; what is found to be corrupt is computed again, and training goes on where it was."""
+    for attempt in range(MAX_CORRUPT + 1):
+        plan = _extract(job, run, store, snapshot, base, plan, say)
         config = {
             "job": job.model_dump(mode="json", by_alias=True),
             "until": until,
             "snapshot": asdict(snapshot),
-            "features": features,
             "base": base,
+            "cut": plan.cut,
         }
-        run_training(job, run, config, say)
-    return _finish(job, store, run, snapshot, base, stop_at_head=phase == "head", say=say)
+        try:
+            return run_training(job, run, config, say)
+        except CorruptFeatures as error:
+            if attempt == MAX_CORRUPT:
+                raise
+            say("warning", text=f"{error} It is computed again.")
+            forget_part(store, error.featurizer, error.part)
+            store.delete(dataset_key(run))
 
 
-def _resolve_base(job: Job, store: Store, say: Say) -> dict[str, Any]:
-    """The pretrained weights, kept in the store; checks the unfreeze rule against the network before any work."""
+def _extract(job: Job, run: str, store: Store, snapshot: Snapshot, base: dict[str, Any], plan: Plan, say: Say) -> Plan:
+    """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
+    if store.stat(dataset_key(run)) is not None:
+        return plan
+    try:
+        rejects = extract(job, run, snapshot, base, plan, say)
+    except Overflow:
+        say("warning", text=f"activations at {plan.cut} are too large for float16: they are stored as bfloat16")
+        plan = replace(plan, dtype="bfloat16")
+        write_plan(store, run, plan)
+        rejects = extract(job, run, snapshot, base, plan, say)
+    total = sum(snapshot.rejects.values()) + len(rejects)
+    if total:
+        reasons = [f"{key}: {reason}" for key, _, reason in rejects[:3]]
+        say("rejects", total=total, listing=snapshot.rejects, decoding=reasons)
+    return plan
+
+
+def _resolve_base(job: Job, store: Store, say: Say) -> tuple[dict[str, Any], Any]:
+    """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
     say("stage", text=f"preparing {job.model.backbone}")
     with no_stderr():
         import tensorflow  # noqa: F401
-    from job.model.freezing import thaw
+    from job.model.freezing import freeze, thaw
     from job.model.weights import load_base, resolve_base
 
     resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+    network = load_base(job.model, store, resolved)
+    freeze(network)
     if job.phases.fine_tune is not None:
-        thaw(load_base(job.model, store, resolved), job.phases.fine_tune.unfreeze)
-    return asdict(resolved)
+        thaw(network, job.phases.fine_tune.unfreeze)
+    return asdict(resolved), network
 
 
 def _has_head(store: Store, run: str) -> bool:
@@ -89,15 +148,6 @@ def _has_head(store: Store, run: str) -> bool:
             if progress.get("phase") == "fine_tune" or progress.get("finished"):
                 return True
     return False
-
-
-def _write_rejects(store: Store, run: str, snapshot: Snapshot, rejects: list[tuple[str, str, str]], say: Say) -> None:
-    """Rejects of decoding; those of the listing are beside the snapshot."""
-    lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
-    store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
-    total = sum(snapshot.rejects.values()) + len(rejects)
-    if total:
-        say("rejects", total=total, listing=snapshot.rejects, decoding=lines[:3])
 
 
 def _finish(

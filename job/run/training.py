@@ -25,11 +25,11 @@ def run_training(job: Job, run: str, config: dict[str, Any], say: Callable[..., 
     from ray.util.queue import Queue
 
     filesystem, root = open_store(job.store).arrow()
-    events = Queue(actor_options={"num_cpus": 0})
+    events, ended = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     listener = _Listener(events, say)
     trainer = TensorflowTrainer(
         train_worker,
-        train_loop_config={**config, "run": run, "cpus": worker_cpus(job), "events": events},
+        train_loop_config={**config, "run": run, "cpus": worker_cpus(job), "events": events, "ended": ended},
         scaling_config=ScalingConfig(
             num_workers=job.scaling.workers, use_gpu=job.scaling.gpu, resources_per_worker=_resources(job)
         ),
@@ -72,7 +72,7 @@ class _Listener:
         while (event := self._events.get()) is not None:
             kind = event.pop("kind")
             if kind == "error":
-                self.error = getattr(errors, event["type"])(event["text"])
+                self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
                 continue
             self.trained |= kind == "trained"
             self._say(kind, **event)

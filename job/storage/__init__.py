@@ -43,8 +43,8 @@ class Store(Protocol):
 
     def stat(self, key: str) -> ObjectInfo | None: ...
 
-    def read(self, key: str) -> bytes:
-        """All of the object's bytes, never fewer. Raises ObjectMissing."""
+    def read(self, key: str, version: str | None = None) -> bytes:
+        """All of the object's bytes, never fewer. Raises ObjectMissing, also where this version of it is gone."""
 
     def write(self, key: str, data: bytes) -> str:
         """Writes all or nothing, and returns the new version."""

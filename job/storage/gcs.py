@@ -80,9 +80,10 @@ class GcsStore:
             blob = self._bucket.get_blob(self.prefix + key, retry=_retry(), timeout=TIMEOUT)
         return ObjectInfo(key, blob.size, str(blob.generation)) if blob else None
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, version: str | None = None) -> bytes:
+        generation = int(version) if version else None
         with self._translated("read", key):
-            return self._blob(key).download_as_bytes(retry=_retry(), timeout=TIMEOUT)
+            return self._blob(key, generation).download_as_bytes(retry=_retry(), timeout=TIMEOUT)
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, data)
@@ -119,9 +120,9 @@ class GcsStore:
             anonymous=True, scheme=scheme or "http", endpoint_override=host.rstrip("/"), retry_time_limit=limit
         ), path
 
-    def _blob(self, key: str) -> storage.Blob:
+    def _blob(self, key: str, generation: int | None = None) -> storage.Blob:
         key.encode()  # the library would send half a surrogate pair as it is
-        return self._bucket.blob(self.prefix + key)
+        return self._bucket.blob(self.prefix + key, generation=generation)
 
     def _put(self, key: str, data: bytes, **condition: Any) -> str:
         with self._translated("write", key):

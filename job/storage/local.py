@@ -49,9 +49,12 @@ class LocalStore:
         with self._translated("look at", key):
             return _info(key, self._path(key))
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, version: str | None = None) -> bytes:
         with self._translated("read", key), self._open(key) as file:
-            return file.read()
+            content = file.read()
+            if version is not None and _version(os.fstat(file.fileno())) != version:
+                raise ObjectMissing(f"{self.uri}{key} is not the version that was listed: it was written since.")
+            return content
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, io.BytesIO(data), os.replace)

@@ -86,10 +86,11 @@ class S3Store:
             return None
         return ObjectInfo(key, head["ContentLength"], head["ETag"].strip('"'))
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, version: str | None = None) -> bytes:
+        condition = {"IfMatch": f'"{version}"'} if version else {}
         with self._translated("read", key):
             for attempt in range(1, BODY_ATTEMPTS + 1):
-                body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+                body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)["Body"]
                 try:
                     return body.read()
                 except BROKEN_BODY:  # shorter than its Content-Length; boto3 retries requests, but not bodies
@@ -164,6 +165,8 @@ class S3Store:
         code, message = (str(answer.get("Error", {}).get(name, "")) for name in ("Code", "Message"))
         if code == "NoSuchBucket":
             return ObjectMissing(f"{where}: there is no bucket {self.bucket!r}: check its name and the region.")
+        if status == 412 and action == "read":
+            return ObjectMissing(f"{where} is not the version that was listed: it was written since.")
         if status in (409, 412) or (code == "NoSuchKey" and action == "write"):  # If-Match on what was deleted
             return WriteConflict(f"{where} was written by someone else: read it again before writing.")
         if code in MISSING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +14,14 @@ import tensorflow as tf
 
 from job.config import Augment, Optimization
 from job.data import order
-from job.data.augment import Flips
+from job.data.arena import Arena
 from job.data.dataset import Dataset
 from job.errors import TrainingError
+from job.train.batches import CHUNK, Batches, fresh_view
 from job.train.checkpoint import Checkpoint, Progress, Tensors, restore, values
 from job.train.convergence import EarlyStopping
-from job.train.step import Forward, make_predict_step, make_train_step
+from job.train.step import Forward, make_predict_steps, make_sum, make_train_steps
 
-PREFETCH = 2
-"""Batches that are read ahead of the step."""
 PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 """Added to the epoch, so that the phases draw different orders."""
 
@@ -48,12 +46,14 @@ class PhaseTask:
     settings: Optimization
     batch_size: int
     seed: int
-    inputs: np.ndarray
-    """[n, …], what `forward` takes, in the order of the data set."""
+    inputs: list[Arena]
+    """What `forward` takes, by view."""
     forward: Forward
     variables: dict[str, keras.Variable]
     """The trainable ones, by path."""
+    views: int = 1
     augment: Augment | None = None
+    """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
     jit_compile: bool = False
 
 
@@ -62,16 +62,19 @@ class Phase:
 
     def __init__(self, task: PhaseTask, data: Dataset, team: Team) -> None:
         self.task, self.data, self.team = task, data, team
-        self.train = data.splits["train"]
+        self.train, self.sizes = data.splits["train"], data.sizes("train")
+        self.share = order.Share(task.batch_size, team.rank, team.world_size)
         self.steps = order.steps_per_epoch(len(self.train), task.batch_size)
         variables = list(task.variables.values())
         assert variables, f"{task.name}: nothing is trainable"
-        with team.strategy.scope():
-            self.optimizer = make_optimizer(task.settings)
-            self.optimizer.build(variables)
+        self.optimizer = make_optimizer(task.settings)
+        self.optimizer.build(variables)
         self.slots = {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
-        self.train_step = make_train_step(team.strategy, task.forward, variables, self.optimizer, task.jit_compile)
-        self.predict_step = make_predict_step(team.strategy, task.forward)
+        self.train_steps = make_train_steps(team.strategy, task.forward, variables, self.optimizer, task.jit_compile)
+        self.predict_steps = make_predict_steps(team.strategy, task.forward)
+        self.plain = Batches(task.inputs[0], data, self.share)
+        self.views = [Batches(arena, data, self.share, task.augment) for arena in task.inputs]
+        self.sum = make_sum(team.strategy)
 
     def run(self, resumed: Checkpoint | None, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
         """Runs (the rest of) the phase and returns its last checkpoint; the variables are left at their best."""
@@ -84,11 +87,14 @@ class Phase:
 
     def predict(self, examples: np.ndarray) -> np.ndarray:
         """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker."""
-        size, results = self.task.batch_size, []
-        for step, (inputs, _, _, _) in enumerate(self._batches(examples, None)):
-            logits = self.predict_step(tf.constant(inputs)).numpy()
-            results.append(logits[: len(order.global_batch(examples, step, size))])
-        return np.concatenate(results)
+        size, world_size = self.task.batch_size, self.team.world_size
+        steps = order.steps_per_epoch(len(examples), size)
+        shares = [order.Share(size, rank, world_size) for rank in range(world_size)]
+        rows = np.stack([share.places(len(examples), 0, steps)[0] for share in shares])
+        answers = self._guarded(self.plain, self.predict_steps, self.plain.read(examples), tf.constant(steps)).numpy()
+        logits = np.empty([len(examples), answers.shape[-1]], np.float32)
+        logits[rows[rows >= 0]] = answers[rows >= 0]
+        return logits
 
     def validate(self) -> tuple[float, float]:
         """Weighted mean cross-entropy and accuracy on the validation split."""
@@ -118,7 +124,7 @@ class Phase:
     def _epoch(self, state: Checkpoint) -> Checkpoint:
         started, name = time.monotonic(), self.task.name
         epoch = state.progress.epoch + 1
-        loss = self._train_epoch(epoch)
+        loss, digest = self._train_epoch(epoch)
         validation_loss, validation_accuracy = self.validate()
         if not math.isfinite(validation_loss):
             raise TrainingError(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
@@ -130,6 +136,8 @@ class Phase:
             "validation_accuracy": validation_accuracy,
             "learning_rate": self._learning_rate(epoch * self.steps - 1),
             "seconds": round(time.monotonic() - started, 3),
+            "examples": len(self.train),
+            "digest": digest,
         }
         self.team.say("epoch", phase=name, epochs=self.task.settings.epochs, **record)
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
@@ -143,49 +151,56 @@ class Phase:
             optimizer=values(self.slots),
         )
 
-    def _train_epoch(self, epoch: int) -> float:
-        """The epoch's weighted mean loss. Raises TrainingError naming the first step whose loss is not finite."""
+    def _train_epoch(self, epoch: int) -> tuple[float, str]:
+        """The epoch's weighted mean loss, and the digest of the examples that all workers have seen.
+
+        Raises TrainingError naming the first step whose loss is not finite, or where the digest is not the data set's.
+        """
         stream = PHASE_STREAMS[self.task.name] + epoch
-        examples = self.train[order.epoch_order(len(self.train), self.task.seed, stream)]
-        flips = None
-        if self.task.augment is not None:
-            flips = Flips(self.task.augment, len(self.data.labels), self.task.seed, stream)
-        losses, sums = [], []
-        for step, (inputs, labels, weights, positions) in enumerate(self._batches(examples, flips)):
-            done = (epoch - 1) * self.steps + step
-            if self.task.settings.schedule != "constant":
-                self.optimizer.learning_rate = self._learning_rate(done)
-            seed = tf.constant([self.task.seed, PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done], tf.int32)
-            losses.append(self.train_step(inputs, labels, weights, seed, positions))
-            sums.append(self.data.weights[order.global_batch(examples, step, self.task.batch_size)].sum())
-        mean = np.array([loss.numpy() for loss in losses], np.float64)
+        size = self.task.batch_size
+        examples = self.train[order.epoch_order(self.sizes, size, self.task.seed, stream)]
+        view = (epoch - 1) % self.task.views
+        reader = self.views[view if len(self.views) > 1 else 0]
+        if self.task.augment is not None and self.task.views == 1:
+            view = fresh_view(self.task.seed, stream)
+        elif view == 0:
+            reader = self.plain
+        batches, losses, seen = reader.read(examples, view), [], 0
+        for first in range(0, self.steps, CHUNK):
+            done = (epoch - 1) * self.steps + np.arange(first, min(first + CHUNK, self.steps))
+            rates = tf.constant([self._learning_rate(int(step)) for step in done], tf.float32)
+            draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
+            seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
+            some, read = self._guarded(reader, self.train_steps, batches, rates, seeds)
+            losses.append(some.numpy())
+            seen += int(read)
+        mean = np.concatenate(losses).astype(np.float64)
         if not np.isfinite(mean).all():
             step = int(np.flatnonzero(~np.isfinite(mean))[0]) + 1
             raise TrainingError(
                 f"{self.task.name}: the loss is not finite at step {step} of epoch {epoch}. {self._advice()}"
             )
-        return float(np.average(mean, weights=sums))
+        sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), size))
+        return float(np.average(mean, weights=sums)), self._proof(epoch, seen)
 
-    def _batches(self, examples: np.ndarray, flips: Flips | None) -> Iterator[tuple[Any, ...]]:
-        """This worker's part of each global batch: inputs, labels, weights (0 where padded), positions."""
-        steps = order.steps_per_epoch(len(examples), self.task.batch_size)
+    def _proof(self, epoch: int, seen: int) -> str:
+        """The digest of an epoch: the sum of the ids of its examples, whatever their order and whoever read them."""
+        read = self.sum(_wrapped(seen))
+        wanted = _wrapped(int(self.data.ids[self.train].astype(object).sum()))
+        if read != wanted:
+            raise TrainingError(
+                f"{self.task.name}: the examples read in epoch {epoch} (digest {read % 2**64:016x}) are not those of "
+                f"the data set ({wanted % 2**64:016x}): delete the nodes' copies of the features (THAW_CACHE) and run "
+                "again."
+            )
+        return f"{read % 2**64:016x}"
 
-        def read(step: int) -> tuple[Any, ...]:
-            batch = order.global_batch(examples, step, self.task.batch_size)
-            mine, positions = order.local_batch(batch, self.task.batch_size, self.team.rank, self.team.world_size)
-            inputs = self.task.inputs[mine]
-            if flips is not None:
-                inputs = flips(inputs, mine)
-            weights = np.where(mine >= 0, self.data.weights[mine] / self.data.weights[batch].sum(), 0.0)
-            arrays = (inputs, self.data.labels[mine], weights.astype(np.float32), positions.astype(np.int32))
-            return tuple(tf.constant(array) for array in arrays)
-
-        with ThreadPoolExecutor(1, "batches") as pool:
-            ahead = [pool.submit(read, step) for step in range(min(PREFETCH, steps))]
-            for step in range(steps):
-                if step + PREFETCH < steps:
-                    ahead.append(pool.submit(read, step + PREFETCH))
-                yield ahead.pop(0).result()
+    def _guarded(self, reader: Batches, steps: Callable[..., Any], *arguments: Any) -> Any:
+        """Raises what made the reader fail as it was."""
+        try:
+            return steps(*arguments)
+        except tf.errors.OpError as error:
+            raise reader.error(error) from None
 
     def _learning_rate(self, step: int) -> float:
         settings = self.task.settings
@@ -195,6 +210,11 @@ class Phase:
 
     def _advice(self) -> str:
         return f"Lower phases.{self.task.name}.learning_rate ({self.task.settings.learning_rate:g}) and run again."
+
+
+def _wrapped(number: int) -> int:
+    """Modulo 2**64, as an int64."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def make_optimizer(settings: Optimization) -> keras.optimizers.Optimizer:

@@ -10,8 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Job
+from job.data.arena import Arena
 from job.data.dataset import Dataset
 from job.errors import TrainingError
+from job.model.cut import cut_named, split
+from job.model.depthwise import call_with_fast_gradients
+from job.model.flatten import call_frozen, flatten
 from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
 from job.model.heads import head_logits
 from job.model.network import Network, variables_by_path
@@ -19,6 +23,16 @@ from job.train.checkpoint import Checkpoint, Tensors, restore, values
 from job.train.loop import Phase, PhaseTask, Team
 from job.train.step import Forward
 from job.train.strategy import use_jit
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The stored features on this node, by view, and where in the network they belong."""
+
+    pooled: list[Arena]
+    fine_tune: list[Arena]
+    cut: str | None
+    """The layer whose output `fine_tune` holds; None where it holds images."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,7 @@ class Trained:
 
 
 def train_phases(
-    job: Job, until: str, network: Network, data: Dataset, team: Team, resumed: Checkpoint | None
+    job: Job, until: str, network: Network, data: Dataset, inputs: Inputs, team: Team, resumed: Checkpoint | None
 ) -> Trained:
     """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
 
@@ -49,7 +63,7 @@ def train_phases(
     for layer in network.head.layers:
         layer.trainable = True
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
-    head_phase = Phase(_head_task(job, network, data), data, team)
+    head_phase = Phase(_head_task(job, network, inputs), data, team)
     if resumed is None or resumed.progress.phase == "head":
         last = head_phase.run(resumed, {"head": [], "fine_tune": []}, head={})
         converged = last.progress.stopping.converged
@@ -71,7 +85,7 @@ def train_phases(
     thaw(network.base, job.phases.fine_tune.unfreeze)
     team.say("thaw", rows=[list(row) for row in trainable_rows(network.model)])
     statistics = _moving_statistics(network.base)
-    fine_tune = Phase(_fine_tune_task(job, network, data), data, team)
+    fine_tune = Phase(_fine_tune_task(job, network, inputs), data, team)
     last = fine_tune.run(resumed, history, head)
     _assert_unmoved(statistics, _moving_statistics(network.base))
     kept = "fine_tune" if last.progress.stopping.best_epoch > 0 else "head"
@@ -79,24 +93,27 @@ def train_phases(
     return Trained(head, converged, last.best, kept, logits, examples, last.progress.history)
 
 
-def _head_task(job: Job, network: Network, data: Dataset) -> PhaseTask:
+def _head_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
     return PhaseTask(
         name="head",
         settings=job.phases.head,
         batch_size=job.train.batch_size,
         seed=job.train.seed,
-        inputs=data.features.pooled,
+        inputs=inputs.pooled,
+        views=len(inputs.pooled),
         forward=_on_features(job, network.head),
         variables=_trainable(network.head),
         jit_compile=use_jit(job, depthwise=False),
     )
 
 
-def _fine_tune_task(job: Job, network: Network, data: Dataset) -> PhaseTask:
+def _fine_tune_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
     on_features = _on_features(job, network.head)
+    call = call_frozen if job.scaling.gpu else call_with_fast_gradients
+    rest = network.base if inputs.cut is None else split(network.base, cut_named(network.base, inputs.cut))[1]
 
-    def on_images(images: tf.Tensor, dropout: Any) -> tf.Tensor:
-        return on_features(network.base(tf.cast(images, tf.float32), training=False), dropout)
+    def on_inputs(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
+        return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
 
     assert job.phases.fine_tune is not None
     return PhaseTask(
@@ -104,11 +121,12 @@ def _fine_tune_task(job: Job, network: Network, data: Dataset) -> PhaseTask:
         settings=job.phases.fine_tune,
         batch_size=job.train.batch_size,
         seed=job.train.seed,
-        inputs=data.features.images,
-        forward=on_images,
+        inputs=inputs.fine_tune,
+        views=job.train.views,
+        forward=on_inputs,
         variables=_trainable(network.model),
-        augment=job.augment,
-        jit_compile=use_jit(job, has_depthwise(network.base)),
+        augment=job.augment if inputs.cut is None and job.augment.active else None,
+        jit_compile=use_jit(job, has_depthwise(rest)),
     )
 
 

@@ -1,61 +1,95 @@
-"""One step of training and of prediction under `tf.distribute`; Keras 3's `fit` does not work there."""
+"""Steps of training and of prediction under `tf.distribute`; Keras 3's `fit` does not work there.
+
+Many steps are one call. Each worker has its own copy of the variables, which begin as equals and make the same steps:
+only the sum of the gradients travels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 Forward = Callable[..., tf.Tensor]
-"""(inputs, dropout) -> logits float32 [n, classes]; `dropout` is (seed int32 [2], positions) or None for inference."""
+"""(inputs, dropout) -> logits float32 [n, classes]; `dropout` is (seed int32 [2], places) or None for inference."""
+Batches = Iterator[tuple[tf.Tensor, ...]]
+"""inputs, labels int32 [n], weights float32 [n], places int32 [n], sum of ids int64: see `batches`."""
 
 
-def make_train_step(
+def make_train_steps(
     strategy: tf.distribute.Strategy,
     forward: Forward,
     variables: list[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
     jit_compile: bool,
-) -> Callable[..., tf.Tensor]:
-    """A compiled step: (inputs, labels int32 [n], weights float32 [n], seed int32 [2], positions int32 [n]) -> loss.
+) -> Callable[[Batches, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Compiled steps: (batches, learning rates float32 [k], seeds int32 [k, 2]) -> losses float32 [k], sum of ids.
 
-    The arguments are this worker's part of the global batch. `weights` are divided by their sum over the global
-    batch, so the returned loss is the weighted mean over all workers and does not depend on how many there are.
-    Only `variables` get gradients; the optimizer sums them over the workers.
+    Takes k of this worker's batches. Their weights are divided by the sum over the global batch, so that a loss is the
+    weighted mean over all workers and does not depend on how many there are. The sum of ids is this worker's alone.
     """
 
-    def gradients(inputs: Any, labels: Any, weights: Any, seed: Any, positions: Any) -> Any:
+    def gradients(inputs: Any, labels: Any, weights: Any, places: Any, seed: Any) -> Any:
         with tf.GradientTape() as tape:
-            logits = forward(inputs, (seed, positions))
+            logits = forward(inputs, (seed, places))
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
             loss = tf.reduce_sum(losses * weights)
         return loss, tape.gradient(loss, [variable.value for variable in variables])
 
-    compiled = tf.function(gradients, jit_compile=True) if jit_compile else gradients
+    compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
 
-    def replica_step(*batch: Any) -> tf.Tensor:
-        loss, grads = compiled(*batch)
-        optimizer.apply(grads, variables)
-        return loss
+    def step(batch: list[tf.Tensor], seed: Any) -> tf.Tensor:
+        loss, grads = compiled(*batch, seed)
+        shapes = [grad.shape for grad in grads]
+        flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None]], axis=0)
+        *parts, loss = tf.split(_sum(strategy, flat), [*(shape.num_elements() for shape in shapes), 1])
+        optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
+        return loss[0]
 
-    @tf.function
-    def step(*batch: Any) -> tf.Tensor:
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, batch), axis=None)
+    @tf.function(reduce_retracing=True)
+    def steps(batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        count = tf.shape(learning_rates)[0]
+        losses, read = tf.TensorArray(tf.float32, count), tf.zeros([], tf.int64)
+        for k in tf.range(count):
+            *batch, ids = next(batches)
+            optimizer.learning_rate = learning_rates[k]
+            losses = losses.write(k, step(batch, seeds[k]))
+            read += ids
+        return losses.stack(), read
 
-    return step
+    return steps
 
 
-def make_predict_step(strategy: tf.distribute.Strategy, forward: Forward) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A compiled step: this worker's inputs -> the logits of all workers by rank, float32 [world * n, classes]."""
+def make_predict_steps(strategy: tf.distribute.Strategy, forward: Forward) -> Callable[[Batches, tf.Tensor], tf.Tensor]:
+    """Compiled steps: k of this worker's batches -> every worker's logits, float32 [world, k, n, classes]."""
 
-    @tf.function
-    def step(inputs: tf.Tensor) -> tf.Tensor:
-        def replica_step(inputs: tf.Tensor) -> tf.Tensor:
-            logits = forward(inputs, None)
-            return tf.distribute.get_replica_context().all_gather(logits, axis=0)
+    @tf.function(reduce_retracing=True)
+    def steps(batches: Batches, count: tf.Tensor) -> tf.Tensor:
+        logits = tf.TensorArray(tf.float32, count)
+        for k in tf.range(count):
+            logits = logits.write(k, forward(next(batches)[0], None))
+        return _gather(strategy, logits.stack()[None])
 
-        return strategy.experimental_local_results(strategy.run(replica_step, (inputs,)))[0]
+    return steps
 
-    return step
+
+def make_sum(strategy: tf.distribute.Strategy) -> Callable[[int], int]:
+    """Adds up a number of every worker, modulo 2**64: a barrier."""
+    add = tf.function(lambda number: _sum(strategy, number), input_signature=[tf.TensorSpec([], tf.int64)])
+    return lambda number: int(add(tf.constant(number, tf.int64)))
+
+
+def _sum(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
+    def all_reduce(mine: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(mine))
+
+    return strategy.run(all_reduce, (tensor,)) if strategy.num_replicas_in_sync > 1 else tensor
+
+
+def _gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
+    def all_gather(mine: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(tf.identity(mine), axis=0)
+
+    return strategy.run(all_gather, (tensor,)) if strategy.num_replicas_in_sync > 1 else tensor

@@ -13,17 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.config import Job
-from job.data.snapshot import Snapshot
-from job.errors import ThawError
+from job.data.snapshot import Snapshot, read_snapshot
+from job.errors import CorruptFeatures, ThawError
 from job.storage import Store, open_store
 
 RESULT = ("head.safetensors", "fine_tuned.safetensors", "predictions.parquet", "training.json")
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """`config`: job, run (id), until, snapshot, features (id), base, cpus, events (a Ray queue).
+    """`config`: job, run (id), until, snapshot, base, cut, cpus, events and ended (Ray queues).
 
-    An error that the user can mend goes to the driver as an event, and the worker ends: Ray must not try it again.
+    An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
+    wait for it, and leaves a word in `ended`, so that a group started anew does nothing.
     """
     import ray.train
 
@@ -33,10 +34,15 @@ def train_worker(config: dict[str, Any]) -> None:
         if rank == 0:
             config["events"].put({"kind": kind, **fields})
 
+    if not config["ended"].empty():
+        return
     try:
         _train(config, say)
     except ThawError as error:
-        say("error", type=type(error).__name__, text=str(error))
+        part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
+        config["events"].put({"kind": "error", "type": type(error).__name__, "arguments": (str(error), *part)})
+        config["ended"].put(rank)
+        raise
 
 
 def _train(config: dict[str, Any], say: Callable[..., None]) -> None:
@@ -46,29 +52,32 @@ def _train(config: dict[str, Any], say: Callable[..., None]) -> None:
     prepare_process(job, config["cpus"])
     import ray.train
 
+    from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
     from job.model.heads import build_head
     from job.model.network import build_network
     from job.model.weights import ResolvedBase, load_base
     from job.train.loop import Team
-    from job.train.phases import train_phases
+    from job.train.phases import Inputs, train_phases
 
     store, snapshot = open_store(job.store), Snapshot(**config["snapshot"])
-    strategy = make_strategy(job)
-    data = load_dataset(store, snapshot, config["features"], job.train.class_weights)
-    with strategy.scope():
-        base = load_base(job.model, store, ResolvedBase(**config["base"]))
-        features = data.features.pooled.shape[1]
-        head = build_head(features, job.model.head, len(snapshot.classes), job.train.seed)
-        network = build_network(base, head)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
+    strategy = make_strategy(job)
+    data = load_dataset(store, config["run"], snapshot.classes, job.train.class_weights)
+    cache = NodeCache(None, job.train.cache_limit, context.get_local_world_size())
+    pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
+    base = load_base(job.model, store, ResolvedBase(**config["base"]))
+    head = build_head(base.output_shape[-1], job.model.head, len(snapshot.classes), job.train.seed)
+    network = build_network(base, head)
     team = Team(rank, world_size, strategy, _saver(store, config["run"], rank), say)
     resumed = _latest(say)
     say("start", workers=world_size, resumed=resumed and [resumed.progress.phase, resumed.progress.epoch])
-    trained = train_phases(job, config["until"], network, data, team, resumed)
+    inputs = Inputs(pooled, fine_tune, config["cut"])
+    trained = train_phases(job, config["until"], network, data, inputs, team, resumed)
     if rank == 0:
-        _write_result(store, config["run"], trained, data)
+        keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
+        _write_result(store, config["run"], trained, data, keys)
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
 
 
@@ -112,7 +121,7 @@ def _saver(store: Store, run: str, rank: int) -> Callable[[Any], None]:
     return save
 
 
-def _write_result(store: Store, run: str, trained: Any, data: Any) -> None:
+def _write_result(store: Store, run: str, trained: Any, data: Any, keys: pa.ChunkedArray) -> None:
     """The trained variables and the logits on validation and test, and last what was decided (training.json)."""
     import json
 
@@ -125,7 +134,7 @@ def _write_result(store: Store, run: str, trained: Any, data: Any) -> None:
     for split, members in data.splits.items():
         sides[members] = split
     columns = {
-        "key": pa.array(data.keys[trained.examples]),
+        "key": keys,
         "split": pa.array(sides[trained.examples]),
         "label": pa.array(data.labels[trained.examples]),
         **{f"logits_{name}": pa.array(list(logits)) for name, logits in trained.logits.items()},

@@ -28,6 +28,15 @@ def test_bytes_come_back_as_they_were_written(store: Store) -> None:
     assert list(store.list()) == [ObjectInfo("a/b", 3, version)]
 
 
+def test_a_version_that_was_overwritten_is_missing(store: Store) -> None:
+    first = store.write("a/b.png", b"first")
+    assert store.read("a/b.png", first) == b"first"
+    second = store.write("a/b.png", b"other")
+    assert store.read("a/b.png", second) == b"other"
+    with pytest.raises(ObjectMissing, match=r"a/b\.png"):
+        store.read("a/b.png", first)
+
+
 def test_an_empty_object_is_an_object(store: Store) -> None:
     version = store.write("empty", b"")
     assert store.read("empty") == b""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from stored import arenas, store_dataset
 
 from job.config import Job
 from job.data.dataset import Dataset
-from job.data.features import Features
 from job.errors import StorageError, TrainingError
 from job.jobfile import parse_job
 from job.model.backbones import build_base, draw_weights
+from job.model.cut import cut_named, split
 from job.model.heads import build_head
 from job.model.network import Network, build_network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.convergence import EarlyStopping
 from job.train.loop import Team
-from job.train.phases import Trained, train_phases
+from job.train.phases import Inputs, Trained, train_phases
 
 EXAMPLES = 29
 
@@ -40,18 +41,34 @@ train: {{batch_size: 8}}
     return parse_job(text, overrides)
 
 
-def set_up(job: Job) -> tuple[Network, Dataset]:
+@dataclass(frozen=True)
+class Bench:
+    """A network, and a data set for it."""
+
+    network: Network
+    data: Dataset
+    inputs: Inputs
+
+    def train(self, job: Job, until: str, saved: list[Checkpoint], resumed: Checkpoint | None = None) -> Trained:
+        return train_phases(job, until, self.network, self.data, self.inputs, team(saved), resumed)
+
+
+def set_up(job: Job, folder: Path, cut: str | None = None, dtype: str = "float32") -> Bench:
+    """Fine-tuning starts from stored images, or from what is stored at the cut."""
     base = draw_weights(build_base(job.model), 0)
-    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
     labels = np.arange(EXAMPLES, dtype=np.int32) % 2
     random = np.random.default_rng(0)
     images = (random.integers(0, 200, (EXAMPLES, 32, 32, 3)) + 50 * labels[:, None, None, None]).astype(np.uint8)
     pooled = base(images.astype(np.float32), training=False).numpy()
+    inputs = images
+    if cut is not None:
+        prefix, _ = split(base, cut_named(base, cut))
+        inputs = prefix(images.astype(np.float32), training=False).numpy().astype(dtype)
     parts = np.split(np.arange(EXAMPLES), [19, 24])
     splits = dict(zip(("train", "validation", "test"), parts, strict=True))
-    features = Features(np.arange(EXAMPLES), images, pooled)
-    keys = np.array([f"{i}" for i in range(EXAMPLES)], object)
-    return network, Dataset(keys, labels, np.ones(EXAMPLES, np.float32), splits, features)
+    store, data = store_dataset(folder, labels, splits, [pooled], [inputs], tap=cut or "image")
+    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
+    return Bench(network, data, Inputs(*arenas(store, data, folder), cut))
 
 
 def team(saved: list[Checkpoint]) -> Team:
@@ -67,11 +84,12 @@ def bytes_of(network: Network) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("backbone", "thawed"), [("vgg19", "block5_"), ("resnet50", "conv5_block3_")])
-def test_only_what_was_thawed_moves_and_batch_norm_never(backbone: str, thawed: str) -> None:
+def test_only_what_was_thawed_moves_and_batch_norm_never(backbone: str, thawed: str, tmp_path: Path) -> None:
     job = job_of(backbone)
-    network, data = set_up(job)
+    bench = set_up(job, tmp_path)
+    network = bench.network
     before = bytes_of(network)
-    trained = train_phases(job, "fine_tune", network, data, team([]), None)
+    trained = bench.train(job, "fine_tune", [])
     last = {**before, **{path: value.tobytes() for path, value in trained.fine_tuned.items()}}
     moved = {path for path in before if last[path] != before[path] or bytes_of(network)[path] != before[path]}
     assert all(path.startswith((thawed, "head_")) for path in moved)
@@ -80,22 +98,22 @@ def test_only_what_was_thawed_moves_and_batch_norm_never(backbone: str, thawed: 
     assert [record["epoch"] for record in trained.history["fine_tune"]] == [0, 1, 2]
 
 
-def test_fine_tuning_really_trains_the_thawed_layers() -> None:
+def test_fine_tuning_really_trains_the_thawed_layers(tmp_path: Path) -> None:
     job = job_of("mobilenetv2")
-    network, data = set_up(job)
+    bench = set_up(job, tmp_path)
     saved: list[Checkpoint] = []
-    before = {path: v.numpy() for path, v in variables_by_path(network.model).items()}
-    train_phases(job, "fine_tune", network, data, team(saved), None)
+    before = {path: v.numpy() for path, v in variables_by_path(bench.network.model).items()}
+    bench.train(job, "fine_tune", saved)
     weights = saved[-1].weights
     assert all((weights[path] != before[path]).any() for path in weights if path.endswith("kernel"))
     assert any(path.startswith("block_16_") for path in weights)
 
 
-def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so() -> None:
+def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so(tmp_path: Path) -> None:
     job = job_of("mobilenetv2", "phases.fine_tune.allow_unconverged_head=false")
-    network, data = set_up(job)
+    bench = set_up(job, tmp_path)
     with pytest.raises(TrainingError, match=r"not converged in phases\.head\.epochs \(2\)"):
-        train_phases(job, "fine_tune", network, data, team([]), None)
+        bench.train(job, "fine_tune", [])
 
 
 def test_a_head_converges_when_its_patience_is_reached() -> None:
@@ -107,25 +125,25 @@ def test_a_head_converges_when_its_patience_is_reached() -> None:
     assert (stopping.best_epoch, stopping.best_loss) == (2, 2.0)
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_the_cure() -> None:
+def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -> None:
     job = job_of("mobilenetv2", "phases.head.learning_rate=1e38")
-    network, data = set_up(job)
+    bench = set_up(job, tmp_path)
     with pytest.raises(TrainingError, match=r"not finite.*epoch \d.*Lower phases\.head\.learning_rate"):
-        train_phases(job, "head", network, data, team([]), None)
+        bench.train(job, "head", [])
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_every_checkpoint_leads_to_the_same_end(stop: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "cut"), [(1, None), (2, None), (3, None), (2, "block_15_add"), (3, "block_15_add")])
+def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_path: Path) -> None:
     """Resuming from the checkpoint after any epoch, through its files, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
     job = job_of("mobilenetv2", "phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine")
     saved: list[Checkpoint] = []
-    network, data = set_up(job)
-    whole = train_phases(job, "fine_tune", network, data, team(saved), None)
+    whole = set_up(job, tmp_path / "whole", cut).train(job, "fine_tune", saved)
     assert len(saved) == 4
-    write_checkpoint(tmp_path, saved[stop - 1])
-    network, data = set_up(job)
-    resumed = train_phases(job, "fine_tune", network, data, team([]), read_checkpoint(tmp_path, "here"))
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    write_checkpoint(checkpoint, saved[stop - 1])
+    resumed = set_up(job, tmp_path / "resumed", cut).train(job, "fine_tune", [], read_checkpoint(checkpoint, "here"))
     assert resumed.fine_tuned.keys() == whole.fine_tuned.keys()
     assert curves(resumed) == curves(whole)
     different = [
@@ -139,8 +157,9 @@ def test_every_checkpoint_leads_to_the_same_end(stop: int, tmp_path: Path) -> No
 def test_a_checkpoint_that_was_cut_short_is_refused_by_name(name: str, tmp_path: Path) -> None:
     job = job_of("mobilenetv2")
     saved: list[Checkpoint] = []
-    network, data = set_up(job)
-    train_phases(job, "head", network, data, team(saved), None)
+    set_up(job, tmp_path / "bench").train(job, "head", saved)
+    tmp_path = tmp_path / "checkpoint"
+    tmp_path.mkdir()
     write_checkpoint(tmp_path, saved[0])
     assert read_checkpoint(tmp_path, "uri").progress == saved[0].progress
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
@@ -169,15 +188,14 @@ def test_changed_trainable_variables_are_reported_not_guessed() -> None:
     ]
 
 
-def test_mixed_precision_trains_on_the_cpu() -> None:
+def test_mixed_precision_trains_on_the_cpu(tmp_path: Path) -> None:
     import keras
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         job = job_of("mobilenetv2", "train.precision=mixed_bfloat16", "train.class_weights=auto")
-        network, data = set_up(job)
         saved: list[Checkpoint] = []
-        trained = train_phases(job, "fine_tune", network, replace(data), team(saved), None)
+        trained = set_up(job, tmp_path).train(job, "fine_tune", saved)
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(trained.logits["fine_tune"]).all()

@@ -1,0 +1,137 @@
+"""Packed sources: objects (shards) that hold many images each, and the index of what is in one.
+
+An example's key is its shard and its position there: `train/00017.tar#000000042`. Its version is the shard's.
+
+indexes/<digest>.parquet   per version of a shard and names of its parts: position, size, label, group, reject
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.config import Data
+from job.data.parquet import read_parquet
+from job.data.records import BrokenShard, Record, make_record
+from job.data.tfrecord import read_tfrecord
+from job.data.webdataset import read_webdataset
+from job.errors import DataError, ObjectMissing
+from job.storage import ObjectInfo, Store
+
+FORMAT = 1
+"""Part of an index's name: raise it when the readers change what they make of a shard."""
+NUMBERS, TEXTS = ("position", "size"), ("label", "group", "reject")
+INDEX = pa.schema([*((name, pa.int64()) for name in NUMBERS), *((name, pa.string()) for name in TEXTS)])
+"""A row for each record by ascending position, and one without a position where the shard itself is broken.
+
+`size`: bytes of the encoded image.
+"""
+ROWS = 16_384
+"""Rows of an index that are in memory at a time."""
+READ_AHEAD = 16
+"""Indexes that are read at a time."""
+
+READERS = {"webdataset": read_webdataset, "parquet": read_parquet, "tfrecord": read_tfrecord}
+SHARDS = {
+    "webdataset": re.compile(r".+\.tar"),
+    "parquet": re.compile(r".+\.(parquet|pq)"),
+    "tfrecord": re.compile(r".+\.(tfrecords?|tfrec)(-\d+-of-\d+)?"),
+}
+JUNK = frozenset({"Thumbs.db", "desktop.ini"})
+
+
+def is_hidden(key: str) -> bool:
+    return key.rsplit("/", 1)[-1] in JUNK or any(part.startswith(".") for part in key.split("/"))
+
+
+def is_shard(data: Data, key: str) -> bool:
+    return not is_hidden(key) and SHARDS[data.layout].fullmatch(key.lower()) is not None
+
+
+def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
+    """The source's shards by ascending key. Raises DataError where there is none."""
+    shards = [info for info in source.list() if is_shard(data, info.key)]
+    if not shards:
+        raise no_shards(data, source)
+    return shards
+
+
+def no_shards(data: Data, source: Store) -> DataError:
+    wanted = {"webdataset": ".tar", "parquet": ".parquet or .pq", "tfrecord": ".tfrecord, .tfrecords or .tfrec"}
+    return DataError(
+        f"{source.uri} has no shards. data.layout {data.layout} wants files {wanted[data.layout]} below the source."
+    )
+
+
+def join_key(shard: str, position: int) -> str:
+    return f"{shard}#{position:09d}"
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """An example's key -> its shard's key and its position there."""
+    shard, _, position = key.rpartition("#")
+    return shard, int(position)
+
+
+def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
+    """Every record of a shard in its order, a few in memory at a time.
+
+    A broken shard gives the records that can be read, and last one for itself that says where it ends. Raises
+    OSError where the storage fails, and DataError where a Parquet file has no such columns.
+    """
+    position = -1
+    try:
+        for position, fields in enumerate(READERS[data.layout](file, data.record_names, uri)):
+            yield make_record(position, fields, data.record_names)
+    except BrokenShard as broken:
+        where = f"after record {position}" if position >= 0 else "before its first record"
+        yield Record(None, reject=f"{broken} {where}")
+
+
+def index_key(data: Data, source: Store, shard: ObjectInfo) -> str:
+    """The same shard, version and names have the same index, whichever job asks."""
+    names = data.record_names.model_dump()
+    meaning = [FORMAT, source.uri, shard.key, shard.version, data.layout, names]
+    return f"indexes/{hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:32]}.parquet"
+
+
+def make_index(records: Iterable[Record]) -> bytes:
+    """The index file of a shard; the images are let go one by one."""
+    rows = ((r.position, len(r.encoded), r.label, r.group, r.reject) for r in records)
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, INDEX, compression="zstd") as writer:
+        while part := list(islice(rows, ROWS)):
+            columns = zip(zip(*part, strict=True), INDEX.types, strict=True)
+            writer.write_table(pa.table([pa.array(*column) for column in columns], schema=INDEX))
+    return buffer.getvalue()
+
+
+def read_indexes(data: Data, source: Store, store: Store) -> Iterator[tuple[ObjectInfo, pq.ParquetFile | None]]:
+    """Every listed object in its order, with its index; None where it has none. Holds a few indexes in memory."""
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        ahead: deque[tuple[ObjectInfo, Future[pq.ParquetFile | None]]] = deque()
+        for info in source.list():
+            ahead.append((info, pool.submit(_read_index, data, source, store, info)))
+            if len(ahead) > READ_AHEAD:
+                info, index = ahead.popleft()
+                yield info, index.result()
+        for info, index in ahead:
+            yield info, index.result()
+
+
+def _read_index(data: Data, source: Store, store: Store, info: ObjectInfo) -> pq.ParquetFile | None:
+    if not is_shard(data, info.key):
+        return None
+    try:
+        return pq.ParquetFile(io.BytesIO(store.read(index_key(data, source, info))))
+    except ObjectMissing:
+        return None

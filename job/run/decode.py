@@ -1,0 +1,124 @@
+"""The decoders of the extract stage: encoded images, one by one from the store or as records, become pixels."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from job.config import Job
+from job.data.decoding import decode_image, inspect_image
+from job.data.features import ADDRESS
+from job.data.packed import join_key
+from job.data.work import Chunk, read_chunk, read_chunks_of
+from job.errors import ObjectMissing, StorageError
+from job.storage import open_store
+
+READERS = 8
+"""Objects that one decoder reads at a time."""
+FILES = 8
+"""Packed files whose work a decoder keeps in mind."""
+GONE = "deleted or overwritten after it was listed"
+
+
+class Decoder:
+    """-> {images uint8 [n, S, S, 3], addresses, hashes, needs of these; rejects and gone (JSON), done, error}"""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        import tensorflow as tf
+
+        self.job, self.run = Job.model_validate(config["job"]), config["run"]
+        self.source, self.store = open_store(self.job.data.source), open_store(self.job.store)
+        size, resize = self.job.model.image_size, self.job.model.resize
+        signature = [tf.TensorSpec([], tf.string)]
+        self.decode = tf.function(lambda encoded: decode_image(encoded, size, resize), input_signature=signature)
+        self.invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
+
+    def image(self, encoded: bytes) -> np.ndarray | str:
+        """uint8 [S, S, 3], or the reason why it can't be decoded."""
+        reason = inspect_image(encoded, self.job.data.max_pixels)
+        if reason:
+            return reason
+        try:
+            return self.decode(encoded).numpy()
+        except self.invalid:
+            return "broken image: its pixels can't be decoded (truncated?)"
+
+    def row(self, chunk: Chunk, results: Sequence[np.ndarray | str], error: str = "") -> dict[str, Any]:
+        """`results` are images, or why there is none, of the chunk's examples."""
+        size = self.job.model.image_size
+        kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
+        images = [result for result in results if isinstance(result, np.ndarray)]
+        refused = [(at, result) for at, result in enumerate(results) if isinstance(result, str)]
+        rejects = [(_text(chunk.addresses[at]), why) for at, why in refused if why != GONE]
+        gone = {chunk.keys[at]: why for at, why in refused if why == GONE}
+        return {
+            "images": np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8),
+            "addresses": chunk.addresses[kept].tobytes(),
+            "hashes": chunk.hashes[kept],
+            "needs": chunk.needs[kept],
+            "rejects": json.dumps(rejects),
+            "gone": json.dumps(gone),
+            "done": len(results),
+            "error": error,
+        }
+
+
+class DecodeObjects(Decoder):
+    """Reads and decodes the examples of a chunk, each an object of its own: {chunk} -> see Decoder."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        chunk = read_chunk(self.store, self.run, int(row["chunk"]))
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                return self.row(chunk, list(pool.map(self._read, chunk.keys, chunk.versions)))
+        except StorageError as error:
+            return self.row(_choose(chunk, []), [], str(error))
+
+    def _read(self, key: str, version: str) -> np.ndarray | str:
+        try:
+            return self.image(self.source.read(key, version))
+        except ObjectMissing:
+            return GONE
+
+
+class DecodeRecords(Decoder):
+    """Decodes the records that lack a feature: a batch {shard, position, encoded} -> one row, see Decoder."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._work: dict[str, tuple[Chunk, dict[str, int]]] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        rows = []
+        for shard in dict.fromkeys(batch["shard"]):
+            chunk, places = self._chunk(shard)
+            records = np.flatnonzero(batch["shard"] == shard)
+            found = {i: places.get(join_key(shard, int(batch["position"][i]))) for i in records}
+            wanted = {i: place for i, place in found.items() if place is not None}
+            with ThreadPoolExecutor(READERS) as pool:
+                results = list(pool.map(self.image, (batch["encoded"][i] for i in wanted)))
+            rows.append(self.row(_choose(chunk, list(wanted.values())), results))
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _chunk(self, shard: str) -> tuple[Chunk, dict[str, int]]:
+        """The work in a packed file, and where in it each key is."""
+        if shard not in self._work:
+            chunk = read_chunks_of(self.store, self.run, shard)
+            self._work = dict(list(self._work.items())[1 - FILES :])
+            self._work[shard] = chunk, {key: place for place, key in enumerate(chunk.keys)}
+        return self._work[shard]
+
+
+def _choose(chunk: Chunk, places: list[int]) -> Chunk:
+    keys, versions = ([values[place] for place in places] for values in (chunk.keys, chunk.versions))
+    at = np.array(places, np.int64)
+    return Chunk(keys, versions, chunk.hashes[at], chunk.addresses[at], chunk.needs[at])
+
+
+def _text(address: bytes) -> str:
+    return base64.b64encode(np.array([address], ADDRESS).tobytes()).decode()

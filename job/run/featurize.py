@@ -1,0 +1,113 @@
+"""The featurizers of the extract stage: pixels become what the frozen network makes of them, in the feature store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from job.config import Job
+from job.data.augment import augment_images, view_seeds
+from job.data.features import ADDRESS, Featurizer, write_part
+from job.errors import StorageError
+from job.run.cluster import is_local
+from job.run.plan import featurizers
+from job.storage import open_store
+
+BATCH = 32
+"""Images that the frozen network takes at a time."""
+OVERFLOW = "overflow"
+"""The error of an activation that is too large for float16."""
+
+
+class Featurize:
+    """Writes what decoded examples lack: a row of a Decoder -> {done, gone, error}."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from job.train.strategy import prepare_process
+
+        self.job, plan = Job.model_validate(config["job"]), config["plan"]
+        prepare_process(self.job, cpus=(os.cpu_count() or 1) if is_local() else 1)
+        import keras
+        import tensorflow as tf
+
+        from job.model.cut import cut_named
+        from job.model.weights import ResolvedBase, load_base
+
+        self.store = open_store(self.job.store)
+        pooled, inputs = featurizers(self.job, config["base"], plan)
+        self.featurizers = [*pooled, *inputs]
+        base = load_base(self.job.model, self.store, ResolvedBase(**config["base"]))
+        taps = {"pooled": base.output} | ({plan.cut: cut_named(base, plan.cut).tensor} if plan.cut else {})
+        network = keras.Model(base.input, taps)
+        dtypes = {featurizer.tap: featurizer.dtype for featurizer in self.featurizers}
+
+        @tf.function
+        def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            answers = network(tf.cast(images, tf.float32), training=False)
+            return {tap: _stored(answers[tap], dtypes[tap]) for tap in taps}
+
+        self.network = run
+        self.augment = tf.function(lambda images, seeds: augment_images(images, seeds, self.job.augment))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        error = row["error"]
+        try:
+            if not error and not self._write(row):
+                error = OVERFLOW
+        except StorageError as failed:
+            error = str(failed)
+        return {"done": 0 if error else row["done"], "gone": row["gone"], "error": error}
+
+    def _write(self, row: dict[str, Any]) -> bool:
+        """Whether every value was small enough to be stored."""
+        images, hashes, needs = row["images"], row["hashes"], row["needs"]
+        addresses = np.frombuffer(row["addresses"], ADDRESS)
+        rejects = [(base64.b64decode(address), why) for address, why in json.loads(row["rejects"])]
+        for view in sorted({featurizer.view for featurizer in self.featurizers}):
+            mine = [i for i, featurizer in enumerate(self.featurizers) if featurizer.view == view]
+            lacking = np.flatnonzero(needs[:, mine].any(axis=1)) if len(needs) else np.empty(0, np.int64)
+            values = self._values(images[lacking], hashes[lacking], view)
+            for i in mine:
+                featurizer = self.featurizers[i]
+                wanted = np.flatnonzero(needs[lacking, i]) if len(lacking) else np.empty(0, np.int64)
+                refused = [] if view else rejects
+                if not len(wanted) and not refused:
+                    continue
+                chosen = values[featurizer.tap][wanted] if len(wanted) else _nothing(featurizer)
+                if not _fits(featurizer, chosen):
+                    return False
+                stored = np.ascontiguousarray(addresses[lacking][wanted])
+                write_part(self.store, featurizer, stored, chosen, refused, self.job.data.max_pixels)
+        return True
+
+    def _values(self, images: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
+        """Every tap of these images, by name; batches are padded to one size, so that the network is compiled once."""
+        results: dict[str, list[np.ndarray]] = {"image": [images]}
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
+            if view:
+                padded = self.augment(padded, view_seeds(np.resize(hashes[start : start + BATCH], BATCH), view))
+            for tap, value in self.network(padded).items():
+                results.setdefault(tap, []).append(value.numpy()[: len(part)])
+        return {tap: np.concatenate(parts) for tap, parts in results.items()}
+
+
+def _stored(value: Any, dtype: str) -> Any:
+    """As it is stored; bfloat16, which NumPy has not, as the same bits."""
+    import tensorflow as tf
+
+    cast = tf.cast(value, dtype)
+    return tf.bitcast(cast, tf.uint16) if dtype == "bfloat16" else cast
+
+
+def _fits(featurizer: Featurizer, values: np.ndarray) -> bool:
+    return featurizer.dtype != "float16" or bool(np.isfinite(values).all())
+
+
+def _nothing(featurizer: Featurizer) -> np.ndarray:
+    return np.empty((0, *featurizer.shape), featurizer.storage)

@@ -1,0 +1,83 @@
+"""Packed sources, read with Ray Data: the index of each shard, and the records for the extract stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from job.config import Data
+from job.data.packed import index_key, make_index, records_of
+from job.errors import DataError, ObjectMissing, StorageError
+from job.storage import ObjectInfo, Store
+
+if TYPE_CHECKING:
+    import ray.data
+
+TASKS = 2048
+"""Ray tasks that the shards of a source are divided among, at most."""
+
+
+def index_shards(data: Data, source: Store, store: Store, shards: list[ObjectInfo], say: Callable[..., None]) -> None:
+    """Writes the index of every shard that has none: a version of a shard is read for this only once.
+
+    Needs Ray. Each index is written by the task that read its shard. Says `index` with done, of. Raises DataError
+    where a shard has not the columns that `data.packed` names.
+    """
+    missing = _without_index(data, source, store, shards)
+    if not missing:
+        return
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    items = [{"key": shard.key, "version": shard.version, "index": index} for index, shard in missing.items()]
+    tasks = ray.data.from_items(items, override_num_blocks=min(len(items), TASKS))
+    written = tasks.map(partial(_index_shard, data, source, store))
+    for done, row in enumerate(written.iter_rows(), 1):
+        if row["error"]:
+            raise (DataError if row["is_data"] else StorageError)(row["error"])
+        say("index", done=done, of=len(items))
+
+
+def read_records(
+    data: Data, source: Store, shards: list[str], versions: Mapping[str, str] | None = None
+) -> ray.data.Dataset:
+    """The usable records of these shards: {shard: str, position: int, label: str, encoded: bytes}, in any order.
+
+    Needs Ray. They are those whose index says so, and whose size is within `data.max_bytes`. With `versions`, a
+    shard that has another one raises StorageError at its end; so does one that can't be read.
+    """
+    import ray.data
+
+    from job.run.reader import RecordDatasource
+
+    datasource = RecordDatasource(data, source, shards, versions)
+    return ray.data.read_datasource(datasource, override_num_blocks=max(1, min(len(shards), TASKS)))
+
+
+def _without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
+    """Shards by the key of the index that they lack."""
+    missing = {index_key(data, source, shard): shard for shard in shards}
+    try:
+        for info in store.list("indexes/"):
+            missing.pop(info.key, None)
+    except ObjectMissing:  # nothing was written to this folder so far
+        pass
+    return missing
+
+
+def _index_shard(data: Data, source: Store, store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    """{key, version, index} -> {error, is_data}"""
+    from job.run.reader import check_version, open_shard, storage_errors
+
+    uri = source.uri + row["key"]
+    try:
+        with storage_errors(uri):
+            filesystem, root = source.arrow()
+            with open_shard(filesystem, f"{root}/{row['key']}", data) as file:
+                content = make_index(records_of(file, data, uri))
+        check_version(source, row["key"], row["version"])
+        store.write(row["index"], content)
+    except (StorageError, DataError) as error:
+        return {"error": str(error), "is_data": isinstance(error, DataError)}
+    return {"error": "", "is_data": False}

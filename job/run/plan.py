@@ -1,0 +1,162 @@
+"""What a run stores and what it computes again: where the network is cut, and what is read at the cut.
+
+runs/<run>/plan.json   decided once, before the first feature is computed; a run that goes on keeps it
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from job.config import Job
+from job.data.arena import NodeCache
+from job.data.features import Featurizer
+from job.data.snapshot import Snapshot
+from job.errors import JobError
+from job.storage import Store
+
+if TYPE_CHECKING:
+    import keras
+
+    from job.model.cut import Cut
+
+READ_BYTES_PER_SECOND = 1e9
+"""Of stored activations, from a local disk or its pages in memory, to the network."""
+SAMPLE = 8
+"""Images that the frozen base is timed with."""
+ITEM_SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+
+
+@dataclass(frozen=True)
+class Plan:
+    features: int
+    """Length of the pooled features."""
+    cut: str | None = None
+    """The layer whose stored output fine-tuning starts from; None: from the images."""
+    shape: tuple[int, ...] = ()
+    """Of that output, for one example."""
+    dtype: str = "float32"
+    """How it is stored."""
+    reason: str = ""
+    """In one line, for the user."""
+
+
+def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
+    """Weighs what is to be stored against what it saves; `base` has the layers thawed that fine-tuning trains."""
+    from job.model.cut import legal_cuts
+
+    features = int(base.output_shape[-1])
+    fine_tune, train = job.phases.fine_tune, job.train
+    if fine_tune is None:
+        return Plan(features, reason="the head alone is trained: pooled features are all that is stored")
+    if train.cache == "off":
+        return Plan(features, reason="train.cache: off: fine-tuning computes the frozen layers in every epoch")
+    if job.augment.active and train.views == 1:
+        return Plan(
+            features,
+            reason="augment draws anew in every epoch (train.views: 1), so fine-tuning computes the frozen layers in "
+            "every epoch; train.views: 4 would store four views of each example instead",
+        )
+    legal = legal_cuts(base)
+    if not legal:
+        if train.cache == "on":
+            raise JobError(
+                "train.cache: on: no single tensor lies below everything that phases.fine_tune.unfreeze thaws: thaw "
+                "fewer layers, or leave train.cache auto."
+            )
+        return Plan(features, reason="everything thaws: there is nothing frozen to store")
+    return _weighed(job, base, snapshot, legal, features)
+
+
+def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], features: int) -> Plan:
+    """The cheapest cut whose activations fit; images where none does, or where reading would be no faster."""
+    from job.model.cut import cheapest_cut
+
+    train, fine_tune = job.train, job.phases.fine_tune
+    assert fine_tune is not None
+    per_split = {split: sum(counts.values()) for split, counts in snapshot.counts.items()}
+    stored = snapshot.examples + (train.views - 1) * per_split["train"]
+    limit = NodeCache(None, train.cache_limit, 1).limit
+    item = ITEM_SIZE[train.cache_dtype]
+    fitting = [cut for cut in legal if cut.values * item * stored <= limit]
+    cut = cheapest_cut(fitting or legal, item)
+    assert cut is not None
+    size = cut.values * item
+    seconds = _seconds_per_example(base) * cut.work_below / (cut.work_below + cut.work_above)
+    computing, reading = per_split["train"] * seconds, per_split["train"] * size / READ_BYTES_PER_SECOND
+    where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
+    plan = Plan(features, cut.layer, tuple(cut.tensor.shape[1:]), train.cache_dtype)
+    told = f"an epoch reads {reading:.1f} s instead of computing {computing:.1f} s on this machine"
+    if train.cache == "on":
+        more = "" if fitting else "; more than fits, so workers read it from the store again and again"
+        return _because(plan, f"train.cache: on: stored at {where}: {told}{more}")
+    if not fitting:
+        return Plan(
+            features, reason=f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
+        )
+    if fine_tune.epochs * (computing - reading) <= size * stored / READ_BYTES_PER_SECOND:
+        return Plan(features, reason=f"computing is faster than reading {where}: {told}")
+    return _because(plan, f"stored at {where}: {told}")
+
+
+def _because(plan: Plan, reason: str) -> Plan:
+    return Plan(plan.features, plan.cut, plan.shape, plan.dtype, reason)
+
+
+def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
+    """What the head phase and what fine-tuning reads, each by view."""
+    pixels: dict[str, object] = {"image_size": job.model.image_size, "resize": job.model.resize}
+    network: dict[str, object] = {
+        **pixels,
+        "base": base,
+        "preprocessing": job.model.preprocessing,
+        "precision": job.train.precision,
+    }
+    if "://" not in job.model.backbone:
+        network["backbone"] = job.model.backbone
+    views = range(job.train.views)
+    changes = job.augment.model_dump(mode="json")
+
+    def tapped(tap: str, dtype: str, shape: tuple[int, ...], view: int) -> Featurizer:
+        return Featurizer(tap, view, dtype, shape, {**network, "augment": changes} if view else network)
+
+    pooled = [tapped("pooled", "float32", (plan.features,), view) for view in views]
+    if job.phases.fine_tune is None:
+        return pooled, []
+    if plan.cut is None:
+        size = job.model.image_size
+        return pooled, [Featurizer("image", 0, "uint8", (size, size, 3), pixels)]
+    return pooled, [tapped(plan.cut, plan.dtype, plan.shape, view) for view in views]
+
+
+def read_plan(store: Store, run: str) -> Plan | None:
+    key = f"runs/{run}/plan.json"
+    if store.stat(key) is None:
+        return None
+    stored = json.loads(store.read(key))
+    return Plan(**{**stored, "shape": tuple(stored["shape"])})
+
+
+def write_plan(store: Store, run: str, plan: Plan) -> None:
+    store.write(f"runs/{run}/plan.json", json.dumps(asdict(plan), indent=1).encode())
+
+
+def _seconds_per_example(base: keras.Model) -> float:
+    """Of the frozen base on this machine, measured on noise."""
+    import numpy as np
+
+    images = np.random.default_rng(0).random((SAMPLE, *base.input_shape[1:])).astype(np.float32) * 255
+    base(images[:1], training=False)
+    started = time.perf_counter()
+    base(images, training=False)
+    return (time.perf_counter() - started) / SAMPLE
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import shards
+
+from job.config import Data
+from job.data.labels import labelled
+from job.data.packed import index_key, is_shard, join_key, list_shards, make_index, records_of, split_key
+from job.data.records import Record
+from job.data.snapshot import take_snapshot
+from job.errors import DataError
+from job.storage import Store, open_store
+
+
+def data(layout: str, source: str = "file:///source/", **packed: str) -> Data:
+    return Data(source=source, layout=layout, packed=packed or None)
+
+
+def index(data: Data, source: Store, store: Store) -> None:
+    """As the tasks of Ray do."""
+    for shard in list_shards(data, source):
+        records = records_of(pa.BufferReader(source.read(shard.key)), data, shard.key)
+        store.write(index_key(data, source, shard), make_index(records))
+
+
+def test_names_of_parts_are_for_packed_layouts_only() -> None:
+    with pytest.raises(
+        ValueError, match="`packed` is only for the layouts webdataset, parquet, tfrecord, not for table"
+    ):
+        data("table", label="x")
+    names = data("tfrecord", label="y").record_names
+    assert (names.image, names.label, names.group) == ("image/encoded", "y", None)
+
+
+def test_a_key_is_a_shard_and_a_position() -> None:
+    assert split_key(join_key("a#b/c.tar", 17)) == ("a#b/c.tar", 17)
+    assert join_key("a.tar", 17) == "a.tar#000000017"
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "b/A.TFRecords", "a.tfrec", "train.tfrecord-00003-of-00010"])
+def test_the_usual_names_of_shards_are_known(name: str) -> None:
+    assert is_shard(data("tfrecord"), name)
+    assert not is_shard(data("tfrecord"), f".{name}")
+    assert not is_shard(data("webdataset"), name)
+
+
+def test_every_object_and_record_is_an_example_or_a_reject(tmp_path: Path) -> None:
+    source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
+    settings = data("webdataset", source.uri)
+    source.write("README.md", b"x")
+    with pytest.raises(DataError, match=r"has no shards. data.layout webdataset wants files .tar below the source"):
+        take_snapshot(settings, source, store)
+    content = shards.webdataset_of(shards.examples(40))
+    for key in ("a.tar", "b/a.tar"):
+        source.write(key, content)
+    source.write("c.tar", content[: content.index(b"00019.PNG")])
+    source.write(".hidden.tar", content)
+    index(settings, source, store)
+    source.write("d.tar", content)
+    snapshot = take_snapshot(settings, source, store)
+    assert snapshot.examples == 80 + 19
+    assert snapshot.rejects == {
+        "hidden file": 1,
+        "newer than the indexes": 1,
+        "not a webdataset shard": 1,
+        "truncated after record 18": 1,
+    }
+    listed = [item for item in labelled(settings, source, store) if item.reject is None]
+    assert [item.key for item in listed[38:42]] == [
+        "a.tar#000000038",
+        "a.tar#000000039",
+        "b/a.tar#000000000",
+        "b/a.tar#000000001",
+    ]
+    info = source.stat("a.tar")
+    assert info is not None
+    assert {item.version for item in listed[:40]} == {info.version}
+    assert [item.size for item in listed[:40]] == [len(image) for image, _ in shards.examples(40)]
+
+
+def test_an_index_depends_on_the_version_and_the_names(tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/")
+    source.write("a.tar", b"x")
+    (before,) = list_shards(data("webdataset", source.uri), source)
+    source.write("a.tar", b"x")
+    (after,) = list_shards(data("webdataset", source.uri), source)
+    settings = data("webdataset", source.uri)
+    keys = [index_key(settings, source, before), index_key(settings, source, after)]
+    keys.append(index_key(data("webdataset", source.uri, label="txt"), source, after))
+    assert len(set(keys)) == 3
+    assert keys[1] == index_key(data("webdataset", source.uri, label="cls"), source, after)
+
+
+def test_a_long_index_takes_bounded_memory(tmp_path: Path) -> None:
+    source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
+    source.write("a.tar", b"x")
+    settings = data("webdataset", source.uri)
+    (shard,) = list_shards(settings, source)
+
+    def long() -> Iterator[Record]:
+        for i in range(60_000):
+            yield Record(i, b"image", "ab"[i % 2], f"group {i}")
+
+    tracemalloc.start()
+    store.write(index_key(settings, source, shard), make_index(long()))
+    count = sum(item.size == 5 for item in labelled(settings, source, store))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 60_000
+    assert peak < 10 * 2**20

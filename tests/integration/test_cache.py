@@ -1,0 +1,188 @@
+"""The feature store through the command line: what is computed once, what anew, and what is never trained on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import shards
+from images import folder_of
+from networks import own_base
+
+from job.data.features import Featurizer, known
+from job.storage import Store, open_store
+
+Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
+EXAMPLES, ADDED = 120, 12
+JOB = """
+name: cached
+data: {{source: {root}/source/}}
+store: {root}/store/
+model: {{backbone: {root}/own.keras, image_size: 32, head: {{hidden: [16]}}}}
+phases:
+  head: {{epochs: 3, learning_rate: 3e-2, patience: 1}}
+  fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 3, learning_rate: 1e-2, allow_unconverged_head: true}}
+augment: {{flip_horizontal: true, rotate: 10}}
+train: {{batch_size: 16, views: 2}}
+scaling: {{workers: 2}}
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a job file, its source and its store."""
+
+    folder: Path
+    thaw: Thaw
+
+    @property
+    def store(self) -> Store:
+        return open_store(f"file://{self.folder}/store/")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        done = self.thaw("run", str(self.folder / "job.yaml"), "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def stored(self) -> dict[tuple[str, int], int]:
+        """Examples in the feature store by tap and view, as its markers have them."""
+        counts = {}
+        for info in self.store.list("features/"):
+            if info.key.endswith("/featurizer.json"):
+                featurizer = json.loads(self.store.read(info.key))
+                featurizer = Featurizer(**{**featurizer, "shape": tuple(featurizer["shape"])})
+                found = known(self.store, featurizer, max_pixels=50_000_000)
+                counts[featurizer.tap, featurizer.view] = len(found.addresses)
+        return counts
+
+    def parts(self) -> set[str]:
+        return {info.key for info in self.store.list("features/") if info.key.endswith(".parquet")}
+
+
+def fill(folder: Path, job: str = JOB, examples: int = EXAMPLES) -> None:
+    own_base(folder / "own.keras")
+    add(folder, examples)
+    (folder / "job.yaml").write_text(job.format(root=f"file://{folder}"))
+
+
+def add(folder: Path, examples: int) -> None:
+    source = open_store(f"file://{folder}/source/")
+    there = {info.key for info in source.list()} if (folder / "source").exists() else set()
+    for key, content in folder_of(examples).items():
+        if key not in there:
+            source.write(key, content)
+
+
+@pytest.fixture(scope="module")
+def place(here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """After the head phase, which stores the features of both phases."""
+    folder = tmp_path_factory.mktemp("cached")
+    fill(folder)
+    place = Place(folder, here)
+    done = place.run("--phase", "head")
+    assert "cache: stored at " in done.stderr
+    return place
+
+
+def trained_on(place: Place, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    run = json.loads(done.stdout)["run"].removeprefix(place.store.uri)
+    return json.loads(place.store.read(f"{run}training.json"))
+
+
+def test_both_taps_of_every_view_are_stored_once(place: Place) -> None:
+    stored = place.stored()
+    taps = {tap for tap, _ in stored}
+    assert taps >= {"pooled"}
+    assert len(taps) == 2
+    train = json.loads(next(place.store.read(i.key) for i in place.store.list("snapshots/") if i.key.endswith(".json")))
+    train_examples = sum(train["counts"]["train"].values())
+    assert {count for (_, view), count in stored.items() if view == 0} == {EXAMPLES}
+    assert {count for (_, view), count in stored.items() if view == 1} == {train_examples}
+
+
+def test_a_corrupt_part_is_reported_computed_again_and_not_trained_on(
+    place: Place, here: Thaw, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The run ends with the bytes of one that was not disturbed."""
+    key = max(place.parts(), key=lambda key: len(place.store.read(key)))
+    content = bytearray(place.store.read(key))
+    content[len(content) // 2] ^= 1
+    place.store.write(key, bytes(content))
+    done = place.run("--set", "train.seed=0")
+    assert f"{key} is not what was written (sha256). It is computed again." in done.stderr
+    assert place.store.read(key) != bytes(content)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    fill(folder)
+    other = Place(folder, here)
+    weights = [
+        p.store.read(json.loads(r.stdout)["run"].removeprefix(p.store.uri) + "model/weights.safetensors")
+        for p, r in ((place, done), (other, other.run()))
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_every_epoch_proves_which_examples_it_saw(place: Place) -> None:
+    history = trained_on(place, place.run())["history"]
+    epochs = [epoch for phase in history.values() for epoch in phase if epoch["epoch"]]
+    assert len({epoch["digest"] for epoch in epochs}) == 1
+    assert {epoch["examples"] for epoch in epochs} == {place.stored()["pooled", 1]}
+
+
+def test_another_head_and_other_phases_compute_no_feature(place: Place) -> None:
+    before = place.parts()
+    done = place.run("--phase", "head", "--set", "model.head.hidden=[8]", "--set", "phases.head.learning_rate=1e-2")
+    assert f"the features of all {EXAMPLES} examples are stored already" in done.stderr
+    assert place.parts() == before
+
+
+def test_of_a_larger_source_only_the_new_examples_are_computed(place: Place) -> None:
+    before, parts = place.stored(), place.parts()
+    add(place.folder, EXAMPLES + ADDED)
+    done = place.run("--phase", "head")
+    assert f"features: {ADDED} of {ADDED} examples" in done.stderr
+    assert place.parts() > parts
+    after = place.stored()
+    assert {after[key] - before[key] for key in after if key[1] == 0} == {ADDED}
+    assert all(0 < after[key] - before[key] <= ADDED for key in after if key[1] == 1)
+
+
+def test_activations_too_large_for_float16_are_stored_as_bfloat16(here: Thaw, cluster: None, tmp_path: Path) -> None:
+    fill(tmp_path, JOB.replace("views: 2", "views: 1").replace("flip_horizontal: true, rotate: 10", ""), 40)
+    base = keras.saving.load_model(tmp_path / "own.keras")
+    kernel, bias = base.get_layer("conv_0").get_weights()
+    base.get_layer("conv_0").set_weights([kernel * 1e6, bias])
+    base.get_layer("norm_0").set_weights(
+        [value if i != 3 else value * 1e-3 for i, value in enumerate(base.get_layer("norm_0").get_weights())]
+    )
+    base.save(tmp_path / "own.keras")
+    place = Place(tmp_path, here)
+    done = place.run("--phase", "head", "--set", "train.cache=on")
+    assert "are too large for float16: they are stored as bfloat16" in done.stderr
+    plan = next(json.loads(place.store.read(i.key)) for i in place.store.list("runs/") if i.key.endswith("/plan.json"))
+    assert plan["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("kind", shards.MAKERS)
+def test_packed_sources_train_like_folders(kind: str, here: Thaw, cluster: None, tmp_path: Path) -> None:
+    layout, suffix, make = shards.MAKERS[kind]
+    fill(tmp_path, examples=0, job=JOB.replace("/source/}", "/source/, layout: " + layout + "}"))
+    source = open_store(f"file://{tmp_path}/source/")
+    for number in range(3):
+        rows = shards.examples(EXAMPLES // 3, start=number * EXAMPLES // 3)
+        source.write(f"{number}.{suffix}", make(rows))
+    place = Place(tmp_path, here)
+    done = place.run("--phase", "head")
+    result = json.loads(done.stdout)
+    assert result["metrics"]["head"]["examples"] > 5
+    assert {count for (_, view), count in place.stored().items() if view == 0} == {EXAMPLES}
+    again = place.run("--phase", "head", "--set", "phases.head.learning_rate=1e-2")
+    assert "shards indexed" not in again.stderr
+    assert f"the features of all {EXAMPLES} examples are stored already" in again.stderr
+    assert np.isfinite(result["metrics"]["head"]["loss"])

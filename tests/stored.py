@@ -1,0 +1,66 @@
+"""A data set whose features are in a store of this machine, made from arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from job.data.arena import Arena, NodeCache
+from job.data.dataset import Dataset, Examples, load_dataset, write_dataset
+from job.data.features import ADDRESS, Featurizer, address_of, known, write_part
+from job.data.splits import SPLITS
+from job.storage import Store, open_store
+
+CLASSES = ["a", "b"]
+
+
+def examples_of(labels: np.ndarray, splits: dict[str, np.ndarray]) -> Examples:
+    """Examples in the order of their numbers, which are their keys."""
+    keys = [f"{i:06d}" for i in range(len(labels))]
+    sides = np.empty(len(labels), np.int8)
+    for split, members in splits.items():
+        sides[members] = SPLITS.index(split)
+    names = [CLASSES[label] for label in labels]
+    table = pa.table({"key": keys, "version": ["1"] * len(keys), "label": names})
+    addresses = np.array([address_of("test", key, "1") for key in keys], ADDRESS)
+    hashes = np.arange(len(keys), dtype=np.uint64)
+    return Examples(np.arange(len(keys)), table, sides, addresses, hashes)
+
+
+def featurizer_of(tap: str, values: np.ndarray, view: int = 0, dtype: str | None = None) -> Featurizer:
+    return Featurizer(tap, view, dtype or values.dtype.name, values.shape[1:], {"made by": "a test"})
+
+
+def store_dataset(
+    folder: Path,
+    labels: np.ndarray,
+    splits: dict[str, np.ndarray],
+    pooled: list[np.ndarray],
+    inputs: list[np.ndarray],
+    tap: str = "image",
+    part: int = 7,
+) -> tuple[Store, Dataset]:
+    """Writes values [n, …] by view, in parts of `part` examples, and the data set of a run called `run`."""
+    store, examples = open_store(f"file://{folder}/store/"), examples_of(labels, splits)
+    (folder / "store").mkdir(parents=True, exist_ok=True)
+    found = []
+    for name, views in (("pooled", pooled), (tap, inputs)):
+        for view, values in enumerate(views):
+            featurizer = featurizer_of(name, values, view)
+            for start in range(0, len(labels), part):
+                stretch = slice(start, start + part)
+                write_part(store, featurizer, examples.addresses[stretch], values[stretch])
+            found.append((featurizer, known(store, featurizer, max_pixels=0)))
+    accepted = np.ones(len(labels), np.bool_)
+    write_dataset(store, "run", CLASSES, examples, accepted, found[: len(pooled)], found[len(pooled) :])
+    return store, load_dataset(store, "run", CLASSES, None)
+
+
+def arenas(
+    store: Store, data: Dataset, folder: Path, limit: int | None = None, workers: int = 1
+) -> tuple[list[Arena], list[Arena]]:
+    """A node's copies: of the pooled features and of the inputs, by view."""
+    cache = NodeCache(str(folder / "cache"), limit, workers)
+    return tuple([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))  # type: ignore[return-value]
