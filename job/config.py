@@ -15,10 +15,10 @@ Uri = Annotated[str, Field(description="s3://, gs:// or file://")]
 def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*", value)
     if match is None:
         raise ValueError(f"a size is a number of bytes, or as in `50 GiB` or `500 MB`, got {value!r}")
-    prefix = match[2] or ""
+    prefix = (match[2] or "").upper().replace("I", "i")
     return int(float(match[1]) * (1024 if prefix.endswith("i") else 1000) ** " KMGT".index(prefix[:1] or " "))
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 READ_BYTES_PER_SECOND = 1e9
 """Of stored activations, from a local disk or its pages in memory, to the network."""
+LEAST_WORK = 0.01
+"""The share of the network's work that must lie below a cut."""
 SAMPLE = 8
 """Images that the frozen base is timed with."""
 ITEM_SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
@@ -59,14 +61,14 @@ def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
             reason="augment draws anew in every epoch (train.views: 1), so fine-tuning computes the frozen layers in "
             "every epoch; train.views: 4 would store four views of each example instead",
         )
-    legal = legal_cuts(base)
+    legal = [cut for cut in legal_cuts(base) if cut.work_below > LEAST_WORK * (cut.work_below + cut.work_above)]
     if not legal:
         if train.cache == "on":
             raise JobError(
-                "train.cache: on: no single tensor lies below everything that phases.fine_tune.unfreeze thaws: thaw "
-                "fewer layers, or leave train.cache auto."
+                "train.cache: on: below all that phases.fine_tune.unfreeze thaws there is no single tensor that holds "
+                "any work: thaw fewer layers, or leave train.cache auto."
             )
-        return Plan(features, reason="everything thaws: there is nothing frozen to store")
+        return Plan(features, reason="no single tensor below what thaws holds any work: there is nothing to store")
     return _weighed(job, base, snapshot, legal, features)
 
 
