@@ -88,7 +88,7 @@ def set_up(
 def drawn(job: Job, folder: Path) -> keras.Model:
     if "://" not in job.model.backbone:
         return draw_weights(build_base(job.model), 0)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     own_base(folder / "own.keras")
     return build_base(job.model, str(folder / "own.keras"))
 

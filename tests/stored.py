@@ -52,7 +52,7 @@ def store_dataset(
             for start in range(0, len(labels), part):
                 stretch = slice(start, start + part)
                 write_part(store, featurizer, examples.addresses[stretch], values[stretch])
-            found.append((featurizer, known(store, featurizer, max_pixels=0)))
+            found.append((featurizer, known(store, featurizer)))
     accepted = np.ones(len(labels), np.bool_)
     write_dataset(store, "run", CLASSES, examples, accepted, found[: len(pooled)], found[len(pooled) :])
     return store, load_dataset(store, "run", CLASSES, None)

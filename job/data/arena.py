@@ -44,10 +44,10 @@ class Arena:
         self.shared = folder is not None
         with _named(folder, cache.root) as folder:
             self._values, self._ids = _File(folder / "values", size), _File(folder / "ids", 8 * examples)
-            present = _File(folder / "present", len(features.parts))
+            self._flags = _File(folder / "present", len(features.parts))
         self.values = np.ndarray((examples, *featurizer.shape), featurizer.storage, self._values.pages)
         self.ids = np.ndarray([examples], np.int64, self._ids.pages)
-        self._present = np.ndarray([len(features.parts)], np.uint8, present.pages)
+        self._present = np.ndarray([len(features.parts)], np.uint8, self._flags.pages)
         self._order = np.argsort(features.part, kind="stable").astype(np.int32)
         self._bounds = np.searchsorted(features.part[self._order], np.arange(len(features.parts) + 1))
         self._kept: set[int] = set()
@@ -71,24 +71,26 @@ class Arena:
             if fetch is not None:
                 fetch.result()
 
-    def release(self, before: np.ndarray, still: np.ndarray) -> None:
-        """Gives back the disk of the parts that `before` needed and `still` does not, but for those that fit."""
+    def release(self, still: np.ndarray) -> None:
+        """Gives back the disk of all parts that `still` (examples) does not need, but for those that fit."""
         if self.shared:
             return
         width = self._features.featurizer.bytes_per_example
-        for part in map(int, np.setdiff1d(self._parts(before), self._parts(still))):
+        for part in sorted(self._fetches.keys() - self._kept - set(self._parts(still))):
             positions = self._positions(part)
-            if part in self._kept or self._cache.keep(len(positions) * width):
+            if not self._fetches[part].done():
+                continue
+            if self._cache.keep(len(positions) * width):
                 self._kept.add(part)
                 continue
             with self._lock:
-                self._present[part] = 0
-                self._fetches.pop(part, None)
+                self._flags.write(np.zeros(1, np.uint8), part)
+                del self._fetches[part]
             self._punch(positions)
 
-    def _parts(self, examples: np.ndarray) -> np.ndarray:
-        parts = np.unique(self._features.part[examples])
-        assert not len(parts) or parts[0] >= 0, "an example without this feature"
+    def _parts(self, examples: np.ndarray) -> list[int]:
+        parts = np.unique(self._features.part[examples]).tolist()
+        assert not parts or parts[0] >= 0, "an example without this feature"
         return parts
 
     def _positions(self, part: int) -> np.ndarray:
@@ -106,7 +108,7 @@ class Arena:
         for run in _runs(np.arange(len(positions)), positions):
             self._values.write(values[offsets[run]], int(positions[run[0]]) * values[0].nbytes)
             self._ids.write(ids[offsets[run]], int(positions[run[0]]) * 8)
-        self._present[part] = 1
+        self._flags.write(np.ones(1, np.uint8), part)
 
     def _punch(self, positions: np.ndarray) -> None:
         """Makes holes in the file where whole pages are no longer needed; a file system without holes keeps them."""
@@ -117,7 +119,7 @@ class Arena:
             if end > begin:
                 try:
                     self._values.pages.madvise(mmap.MADV_REMOVE, begin, end - begin)
-                except OSError:
+                except (OSError, AttributeError):  # the constant is Linux's
                     return
 
 

@@ -109,15 +109,15 @@ def describe(store: Store, featurizer: Featurizer) -> None:
     store.write(f"{_folder(featurizer.id)}featurizer.json", json.dumps(asdict(featurizer), indent=1).encode())
 
 
-def known(store: Store, featurizer: Featurizer, max_pixels: int) -> Known:
-    """Reads the markers. Examples rejected under another `max_pixels` are not known."""
+def known(store: Store, featurizer: Featurizer) -> Known:
+    """Reads the markers."""
     folder = _folder(featurizer.id)
     names = sorted(info.key for info in store.list(folder) if info.key.endswith(".json"))
     with ThreadPoolExecutor(READERS) as pool:
         contents = pool.map(
             lambda key: _read_marker(store, key), (n for n in names if not n.endswith("/featurizer.json"))
         )
-        markers = [marker for marker in contents if marker is not None and marker["format"] == FORMAT]
+        markers = [marker for marker in contents if isinstance(marker, dict) and marker.get("format") == FORMAT]
     parts = [Part(m["name"], m["rows"], m["sha256"]) for m in markers]
     lists = [np.frombuffer(base64.b64decode(m["addresses"]), ADDRESS) for m in markers]
     addresses = np.concatenate([np.empty(0, ADDRESS), *lists])
@@ -125,12 +125,7 @@ def known(store: Store, featurizer: Featurizer, max_pixels: int) -> Known:
     part = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
     offset = np.concatenate([np.empty(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
     addresses, first = np.unique(addresses, return_index=True)
-    rejects = {
-        base64.b64decode(address): reason
-        for marker in markers
-        if marker["max_pixels"] == max_pixels
-        for address, reason in marker["rejects"]
-    }
+    rejects = {base64.b64decode(address): reason for marker in markers for address, reason in marker["rejects"]}
     return Known(parts, addresses, part[first], offset[first], rejects)
 
 
@@ -140,12 +135,11 @@ def write_part(
     addresses: np.ndarray,
     values: np.ndarray,
     rejects: Iterable[tuple[bytes, str]] = (),
-    max_pixels: int = 0,
 ) -> Part:
     """Stores examples: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape."""
     rejects = list(rejects)
     whole = addresses.tobytes() + b"".join(address for address, _ in rejects)
-    whole += f"|{max_pixels if rejects else 0}|{len(rejects)}".encode()
+    whole += len(rejects).to_bytes(8, "big")
     name = hashlib.sha256(whole).hexdigest()[:20]
     content = b""
     if len(addresses):
@@ -162,7 +156,6 @@ def write_part(
         **asdict(part),
         "addresses": base64.b64encode(addresses.tobytes()).decode(),
         "rejects": [(base64.b64encode(address).decode(), reason) for address, reason in rejects],
-        "max_pixels": max_pixels,
     }
     store.write(f"{_folder(featurizer.id)}{name}.json", json.dumps(marker).encode())
     return part

@@ -30,7 +30,7 @@ def shard_size(examples: int) -> int:
 def epoch_order(sizes: np.ndarray, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The examples 0…n-1 in the order of an epoch, int32 [n]; n is the sum of `sizes`, the shards' int64 [shards].
 
-    Takes 12 bytes an example while it is made, and keeps 4.
+    Takes 8 bytes an example while it is made, and keeps 4.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     ends = np.cumsum(sizes)
@@ -38,7 +38,8 @@ def epoch_order(sizes: np.ndarray, global_batch_size: int, seed: int, epoch: int
     shards = random.permutation(len(sizes))
     lengths = sizes[shards]
     jumps = (ends - sizes)[shards] - (np.cumsum(lengths) - lengths)
-    sequence = (np.repeat(jumps.astype(np.int32), lengths) + np.arange(examples, dtype=np.int32)).astype(np.int32)
+    sequence = np.repeat(jumps.astype(np.int32), lengths)
+    sequence += np.arange(examples, dtype=np.int32)
     streams = stream_count(global_batch_size)
     order = np.empty_like(sequence)
     start = 0

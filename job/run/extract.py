@@ -43,12 +43,12 @@ def extract(job: Job, run: str, snapshot: Snapshot, base: dict[str, Any], plan: 
     store = open_store(job.store)
     pooled, inputs = featurizers(job, base, plan)
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
-    found = _known(store, [*pooled, *inputs], job)
+    found = _known(store, [*pooled, *inputs])
     needs = missing(examples, found)
     gone: dict[str, str] = {}
     if needs.any():
         gone = _compute(job, run, base, plan, examples, needs, found, say)
-        found = _known(store, [*pooled, *inputs], job)
+        found = _known(store, [*pooled, *inputs])
     else:
         say("note", text=f"the features of all {len(needs)} examples are stored already")
     rejects, accepted = _rejects(examples, found, gone)
@@ -59,8 +59,8 @@ def extract(job: Job, run: str, snapshot: Snapshot, base: dict[str, Any], plan: 
     return rejects
 
 
-def _known(store: Store, wanted: list[Featurizer], job: Job) -> list[tuple[Featurizer, Known]]:
-    return [(featurizer, known(store, featurizer, job.data.max_pixels)) for featurizer in wanted]
+def _known(store: Store, wanted: list[Featurizer]) -> list[tuple[Featurizer, Known]]:
+    return [(featurizer, known(store, featurizer)) for featurizer in wanted]
 
 
 def _compute(

@@ -81,7 +81,7 @@ class Featurize:
                 if not _fits(featurizer, chosen):
                     return False
                 stored = np.ascontiguousarray(addresses[lacking][wanted])
-                write_part(self.store, featurizer, stored, chosen, refused, self.job.data.max_pixels)
+                write_part(self.store, featurizer, stored, chosen, refused)
         return True
 
     def _values(self, images: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     assert fine_tune is not None
     per_split = {split: sum(counts.values()) for split, counts in snapshot.counts.items()}
     stored = snapshot.examples + (train.views - 1) * per_split["train"]
-    limit = NodeCache(None, train.cache_limit, 1).limit
+    limit = max(0, NodeCache(None, train.cache_limit, 1).limit - 4 * features * stored)
     item = ITEM_SIZE[train.cache_dtype]
     fitting = [cut for cut in legal if cut.values * item * stored <= limit]
     cut = cheapest_cut(fitting or legal, item)
@@ -110,6 +110,7 @@ def _because(plan: Plan, reason: str) -> Plan:
 def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
     """What the head phase and what fine-tuning reads, each by view."""
     pixels: dict[str, object] = {"image_size": job.model.image_size, "resize": job.model.resize}
+    pixels["max_pixels"] = job.data.max_pixels  # decides which images are rejected
     network: dict[str, object] = {
         **pixels,
         "base": base,

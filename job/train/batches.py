@@ -43,8 +43,8 @@ class Batches:
         """This worker's part of each global batch over `examples` (positions in the data set, int64 [n], in order).
 
         Elements: inputs [size, …] as they are stored, labels int32 [size], weights float32 [size] (divided by their sum
-        over the global batch, 0 where padded), places in the global batch int32 [size], and the sum of the examples'
-        ids as they were read, int64. One reading at a time.
+        over the global batch, 0 where padded), places in the global batch int32 [size], and int64 [2]: the sum of the
+        ids that were read, and how many of them are not those of the examples meant. One reading at a time.
         """
         self._examples, self._view, self._failed = examples, view, None
         return iter(self._pipeline)
@@ -57,16 +57,19 @@ class Batches:
         values, ids = _tensor(self._arena.values), _tensor(self._arena.ids)
         stored, augment = self._arena.dtype, self._augment
 
-        def gather(chosen: Any, present: Any, labels: Any, weights: Any, places: Any, *seeds: Any) -> tuple[Any, ...]:
+        def gather(
+            chosen: Any, meant: Any, present: Any, labels: Any, weights: Any, places: Any, *seeds: Any
+        ) -> tuple[Any, ...]:
             inputs = tf.gather(values, chosen)
             if stored == "bfloat16":
                 inputs = tf.bitcast(inputs, tf.bfloat16)
             if augment is not None:
                 inputs = augment_images(inputs, seeds[0], augment)
-            read = tf.reduce_sum(tf.where(present, tf.gather(ids, chosen), tf.zeros([], tf.int64)))
-            return inputs, labels, weights, places, read
+            read = tf.where(present, tf.gather(ids, chosen), tf.zeros([], tf.int64))
+            wrong = tf.math.count_nonzero(tf.logical_and(present, read != meant))
+            return inputs, labels, weights, places, tf.stack([tf.reduce_sum(read), wrong])
 
-        types: tuple[Any, ...] = (np.int32, np.bool_, np.int32, np.float32, np.int32)
+        types: tuple[Any, ...] = (np.int32, np.int64, np.bool_, np.int32, np.float32, np.int32)
         signature = [tf.TensorSpec([None, self._share.size], dtype) for dtype in types]
         if augment is not None:
             signature.append(tf.TensorSpec([None, self._share.size, 2], tf.int32))
@@ -99,12 +102,13 @@ class Batches:
         for number, first in enumerate(firsts):
             arena.wait(needed(number))
             arena.fetch(needed(number + 1))
-            # A chunk is asked for when the one before it is under way: that before the last one is used up.
-            arena.release(needed(number - 2), np.concatenate([needed(number + i) for i in (-1, 0, 1)]))
+            # A chunk is asked for when the one before it is under way; all before that is used up.
+            arena.release(np.concatenate([needed(number + i) for i in (-1, 0, 1)]))
             in_order, places = share.places(len(examples), first, min(CHUNK, steps - first))
             present = in_order >= 0
             chosen = np.where(present, examples[np.maximum(in_order, 0)], examples[0]).astype(np.int32)
-            plan = (chosen, present, data.labels[chosen], _weights(data, examples, share, first, in_order), places)
+            weights = _weights(data, examples, share, first, in_order)
+            plan = (chosen, data.ids[chosen], present, data.labels[chosen], weights, places)
             if self._augment is None:
                 yield plan
             else:

@@ -165,7 +165,7 @@ class Phase:
             view = fresh_view(self.task.seed, stream)
         elif view == 0:
             reader = self.plain
-        batches, losses, seen = reader.read(examples, view), [], 0
+        batches, losses, seen = reader.read(examples, view), [], np.zeros(2, np.int64)
         for first in range(0, self.steps, CHUNK):
             done = (epoch - 1) * self.steps + np.arange(first, min(first + CHUNK, self.steps))
             rates = tf.constant([self._learning_rate(int(step)) for step in done], tf.float32)
@@ -173,7 +173,7 @@ class Phase:
             seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
             some, read = self._guarded(reader, self.train_steps, batches, rates, seeds)
             losses.append(some.numpy())
-            seen += int(read)
+            seen += read.numpy()
         mean = np.concatenate(losses).astype(np.float64)
         if not np.isfinite(mean).all():
             step = int(np.flatnonzero(~np.isfinite(mean))[0]) + 1
@@ -183,17 +183,17 @@ class Phase:
         sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), size))
         return float(np.average(mean, weights=sums)), self._proof(epoch, seen)
 
-    def _proof(self, epoch: int, seen: int) -> str:
+    def _proof(self, epoch: int, seen: np.ndarray) -> str:
         """The digest of an epoch: the sum of the ids of its examples, whatever their order and whoever read them."""
-        read = self.sum(_wrapped(seen))
-        wanted = _wrapped(int(self.data.ids[self.train].astype(object).sum()))
-        if read != wanted:
+        read, wrong = self.sum(seen).astype(np.uint64).tolist()
+        wanted = int(self.data.ids[self.train].sum(dtype=np.int64).astype(np.uint64))
+        if read != wanted or wrong:
             raise TrainingError(
-                f"{self.task.name}: the examples read in epoch {epoch} (digest {read % 2**64:016x}) are not those of "
-                f"the data set ({wanted % 2**64:016x}): delete the nodes' copies of the features (THAW_CACHE) and run "
-                "again."
+                f"{self.task.name}: the examples read in epoch {epoch} (digest {read:016x}, {wrong} out of place) are "
+                f"not those of the data set ({wanted:016x}): delete the nodes' copies of the features (THAW_CACHE) and "
+                "run again."
             )
-        return f"{read % 2**64:016x}"
+        return f"{read:016x}"
 
     def _guarded(self, reader: Batches, steps: Callable[..., Any], *arguments: Any) -> Any:
         """Raises what made the reader fail as it was."""
@@ -210,11 +210,6 @@ class Phase:
 
     def _advice(self) -> str:
         return f"Lower phases.{self.task.name}.learning_rate ({self.task.settings.learning_rate:g}) and run again."
-
-
-def _wrapped(number: int) -> int:
-    """Modulo 2**64, as an int64."""
-    return (number + 2**63) % 2**64 - 2**63
 
 
 def make_optimizer(settings: Optimization) -> keras.optimizers.Optimizer:

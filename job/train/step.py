@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 Forward = Callable[..., tf.Tensor]
 """(inputs, dropout) -> logits float32 [n, classes]; `dropout` is (seed int32 [2], places) or None for inference."""
 Batches = Iterator[tuple[tf.Tensor, ...]]
-"""inputs, labels int32 [n], weights float32 [n], places int32 [n], sum of ids int64: see `batches`."""
+"""inputs, labels int32 [n], weights float32 [n], places int32 [n], proof int64 [2]: see `Batches`."""
 
 
 def make_train_steps(
@@ -25,10 +26,11 @@ def make_train_steps(
     optimizer: keras.optimizers.Optimizer,
     jit_compile: bool,
 ) -> Callable[[Batches, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Compiled steps: (batches, learning rates float32 [k], seeds int32 [k, 2]) -> losses float32 [k], sum of ids.
+    """Compiled steps: (batches, learning rates float32 [k], seeds int32 [k, 2]) -> losses float32 [k], proof.
 
     Takes k of this worker's batches. Their weights are divided by the sum over the global batch, so that a loss is the
-    weighted mean over all workers and does not depend on how many there are. The sum of ids is this worker's alone.
+    weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
+    batches, is of this worker alone.
     """
 
     def gradients(inputs: Any, labels: Any, weights: Any, places: Any, seed: Any) -> Any:
@@ -51,13 +53,13 @@ def make_train_steps(
     @tf.function(reduce_retracing=True)
     def steps(batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         count = tf.shape(learning_rates)[0]
-        losses, read = tf.TensorArray(tf.float32, count), tf.zeros([], tf.int64)
+        losses, proof = tf.TensorArray(tf.float32, count), tf.zeros([2], tf.int64)
         for k in tf.range(count):
-            *batch, ids = next(batches)
+            *batch, read = next(batches)
             optimizer.learning_rate = learning_rates[k]
             losses = losses.write(k, step(batch, seeds[k]))
-            read += ids
-        return losses.stack(), read
+            proof += read
+        return losses.stack(), proof
 
     return steps
 
@@ -75,10 +77,10 @@ def make_predict_steps(strategy: tf.distribute.Strategy, forward: Forward) -> Ca
     return steps
 
 
-def make_sum(strategy: tf.distribute.Strategy) -> Callable[[int], int]:
-    """Adds up a number of every worker, modulo 2**64: a barrier."""
-    add = tf.function(lambda number: _sum(strategy, number), input_signature=[tf.TensorSpec([], tf.int64)])
-    return lambda number: int(add(tf.constant(number, tf.int64)))
+def make_sum(strategy: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
+    """Adds up int64 [n] of every worker, modulo 2**64: a barrier."""
+    add = tf.function(lambda numbers: _sum(strategy, numbers), input_signature=[tf.TensorSpec([None], tf.int64)])
+    return lambda numbers: add(tf.constant(numbers)).numpy()
 
 
 def _sum(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:

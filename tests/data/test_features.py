@@ -118,25 +118,25 @@ def test_a_featurizer_is_named_by_all_that_determines_its_values() -> None:
 
 def test_a_part_is_there_once_its_marker_is(store: Store) -> None:
     describe(store, POOLED)
-    assert known(store, POOLED, 0).parts == []
+    assert known(store, POOLED).parts == []
     part = store_pooled(store, 1, 2)
-    assert known(store, POOLED, 0).parts == [part]
+    assert known(store, POOLED).parts == [part]
     marker = f"features/{POOLED.id}/{part.name}.json"
     whole = store.read(marker)
     store.write(marker, whole[:-1])
-    assert known(store, POOLED, 0).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
+    assert known(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
     store.delete(marker)
-    assert known(store, POOLED, 0).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
+    assert known(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
     assert store_pooled(store, 1, 2) == part
     assert store.read(marker) == whole
-    assert known(store, replace(POOLED, view=1), 0).parts == []
+    assert known(store, replace(POOLED, view=1)).parts == []
 
 
 def test_a_part_of_another_format_is_not_known(store: Store) -> None:
     part = store_pooled(store, 1)
     marker = f"features/{POOLED.id}/{part.name}.json"
     store.write(marker, json.dumps({**json.loads(store.read(marker)), "format": 1}).encode())
-    assert known(store, POOLED, 0).parts == []
+    assert known(store, POOLED).parts == []
 
 
 @pytest.mark.parametrize("change", ["gone", "cut short", "one bit", "another part"])
@@ -152,7 +152,7 @@ def test_a_part_that_is_not_what_was_written_is_named(change: str, store: Store)
         store.write(key, content[:40] + bytes([content[40] ^ 1]) + content[41:])
     else:
         store.write(key, store.read(f"features/{POOLED.id}/{other.name}.parquet"))
-    assert known(store, POOLED, 0).find(addresses_of(2))[0][0] >= 0
+    assert known(store, POOLED).find(addresses_of(2))[0][0] >= 0
     with pytest.raises(CorruptFeatures, match=f"{store.uri}{key} is ") as caught:
         read_part(store, POOLED, part)
     travelled = pickle.loads(pickle.dumps(caught.value))
@@ -164,11 +164,11 @@ def test_forgetting_a_part_makes_its_examples_missing_again(store: Store) -> Non
     kept, part = store_pooled(store, 4), store_pooled(store, 1, 2)
     forget_part(store, POOLED.id, part.name)
     forget_part(store, POOLED.id, part.name)
-    found = known(store, POOLED, 0)
+    found = known(store, POOLED)
     assert found.parts == [kept]
     assert found.find(addresses_of(1, 4, 2))[0].tolist() == [-1, 0, -1]
     assert store_pooled(store, 1, 2) == part
-    assert (known(store, POOLED, 0).find(addresses_of(1, 4, 2))[0] >= 0).all()
+    assert (known(store, POOLED).find(addresses_of(1, 4, 2))[0] >= 0).all()
 
 
 def test_what_is_found_is_where_it_says(store: Store) -> None:
@@ -177,7 +177,7 @@ def test_what_is_found_is_where_it_says(store: Store) -> None:
     for numbers in np.split(random.permutation(400), 8):
         store_pooled(store, *numbers)
     store_pooled(store, *random.choice(400, 60, replace=False), 1000)
-    found = known(store, POOLED, 0)
+    found = known(store, POOLED)
     asked = random.permutation(np.concatenate([np.arange(300, 700), [1000, 1000, 5]]))
     part, offset = found.find(addresses_of(*asked))
     assert (part.dtype, offset.dtype) == (np.int32, np.int32)
@@ -197,7 +197,7 @@ def test_an_address_may_end_with_zeros(store: Store) -> None:
     addresses = np.array(texts, ADDRESS)
     part = write_part(store, POOLED, addresses[:4], np.zeros((4, 3), np.float32), [(texts[5], "not an image")])
     assert (read_part(store, POOLED, part)[0] == addresses[:4]).all()
-    found = known(store, POOLED, 0)
+    found = known(store, POOLED)
     assert found.find(addresses)[1].tolist() == [0, 1, 2, 3, -1, -1]
     assert found.rejects == {texts[5]: "not an image"}
     assert ids_of(addresses).tolist() == [int.from_bytes(text[:8], "little", signed=True) for text in texts]
@@ -206,24 +206,29 @@ def test_an_address_may_end_with_zeros(store: Store) -> None:
 
 
 @pytest.mark.parametrize("others", [(), (1, 2)])
-def test_rejects_are_known_for_the_same_limit_of_pixels(others: tuple[int, ...], store: Store) -> None:
+def test_rejects_are_known_and_have_no_features(others: tuple[int, ...], store: Store) -> None:
     (address,) = addresses_of(7).tolist()
-    part = store_pooled(store, *others, rejects=[(address, "too many pixels")], max_pixels=100)
+    part = store_pooled(store, *others, rejects=[(address, "not an image")])
     assert part.rows == len(others)
-    assert known(store, POOLED, 100).rejects == {address: "too many pixels"}
-    assert known(store, POOLED, 1000).rejects == {}
-    for limit in (100, 1000):
-        assert (known(store, POOLED, limit).find(addresses_of(*others))[0] >= 0).all()
-    assert known(store, POOLED, 100).find(addresses_of(7))[0].tolist() == [-1]
+    found = known(store, POOLED)
+    assert found.rejects == {address: "not an image"}
+    assert (found.find(addresses_of(*others))[0] >= 0).all()
+    assert found.find(addresses_of(7))[0].tolist() == [-1]
 
 
-def test_what_an_example_was_rejected_for_does_not_hide_another_limit_of_pixels(store: Store) -> None:
-    """The same chunk may be written under two limits; what either has found out stays known."""
+def test_a_chunk_with_a_reject_and_the_same_without_are_two_parts(store: Store) -> None:
     (address,) = addresses_of(2).tolist()
-    strict = store_pooled(store, 1, rejects=[(address, "too many pixels")], max_pixels=100)
-    store_pooled(store, 1, 2, max_pixels=1000)
-    assert known(store, POOLED, 100).rejects == {address: "too many pixels"}
+    strict = store_pooled(store, 1, rejects=[(address, "not an image")])
+    store_pooled(store, 1, 2)
+    assert known(store, POOLED).rejects == {address: "not an image"}
     assert read_part(store, POOLED, strict)[0].tolist() == addresses_of(1).tolist()
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"no JSON", b'{"format": 0}'])
+def test_what_is_no_marker_is_passed_over(content: bytes, store: Store) -> None:
+    store_pooled(store, 1)
+    store.write(f"features/{POOLED.id}/other.json", content)
+    assert known(store, POOLED).addresses.tolist() == addresses_of(1).tolist()
 
 
 def test_new_examples_are_all_that_is_missing(store: Store) -> None:
@@ -231,10 +236,10 @@ def test_new_examples_are_all_that_is_missing(store: Store) -> None:
     new = np.random.default_rng(0).choice(200, 20, replace=False)
     old = np.setdiff1d(np.arange(200), new)
     write_part(store, POOLED, examples.addresses[old], np.zeros((180, 3), np.float32))
-    needs = missing(examples, [(POOLED, known(store, POOLED, 0))])
+    needs = missing(examples, [(POOLED, known(store, POOLED))])
     assert np.flatnonzero(needs[:, 0]).tolist() == sorted(new)
     version = replace(examples, addresses=np.array([address_of("test", f"{i:06d}", "2") for i in range(200)], ADDRESS))
-    assert missing(version, [(POOLED, known(store, POOLED, 0))]).all()
+    assert missing(version, [(POOLED, known(store, POOLED))]).all()
 
 
 def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store) -> None:
@@ -244,7 +249,7 @@ def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store
     write_part(store, view, examples.addresses[:2], np.zeros((2, 3), np.float32))
     refused = [(address, "not an image") for address in examples.addresses[rejected].tolist()]
     write_part(store, POOLED, examples.addresses[5:6], np.zeros((1, 3), np.float32), refused)
-    needs = missing(examples, [(featurizer, known(store, featurizer, 0)) for featurizer in (POOLED, view)])
+    needs = missing(examples, [(featurizer, known(store, featurizer)) for featurizer in (POOLED, view)])
     plain = np.setdiff1d(np.arange(30), [0, 2, 4, 5, *rejected])
     assert np.flatnonzero(needs[:, 0]).tolist() == plain.tolist()
     assert np.flatnonzero(needs[:, 1]).tolist() == np.setdiff1d(split_up(30)["train"], [0, 1, *rejected]).tolist()
@@ -314,7 +319,7 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
         write_part(store, featurizer, foreign, values_of(featurizer, 50))
         for numbers in np.array_split(random.permutation(np.flatnonzero(accepted)), 9):
             write_part(store, featurizer, examples.addresses[numbers], values_of(featurizer, len(numbers)))
-    found = [(featurizer, known(store, featurizer, 0)) for featurizer in featurizers]
+    found = [(featurizer, known(store, featurizer)) for featurizer in featurizers]
     write_dataset(store, "run", CLASSES, examples, accepted, found[:2], found[2:])
     data = load_dataset(store, "run", CLASSES, "auto")
     assert (data.rows == examples.rows[accepted]).all()

@@ -68,7 +68,7 @@ class Place:
             if info.key.endswith("/featurizer.json"):
                 featurizer = json.loads(self.store.read(info.key))
                 featurizer = Featurizer(**{**featurizer, "shape": tuple(featurizer["shape"])})
-                found = known(self.store, featurizer, max_pixels=50_000_000)
+                found = known(self.store, featurizer)
                 counts[featurizer.tap, featurizer.view] = len(found.addresses)
         return counts
 

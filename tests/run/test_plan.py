@@ -79,7 +79,7 @@ def test_the_images_are_what_fine_tuning_starts_from(settings: list[str], reason
 def test_views_multiply_what_has_to_fit() -> None:
     augmented = ("augment.flip_horizontal=true", "train.views=4")
     one = plan_of()
-    size = 2 * one.shape[0] * one.shape[1] * one.shape[2]
+    size = 2 * one.shape[0] * one.shape[1] * one.shape[2] + 4 * one.features
     limit = f"train.cache_limit={size * 150}"
     assert plan_of(limit).cut is not None
     assert plan_of(limit, *augmented).cut is None

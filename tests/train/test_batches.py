@@ -37,7 +37,7 @@ def store_inputs(folder: Path, values: np.ndarray, dtype: str) -> tuple[Store, D
     featurizer = Featurizer("at the cut", 0, dtype, values.shape[1:], {})
     for chosen in np.array_split(random.permutation(EXAMPLES), EXAMPLES // PART):
         write_part(store, featurizer, examples.addresses[chosen], values[chosen])
-    found = [(featurizer, known(store, featurizer, max_pixels=0))]
+    found = [(featurizer, known(store, featurizer))]
     write_dataset(store, "run", CLASSES, examples, np.ones(EXAMPLES, np.bool_), [], found)
     return store, load_dataset(store, "run", CLASSES, {"a": 1.0, "b": 3.7})
 
@@ -97,7 +97,8 @@ def test_batches_are_what_plain_numpy_makes_of_the_order(
             assert weights[real] == pytest.approx(data.weights[chosen] / everyone.sum(), rel=1e-6)
             assert weights[len(mine) :].tolist() == [0] * (share.size - len(mine))
             assert places[real].tolist() == [at - step * batch_size for at in mine]
-            assert int(ids) % 2**64 == sum(data.ids[chosen].tolist()) % 2**64
+            assert int(ids[0]) % 2**64 == sum(data.ids[chosen].tolist()) % 2**64
+            assert ids[1] == 0
             whole[step] += weights.sum(dtype=np.float64)
     assert whole == pytest.approx(1, rel=1e-6)
 
@@ -107,33 +108,45 @@ def test_an_epoch_has_more_than_two_chunks() -> None:
     assert EXAMPLES * 3 // 4 / BATCH > 2 * CHUNK
 
 
-def digest(arenas: list[Arena], data: Dataset) -> int:
-    """Of an epoch, over all workers."""
+def proof(arenas: list[Arena], data: Dataset) -> tuple[int, int]:
+    """The digest of an epoch and the examples out of place, over all workers."""
     shares = [Share(BATCH, rank, len(arenas)) for rank in range(len(arenas))]
     readers = [Batches(arena, data, share) for arena, share in zip(arenas, shares, strict=True)]
     found = [arrays(reader, order_of(data)) for reader in readers]
-    return sum(int(batch[-1]) for mine in found for batch in mine) % 2**64
+    proofs = [batch[-1].tolist() for mine in found for batch in mine]
+    return sum(ids for ids, _ in proofs) % 2**64, sum(wrong for _, wrong in proofs)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_the_ids_of_an_epoch_add_up_to_those_of_the_train_split(world_size: int, tmp_path: Path) -> None:
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
     wanted = sum(data.ids[data.splits["train"]].tolist()) % 2**64
-    assert digest([arena_of(store, data, tmp_path) for _ in range(world_size)], data) == wanted
+    assert proof([arena_of(store, data, tmp_path) for _ in range(world_size)], data) == (wanted, 0)
 
 
 def test_the_ids_of_an_epoch_show_what_is_not_the_data_set_s(tmp_path: Path) -> None:
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
     arena = arena_of(store, data, tmp_path)
-    wanted = digest([arena], data)
+    wanted = proof([arena], data)
     train, other = data.splits["train"][17], data.splits["test"][3]
     arena.wait(np.array([other]))
     right = arena.ids[train]
     for wrong in (0, arena.ids[other], right + 1, arena.ids[data.splits["train"][18]]):
         arena.ids[train] = wrong
-        assert digest([arena], data) != wanted
+        found = proof([arena], data)
+        assert found[0] != wanted[0]
+        assert found[1] == 1
     arena.ids[train] = right
-    assert digest([arena], data) == wanted
+    assert proof([arena], data) == wanted
+
+
+def test_examples_that_changed_places_are_out_of_place_though_their_sum_is_right(tmp_path: Path) -> None:
+    store, data = store_inputs(tmp_path, noise((3,)), "uint8")
+    arena = arena_of(store, data, tmp_path)
+    wanted = proof([arena], data)
+    two = data.splits["train"][[3, 11]]
+    arena.ids[two] = arena.ids[two[::-1]]
+    assert proof([arena], data) == (wanted[0], 2)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -227,9 +240,9 @@ def test_what_the_last_chunk_needs_is_not_given_back_yet(tmp_path: Path, monkeyp
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
     arena, examples = arena_of(store, data, tmp_path, limit=0), order_of(data)
     chunks = [set(examples[at : at + CHUNK * BATCH].tolist()) for at in range(0, len(examples), CHUNK * BATCH)]
-    calls: list[tuple[set[int], set[int]]] = []
-    monkeypatch.setattr(arena, "release", lambda before, still: calls.append((set(before), set(still))))
+    calls: list[set[int]] = []
+    monkeypatch.setattr(arena, "release", lambda still: calls.append(set(still)))
     arrays(Batches(arena, data, Share(BATCH, 0, 1)), examples)
-    assert [before for before, _ in calls] == [set(), set(), *chunks[:-2]]
-    for at, (_, still) in enumerate(calls):
+    assert len(calls) == len(chunks)
+    for at, still in enumerate(calls):
         assert still == set().union(*chunks[max(at - 1, 0) : at + 2])

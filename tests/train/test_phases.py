@@ -2,77 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from stored import arenas, store_dataset
+from bench import job_of, set_up
 
-from job.config import Job
-from job.data.dataset import Dataset
 from job.errors import StorageError, TrainingError
-from job.jobfile import parse_job
-from job.model.backbones import build_base, draw_weights
-from job.model.cut import cut_named, split
-from job.model.heads import build_head
-from job.model.network import Network, build_network, variables_by_path
+from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.convergence import EarlyStopping
-from job.train.loop import Team
-from job.train.phases import Inputs, Trained, train_phases
-
-EXAMPLES = 29
-
-
-def job_of(backbone: str, *overrides: str) -> Job:
-    text = f"""
-name: tiny
-data: {{source: file:///tmp/source/}}
-store: file:///tmp/store/
-model: {{backbone: {backbone}, weights: none, image_size: 32, head: {{hidden: [8]}}}}
-phases:
-  head: {{epochs: 2, learning_rate: 1e-2}}
-  fine_tune: {{unfreeze: {{blocks: 1}}, epochs: 2, learning_rate: 1e-3, allow_unconverged_head: true}}
-augment: {{flip_horizontal: true}}
-train: {{batch_size: 8}}
-"""
-    return parse_job(text, overrides)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A network, and a data set for it."""
-
-    network: Network
-    data: Dataset
-    inputs: Inputs
-
-    def train(self, job: Job, until: str, saved: list[Checkpoint], resumed: Checkpoint | None = None) -> Trained:
-        return train_phases(job, until, self.network, self.data, self.inputs, team(saved), resumed)
-
-
-def set_up(job: Job, folder: Path, cut: str | None = None, dtype: str = "float32") -> Bench:
-    """Fine-tuning starts from stored images, or from what is stored at the cut."""
-    base = draw_weights(build_base(job.model), 0)
-    labels = np.arange(EXAMPLES, dtype=np.int32) % 2
-    random = np.random.default_rng(0)
-    images = (random.integers(0, 200, (EXAMPLES, 32, 32, 3)) + 50 * labels[:, None, None, None]).astype(np.uint8)
-    pooled = base(images.astype(np.float32), training=False).numpy()
-    inputs = images
-    if cut is not None:
-        prefix, _ = split(base, cut_named(base, cut))
-        inputs = prefix(images.astype(np.float32), training=False).numpy().astype(dtype)
-    parts = np.split(np.arange(EXAMPLES), [19, 24])
-    splits = dict(zip(("train", "validation", "test"), parts, strict=True))
-    store, data = store_dataset(folder, labels, splits, [pooled], [inputs], tap=cut or "image")
-    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
-    return Bench(network, data, Inputs(*arenas(store, data, folder), cut))
-
-
-def team(saved: list[Checkpoint]) -> Team:
-    return Team(0, 1, tf.distribute.get_strategy(), saved.append, lambda kind, **event: None)
+from job.train.phases import Trained
 
 
 def curves(trained: Trained) -> list[tuple[float | None, float]]:
