@@ -3,8 +3,8 @@
 python benchmarks/extract.py [--rounds 2]
 
 Both read the demo's photographs, decode them and run EfficientNet-Lite0 to the same two outputs, on all cores. The bare
-loop (tf.data, decoding in parallel) stores nothing. The rate of the stage is that of all chunks after the first: without
-the start of its processes.
+loop (tf.data, decoding in parallel) stores nothing. The rate of the stage is that of the chunks after the first, which
+does not count the start of its processes.
 """
 
 from __future__ import annotations

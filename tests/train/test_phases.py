@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -
         bench.train(job, "head", [])
 
 
-@pytest.mark.parametrize(("stop", "cut"), [(1, None), (2, None), (3, None), (2, "block_15_add"), (3, "block_15_add")])
+@pytest.mark.parametrize(("stop", "cut"), [(1, None), (3, None), (2, "block_15_add")])
 def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_path: Path) -> None:
     """Resuming from the checkpoint after any epoch, through its files, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
