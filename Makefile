@@ -30,6 +30,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/extract.py
+	$(BIN)/python benchmarks/cache.py
+	$(BIN)/python benchmarks/peers.py
 
 lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements/run.txt
