@@ -55,9 +55,10 @@ class Narrator:
     def _warning(self, text: str) -> None:
         self._line(text, "yellow")
 
-    def _extract(self, done: int, of: int, rate: float) -> None:
+    def _extract(self, done: int, of: int, rate: float | None) -> None:
         left = f", {timedelta(seconds=round((of - done) / rate))} left" if rate and done < of else ""
-        self._progress("features", f" examples, {rate:.0f} a second{left}", done, of)
+        speed = f", {rate:.0f} a second{left}" if rate else ""
+        self._progress("features", f" examples{speed}", done, of)
 
     def _progress(self, what: str, more: str, done: int, of: int) -> None:
         """A bar on a terminal; elsewhere a line every few seconds."""

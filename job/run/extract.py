@@ -112,12 +112,12 @@ class _Rate:
     def __init__(self) -> None:
         self._started, self._first = time.monotonic(), 0
 
-    def __call__(self, done: int) -> float:
-        now = time.monotonic()
-        rate = (done - self._first) / (now - self._started)
-        if not self._first and done:
-            self._started, self._first = now, done
-        return rate
+    def __call__(self, done: int) -> float | None:
+        """None until there is something to go by."""
+        if self._first:
+            return (done - self._first) / (time.monotonic() - self._started)
+        self._started, self._first = time.monotonic(), done
+        return None
 
 
 def _rows(written: Any) -> Iterator[dict[str, Any]]:

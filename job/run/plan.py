@@ -90,7 +90,7 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     computing, reading = per_split["train"] * seconds, per_split["train"] * size / READ_BYTES_PER_SECOND
     where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
     plan = Plan(features, cut.layer, tuple(cut.tensor.shape[1:]), train.cache_dtype)
-    told = f"an epoch reads {reading:.1f} s instead of computing {computing:.1f} s on this machine"
+    told = f"an epoch reads for {reading:.2g} s instead of computing for {computing:.2g} s on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
         return _because(plan, f"train.cache: on: stored at {where}: {told}{more}")
@@ -151,7 +151,7 @@ def _seconds_per_example(base: keras.Model) -> float:
     import numpy as np
 
     images = np.random.default_rng(0).random((SAMPLE, *base.input_shape[1:])).astype(np.float32) * 255
-    base(images[:1], training=False)
+    base(images, training=False)  # the first call prepares each layer
     started = time.perf_counter()
     base(images, training=False)
     return (time.perf_counter() - started) / SAMPLE
