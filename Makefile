@@ -30,6 +30,7 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/depthwise.py
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/peers.py

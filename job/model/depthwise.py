@@ -1,6 +1,6 @@
 """A faster gradient of depthwise kernels on CPUs.
 
-TensorFlow's gradient of a depthwise kernel is vectorized for 3 by 3 only: that of 5 by 5 takes ten times as long as the
+TensorFlow's gradient of a depthwise kernel is vectorized for 3 by 3 only: that of 5 by 5 takes six times as long as the
 convolution itself. But the gradient is a correlation of its own at each place of the kernel, so that of a larger kernel
 is put together from those of kernels of 3 by 3 on shifted inputs.
 """
