@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from job.config import Job
@@ -28,7 +28,7 @@ LEAST_WORK = 0.01
 """The share of the network's work that must lie below a cut."""
 SAMPLE = 8
 """Images that the frozen base is timed with."""
-ITEM_SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+ITEM_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,14 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     told = f"an epoch reads for {reading:.2g} s instead of computing for {computing:.2g} s on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
-        return _because(plan, f"train.cache: on: stored at {where}: {told}{more}")
+        return replace(plan, reason=f"train.cache: on: stored at {where}: {told}{more}")
     if not fitting:
         return Plan(
             features, reason=f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
         )
     if fine_tune.epochs * (computing - reading) <= size * stored / READ_BYTES_PER_SECOND:
         return Plan(features, reason=f"computing is faster than reading {where}: {told}")
-    return _because(plan, f"stored at {where}: {told}")
-
-
-def _because(plan: Plan, reason: str) -> Plan:
-    return Plan(plan.features, plan.cut, plan.shape, plan.dtype, reason)
+    return replace(plan, reason=f"stored at {where}: {told}")
 
 
 def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
