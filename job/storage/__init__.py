@@ -6,11 +6,13 @@ environment variables (AWS_ENDPOINT_URL, AWS_REGION, …; STORAGE_EMULATOR_HOST,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from job.errors import JobError, StorageError
+from job.errors import JobError, ObjectMissing, StorageError
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -103,6 +105,29 @@ def split_uri(uri: str) -> tuple[str, str]:
     if not slash or not name:
         raise JobError(f"{uri!r} names no object: write {scheme}://…/folder/name.")
     return f"{scheme}://{folder}/", name
+
+
+def read_json(store: Store, key: str) -> Any | None:
+    """What the object says; None where it is missing. Raises StorageError where it is no JSON."""
+    try:
+        content = store.read(key)
+    except ObjectMissing:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError as error:  # also what is not UTF-8
+        raise StorageError(f"{store.uri}{key} is no JSON ({error}): delete it, and run again.") from error
+
+
+@contextmanager
+def arrow_errors(uri: str) -> Iterator[None]:
+    """Arrow's errors as ours; Ray tries again where it knows their text as that of a passing fault."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissing(f"{uri} was deleted in the meantime: run again.") from error
+    except OSError as error:
+        raise StorageError(f"{uri}: could not read it, after retries: {error}") from error
 
 
 def arrow_path(bucket: str, prefix: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as google
@@ -27,19 +30,27 @@ from job.storage.local import half_file
 if TYPE_CHECKING:
     import pyarrow.fs
 
+T = TypeVar("T")
 PATIENCE = 60.0
-"""Seconds of retries after answers such as 503 and bodies that break off."""
-PATIENCE_UNREACHABLE = 12.0
-"""Seconds of retries where there is no connection at all."""
-TIMEOUT = (5, 60)
+"""Seconds of retries of a request after answers such as 503, connections and bodies that break off, and timeouts."""
+PATIENCE_UNREACHABLE = 30.0
+"""Seconds of retries where no connection can be made."""
+LONGEST_PAUSE = 5.0
+RETRIES = 30
+"""Of a request, where each try fails so late that it is an outage of its own."""
+TIMEOUT = (5, 30)
+"""Seconds until a connection is made, and until something arrives on it."""
+BODY_ATTEMPTS = 6
+PAUSE = 0.4
+"""Seconds: the longest pause before a body that arrived changed is asked for again; doubled each time."""
 DENIED = "check the credentials (GOOGLE_APPLICATION_CREDENTIALS or the pod's identity) and their role on the bucket"
 FAILURES = (
     google.GoogleAPIError,
     TransportError,
     InvalidResponse,
-    DataCorruption,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
+    ConnectionError,
 )
 
 
@@ -68,7 +79,7 @@ class GcsStore:
                 self._bucket,
                 prefix=self.prefix + prefix,
                 fields="items(name,size,generation),nextPageToken",
-                retry=_retry(),
+                retry=_retried,
                 timeout=TIMEOUT,
             )
             for blob in blobs:
@@ -77,13 +88,20 @@ class GcsStore:
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
-            blob = self._bucket.get_blob(self.prefix + key, retry=_retry(), timeout=TIMEOUT)
+            blob = self._bucket.get_blob(self.prefix + key, retry=_retried, timeout=TIMEOUT)
         return ObjectInfo(key, blob.size, str(blob.generation)) if blob else None
 
     def read(self, key: str, version: str | None = None) -> bytes:
         generation = int(version) if version else None
+
+        def ask() -> bytes:
+            blob = self._blob(key, generation)
+            content = blob.download_as_bytes(retry=_retried, timeout=TIMEOUT)
+            _check(blob, lambda: google_crc32c.Checksum(content))
+            return content
+
         with self._translated("read", key):
-            return self._blob(key, generation).download_as_bytes(retry=_retry(), timeout=TIMEOUT)
+            return _unchanged(ask)
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, data)
@@ -94,19 +112,24 @@ class GcsStore:
     def delete(self, key: str) -> None:
         try:
             with self._translated("delete", key):
-                self._blob(key).delete(retry=_retry(), timeout=TIMEOUT)
+                self._blob(key).delete(retry=_retried, timeout=TIMEOUT)
         except ObjectMissing:
             return
 
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key):
             blob = self._blob(key)
-            blob.upload_from_filename(path, retry=_retry(), timeout=TIMEOUT)
+            blob.upload_from_filename(path, retry=_retried, timeout=TIMEOUT)
             return str(blob.generation)
 
     def download(self, key: str, path: str) -> None:
+        def ask() -> None:
+            blob = self._blob(key)
+            blob.download_to_filename(half, retry=_retried, timeout=TIMEOUT)
+            _check(blob, lambda: _crc_of_file(half))
+
         with self._translated("read", key), half_file(path) as half:
-            self._blob(key).download_to_filename(half, retry=_retry(), timeout=TIMEOUT)
+            _unchanged(ask)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         from pyarrow.fs import GcsFileSystem
@@ -127,7 +150,7 @@ class GcsStore:
     def _put(self, key: str, data: bytes, **condition: Any) -> str:
         with self._translated("write", key):
             blob = self._blob(key)
-            blob.upload_from_string(data, "application/octet-stream", retry=_retry(), timeout=TIMEOUT, **condition)
+            blob.upload_from_string(data, "application/octet-stream", retry=_retried, timeout=TIMEOUT, **condition)
             return str(blob.generation)
 
     @contextmanager
@@ -141,31 +164,80 @@ class GcsStore:
             ) from error
         except (google.PreconditionFailed, google.Conflict) as error:
             raise WriteConflict(f"{where} was written by someone else: read it again before writing.") from error
+        except DataCorruption as error:
+            raise StorageError(
+                f"{where}: could not {action} it, after retries: its bytes arrive changed: check the proxies on the "
+                f"way, or write it again. ({_one_line(error)})"
+            ) from error
         except FAILURES as error:
             if getattr(error, "code", None) in (401, 403):
                 raise AccessDenied(f"{where}: not allowed to {action} it: {DENIED}.") from error
-            raise StorageError(f"{where}: could not {action} it, after retries: {_one_line(error)}") from error
+            if not DEFAULT_RETRY._predicate(error):
+                raise StorageError(f"{where}: could not {action} it: {_one_line(error)}") from error
+            raise StorageError(
+                f"{where}: could not {action} it, after retries: check the network, and run it again later. "
+                f"({_one_line(error)})"
+            ) from error
         except GoogleAuthError as error:
             raise AccessDenied(f"{where}: no credentials to {action} it: {DENIED}. ({_one_line(error)})") from error
         except (OSError, UnicodeError) as error:
             raise StorageError(f"{where!r}: could not {action} it: {_one_line(error)}") from error
 
 
-def _retry() -> Retry:
-    """DEFAULT_RETRY with jitter and a deadline that is shorter where nobody answers.
+def _retried(request: Callable[[], T]) -> Callable[[], T]:
+    """The library's retries, with its random pauses, but a patience that begins with the request's first failure.
 
     Given to writes as well, which the library retries only under a condition: writing the same bytes twice is the
     same as once.
     """
-    started = time.monotonic()
+    return Retry(predicate=_Patience(), initial=0.5, maximum=LONGEST_PAUSE, multiplier=2.0, timeout=None)(request)
 
-    def worthwhile(error: Exception) -> bool:
-        unreachable = isinstance(error, (requests.ConnectionError, TransportError))
-        if unreachable and time.monotonic() - started > PATIENCE_UNREACHABLE:
-            return False
-        return DEFAULT_RETRY._predicate(error)
 
-    return Retry(predicate=worthwhile, initial=0.5, maximum=5.0, multiplier=2.0, timeout=PATIENCE)
+class _Patience:
+    """Whether an error is worth another try. A long download that breaks off now and then goes on each time."""
+
+    def __init__(self) -> None:
+        self._errors, self._began, self._latest = 0, 0.0, 0.0
+
+    def __call__(self, error: Exception) -> bool:
+        now = time.monotonic()
+        if not self._errors or now - self._latest > sum(TIMEOUT) + LONGEST_PAUSE:
+            self._began = now
+        self._errors, self._latest = self._errors + 1, now
+        patience = PATIENCE_UNREACHABLE if _is_unreachable(error) else PATIENCE
+        return self._errors <= RETRIES and now - self._began < patience and DEFAULT_RETRY._predicate(error)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    if isinstance(error, TransportError) and error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    if isinstance(error, requests.ConnectionError) and error.args:
+        return isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
+    return isinstance(error, TransportError)
+
+
+def _unchanged(ask: Callable[[], T]) -> T:
+    """What `ask` returns: the library does not ask again for a body whose checksum is wrong."""
+    for attempt in range(1, BODY_ATTEMPTS):
+        try:
+            return ask()
+        except DataCorruption:
+            time.sleep(random.uniform(0, PAUSE * 2 ** (attempt - 1)))
+    return ask()
+
+
+def _check(blob: storage.Blob, crc: Callable[[], google_crc32c.Checksum]) -> None:
+    """Raises DataCorruption. The library does not check a body that broke off and was resumed."""
+    if blob.crc32c and not blob.content_encoding and crc().digest() != base64.b64decode(blob.crc32c):
+        raise DataCorruption(None, f"the CRC32C of what came is not {blob.crc32c}")
+
+
+def _crc_of_file(path: str) -> google_crc32c.Checksum:
+    checksum = google_crc32c.Checksum()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum.update(chunk)
+    return checksum
 
 
 def _one_line(error: Exception) -> str:

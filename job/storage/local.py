@@ -25,6 +25,7 @@ HALF = ".thaw-half-"
 """Begins the name of a file that is still being written; such files are not listed."""
 LOCK = ".thaw-lock"
 """The file that conditional writers of a folder lock; it stays, and is not listed."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -165,6 +166,11 @@ class LocalStore:
                 f"{where}: not allowed to {action} it: check the owner and the mode of {error.filename or 'the file'}."
             ) from error
         except OSError as error:
+            if error.errno in FULL:
+                raise StorageError(
+                    f"{where}: could not {action} it: {error.strerror}: free some space on that disk, or raise the "
+                    "quota, then run it again."
+                ) from error
             raise StorageError(f"{where!r}: could not {action} it: {error}.") from error
         except UnicodeError as error:
             raise StorageError(f"{where!r}: could not {action} it: rename what is not UTF-8 ({error}).") from error

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
-from boto3.exceptions import Boto3Error
+import s3transfer.exceptions
+import urllib3
+from boto3.exceptions import Boto3Error, RetriesExceededError
+from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
+from s3transfer.exceptions import S3DownloadFailedError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import ObjectInfo, arrow_path
@@ -22,20 +28,30 @@ from job.storage.local import half_file
 if TYPE_CHECKING:
     import pyarrow.fs
 
-ATTEMPTS = 8
-"""With the SDK's exponential pauses and jitter: about six seconds in all where a server refuses connections."""
+T = TypeVar("T")
+ATTEMPTS = 7
+"""Of a request, with random pauses of up to 1, 2, 4, … seconds between them: on average half a minute in all."""
 CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    # Not "standard": the threads of its client share a budget of retries, which an outage uses up in half a second.
+    retries={"mode": "legacy", "total_max_attempts": ATTEMPTS},
     connect_timeout=5,
-    read_timeout=30,
+    read_timeout=20,
     max_pool_connections=32,
 )
-BODY_ATTEMPTS = 4
+DOWNLOAD = TransferConfig(num_download_attempts=3)
+"""Of each part, without a pause."""
+UPLOAD_ATTEMPTS = 3
+BODY_ATTEMPTS = 6
+PAUSE = 0.4
+"""Seconds: the longest pause before a body is asked for again; doubled each time."""
+CHANGED = (S3DownloadFailedError, getattr(s3transfer.exceptions, "S3ValidationError", S3DownloadFailedError))
+"""The object was overwritten between two parts of its download; or, since s3transfer 0.14, a part is another one."""
 BROKEN_BODY = (
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
-    boto.ReadTimeoutError,
     boto.FlexibleChecksumError,
+    urllib3.exceptions.HTTPError,
+    *CHANGED,
 )
 NO_CREDENTIALS = (
     boto.NoCredentialsError,
@@ -47,8 +63,10 @@ NO_CREDENTIALS = (
     boto.ProfileNotFound,
 )
 MISSING = ("404", "NoSuchKey", "NotFound")
-DENIED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
-"""Codes that mean 403 and come as 400."""
+EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired")
+"""Codes that mean 403 and mostly come as 400."""
+BUSY = ("SlowDown", "RequestTimeout")
+NETWORK = "check the network and the endpoint (AWS_ENDPOINT_URL, AWS_REGION), then run it again"
 
 
 class S3Store:
@@ -88,16 +106,18 @@ class S3Store:
 
     def read(self, key: str, version: str | None = None) -> bytes:
         condition = {"IfMatch": f'"{version}"'} if version else {}
+
+        def ask() -> bytes:
+            answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
+            try:
+                content = answer["Body"].read()
+            except boto.ReadTimeoutError as error:  # in a request, it has been retried already
+                raise boto.ResponseStreamingError(error=error) from error
+            self._check(answer, lambda: hashlib.md5(content, usedforsecurity=False))
+            return content
+
         with self._translated("read", key):
-            for attempt in range(1, BODY_ATTEMPTS + 1):
-                body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)["Body"]
-                try:
-                    return body.read()
-                except BROKEN_BODY:  # shorter than its Content-Length; boto3 retries requests, but not bodies
-                    if attempt == BODY_ATTEMPTS:
-                        raise
-                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
-        raise AssertionError("unreachable")
+            return _whole(ask)
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, data, {})
@@ -111,21 +131,35 @@ class S3Store:
 
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key):
-            self._client.upload_file(path, self.bucket, self.prefix + key)
+            for attempt in range(1, UPLOAD_ATTEMPTS + 1):
+                try:
+                    self._client.upload_file(path, self.bucket, self.prefix + key)
+                    break
+                except Boto3Error as error:  # it was put together, the answer was lost, and asking again found nothing
+                    if "(NoSuchUpload)" not in str(error) or attempt == UPLOAD_ATTEMPTS:
+                        raise
         info = self.stat(key)
         if info is None:
             raise ObjectMissing(f"{self.uri}{key} is gone right after its upload: someone else deleted it.")
         return info.version
 
     def download(self, key: str, path: str) -> None:
+        def ask() -> None:
+            head = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+            try:
+                self._client.download_file(self.bucket, self.prefix + key, half, Config=DOWNLOAD)
+            except RetriesExceededError as error:
+                raise error.last_exception from error
+            self._check(head, lambda: _md5_of_file(half))
+
         with self._translated("read", key), half_file(path) as half:
-            self._client.download_file(self.bucket, self.prefix + key, half)
+            _whole(ask)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
         path = arrow_path(self.bucket, self.prefix)
-        options: dict[str, Any] = {"request_timeout": 60, "connect_timeout": 5, "allow_bucket_creation": False}
+        options: dict[str, Any] = {"request_timeout": 20, "connect_timeout": 5, "allow_bucket_creation": False}
         if region := _region():
             options["region"] = region
         if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
@@ -138,6 +172,21 @@ class S3Store:
             answer = self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
         return answer["ETag"].strip('"')
 
+    def _check(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
+        """Raises FlexibleChecksumError for bytes that are not those of the ETag, where that is their MD5.
+
+        It is none for objects of several parts, under a customer's key, and in directory buckets. botocore itself
+        checks the checksums that came with the object, if it knows the algorithm; this one is always there.
+        """
+        etag = answer.get("ETag", "").strip('"')
+        checked = self._client.meta.config.response_checksum_validation == "when_supported"
+        by_s3 = answer.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in answer
+        directory = self.bucket.endswith(("--x-s3", "--xa-s3"))
+        if not (checked and by_s3 and re.fullmatch("[0-9a-f]{32}", etag)) or directory:
+            return
+        if (found := md5().hexdigest()) != etag:
+            raise boto.FlexibleChecksumError(error_msg=f"the ETag is {etag}, the MD5 of what came is {found}")
+
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
         where = f"{self.uri}{key}"
@@ -149,13 +198,18 @@ class S3Store:
             ) from error
         except boto.ClientError as error:
             raise self._client_error(error, action, where) from error
-        except Boto3Error as error:
+        except boto.FlexibleChecksumError as error:
+            raise StorageError(
+                f"{where}: could not {action} it, after retries: its bytes arrive changed ({error}): check the proxies "
+                "on the way, or write it again. AWS_RESPONSE_CHECKSUM_VALIDATION=when_required turns this check off."
+            ) from error
+        except (Boto3Error, boto.HTTPClientError, boto.ConnectionError, *BROKEN_BODY) as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, boto.ClientError):
                 raise self._client_error(cause, action, where) from error
-            raise StorageError(f"{where}: could not {action} it, after retries: {error}") from error
+            raise StorageError(f"{where}: could not {action} it, after retries ({error}): {NETWORK}.") from error
         except boto.BotoCoreError as error:
-            raise StorageError(f"{where}: could not {action} it, after retries: {error}") from error
+            raise StorageError(f"{where}: could not {action} it: {error}") from error
         except (OSError, ValueError) as error:  # a file of this machine; an endpoint or a key that can't be
             raise StorageError(f"{where!r}: could not {action} it: {error}") from error
 
@@ -171,11 +225,36 @@ class S3Store:
             return WriteConflict(f"{where} was written by someone else: read it again before writing.")
         if code in MISSING:
             return ObjectMissing(f"{where} does not exist: check the name, and that there is a bucket {self.bucket!r}.")
-        if status in (401, 403) or code in DENIED:
+        if code in EXPIRED or (status == 400 and code == "400"):  # the answer to HEAD has no body that says why
+            return AccessDenied(
+                f"{where}: not allowed to {action} it ({code}): the credentials have most likely expired: log in again "
+                "(or give the pod a role, whose credentials are renewed), then run it again."
+            )
+        if status in (401, 403):
             return AccessDenied(
                 f"{where}: not allowed to {action} it ({code}): check the credentials, their policy and the bucket's."
             )
-        return StorageError(f"{where}: could not {action} it, after retries: {code} {message}")
+        if code in BUSY or (status or 0) >= 500 or status == 429:
+            return StorageError(
+                f"{where}: could not {action} it, after retries ({code} {message}): the store is busy or down: "
+                "run it again later."
+            )
+        return StorageError(f"{where}: could not {action} it: {code} {message}")
+
+
+def _whole(ask: Callable[[], T]) -> T:
+    """What `ask` returns: boto3 retries requests, but not bodies that break off or arrive changed."""
+    for attempt in range(1, BODY_ATTEMPTS):
+        try:
+            return ask()
+        except BROKEN_BODY:
+            time.sleep(random.uniform(0, PAUSE * 2 ** (attempt - 1)))
+    return ask()
+
+
+def _md5_of_file(path: str) -> Any:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
 
 
 def _region() -> str | None:

@@ -73,23 +73,6 @@ def test_a_body_that_breaks_off_is_read_again(scheme: str, monkeypatch: pytest.M
     assert len(asked) == 3
 
 
-@pytest.mark.usefixtures("_impatient")
-@pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_body_that_always_breaks_off_is_an_error_not_a_short_object(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = f"{scheme}://bucket/key.*after retries"
-    with stub(monkeypatch, (200, b"half", 8)), pytest.raises(StorageError, match=told):
-        open_store(f"{scheme}://bucket/").read("key")
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_a_download_that_breaks_off_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with stub(monkeypatch, (200, b"half", 8)), pytest.raises(StorageError, match="gs://bucket/key"):
-        open_store("gs://bucket/").download("key", str(tmp_path / "file"))
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_busy_server_is_asked_again(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with stub(monkeypatch, (503, b"", 0), (200, b"here", 4)) as asked:
@@ -103,7 +86,7 @@ def test_a_busy_server_is_asked_again(scheme: str, monkeypatch: pytest.MonkeyPat
 def test_a_server_that_is_not_there_is_an_error_after_retries(
     scheme: str, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("job.storage.s3.CONFIG.retries", {"mode": "standard", "total_max_attempts": 3})
+    monkeypatch.setattr("job.storage.s3.CONFIG.retries", {"mode": "legacy", "total_max_attempts": 2})
     point_at(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(StorageError, match=f"{scheme}://bucket/.*could not {action} it, after retries") as caught:
         VERBS[action](open_store(f"{scheme}://bucket/"))

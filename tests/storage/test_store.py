@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Store, open_store, split_uri
+from job.storage import ObjectInfo, Store, open_store, read_json, split_uri
 
 TRICKY = ["a-b", "a b+c%20.png", "a.b", "a/b", "a/c d+e%2F#?.png", "a0", "e\u0301", "é", "ê/ü;x=1&y.png", "z", "😀"]
 OPAQUE = ["/leading", "a//b", "../up", "a/../b", "a/./c", "back\\slash", "<&>\"'", "tab\t"]
@@ -35,6 +35,19 @@ def test_a_version_that_was_overwritten_is_missing(store: Store) -> None:
     assert store.read("a/b.png", second) == b"other"
     with pytest.raises(ObjectMissing, match=r"a/b\.png"):
         store.read("a/b.png", first)
+
+
+def test_json_is_read_and_none_where_there_is_no_object(store: Store) -> None:
+    assert read_json(store, "a/b.json") is None
+    store.write("a/b.json", '{"ä": [1, null]}'.encode())
+    assert read_json(store, "a/b.json") == {"ä": [1, None]}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a":', b"\xff\xfe{"])
+def test_what_is_no_json_is_named(store: Store, content: bytes) -> None:
+    store.write("a/b.json", content)
+    with pytest.raises(StorageError, match=rf"{store.uri}a/b\.json is no JSON \(.*\): delete it, and run again"):
+        read_json(store, "a/b.json")
 
 
 def test_an_empty_object_is_an_object(store: Store) -> None:
