@@ -14,6 +14,7 @@ from job.data.splits import SPLITS
 from job.storage import Store, open_store
 
 CLASSES = ["a", "b"]
+POOLED = Featurizer("pooled", 0, "float32", (3,), {})
 
 
 def examples_of(labels: np.ndarray, splits: dict[str, np.ndarray]) -> Examples:
@@ -31,6 +32,22 @@ def examples_of(labels: np.ndarray, splits: dict[str, np.ndarray]) -> Examples:
 
 def featurizer_of(tap: str, values: np.ndarray, view: int = 0, dtype: str | None = None) -> Featurizer:
     return Featurizer(tap, view, dtype or values.dtype.name, values.shape[1:], {"made by": "a test"})
+
+
+def values_of(featurizer: Featurizer, examples: int) -> np.ndarray:
+    """Every bit pattern is as likely: also infinities, subnormal numbers and NaN."""
+    noise = np.random.default_rng(0).integers(0, 256, (examples, featurizer.bytes_per_example), np.uint8)
+    return noise.view(featurizer.storage).reshape(examples, *featurizer.shape)
+
+
+def split_up(examples: int) -> dict[str, np.ndarray]:
+    """Of ten examples, seven train."""
+    tens = np.arange(examples) % 10
+    return {
+        "train": np.flatnonzero(tens < 7),
+        "validation": np.flatnonzero(tens == 7),
+        "test": np.flatnonzero(tens > 7),
+    }
 
 
 def store_dataset(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.config import Weights, job_schema
+from job.config import Scaling, Weights, WorkerRange, job_schema
 from job.errors import JobError
 from job.jobfile import load_job, parse_job
 
@@ -37,6 +37,21 @@ def test_weights_by_uri_may_be_a_string() -> None:
     assert parse_job(JOB, ["model.weights=gs://bucket/w.h5"]).model.weights == Weights(uri="gs://bucket/w.h5")
 
 
+def test_workers_are_a_number_or_a_range() -> None:
+    scaling = parse_job(JOB).scaling
+    assert (scaling.min_workers, scaling.max_workers, scaling.elastic) == (2, 2, False)
+    job = parse_job(JOB, ["scaling.workers={min: 1, max: 8}"])
+    assert job.scaling == Scaling(workers=WorkerRange(min=1, max=8))
+    assert (job.scaling.min_workers, job.scaling.max_workers, job.scaling.elastic) == (1, 8, True)
+    assert type(job).model_validate(job.model_dump(mode="json", by_alias=True)) == job
+    assert not parse_job(JOB, ["scaling.workers={min: 3, max: 3}"]).scaling.elastic
+
+
+def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
+    job = parse_job(JOB, ["checkpoint={every_steps: 100, every_minutes: null}"])
+    assert (job.checkpoint.every_steps, job.checkpoint.every_minutes, job.checkpoint.keep) == (100, None, 2)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -54,6 +69,42 @@ def test_weights_by_uri_may_be_a_string() -> None:
             "job file: phases.fine_tune.unfreeze: exactly one of `blocks`, `from`, `match` is needed, got blocks, from.",  # noqa: E501
         ),
         ("train.batch_size=0", "job file: train.batch_size: input should be greater than 0, got 0."),
+        (
+            "scaling.workers=0",
+            "job file: scaling.workers: a number from 1 to 4096 is needed, or {min: 1, max: 8}, got 0.",
+        ),
+        (
+            "scaling.workers=[1, 8]",
+            "job file: scaling.workers: a number from 1 to 4096 is needed, or {min: 1, max: 8}.",
+        ),
+        ("scaling.workers={min: 8, max: 1}", "job file: scaling.workers: min must not be above max, got 8 and 1."),
+        (
+            "scaling.workers={min: 1, max: 5000}",
+            "job file: scaling.workers.max: input should be less than or equal to 4096, got 5000.",
+        ),
+        ("scaling.workers={min: 1}", "job file: scaling.workers.max: this key is needed and was not given."),
+        (
+            "scaling.workers={min: 1, max: 2, maxx: 3}",
+            "job file: scaling.workers.maxx: unknown key (nearest: 'max').",
+        ),
+        ("checkpoint.every_steps=0", "job file: checkpoint.every_steps: input should be greater than 0, got 0."),
+        ("checkpoint.every_minutes=0", "job file: checkpoint.every_minutes: input should be greater than 0, got 0."),
+        (
+            "checkpoint.every_minutes=.inf",
+            "job file: checkpoint.every_minutes: input should be a finite number, got inf.",
+        ),
+        ("checkpoint.keep=0", "job file: checkpoint.keep: input should be greater than or equal to 1, got 0."),
+        ("checkpoint.keep=101", "job file: checkpoint.keep: input should be less than or equal to 100, got 101."),
+        (
+            "recovery.max_failures=-1",
+            "job file: recovery.max_failures: input should be greater than or equal to 0, got -1.",
+        ),
+        (
+            "recovery.max_preemption_failures=-1",
+            "job file: recovery.max_preemption_failures: input should be greater than or equal to 0, got -1.",
+        ),
+        ("recovery.stall_timeout=0", "job file: recovery.stall_timeout: input should be greater than 0, got 0."),
+        ("recovery.stal_timeout=9", "job file: recovery.stal_timeout: unknown key (nearest: 'stall_timeout')."),
         ("train.batch_size", "--set train.batch_size: write it as a.b=value, for example train.seed=1."),
     ],
 )
@@ -70,14 +121,16 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
 
 
 def test_meaning_leaves_out_what_cannot_change_the_result() -> None:
-    same = parse_job(JOB, ["scaling.workers=7", "store=gs://other/thaw/", "data.source=gs://other/cells/"])
+    elsewhere = ["store=gs://other/thaw/", "data.source=gs://other/cells/"]
+    same = parse_job(JOB, ["scaling.workers=7", "checkpoint.every_steps=5", "recovery.max_failures=0", *elsewhere])
     assert parse_job(JOB).meaning() == same.meaning()
     assert parse_job(JOB).meaning() != parse_job(JOB, ["train.seed=1"]).meaning()
 
 
 def test_the_schema_describes_every_section() -> None:
     schema = json.loads(json.dumps(job_schema()))
-    assert set(schema["properties"]) >= {"name", "data", "store", "model", "phases", "train", "scaling"}
+    sections = {"name", "data", "store", "model", "phases", "train", "scaling", "checkpoint", "recovery"}
+    assert set(schema["properties"]) >= sections
     assert "global batch size" in schema["$defs"]["Train"]["properties"]["batch_size"]["description"]
 
 

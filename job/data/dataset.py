@@ -151,7 +151,7 @@ def load_dataset(store: Store, run: str, classes: list[str], class_weights: Clas
     column = {name: table[name].to_numpy() for name in table.column_names}
     roles: dict[str, list[FeatureSet]] = {"pooled": [], "inputs": []}
     for number, stored in enumerate(json.loads(table.schema.metadata[b"sets"])):
-        featurizer = Featurizer(**{**stored["featurizer"], "shape": tuple(stored["featurizer"]["shape"])})
+        featurizer = Featurizer.from_json(stored["featurizer"])
         parts = [Part(**part) for part in stored["parts"]]
         feature_set = FeatureSet(featurizer, parts, column[f"part_{number}"], column[f"offset_{number}"])
         roles[stored["role"]].append(feature_set)

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +58,12 @@ class Featurizer:
 
     @property
     def storage(self) -> np.dtype:
-        """NumPy's type of the same width; it has no bfloat16 of its own."""
-        return np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
+        return storage_type(self.dtype)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Featurizer:
+        """What `asdict` gave, back from JSON."""
+        return cls(**{**stored, "shape": tuple(stored["shape"])})
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ class Known:
         return np.where(found, self.part[at], -1), np.where(found, self.offset[at], -1)
 
 
+def storage_type(dtype: str) -> np.dtype:
+    """NumPy's type of the same width, little-endian; it has no bfloat16 of its own."""
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+
+
 def address_of(source: str, key: str, version: str) -> bytes:
     """16 bytes (BLAKE2b) that stand for one version of an example."""
     text = "\0".join((source, key, version)).encode("utf-8", "surrogateescape")
@@ -103,6 +113,12 @@ def address_of(source: str, key: str, version: str) -> bytes:
 def ids_of(addresses: np.ndarray) -> np.ndarray:
     """The first 8 bytes of each address, int64 [n]: what the proof of an epoch adds up."""
     return np.frombuffer(addresses.astype(ADDRESS).tobytes(), "<i8")[::2].copy()
+
+
+def address_bytes(addresses: np.ndarray) -> list[bytes]:
+    """16 bytes of each address (ADDRESS [n]), also where they end with zeros, which NumPy strips from S16."""
+    content = addresses.tobytes()
+    return [content[at : at + ADDRESS.itemsize] for at in range(0, len(content), ADDRESS.itemsize)]
 
 
 def describe(store: Store, featurizer: Featurizer) -> None:
@@ -200,8 +216,7 @@ def to_binary(array: np.ndarray) -> pa.Array:
 
 def from_binary(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
     """Values of fixed-size binary as [n, m] of `dtype`, without a copy where they are in one chunk."""
-    chunk = column.combine_chunks()
-    chunk = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
+    chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     width = chunk.type.byte_width
     start = chunk.offset * width
     content = np.frombuffer(chunk.buffers()[1], dtype="u1")[start : start + len(chunk) * width]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from job.data.dataset import Examples
 from job.data.features import ADDRESS, Featurizer, Known, from_binary, to_binary
 from job.data.packed import split_key
 from job.data.splits import SPLITS
-from job.storage import Store
+from job.storage import Store, arrow_errors
 
 CHUNK = 256
 """Examples of a chunk, at most."""
@@ -95,18 +96,26 @@ def write_work(
 
 
 def read_chunk(store: Store, run: str, number: int) -> Chunk:
-    filesystem, root = store.arrow()
-    with filesystem.open_input_file(f"{root}/{work_key(run)}") as file:
-        return _chunk(pq.ParquetFile(file).read_row_group(number))
+    """Raises StorageError."""
+    with _opened(store, run) as work:
+        return _chunk(work.read_row_group(number))
 
 
 def read_chunks_of(store: Store, run: str, packed_file: str) -> Chunk:
-    """All chunks of a packed file in one."""
-    filesystem, root = store.arrow()
-    with filesystem.open_input_file(f"{root}/{work_key(run)}") as file:
-        work = pq.ParquetFile(file)
+    """All chunks of a packed file in one. Raises StorageError."""
+    with _opened(store, run) as work:
         files = json.loads(work.metadata.metadata[b"files"])
         return _chunk(work.read_row_groups([number for number, name in enumerate(files) if name == packed_file]))
+
+
+@contextmanager
+def _opened(store: Store, run: str) -> Iterator[pq.ParquetFile]:
+    filesystem, root = store.arrow()
+    with (
+        arrow_errors(f"{store.uri}{work_key(run)}"),
+        filesystem.open_input_file(f"{root}/{work_key(run)}") as file,
+    ):
+        yield pq.ParquetFile(file)
 
 
 def _chunk(table: pa.Table) -> Chunk:

@@ -12,7 +12,7 @@ import numpy as np
 
 from job.config import Job
 from job.data.decoding import decode_image, inspect_image
-from job.data.features import ADDRESS
+from job.data.features import ADDRESS, address_bytes
 from job.data.packed import join_key
 from job.data.work import Chunk, read_chunk, read_chunks_of
 from job.errors import ObjectMissing, StorageError
@@ -23,6 +23,8 @@ READERS = 8
 FILES = 8
 """Packed files whose work a decoder keeps in mind."""
 GONE = "deleted or overwritten after it was listed"
+NOTHING = Chunk([], [], np.empty(0, np.uint64), np.empty(0, ADDRESS), np.empty((0, 0), np.bool_))
+"""The chunk of a row that is an error."""
 
 
 class Decoder:
@@ -54,7 +56,8 @@ class Decoder:
         kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
         images = [result for result in results if isinstance(result, np.ndarray)]
         refused = [(at, result) for at, result in enumerate(results) if isinstance(result, str)]
-        rejects = [(_text(chunk.addresses[at]), why) for at, why in refused if why != GONE]
+        addresses = address_bytes(chunk.addresses)
+        rejects = [(base64.b64encode(addresses[at]).decode(), why) for at, why in refused if why != GONE]
         gone = {chunk.keys[at]: why for at, why in refused if why == GONE}
         return {
             "images": np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8),
@@ -72,12 +75,12 @@ class DecodeObjects(Decoder):
     """Reads and decodes the examples of a chunk, each an object of its own: {chunk} -> see Decoder."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        chunk = read_chunk(self.store, self.run, int(row["chunk"]))
         try:
+            chunk = read_chunk(self.store, self.run, int(row["chunk"]))
             with ThreadPoolExecutor(READERS) as pool:
                 return self.row(chunk, list(pool.map(self._read, chunk.keys, chunk.versions)))
         except StorageError as error:
-            return self.row(_choose(chunk, []), [], str(error))
+            return self.row(NOTHING, [], str(error))
 
     def _read(self, key: str, version: str) -> np.ndarray | str:
         try:
@@ -94,16 +97,20 @@ class DecodeRecords(Decoder):
         self._work: dict[str, tuple[Chunk, dict[str, int]]] = {}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        rows = []
-        for shard in dict.fromkeys(batch["shard"]):
-            chunk, places = self._chunk(shard)
-            records = np.flatnonzero(batch["shard"] == shard)
-            found = {i: places.get(join_key(shard, int(batch["position"][i]))) for i in records}
-            wanted = {i: place for i, place in found.items() if place is not None}
-            with ThreadPoolExecutor(READERS) as pool:
-                results = list(pool.map(self.image, (batch["encoded"][i] for i in wanted)))
-            rows.append(self.row(_choose(chunk, list(wanted.values())), results))
+        try:
+            rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
+        except StorageError as error:
+            rows = [self.row(NOTHING, [], str(error))]
         return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _decoded(self, batch: dict[str, np.ndarray], shard: str) -> dict[str, Any]:
+        chunk, places = self._chunk(shard)
+        records = np.flatnonzero(batch["shard"] == shard)
+        found = {i: places.get(join_key(shard, int(batch["position"][i]))) for i in records}
+        wanted = {i: place for i, place in found.items() if place is not None}
+        with ThreadPoolExecutor(READERS) as pool:
+            results = list(pool.map(self.image, (batch["encoded"][i] for i in wanted)))
+        return self.row(_choose(chunk, list(wanted.values())), results)
 
     def _chunk(self, shard: str) -> tuple[Chunk, dict[str, int]]:
         """The work in a packed file, and where in it each key is."""
@@ -118,7 +125,3 @@ def _choose(chunk: Chunk, places: list[int]) -> Chunk:
     keys, versions = ([values[place] for place in places] for values in (chunk.keys, chunk.versions))
     at = np.array(places, np.int64)
     return Chunk(keys, versions, chunk.hashes[at], chunk.addresses[at], chunk.needs[at])
-
-
-def _text(address: bytes) -> str:
-    return base64.b64encode(np.array([address], ADDRESS).tobytes()).decode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from job.config import Data
 from job.data.packed import index_key, make_index, records_of
 from job.errors import DataError, ObjectMissing, StorageError
-from job.storage import ObjectInfo, Store
+from job.storage import ObjectInfo, Store, arrow_errors
 
 if TYPE_CHECKING:
     import ray.data
@@ -68,11 +68,11 @@ def _without_index(data: Data, source: Store, store: Store, shards: list[ObjectI
 
 def _index_shard(data: Data, source: Store, store: Store, row: dict[str, Any]) -> dict[str, Any]:
     """{key, version, index} -> {error, is_data}"""
-    from job.run.reader import check_version, open_shard, storage_errors
+    from job.run.reader import check_version, open_shard
 
     uri = source.uri + row["key"]
     try:
-        with storage_errors(uri):
+        with arrow_errors(uri):
             filesystem, root = source.arrow()
             with open_shard(filesystem, f"{root}/{row['key']}", data) as file:
                 content = make_index(records_of(file, data, uri))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from job.config import Job
 from job.data.arena import NodeCache
-from job.data.features import Featurizer
+from job.data.features import Featurizer, storage_type
 from job.data.snapshot import Snapshot
 from job.errors import JobError
-from job.storage import Store
+from job.storage import Store, read_json
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +28,6 @@ LEAST_WORK = 0.01
 """The share of the network's work that must lie below a cut."""
 SAMPLE = 8
 """Images that the frozen base is timed with."""
-ITEM_SIZE = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     per_split = {split: sum(counts.values()) for split, counts in snapshot.counts.items()}
     stored = snapshot.examples + (train.views - 1) * per_split["train"]
     limit = max(0, NodeCache(None, train.cache_limit, 1).limit - 4 * features * stored)
-    item = ITEM_SIZE[train.cache_dtype]
+    item = storage_type(train.cache_dtype).itemsize
     fitting = [cut for cut in legal if cut.values * item * stored <= limit]
     cut = cheapest_cut(fitting or legal, item)
     assert cut is not None
@@ -131,11 +130,8 @@ def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featur
 
 
 def read_plan(store: Store, run: str) -> Plan | None:
-    key = f"runs/{run}/plan.json"
-    if store.stat(key) is None:
-        return None
-    stored = json.loads(store.read(key))
-    return Plan(**{**stored, "shape": tuple(stored["shape"])})
+    stored = read_json(store, f"runs/{run}/plan.json")
+    return Plan(**{**stored, "shape": tuple(stored["shape"])}) if stored is not None else None
 
 
 def write_plan(store: Store, run: str, plan: Plan) -> None:

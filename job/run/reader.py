@@ -7,7 +7,6 @@ shard that is broken (or end a truncated tar without a word).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +17,8 @@ from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 from job.config import Data
 from job.data.packed import records_of
 from job.data.records import Record
-from job.errors import ObjectMissing, StorageError
-from job.storage import Store
+from job.errors import StorageError
+from job.storage import Store, arrow_errors
 
 BUFFER = 8 * 2**20
 """Bytes of a shard that one request to the storage reads."""
@@ -40,12 +39,12 @@ class RecordDatasource(FileBasedDatasource):
         super().__init__(root, filesystem=filesystem, meta_provider=_Listed([f"{root}/{key}" for key in shards]))
 
     def _open_input_source(self, filesystem: pa.fs.FileSystem, path: str, **open_args: object) -> pa.NativeFile:
-        with storage_errors(self.source.uri + path.removeprefix(f"{self.root}/")):
+        with arrow_errors(self.source.uri + path.removeprefix(f"{self.root}/")):
             return open_shard(filesystem, path, self.data)
 
     def _read_stream(self, file: pa.NativeFile, path: str) -> Iterator[pa.Table]:
         shard = path.removeprefix(f"{self.root}/")
-        with storage_errors(self.source.uri + shard):
+        with arrow_errors(self.source.uri + shard):
             yield from self._blocks(records_of(file, self.data, self.source.uri + shard), shard)
         version = ray.get(self.versions).get(shard)
         if version is not None:
@@ -82,17 +81,6 @@ def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.Native
     if data.layout == "parquet":
         return filesystem.open_input_file(path)
     return filesystem.open_input_stream(path, compression=None, buffer_size=BUFFER)
-
-
-@contextmanager
-def storage_errors(uri: str) -> Iterator[None]:
-    """Arrow's errors as ours; Ray tries again where it knows their text as that of a passing fault."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ObjectMissing(f"{uri} was deleted after it was listed: run again.") from error
-    except OSError as error:
-        raise StorageError(f"{uri}: could not read it, after retries: {error}") from error
 
 
 def check_version(source: Store, shard: str, version: str) -> None:

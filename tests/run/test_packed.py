@@ -169,7 +169,7 @@ def test_a_shard_that_changes_after_the_listing_is_not_indexed(stores: tuple[Sto
     with pytest.raises(StorageError, match="changed while it was read"):
         read_records(settings, source, [shard.key], {shard.key: shard.version}).take_all()
     source.delete(shard.key)
-    with pytest.raises(StorageError, match="was deleted after it was listed"):
+    with pytest.raises(StorageError, match="was deleted in the meantime"):
         index(settings, source, store, [shard])
-    with pytest.raises(ObjectMissing, match="was deleted after it was listed"):
+    with pytest.raises(ObjectMissing, match="was deleted in the meantime"):
         read_records(settings, source, [shard.key]).take_all()

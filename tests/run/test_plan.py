@@ -10,7 +10,7 @@ import pytest
 
 from job.config import Job
 from job.data.snapshot import Snapshot
-from job.errors import JobError
+from job.errors import JobError, StorageError
 from job.jobfile import parse_job
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
@@ -101,6 +101,9 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = plan_of()
     write_plan(store, "run", plan)
     assert read_plan(store, "run") == plan
+    store.write("runs/run/plan.json", b"{")
+    with pytest.raises(StorageError, match=r"runs/run/plan\.json is no JSON"):
+        read_plan(store, "run")
 
 
 def ids(job: Job, plan: Plan, base: dict[str, object] = BASE) -> tuple[list[str], list[str]]:

@@ -1,0 +1,101 @@
+"""The job file's keys: typed, with one place for defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from job.config.base import Section, Uri, check_uri
+from job.config.data import Data, Packed, Split, Table
+from job.config.model import Head, Model, Weights
+from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
+from job.config.training import (
+    Augment,
+    FineTunePhase,
+    HeadPhase,
+    Optimization,
+    Phases,
+    Train,
+    UnfreezeBlocks,
+    UnfreezeFrom,
+    UnfreezeMatch,
+)
+
+__all__ = [
+    "Augment",
+    "CheckpointPolicy",
+    "Data",
+    "FineTunePhase",
+    "Head",
+    "HeadPhase",
+    "Job",
+    "Model",
+    "Optimization",
+    "Packed",
+    "Phases",
+    "Recovery",
+    "Scaling",
+    "Split",
+    "Table",
+    "Train",
+    "UnfreezeBlocks",
+    "UnfreezeFrom",
+    "UnfreezeMatch",
+    "Weights",
+    "WorkerRange",
+    "job_schema",
+]
+
+
+class Job(Section):
+    """A transfer-learning job."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """1 to 40 lower-case letters, digits and dashes."""
+    task: Literal["image"] = "image"
+    data: Data
+    store: Uri
+    """Where snapshots, features, runs and models are kept."""
+    model: Model = Model()
+    phases: Phases = Phases()
+    augment: Augment = Augment()
+    train: Train = Train()
+    scaling: Scaling = Scaling()
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    recovery: Recovery = Recovery()
+
+    @field_validator("store")
+    @classmethod
+    def _store_scheme(cls, uri: str) -> str:
+        return check_uri(uri)
+
+    @model_validator(mode="after")
+    def _views_need_augment(self) -> Job:
+        if self.train.views > 1 and not self.augment.active:
+            raise ValueError(
+                "train.views: there is nothing to augment: switch something on in `augment`, or leave it 1"
+            )
+        if self.train.cache == "on" and self.train.views == 1 and self.augment.active:
+            raise ValueError(
+                "train.cache: on: `augment` with train.views: 1 draws anew in every epoch, which can't be cached: "
+                "raise train.views (4, for example), or leave train.cache auto"
+            )
+        return self
+
+    def meaning(self) -> dict[str, Any]:
+        """The part of the job that can change its result (defaults filled in), as JSON types.
+
+        Where the data and the store are and how many workers there are is not in it: the snapshot and the
+        weights stand for themselves in the run id.
+        """
+        meaning = self.model_dump(
+            mode="json", by_alias=True, include={"name", "task", "model", "phases", "augment", "train"}
+        )
+        del meaning["train"]["cache_limit"]
+        return meaning
+
+
+def job_schema() -> dict[str, Any]:
+    """The job file's JSON schema, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Job.model_json_schema(by_alias=True)}

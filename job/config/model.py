@@ -1,0 +1,83 @@
+"""`model`: the pretrained network and the head on top of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from job.config.base import Section, Uri, check_uri
+
+
+class Weights(Section):
+    """Pretrained weights by URI."""
+
+    uri: Uri
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Checked before a byte is used."""
+
+    @field_validator("uri")
+    @classmethod
+    def _scheme(cls, uri: str) -> str:
+        return check_uri(uri)
+
+
+class Head(Section):
+    """Dense layers trained on the pooled features of the frozen base."""
+
+    hidden: list[Annotated[int, Field(gt=0, le=65536)]] = Field([256])
+    """Units of each hidden layer (ReLU)."""
+    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    """Dropout rate after each hidden layer, and on the features where there is none."""
+
+
+class Model(Section):
+    backbone: str = "efficientnet_lite0"
+    """`efficientnet_lite0`, a name of keras.applications (`vgg19`, `resnet50`, …), or the URI of a .keras file."""
+    weights: Literal["imagenet", "package", "none"] | Weights | None = Field(None, union_mode="left_to_right")
+    """`imagenet`, `package`, `none`, a URI, or {uri, sha256}. By default `package` for efficientnet_lite0,
+    the file's own for a .keras file, and `imagenet` for the others."""
+    image_size: int = Field(224, ge=16, le=4096)
+    """Height and width that images are resized to, in pixels."""
+    resize: Literal["stretch", "crop"] = "stretch"
+    """`stretch` uses the whole picture; `crop` the central square of 7/8 of the short side (ImageNet's recipe)."""
+    preprocessing: Literal["auto", "none", "unit", "symmetric", "torch", "caffe"] = "auto"
+    """How pixels 0…255 become inputs: `auto` is the backbone's own (`none` for a .keras file), `unit` 0…1,
+    `symmetric` -1…1, `torch` ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean."""
+    head: Head = Head()
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_by_uri(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:
+            return {"uri": value}
+        if isinstance(value, str) and value not in ("imagenet", "package", "none"):
+            raise ValueError(f"weights are `imagenet`, `package`, `none` or a URI, not {value!r}")
+        return value
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone_scheme(cls, value: str) -> str:
+        if "://" not in value:
+            return value.lower()
+        check_uri(value)
+        if not value.endswith(".keras"):
+            raise ValueError(f"a backbone by URI must be a .keras file, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _weights_fit_backbone(self) -> Model:
+        if self.weights == "package" and self.backbone != "efficientnet_lite0":
+            raise ValueError(f"weights: package exists for efficientnet_lite0 only, not for {self.backbone!r}")
+        if self.weights == "imagenet" and (self.backbone == "efficientnet_lite0" or "://" in self.backbone):
+            raise ValueError(f"weights: imagenet exists for the names of keras.applications, not for {self.backbone!r}")
+        return self
+
+    @property
+    def weights_source(self) -> str | Weights:
+        """`imagenet`, `package`, `none`, `own` (those inside the .keras file) or `Weights`."""
+        if self.weights is not None:
+            return self.weights
+        if "://" in self.backbone:
+            return "own"
+        return "package" if self.backbone == "efficientnet_lite0" else "imagenet"

@@ -1,0 +1,79 @@
+"""`scaling`, `checkpoint` and `recovery`: what a run takes, and what it survives. None of it changes the result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from job.config.base import Section
+
+MAX_WORKERS = 4096
+
+
+class WorkerRange(Section):
+    """Training goes on with as many workers as the cluster has room for."""
+
+    min: int = Field(ge=1, le=MAX_WORKERS)
+    max: int = Field(ge=1, le=MAX_WORKERS)
+
+    @model_validator(mode="after")
+    def _ascends(self) -> WorkerRange:
+        if self.min > self.max:
+            raise ValueError(f"min must not be above max, got {self.min} and {self.max}")
+        return self
+
+
+class Scaling(Section):
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | WorkerRange = 2
+    """How many workers train: a number, or {min: 1, max: 8}."""
+    gpu: bool = False
+    """Gives each worker one GPU."""
+    cpus_per_worker: int | None = Field(None, ge=1)
+    """CPU cores of each worker; by default an equal share on one machine, and 1 on a cluster."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _number_or_range(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return WorkerRange.model_validate(value)
+        if isinstance(value, WorkerRange) or (type(value) is int and 1 <= value <= MAX_WORKERS):
+            return value
+        raise ValueError(f"a number from 1 to {MAX_WORKERS} is needed, or {{min: 1, max: 8}}")
+
+    @property
+    def min_workers(self) -> int:
+        return self.workers.min if isinstance(self.workers, WorkerRange) else self.workers
+
+    @property
+    def max_workers(self) -> int:
+        return self.workers.max if isinstance(self.workers, WorkerRange) else self.workers
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change while they train."""
+        return self.min_workers != self.max_workers
+
+
+class CheckpointPolicy(Section):
+    """When a checkpoint is written, besides the end of each phase. Given both, whichever comes first."""
+
+    every_steps: int | None = Field(None, gt=0)
+    """After this many steps; `null`: not by steps."""
+    every_minutes: float | None = Field(1.0, gt=0, allow_inf_nan=False)
+    """After this many minutes; `null`: not by time."""
+    keep: int = Field(2, ge=1, le=100)
+    """How many of the latest complete checkpoints are kept."""
+
+
+class Recovery(Section):
+    """What does not end an attempt at a run: training goes on from the latest checkpoint."""
+
+    max_failures: int = Field(10, ge=0)
+    """Lost workers and errors of workers that one attempt survives, each time going on from the latest checkpoint;
+    preemptions of nodes are counted apart."""
+    max_preemption_failures: int | None = Field(None, ge=0)
+    """Preemptions of nodes that one attempt survives; `null` is no limit."""
+    stall_timeout: float = Field(600, gt=0, allow_inf_nan=False)
+    """Seconds. If no step is made for so long, stacks are written to the run's folder and training starts again from
+    the latest checkpoint."""
