@@ -6,7 +6,7 @@ STAMP := .venv/.complete
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 
@@ -23,6 +23,10 @@ demo: $(STAMP) ## run the main job on 2,624 real photographs
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
 
+test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are killed in every stage
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow --numprocesses=0
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +38,7 @@ bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/chaos.py
 
 lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements/run.txt
@@ -42,4 +47,4 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-all lint bench lock clean

@@ -71,7 +71,7 @@ def _stage(folder: Path) -> float:
             times.append((time.perf_counter(), event["done"]))
 
     with ray_cluster(job):
-        extract(job, "benchmark", snapshot, asdict(resolved), plan, say)
+        extract(job, "benchmark", open_store(job.store), snapshot, asdict(resolved), plan, say)
     (begin, first), (end, last) = times[0], times[-1]
     return (last - first) / (end - begin)
 

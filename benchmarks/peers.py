@@ -34,6 +34,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tables import markdown
+
 SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {
     "whole": "whole run",
@@ -117,7 +119,7 @@ def _run_side(side: str, seed: int, options: argparse.Namespace, folder: Path) -
         "accuracy": told["accuracy"],
         "head_epochs": told["head"],
         "fine_tune_epochs": told["fine_tune"],
-        **({"kept": told["kept"]} if "kept" in told else {}),
+        **{name: told[name] for name in ("kept", "accuracy_of_last") if name in told},
     }
 
 
@@ -154,24 +156,20 @@ def _times_table(medians: dict[str, dict[str, float]]) -> str:
         accuracy = f"{mine['accuracy']:.4f} ({mine['lowest']:.4f}–{mine['highest']:.4f})"
         rows.append([SIDES[side], *(f"{mine[name]:.3g}" if mine[name] < 10 else f"{mine[name]:.1f}" for name in TIMES)])
         rows[-1].append(accuracy)
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _ratios_table(ratios: dict[str, dict[str, float]]) -> str:
     rows = [["", *(f"{SIDES[side]} / Thaw" for side in ratios)]]
     rows += [[words, *(f"{mine[name]:.2f}" for mine in ratios.values())] for name, words in TIMES.items()]
     rows.append(["accuracy, Thaw less theirs (points)", *(f"{r['accuracy_points']:+.2f}" for r in ratios.values())])
-    return _markdown(rows)
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
+    return markdown(rows)
 
 
 def _progress(run: dict[str, Any]) -> str:
     times = ", ".join(f"{words} {run[name]:.3g} s" for name, words in TIMES.items())
-    return f"{run['side']}, seed {run['seed']}: {times}, accuracy {run['accuracy']:.4f}"
+    last = f" ({run['accuracy_of_last']:.4f} with the last epoch's weights)" if "accuracy_of_last" in run else ""
+    return f"{run['side']}, seed {run['seed']}: {times}, accuracy {run['accuracy']:.4f}{last}"
 
 
 def _machine() -> dict[str, Any]:

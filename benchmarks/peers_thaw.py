@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peers_recipe import BATCH, BLOCKS, MODEL, RATES, Recipe
+from peers_recipe import BATCH, BLOCKS, CLASSES, MODEL, RATES, Recipe, build_model
+from peers_recipe import accuracy as accuracy_of
 
 SETTINGS: tuple[str, ...] = ("train.cache=on",)
 """More settings of the job file, each as `--set` takes it: "a.b=value"."""
@@ -49,7 +50,33 @@ def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
     history = json.loads(Path(result["run"].removeprefix("file://"), "training.json").read_text())["history"]
     seconds = {phase: [e["seconds"] for e in epochs if "seconds" in e] for phase, epochs in history.items()}
     accuracy = result["metrics"]["fine_tune"]["accuracy"]
-    return {"whole": whole, **told, **seconds, "kept": result["kept"], "accuracy": accuracy}
+    last = _accuracy_of_last(recipe, Path(result["run"].removeprefix("file://")))
+    return {"whole": whole, **told, **seconds, "kept": result["kept"], "accuracy": accuracy, "accuracy_of_last": last}
+
+
+def _accuracy_of_last(recipe: Recipe, run: Path) -> float:
+    """Of the last epoch's weights, as the guides keep them; Thaw keeps the best ones on the validation split."""
+    import numpy as np
+    from peers_keras import dataset
+
+    from job.model.heads import build_head
+    from job.model.network import build_network, variables_by_path
+    from job.storage import open_store
+    from job.train.keeper import load_checkpoint
+    from job.train.runstate import read_state
+
+    store = open_store(f"file://{run.parents[1]}/")
+    found = read_state(store, run.name)
+    assert found is not None
+    last = load_checkpoint(store, run.name, found[0]["checkpoints"][-1])
+    assert (last.progress.phase, last.progress.finished) == ("fine_tune", True)
+    base, _ = build_model(recipe.seed, run.parents[1])
+    network = build_network(base, build_head(base.output_shape[-1], MODEL.head, len(CLASSES), recipe.seed))
+    variables = variables_by_path(network.model)
+    for path, value in last.weights.items():
+        variables[path].assign(value)
+    logits = network.model.predict(dataset(recipe, "test"), verbose=0)
+    return accuracy_of(logits, np.array(recipe.examples("test")[1]))
 
 
 def _run_job(command: list[str], scratch: Path) -> tuple[dict[str, Any], dict[str, float]]:

@@ -19,7 +19,8 @@ from job.errors import ThawError
 def thaw() -> None:
     """Transfer learning as a job: freeze, train a head, checkpoint, resume, thaw, fine-tune.
 
-    Exit codes: 0 done; 2 the job file or the command line; 3 the data; 4 storage or network; 5 training; 6 the cluster.
+    Exit codes: 0 done; 2 the job file or the command line; 3 the data; 4 storage, network, or another attempt has the
+    run; 5 training; 6 the cluster; 143 stopped by SIGTERM.
     """
 
 
@@ -31,14 +32,15 @@ debug = click.option("--debug", is_flag=True, help="Show tracebacks, and the log
 @click.argument("job", type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the job file.")
 @click.option("--phase", type=click.Choice(["all", "head", "fine_tune"]), default="all", show_default=True)
+@click.option("--new", is_flag=True, help="Start another run, even though there is one of the same thing.")
 @as_json
 @debug
-def run(job: str, overrides: tuple[str, ...], phase: str, as_json: bool, debug: bool) -> None:
-    """Run JOB, or continue its run."""
+def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bool, debug: bool) -> None:
+    """Run JOB, or continue its run: the same job on the same data is the same run."""
     from job.jobfile import load_job
     from job.run.pipeline import run_job
 
-    _finish(run_job(load_job(job, overrides), phase, _narrator(), debug), as_json)
+    _finish(run_job(load_job(job, overrides), phase, _narrator(), debug, new), as_json)
 
 
 @thaw.command()

@@ -7,9 +7,12 @@
     │   ├── ObjectMissing        the bucket or the object does not exist
     │   ├── AccessDenied         the credentials are missing or not allowed to do this
     │   ├── WriteConflict        a conditional write was refused: someone else wrote first
-    │   └── CorruptFeatures      a stored feature is not what was written: it is computed again
+    │   ├── CorruptFeatures      a stored feature is not what was written: it is computed again
+    │   ├── CorruptCheckpoint    a checkpoint is not what was written: the one before it is used
+    │   └── Superseded           another attempt has this run
     ├── TrainingError         5  non-finite loss, head not converged, nothing to resume from
-    └── ClusterError          6  Ray or Kubernetes
+    ├── ClusterError          6  Ray or Kubernetes
+    └── Interrupted         143  SIGTERM: all that is done is kept, and running again goes on from it
 
 A message says what was wrong, where, and what to do, in one or two sentences.
 """
@@ -54,12 +57,24 @@ class CorruptFeatures(StorageError):
         return self.text
 
 
+class CorruptCheckpoint(StorageError):
+    pass
+
+
+class Superseded(StorageError):
+    pass
+
+
 class TrainingError(ThawError):
     exit_code = 5
 
 
 class ClusterError(ThawError):
     exit_code = 6
+
+
+class Interrupted(ThawError):
+    exit_code = 143
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]", quote: str = "'") -> str:

@@ -22,6 +22,7 @@ from job.model.heads import build_head
 from job.model.network import Network, build_network
 from job.storage import Store
 from job.train.checkpoint import Checkpoint
+from job.train.control import Control, Signals
 from job.train.loop import Team
 from job.train.phases import Inputs, Trained, train_phases
 
@@ -50,8 +51,15 @@ class Bench:
     data: Dataset
     inputs: Inputs
 
-    def train(self, job: Job, until: str, saved: list[Checkpoint], resumed: Checkpoint | None = None) -> Trained:
-        return train_phases(job, until, self.network, self.data, self.inputs, team(saved), resumed)
+    def train(
+        self,
+        job: Job,
+        until: str,
+        saved: list[Checkpoint],
+        resumed: Checkpoint | None = None,
+        signals: Signals | None = None,
+    ) -> Trained:
+        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, signals), resumed)
 
 
 def set_up(
@@ -114,5 +122,14 @@ def lively(base: keras.Model, images: np.ndarray) -> keras.Model:
     return base
 
 
-def team(saved: list[Checkpoint]) -> Team:
-    return Team(0, 1, tf.distribute.get_strategy(), saved.append, lambda kind, **event: None)
+def team(job: Job, saved: list[Checkpoint], signals: Signals | None = None) -> Team:
+    """A worker alone, whose checkpoints go to `saved`."""
+    control = Control(job.checkpoint, signals=signals)
+
+    def save(checkpoint: Checkpoint, wait: bool) -> None:
+        saved.append(checkpoint)
+
+    def examples(positions: np.ndarray) -> str:
+        return f"examples {positions.tolist()}"
+
+    return Team(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)

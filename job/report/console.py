@@ -79,8 +79,15 @@ class Narrator:
             self._line(f"{what}: {done} of {of}{more}")
 
     def _start(self, workers: int, resumed: list[Any] | None) -> None:
-        begin = f"resumed from {resumed[0]} epoch {resumed[1]}" if resumed else "from the start"
+        begin = "from the start"
+        if resumed:
+            phase, epoch, step = resumed
+            begin = f"resumed from {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else "")
         self._line(f"training on {workers} worker{'s' if workers > 1 else ''}, {begin}")
+
+    def _ready(self, at: float, seconds: dict[str, float]) -> None:
+        parts = ", ".join(f"{part} {spent:.1f}" for part, spent in seconds.items())
+        self._note(f"the first step is made, after {sum(seconds.values()):.1f} s ({parts})")
 
     def _epoch(self, phase: str, epoch: int, **event: Any) -> None:
         loss = f"loss {event['loss']:.4f}  " if "loss" in event else "before   "

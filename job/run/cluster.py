@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -39,10 +41,10 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         _check_reachable(address)
     else:
         # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
-        cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.workers) + 2
+        cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.max_workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     try:
-        with nullcontext() if debug else no_stderr():  # its core says that it heeds RAY_BACKEND_LOG_LEVEL
+        with _own_sigterm(), nullcontext() if debug else no_stderr():  # its core says that it heeds our log level
             ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
@@ -53,6 +55,15 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray takes for itself."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_reachable(address: str) -> None:
@@ -86,7 +97,7 @@ def worker_cpus(job: Job) -> int:
     """Cores of each training worker: as asked for, an equal share of this machine, or 1 on a cluster."""
     if job.scaling.cpus_per_worker:
         return job.scaling.cpus_per_worker
-    return max(1, (os.cpu_count() or 1) // job.scaling.workers) if is_local() else 1
+    return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if is_local() else 1
 
 
 def extract_cpus(job: Job) -> tuple[int, int]:
@@ -99,4 +110,4 @@ def extract_cpus(job: Job) -> tuple[int, int]:
     cpus = int(ray.cluster_resources().get("CPU", 1))
     if is_local():
         return max(1, (os.cpu_count() or 1) // 2), 1
-    return max(1, cpus - job.scaling.workers), job.scaling.workers
+    return max(1, cpus - job.scaling.max_workers), job.scaling.max_workers

@@ -15,7 +15,7 @@ import numpy as np
 
 from job.config import Job
 from job.data.dataset import Examples, read_examples, write_dataset
-from job.data.features import Featurizer, Known, describe, known
+from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
 from job.data.work import CHUNK, missing, work_key, write_work
 from job.errors import StorageError
@@ -35,19 +35,20 @@ class Overflow(Exception):
     """An activation is too large for float16."""
 
 
-def extract(job: Job, run: str, snapshot: Snapshot, base: dict[str, Any], plan: Plan, say: Say) -> list[Reject]:
+def extract(
+    job: Job, run: str, store: Store, snapshot: Snapshot, base: dict[str, Any], plan: Plan, say: Say
+) -> list[Reject]:
     """Computes what is missing and writes down the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
-    store = open_store(job.store)
     pooled, inputs = featurizers(job, base, plan)
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
     found = _known(store, [*pooled, *inputs])
     needs = missing(examples, found)
     gone: dict[str, str] = {}
     if needs.any():
-        gone = _compute(job, run, base, plan, examples, needs, found, say)
+        gone = _compute(job, run, store, base, plan, examples, needs, found, say)
         found = _known(store, [*pooled, *inputs])
     else:
         say("note", text=f"the features of all {len(needs)} examples are stored already")
@@ -66,6 +67,7 @@ def _known(store: Store, wanted: list[Featurizer]) -> list[tuple[Featurizer, Kno
 def _compute(
     job: Job,
     run: str,
+    store: Store,
     base: dict[str, Any],
     plan: Plan,
     examples: Examples,
@@ -76,7 +78,7 @@ def _compute(
     """Runs the pipeline over the examples that lack a feature; returns why some of them are gone, by key."""
     import ray.data
 
-    store, wanted = open_store(job.store), [featurizer for featurizer, _ in found]
+    wanted = [featurizer for featurizer, _ in found]
     for featurizer in wanted:
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
@@ -145,7 +147,7 @@ def _rejects(
     lacking = np.flatnonzero(~accepted)
     lacking = lacking[np.argsort(examples.rows[lacking])]
     table = examples.table.select(["key", "label"]).take(lacking)
-    addresses = [bytes(address).ljust(16, b"\0") for address in examples.addresses[lacking]]
+    addresses = address_bytes(examples.addresses[lacking])
     rejects = [
         (key, label, reasons.get(address) or gone.get(key, GONE))
         for key, label, address in zip(table["key"].to_pylist(), table["label"].to_pylist(), addresses, strict=True)

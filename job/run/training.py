@@ -2,55 +2,104 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from job import errors
 from job.config import Job
-from job.errors import ClusterError, ThawError
+from job.errors import ClusterError, Interrupted, ThawError
 from job.run.cluster import worker_cpus
-from job.storage import open_store
+from job.run.interrupt import Interrupts
+from job.run.ledger import make_ledger
 from job.train.worker import train_worker
 
-MAX_FAILURES = 3
-"""Lost workers that one attempt survives, each resuming from the last checkpoint."""
-KEPT_CHECKPOINTS = 2
+RESIZE = 20.0
+"""Seconds between two looks for room for more workers."""
 
 
-def run_training(job: Job, run: str, config: dict[str, Any], say: Callable[..., None]) -> None:
-    """Trains until `config["until"]`; the results are in the store. Raises what the workers raised."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interrupts, say: Callable[..., None]) -> None:
+    """Trains until `config["until"]`; the results are in the store. Raises what the workers raised.
+
+    Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
+    of no checkpoint, and what it stores is thrown away.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
     from ray.util.queue import Queue
 
-    filesystem, root = open_store(job.store).arrow()
-    events, ended = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+    events, ledger = Queue(actor_options={"num_cpus": 0}), make_ledger()
     listener = _Listener(events, say)
-    trainer = TensorflowTrainer(
-        train_worker,
-        train_loop_config={**config, "run": run, "cpus": worker_cpus(job), "events": events, "ended": ended},
-        scaling_config=ScalingConfig(
-            num_workers=job.scaling.workers, use_gpu=job.scaling.gpu, resources_per_worker=_resources(job)
-        ),
-        run_config=RunConfig(
-            name="checkpoints",
-            storage_path=f"{root}/runs/{run}",
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
-        ),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        listener.stop()
-        raise listener.error or _first_cause(error) from error
+    cpus, recovery = worker_cpus(job), job.recovery
+    preemptions = -1 if recovery.max_preemption_failures is None else recovery.max_preemption_failures
+    with tempfile.TemporaryDirectory(prefix="thaw-") as folder, interrupts.passed_to(lambda: ledger.stop.remote()):
+        trainer = TensorflowTrainer(
+            train_worker,
+            train_loop_config={**config, "run": run, "cpus": cpus, "events": events, "ledger": ledger},
+            scaling_config=ScalingConfig(
+                num_workers=_workers(job),
+                use_gpu=job.scaling.gpu,
+                resources_per_worker=_resources(job, cpus),
+                elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
+            ),
+            run_config=RunConfig(
+                name=run,
+                storage_path=folder,
+                failure_config=FailureConfig(
+                    max_failures=recovery.max_failures,
+                    max_preemption_failures=preemptions,  # type: ignore[call-arg]
+                ),
+                callbacks=[_deaths(ledger)],
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            listener.stop()
+            raise listener.error or _first_cause(ray.get(ledger.cause.remote()), error) from error
     listener.stop()
     if listener.error:
         raise listener.error
+    if not listener.trained and interrupts.asked:
+        raise Interrupted(
+            f"Stopped by {interrupts.asked}: a checkpoint of this step is kept, and running again goes on from it."
+        )
     if not listener.trained:
         raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
+
+
+def _workers(job: Job) -> Any:
+    """A number or a range: Ray's own types are those of its older Train."""
+    scaling = job.scaling
+    return (scaling.min_workers, scaling.max_workers) if scaling.elastic else scaling.max_workers
+
+
+def _resources(job: Job, cpus: int) -> dict[str, float]:
+    return {"CPU": cpus, **({"GPU": 1} if job.scaling.gpu else {})}
+
+
+def _deaths(ledger: Any) -> Any:
+    """Tells the ledger of workers that ended without a word of their own."""
+    import ray
+    from ray.train import UserCallback
+
+    class Deaths(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for rank, error in worker_exceptions.items():
+                death = getattr(error, "health_check_failure", None)
+                if death is not None:
+                    ray.get(ledger.failed.remote(f"worker {rank}: {_one_line(death)}"))
+
+    return Deaths()
+
+
+def _one_line(error: BaseException) -> str:
+    """The first sentence that is not Ray's headline."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    telling = [line for line in lines if line.lower().startswith(("task was killed", "worker exit", "the worker died"))]
+    return " ".join([lines[0], *telling[:1]])[:400]
 
 
 class _Listener:
@@ -78,13 +127,7 @@ class _Listener:
             self._say(kind, **event)
 
 
-def _resources(job: Job) -> dict[str, float]:
-    return {"CPU": worker_cpus(job), **({"GPU": 1} if job.scaling.gpu else {})}
-
-
-def _first_cause(error: BaseException) -> ThawError:
+def _first_cause(cause: str, error: BaseException) -> ThawError:
     """The first worker's exception, in one line."""
-    failures = getattr(error, "worker_failures", None)
-    cause = failures[min(failures)] if failures else error
-    lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    return ClusterError(f"Training failed on the cluster: {lines[-1].strip()} (--debug shows the workers' logs).")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return ClusterError(f"Training failed on the cluster: {cause or lines[-1]} (--debug shows the workers' logs).")

@@ -35,18 +35,19 @@ class Batches:
 
     def __init__(self, arena: Arena, data: Dataset, share: order.Share, augment: Augment | None = None) -> None:
         self._arena, self._data, self._share, self._augment = arena, data, share, augment
-        self._examples, self._view = np.empty(0, np.int64), 0
+        self._examples, self._view, self._first = np.empty(0, np.int64), 0, 0
         self._failed: Exception | None = None
         self._pipeline = self._build()
 
-    def read(self, examples: np.ndarray, view: int = 0) -> Iterator[tuple[tf.Tensor, ...]]:
-        """This worker's part of each global batch over `examples` (positions in the data set, int64 [n], in order).
+    def read(self, examples: np.ndarray, view: int = 0, first: int = 0) -> Iterator[tuple[tf.Tensor, ...]]:
+        """This worker's part of each global batch over `examples` (positions in the data set, int64 [n], in order),
+        from step `first` on.
 
         Elements: inputs [size, …] as they are stored, labels int32 [size], weights float32 [size] (divided by their sum
         over the global batch, 0 where padded), places in the global batch int32 [size], and int64 [2]: the sum of the
         ids that were read, and how many of them are not those of the examples meant. One reading at a time.
         """
-        self._examples, self._view, self._failed = examples, view, None
+        self._examples, self._view, self._first, self._failed = examples, view, first, None
         return iter(self._pipeline)
 
     def error(self, error: tf.errors.OpError) -> Exception:
@@ -91,7 +92,7 @@ class Batches:
         """The plan of CHUNK steps at a time, once their examples are on this node."""
         arena, data, examples, share, view = self._arena, self._data, self._examples, self._share, self._view
         steps = order.steps_per_epoch(len(examples), share.global_batch_size)
-        firsts = list(range(0, steps, CHUNK))
+        firsts = list(range(self._first, steps, CHUNK))
 
         def needed(number: int) -> np.ndarray:
             if not 0 <= number < len(firsts):

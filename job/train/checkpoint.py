@@ -1,11 +1,11 @@
-"""A checkpoint: a folder of safetensors by variable path, progress as JSON, and a marker written last.
+"""A checkpoint: one safetensors file, which is there as a whole or not at all.
 
-weights.safetensors     the phase's trainable variables as they are
-best.safetensors        the same at the best validation loss
-head.safetensors        the converged head (fine-tuning only)
-optimizer.safetensors   the optimizer's slots
-progress.json           phase, epoch, early stopping, history
-complete.json           the sha256 of each file above
+weights/<path>     the phase's trainable variables as they are
+best/<path>        the same at the best validation loss
+head/<path>        the converged head (fine-tuning only)
+optimizer/<path>   the optimizer's slots
+losses             of the steps made in the epoch that is under way, float32 [steps]
+metadata           format; progress (JSON): phase, epoch, step, early stopping, history
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from job.errors import StorageError
+from job.errors import CorruptCheckpoint
 from job.train.convergence import EarlyStopping
 
-FORMAT = 1
-MARKER = "complete.json"
+FORMAT = 2
+ROLES = ("weights", "best", "head", "optimizer")
 Tensors = dict[str, np.ndarray]
 
 
@@ -41,6 +42,12 @@ class Progress:
     stopping: EarlyStopping
     history: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"head": [], "fine_tune": []})
     """Per phase, one record an epoch: epoch, loss, validation_loss, validation_accuracy, learning_rate, seconds."""
+    step: int = 0
+    """Steps made in the epoch that is under way."""
+    seen: tuple[int, int] = (0, 0)
+    """Of those steps, over all workers: the sum of the ids read (int64), and how many were out of place."""
+    seconds: float = 0.0
+    """Spent on those steps."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +57,43 @@ class Checkpoint:
     best: Tensors
     head: Tensors
     optimizer: Tensors
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """Of the steps made in the epoch that is under way, float32 [step]."""
 
 
-def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
-    folder = Path(folder)
-    for name in ("weights", "best", "head", "optimizer"):
-        tensors = {path: np.asarray(value, order="C") for path, value in getattr(checkpoint, name).items()}
-        save_file(tensors, folder / f"{name}.safetensors")
-    (folder / "progress.json").write_text(json.dumps({"format": FORMAT, **asdict(checkpoint.progress)}))
-    digests = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    (folder / MARKER).write_text(json.dumps(digests))
+def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> str:
+    """Writes the file and returns its sha256."""
+    tensors = {
+        f"{role}/{name}": np.asarray(value, order="C")
+        for role in ROLES
+        for name, value in getattr(checkpoint, role).items()
+    }
+    progress = json.dumps(asdict(checkpoint.progress))
+    metadata = {"format": str(FORMAT), "progress": progress}
+    save_file({**tensors, "losses": np.asarray(checkpoint.losses, np.float32)}, path, metadata)
+    return _sha256(Path(path))
 
 
-def read_checkpoint(folder: str | Path, uri: str) -> Checkpoint:
-    """Raises StorageError, naming `uri`, where a file is missing or not what was written."""
-    folder = Path(folder)
+def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
+    """Raises CorruptCheckpoint, naming `uri`, where the file is not what was written."""
+    if _sha256(Path(path)) != sha256:
+        raise CorruptCheckpoint(f"{uri} is not what was written (sha256).")
     try:
-        digests = json.loads((folder / MARKER).read_text())
-        for name, digest in digests.items():
-            if _sha256(folder / name) != digest:
-                raise StorageError(
-                    f"{uri}/{name} is not what was written (sha256): delete this checkpoint and run again."
-                )
-        progress = json.loads((folder / "progress.json").read_text())
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{uri} is not a complete checkpoint ({error}): delete it and run again.") from error
-    if progress.pop("format") != FORMAT:
-        raise StorageError(f"{uri} was written by another version of Thaw: start the run again.")
-    progress["stopping"] = EarlyStopping(**progress["stopping"])
-    tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("weights", "best", "head", "optimizer")}
-    return Checkpoint(progress=Progress(**progress), **tensors)
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != str(FORMAT):
+                raise CorruptCheckpoint(f"{uri} was written by another version of Thaw.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{uri} is no checkpoint ({error}).") from error
+    progress = json.loads(metadata["progress"])
+    progress |= {"stopping": EarlyStopping(**progress["stopping"]), "seen": tuple(progress["seen"])}
+    parts: dict[str, Tensors] = {role: {} for role in ROLES}
+    losses = tensors.pop("losses")
+    for name, value in tensors.items():
+        role, _, path_of_variable = name.partition("/")
+        parts[role][path_of_variable] = value
+    return Checkpoint(Progress(**progress), losses=losses, **parts)
 
 
 def restore(variables: dict[str, Any], tensors: Tensors, what: str, log: Callable[[str], None]) -> None:
@@ -99,4 +113,5 @@ def values(variables: dict[str, Any]) -> Tensors:
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -16,9 +16,10 @@ from job.config import Augment, Optimization
 from job.data import order
 from job.data.arena import Arena
 from job.data.dataset import Dataset
-from job.errors import TrainingError
+from job.errors import Interrupted, TrainingError
 from job.train.batches import CHUNK, Batches, fresh_view
 from job.train.checkpoint import Checkpoint, Progress, Tensors, restore, values
+from job.train.control import Control
 from job.train.convergence import EarlyStopping
 from job.train.step import Forward, make_predict_steps, make_sum, make_train_steps
 
@@ -28,14 +29,18 @@ PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 
 @dataclass(frozen=True)
 class Team:
-    """This worker among the others. `save` is a barrier: every worker calls it equally often."""
+    """This worker among the others."""
 
     rank: int
     world_size: int
     strategy: tf.distribute.Strategy
-    save: Callable[[Checkpoint], None]
+    control: Control
+    save: Callable[[Checkpoint, bool], None]
+    """Keeps a checkpoint, meanwhile or (True) before it returns. Every worker calls it equally often."""
     say: Callable[..., None]
     """Sends an event (kind, fields) to the driver, from rank 0 only."""
+    examples: Callable[[np.ndarray], str]
+    """Names some examples (positions in the data set) for a person, and where they are written down."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,18 @@ class Phase:
         self.plain = Batches(task.inputs[0], data, self.share)
         self.views = [Batches(arena, data, self.share, task.augment) for arena in task.inputs]
         self.sum = make_sum(team.strategy)
+        self._due = False
 
     def run(self, resumed: Checkpoint | None, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
-        """Runs (the rest of) the phase and returns its last checkpoint; the variables are left at their best."""
+        """Runs (the rest of) the phase and returns its last checkpoint; the variables are left at their best.
+
+        Raises TrainingError, and Interrupted where it was asked to stop, once a checkpoint is kept.
+        """
         state = self._restored(resumed) if resumed else self._fresh(history, head)
         while not state.progress.finished:
             state = self._epoch(state)
-            self.team.save(state)
+            if state.progress.finished or self._due:
+                self._save(state, wait=state.progress.finished)
         restore(self.task.variables, state.best, self.task.name, lambda line: self.team.say("note", text=line))
         return state
 
@@ -91,9 +101,14 @@ class Phase:
         steps = order.steps_per_epoch(len(examples), size)
         shares = [order.Share(size, rank, world_size) for rank in range(world_size)]
         rows = np.stack([share.places(len(examples), 0, steps)[0] for share in shares])
-        answers = self._guarded(self.plain, self.predict_steps, self.plain.read(examples), tf.constant(steps)).numpy()
-        logits = np.empty([len(examples), answers.shape[-1]], np.float32)
-        logits[rows[rows >= 0]] = answers[rows >= 0]
+        batches, answers = self.plain.read(examples), []
+        for first in range(0, steps, CHUNK):
+            count = tf.constant(min(CHUNK, steps - first))
+            answers.append(self._guarded(self.plain, self.predict_steps, batches, count).numpy())
+            self.team.control.beat()
+        found = np.concatenate(answers, axis=1)
+        logits = np.empty([len(examples), found.shape[-1]], np.float32)
+        logits[rows[rows >= 0]] = found[rows >= 0]
         return logits
 
     def validate(self) -> tuple[float, float]:
@@ -121,10 +136,15 @@ class Phase:
         restore(self.slots, resumed.optimizer, f"{self.task.name} optimizer", say)
         return resumed
 
+    def _save(self, state: Checkpoint, wait: bool) -> None:
+        self.team.save(state, wait)
+        self.team.control.saved()
+        self._due = False
+
     def _epoch(self, state: Checkpoint) -> Checkpoint:
-        started, name = time.monotonic(), self.task.name
-        epoch = state.progress.epoch + 1
-        loss, digest = self._train_epoch(epoch)
+        name, epoch = self.task.name, state.progress.epoch + 1
+        started = time.monotonic() - state.progress.seconds
+        loss, digest = self._train_epoch(epoch, state)
         validation_loss, validation_accuracy = self.validate()
         if not math.isfinite(validation_loss):
             raise TrainingError(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
@@ -142,22 +162,17 @@ class Phase:
         self.team.say("epoch", phase=name, epochs=self.task.settings.epochs, **record)
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
         finished = stopping.converged or epoch >= self.task.settings.epochs
-        weights = values(self.task.variables)
-        return replace(
-            state,
-            progress=Progress(name, epoch, finished, stopping, history),
-            weights=weights,
-            best=weights if stopping.best_epoch == epoch else state.best,
-            optimizer=values(self.slots),
-        )
+        now = self._now(state, Progress(name, epoch, finished, stopping, history), np.empty(0, np.float32))
+        return replace(now, best=now.weights if stopping.best_epoch == epoch else state.best)
 
-    def _train_epoch(self, epoch: int) -> tuple[float, str]:
+    def _train_epoch(self, epoch: int, state: Checkpoint) -> tuple[float, str]:
         """The epoch's weighted mean loss, and the digest of the examples that all workers have seen.
 
-        Raises TrainingError naming the first step whose loss is not finite, or where the digest is not the data set's.
+        Begins at the step of `state`. Raises TrainingError naming the first step whose loss is not finite, or where
+        the digest is not the data set's.
         """
         stream = PHASE_STREAMS[self.task.name] + epoch
-        size = self.task.batch_size
+        size, before = self.task.batch_size, (epoch - 1) * self.steps
         examples = self.train[order.epoch_order(self.sizes, size, self.task.seed, stream)]
         view = (epoch - 1) % self.task.views
         reader = self.views[view if len(self.views) > 1 else 0]
@@ -165,23 +180,49 @@ class Phase:
             view = fresh_view(self.task.seed, stream)
         elif view == 0:
             reader = self.plain
-        batches, losses, seen = reader.read(examples, view), [], np.zeros(2, np.int64)
-        for first in range(0, self.steps, CHUNK):
-            done = (epoch - 1) * self.steps + np.arange(first, min(first + CHUNK, self.steps))
-            rates = tf.constant([self._learning_rate(int(step)) for step in done], tf.float32)
+        step, control = state.progress.step, self.team.control
+        losses, started = state.losses, time.monotonic() - state.progress.seconds
+        seen = np.array(state.progress.seen if self.team.rank == 0 else (0, 0), np.int64)
+        batches = reader.read(examples, view, step)
+        while step < self.steps:
+            begun = time.monotonic()
+            done = before + np.arange(step, step + control.steps(before + step, self.steps - step))
+            rates = tf.constant([self._learning_rate(int(made)) for made in done], tf.float32)
             draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
             seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
-            some, read = self._guarded(reader, self.train_steps, batches, rates, seeds)
-            losses.append(some.numpy())
-            seen += read.numpy()
-        mean = np.concatenate(losses).astype(np.float64)
-        if not np.isfinite(mean).all():
-            step = int(np.flatnonzero(~np.isfinite(mean))[0]) + 1
-            raise TrainingError(
-                f"{self.task.name}: the loss is not finite at step {step} of epoch {epoch}. {self._advice()}"
-            )
+            wishes = tf.constant(control.wishes())
+            some, read, wishes = self._guarded(reader, self.train_steps, batches, rates, seeds, wishes)
+            losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
+            self._check_finite(losses, step, epoch, examples)
+            step += len(done)
+            agreed = control.agreed(wishes.numpy(), before + step, len(done), time.monotonic() - begun)
+            if agreed.stop or (agreed.save and step < self.steps):
+                total = self.sum(seen).tolist()
+                seen = np.array(total if self.team.rank == 0 else (0, 0), np.int64)
+                made = replace(state.progress, step=step, seen=tuple(total), seconds=time.monotonic() - started)
+                self._save(self._now(state, made, losses), wait=agreed.stop)
+            if agreed.stop:
+                raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
+            self._due = agreed.save and step == self.steps
         sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), size))
-        return float(np.average(mean, weights=sums)), self._proof(epoch, seen)
+        return float(np.average(losses.astype(np.float64), weights=sums)), self._proof(epoch, seen)
+
+    def _now(self, state: Checkpoint, progress: Progress, losses: np.ndarray) -> Checkpoint:
+        """`state` with the variables as they are."""
+        weights, optimizer = values(self.task.variables), values(self.slots)
+        return replace(state, progress=progress, weights=weights, optimizer=optimizer, losses=losses)
+
+    def _check_finite(self, losses: np.ndarray, first: int, epoch: int, examples: np.ndarray) -> None:
+        """Looks at the losses from step `first` on. Raises TrainingError."""
+        wrong = np.flatnonzero(~np.isfinite(losses[first:]))
+        if not len(wrong):
+            return
+        step = first + int(wrong[0])
+        batch = examples[step * self.task.batch_size : (step + 1) * self.task.batch_size]
+        raise TrainingError(
+            f"{self.task.name}: the loss is not finite at step {step + 1} of epoch {epoch}, on "
+            f"{self.team.examples(batch)}. {self._advice()}"
+        )
 
     def _proof(self, epoch: int, seen: np.ndarray) -> str:
         """The digest of an epoch: the sum of the ids of its examples, whatever their order and whoever read them."""

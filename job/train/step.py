@@ -25,12 +25,13 @@ def make_train_steps(
     variables: list[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
     jit_compile: bool,
-) -> Callable[[Batches, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Compiled steps: (batches, learning rates float32 [k], seeds int32 [k, 2]) -> losses float32 [k], proof.
+) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m].
 
-    Takes k of this worker's batches. Their weights are divided by the sum over the global batch, so that a loss is the
-    weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
-    batches, is of this worker alone.
+    Takes k of this worker's batches; all else is float32. The weights of a batch are divided by their sum over the
+    global batch, so that a loss is the weighted mean over all workers and does not depend on how many there are. The
+    proof, the sum of those of the batches, is of this worker alone. The wishes come back as the sum over all workers:
+    they travel with the gradients.
     """
 
     def gradients(inputs: Any, labels: Any, weights: Any, places: Any, seed: Any) -> Any:
@@ -42,24 +43,28 @@ def make_train_steps(
 
     compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
 
-    def step(batch: list[tf.Tensor], seed: Any) -> tf.Tensor:
+    def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         loss, grads = compiled(*batch, seed)
         shapes = [grad.shape for grad in grads]
-        flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None]], axis=0)
-        *parts, loss = tf.split(_sum(strategy, flat), [*(shape.num_elements() for shape in shapes), 1])
+        flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], wishes], axis=0)
+        sizes = [*(shape.num_elements() for shape in shapes), 1, wishes.shape[0]]
+        *parts, loss, wishes = tf.split(_sum(strategy, flat), sizes)
         optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
-        return loss[0]
+        return loss[0], wishes
 
     @tf.function(reduce_retracing=True)
-    def steps(batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def steps(
+        batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, wishes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         count = tf.shape(learning_rates)[0]
-        losses, proof = tf.TensorArray(tf.float32, count), tf.zeros([2], tf.int64)
+        losses, proof, agreed = tf.TensorArray(tf.float32, count), tf.zeros([2], tf.int64), wishes
         for k in tf.range(count):
             *batch, read = next(batches)
             optimizer.learning_rate = learning_rates[k]
-            losses = losses.write(k, step(batch, seeds[k]))
+            loss, agreed = step(batch, seeds[k], wishes)
+            losses = losses.write(k, loss)
             proof += read
-        return losses.stack(), proof
+        return losses.stack(), proof, agreed
 
     return steps
 

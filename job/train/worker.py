@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,111 +13,171 @@ import pyarrow.parquet as pq
 
 from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
-from job.errors import CorruptFeatures, ThawError
+from job.errors import ClusterError, CorruptFeatures, Interrupted, ThawError
 from job.storage import Store, open_store
+from job.train.runstate import GuardedStore, RunState, Ticket
+from job.train.watch import Laps
 
-RESULT = ("head.safetensors", "fine_tuned.safetensors", "predictions.parquet", "training.json")
+NAMED = 4
+"""Examples of a batch that an error names itself."""
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """`config`: job, run (id), until, snapshot, base, cut, cpus, events and ended (Ray queues).
+    """`config`: job, run (id), attempt, until, snapshot, base, cut, cpus, events (a Ray queue), ledger (a Ray actor).
 
     An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
-    wait for it, and leaves a word in `ended`, so that a group started anew does nothing.
+    wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
     """
+    import ray
     import ray.train
 
-    rank = ray.train.get_context().get_world_rank()
+    rank, ledger, events = ray.train.get_context().get_world_rank(), config["ledger"], config["events"]
 
     def say(kind: str, **fields: Any) -> None:
         if rank == 0:
-            config["events"].put({"kind": kind, **fields})
+            events.put({"kind": kind, **fields})
 
-    if not config["ended"].empty():
-        return
     try:
-        _train(config, say)
+        _train(config, rank, say)
+    except Interrupted:  # once a checkpoint is kept; the driver knows why
+        ray.get(ledger.end.remote())
     except ThawError as error:
         part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
-        config["events"].put({"kind": "error", "type": type(error).__name__, "arguments": (str(error), *part)})
-        config["ended"].put(rank)
+        events.put({"kind": "error", "type": type(error).__name__, "arguments": (str(error), *part)})
+        ray.get(ledger.end.remote())
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        text = f"rank {rank}: {type(error).__name__}: {lines[0]}"
+        ray.get(ledger.failed.remote(text, follows=_follows(error)))
         raise
 
 
-def _train(config: dict[str, Any], say: Callable[..., None]) -> None:
-    job = Job.model_validate(config["job"])
+def _follows(error: Exception) -> bool:
+    """Whether a worker fails because another one is gone."""
+    import tensorflow as tf
+
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    return isinstance(error, (*lost, tf.errors.DeadlineExceededError))
+
+
+def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
+    job, run = Job.model_validate(config["job"]), config["run"]
+    store = open_store(job.store)
+    state = RunState(store, run, Ticket(config["attempt"]))
+    watchdog = _watchdog(job, config, GuardedStore(store, state), rank)
+    began, laps = time.time(), Laps()
+
+    def done(part: str) -> None:
+        watchdog.beat()
+        laps.lap(part)
+
     from job.train.strategy import make_strategy, prepare_process
 
     prepare_process(job, config["cpus"])
     import ray.train
+    from ray.train.collective import broadcast_from_rank_zero
 
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
     from job.model.heads import build_head
     from job.model.network import build_network
     from job.model.weights import ResolvedBase, load_base
+    from job.train.control import Control, Signals
+    from job.train.keeper import Keeper, load_checkpoint
     from job.train.loop import Team
     from job.train.phases import Inputs, train_phases
+    from job.train.watch import listen
 
-    store, snapshot = open_store(job.store), Snapshot(**config["snapshot"])
+    done("imports")
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    begun = broadcast_from_rank_zero(_begin(config, state, store, say) if rank == 0 else None)
+    done("group")
+    if begun is None:
+        watchdog.end()
+        return
     strategy = make_strategy(job)
-    data = load_dataset(store, config["run"], snapshot.classes, job.train.class_weights)
+    snapshot = Snapshot(**config["snapshot"])
+    data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.get_local_world_size())
     pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
     base = load_base(job.model, store, ResolvedBase(**config["base"]))
     head = build_head(base.output_shape[-1], job.model.head, len(snapshot.classes), job.train.seed)
     network = build_network(base, head)
-    team = Team(rank, world_size, strategy, _saver(store, config["run"], rank), say)
-    resumed = _latest(say)
-    say("start", workers=world_size, resumed=resumed and [resumed.progress.phase, resumed.progress.epoch])
-    inputs = Inputs(pooled, fine_tune, config["cut"])
-    trained = train_phases(job, config["until"], network, data, inputs, team, resumed)
+    resumed = load_checkpoint(store, run, begun["entry"]) if begun["entry"] else None
+    done("restore")
+    group = RunState(store, run, Ticket(config["attempt"], begun["group"]))
+    keeper = Keeper(store, group, job.checkpoint.keep, say) if rank == 0 else None
+    signals = Signals()
+    listen(signals, config["ledger"], rank)
+    busy = keeper.is_busy if keeper else lambda: False
+
+    def ready() -> None:
+        laps.lap("first step")
+        restart = {"restart": round(began - begun["noticed"], 2)} if begun["noticed"] else {}
+        say("ready", at=time.time(), seconds={**restart, **laps.seconds})
+
+    control = Control(job.checkpoint, rank, signals, busy, watchdog.beat, ready)
+    save = keeper.save if keeper else lambda checkpoint, wait: None
+    names = _names(store, run, snapshot, data)
+    team = Team(rank, context.get_world_size(), strategy, control, save, say, names)
+    progress = resumed and resumed.progress
+    say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
+    trained = train_phases(job, config["until"], network, data, Inputs(pooled, fine_tune, config["cut"]), team, resumed)
+    watchdog.end()
     if rank == 0:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
-        _write_result(store, config["run"], trained, data, keys)
+        _write_result(GuardedStore(store, group), run, trained, data, keys)
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
 
 
-def _latest(say: Callable[..., None]) -> Any:
-    import ray.train
+def _begin(config: dict[str, Any], state: RunState, store: Store, say: Callable[..., None]) -> dict[str, Any] | None:
+    """What rank 0 tells all: the number of this group, the checkpoint that it goes on from (or None), and when the end
+    of the group before it was noticed.
 
-    from job.train.checkpoint import read_checkpoint
+    None where there is nothing to do. Raises ClusterError where the same failure has come too often.
+    """
+    import ray
 
-    latest = ray.train.get_checkpoint()
-    if latest is None:
+    from job.train.keeper import forget_unlisted, latest_checkpoint
+
+    group = state.begin_group()
+    latest = latest_checkpoint(store, group, say)
+    entry = latest[0] if latest else None
+    start = ray.get(config["ledger"].begin.remote(entry["name"] if entry else ""))
+    if start.over:
         return None
-    with latest.as_directory() as folder:
-        return read_checkpoint(folder, latest.path)
+    if start.refused:
+        raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
+    time.sleep(start.pause)
+    forget_unlisted(store, group)
+    return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}
 
 
-def _saver(store: Store, run: str, rank: int) -> Callable[[Any], None]:
-    """Uploads a checkpoint file by file, its marker last, and registers it with Ray Train."""
-    import ray.train
+def _watchdog(job: Job, config: dict[str, Any], store: Store, rank: int) -> Any:
+    """Writes `runs/<run>/stacks/<attempt>-<rank>-<time>.txt` before it ends a worker that does not get on."""
+    from job.train.watch import Watchdog
 
-    from job.train.checkpoint import MARKER, write_checkpoint
+    def report(stacks: str) -> None:
+        key = f"runs/{config['run']}/stacks/{config['attempt']}-{rank}-{int(time.time())}.txt"
+        store.write(key, stacks.encode())
+        text = f"worker {rank} made no step for {job.recovery.stall_timeout:g} s and is ended; its stacks: "
+        config["events"].put({"kind": "warning", "text": f"{text}{store.uri}{key}"})
 
-    def upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
-        prefix = f"runs/{run}/checkpoints/{name}"
-        files = sorted(Path(checkpoint.path).iterdir(), key=lambda file: (file.name == MARKER, file.name))
-        for file in files:
-            store.upload(f"{prefix}/{file.name}", str(file))
-        filesystem, root = store.arrow()
-        return ray.train.Checkpoint(f"{root}/{prefix}", filesystem)
+    return Watchdog(job.recovery.stall_timeout, report)
 
-    def save(checkpoint: Any) -> None:
-        progress = checkpoint.progress
-        metrics = {"phase": progress.phase, "epoch": progress.epoch}
-        if rank != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
-            write_checkpoint(folder, checkpoint)
-            local = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=local, checkpoint_upload_fn=upload)
 
-    return save
+def _names(store: Store, run: str, snapshot: Snapshot, data: Any) -> Callable[[np.ndarray], str]:
+    def names(examples: np.ndarray) -> str:
+        keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[examples]).to_pylist()
+        named = ", ".join(keys[:NAMED])
+        if len(keys) <= NAMED:
+            return named
+        key = f"runs/{run}/batch.txt"
+        store.write(key, ("\n".join(keys) + "\n").encode())
+        return f"{named} and {len(keys) - NAMED} more (all of them: {store.uri}{key})"
+
+    return names
 
 
 def _write_result(store: Store, run: str, trained: Any, data: Any, keys: pa.ChunkedArray) -> None:

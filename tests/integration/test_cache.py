@@ -66,8 +66,7 @@ class Place:
         counts = {}
         for info in self.store.list("features/"):
             if info.key.endswith("/featurizer.json"):
-                featurizer = json.loads(self.store.read(info.key))
-                featurizer = Featurizer(**{**featurizer, "shape": tuple(featurizer["shape"])})
+                featurizer = Featurizer.from_json(json.loads(self.store.read(info.key)))
                 found = known(self.store, featurizer)
                 counts[featurizer.tap, featurizer.view] = len(found.addresses)
         return counts
@@ -197,7 +196,7 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, clust
     index_shards(job.data, source, store, list_shards(job.data, source), lambda *_, **__: None)
     snapshot = take_snapshot(job.data, source, store)
     base = asdict(resolve_base(job.model, store, 0, lambda _: None))
-    extract(job, "run", snapshot, base, Plan(features=16), lambda *_, **__: None)
+    extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), lambda *_, **__: None)
     data = load_dataset(store, "run", snapshot.classes, None)
     arena = Arena(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))
     arena.wait(np.arange(EXAMPLES))

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from bench import job_of, set_up
 
-from job.errors import StorageError, TrainingError
+from job.errors import CorruptCheckpoint, Interrupted, TrainingError
 from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.train.control import Signals
 from job.train.convergence import EarlyStopping
 from job.train.phases import Trained
 
@@ -69,24 +70,27 @@ def test_a_head_converges_when_its_patience_is_reached() -> None:
 def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -> None:
     job = job_of("mobilenetv2", "phases.head.learning_rate=1e38")
     bench = set_up(job, tmp_path)
-    with pytest.raises(TrainingError, match=r"not finite.*epoch \d.*Lower phases\.head\.learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"not finite at step \d of epoch \d, on examples \[\d+, .*Lower phases\.head"
+    ):
         bench.train(job, "head", [])
 
 
-@pytest.mark.parametrize(("stop", "cut"), [(1, None), (3, None), (2, "block_15_add")])
+@pytest.mark.parametrize(("stop", "cut"), [(0, None), (2, None), (4, "block_15_add")])
 def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_path: Path) -> None:
-    """Resuming from the checkpoint after any epoch, through its files, ends with the same bytes."""
+    """Resuming through a checkpoint's file, in the middle of an epoch or after one, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
-    job = job_of("mobilenetv2", "phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine")
+    settings = ("phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine", "checkpoint.every_steps=2")
+    job = job_of("mobilenetv2", *settings)
     saved: list[Checkpoint] = []
     whole = set_up(job, tmp_path / "whole", cut).train(job, "fine_tune", saved)
-    assert len(saved) == 4
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    write_checkpoint(checkpoint, saved[stop - 1])
-    resumed = set_up(job, tmp_path / "resumed", cut).train(job, "fine_tune", [], read_checkpoint(checkpoint, "here"))
+    steps = [(c.progress.phase, c.progress.epoch, c.progress.step) for c in saved]
+    one_phase = [(0, 2), (1, 1), (2, 0)]  # of two epochs of three steps
+    assert steps == [(phase, *where) for phase in ("head", "fine_tune") for where in one_phase]
+    resumed = set_up(job, tmp_path / "resumed", cut).train(job, "fine_tune", [], through_a_file(saved[stop], tmp_path))
     assert resumed.fine_tuned.keys() == whole.fine_tuned.keys()
     assert curves(resumed) == curves(whole)
+    assert digests(resumed) == digests(whole)
     different = [
         path for path, value in whole.fine_tuned.items() if resumed.fine_tuned[path].tobytes() != value.tobytes()
     ]
@@ -94,21 +98,57 @@ def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_
     assert resumed.logits["head"].tobytes() == whole.logits["head"].tobytes()
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "progress.json", "optimizer.safetensors"])
-def test_a_checkpoint_that_was_cut_short_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def through_a_file(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    return read_checkpoint(folder / "checkpoint", "here", write_checkpoint(folder / "checkpoint", checkpoint))
+
+
+def digests(trained: Trained) -> list[str]:
+    return [epoch["digest"] for phase in trained.history.values() for epoch in phase if "digest" in epoch]
+
+
+def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(tmp_path: Path) -> None:
+    tf.config.experimental.enable_op_determinism()
+    job = job_of("mobilenetv2")
+    whole = set_up(job, tmp_path / "whole").train(job, "fine_tune", [])
+    saved: list[Checkpoint] = []
+    attempts = 0
+    while True:
+        attempts += 1
+        signals = Signals()
+        signals.stop.set()  # from the first step on: no attempt gets further than one call
+        bench = set_up(job, tmp_path / f"attempt-{attempts}")
+        resumed = through_a_file(saved[-1], tmp_path) if saved else None
+        try:
+            last = bench.train(job, "fine_tune", saved, resumed, signals)
+            break
+        except Interrupted:
+            assert saved[-1].progress.step > 0
+    assert attempts > 2
+    assert curves(last) == curves(whole)
+    assert all(last.fine_tuned[path].tobytes() == value.tobytes() for path, value in whole.fine_tuned.items())
+
+
+def test_a_preemption_is_answered_by_one_checkpoint(tmp_path: Path) -> None:
+    job = job_of("mobilenetv2", "checkpoint.every_minutes=null")
+    signals = Signals()
+    signals.preempted.set()
+    saved: list[Checkpoint] = []
+    set_up(job, tmp_path).train(job, "head", saved, signals=signals)
+    assert [checkpoint.progress.finished for checkpoint in saved] == [False, True]
+
+
+def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: Path) -> None:
     job = job_of("mobilenetv2")
     saved: list[Checkpoint] = []
     set_up(job, tmp_path / "bench").train(job, "head", saved)
-    tmp_path = tmp_path / "checkpoint"
-    tmp_path.mkdir()
-    write_checkpoint(tmp_path, saved[0])
-    assert read_checkpoint(tmp_path, "uri").progress == saved[0].progress
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
-    with pytest.raises(StorageError, match=name):
-        read_checkpoint(tmp_path, "uri")
-    (tmp_path / "complete.json").unlink()
-    with pytest.raises(StorageError, match="not a complete checkpoint"):
-        read_checkpoint(tmp_path, "uri")
+    file = tmp_path / "checkpoint"
+    digest = write_checkpoint(file, saved[0])
+    assert read_checkpoint(file, "uri", digest).progress == saved[0].progress
+    whole = file.read_bytes()
+    for broken in (whole[:-1], whole[:100], b"", bytes([*whole[:-1], whole[-1] ^ 1])):
+        file.write_bytes(broken)
+        with pytest.raises(CorruptCheckpoint, match=r"uri is not what was written"):
+            read_checkpoint(file, "uri", digest)
 
 
 def test_changed_trainable_variables_are_reported_not_guessed() -> None:

@@ -1,0 +1,261 @@
+"""Kills the processes of a run with SIGKILL, at moments that its output and its store show.
+
+Who can be killed: `worker` (one of the training workers), `driver` (the process of `thaw run` alone), `machine` (that
+process and every other one that it has started, Ray's included).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOK = 0.002
+"""Seconds between looks at the store."""
+PATIENCE = 300.0
+"""Seconds until a moment that never comes is an error."""
+
+
+@dataclass
+class Scene:
+    """What can be seen of a run from outside."""
+
+    store: Path
+    lines: list[str] = field(default_factory=list)
+    """On standard error of the process that runs, since the last kill."""
+
+    def said(self, words: str) -> bool:
+        return any(words in line for line in list(self.lines))
+
+    def run(self) -> Path | None:
+        """The run's folder."""
+        return next(iter(sorted((self.store / "runs").glob("*/"))), None)
+
+    def features(self) -> int:
+        """Parts that are complete."""
+        return len([path for path in self.store.glob("features/*/*.json") if path.name != "featurizer.json"])
+
+    def checkpoints(self) -> list[dict]:
+        """Those that are listed."""
+        try:
+            return json.loads((self.run() / "state.json").read_text())["checkpoints"] if self.run() else []
+        except (OSError, ValueError):
+            return []
+
+    def reached(self, phase: str, epoch: int) -> bool:
+        """Whether a checkpoint of this phase, in this epoch or later, is listed."""
+        return any(entry["phase"] == phase and entry["epoch"] >= epoch for entry in self.checkpoints())
+
+    def is_uploading(self) -> bool:
+        """Whether a checkpoint is being written, or is there and not listed."""
+        run = self.run()
+        if run is None or not (run / "checkpoints").is_dir():
+            return False
+        names = set(os.listdir(run / "checkpoints"))
+        return bool(names - {entry["name"] for entry in self.checkpoints()})
+
+
+@dataclass(frozen=True)
+class Kill:
+    """At the first moment for which `when` holds, `who` dies."""
+
+    name: str
+    who: str
+    when: Callable[[Scene], bool]
+
+
+@dataclass
+class Outcome:
+    """A run that was killed now and then, and has ended all the same."""
+
+    result: dict
+    attempts: int
+    seconds: float
+    struck: list[str]
+    """The kills that took place; a run that ended before its next kill is done."""
+    told: list[str]
+    """All of standard error."""
+
+
+def run_with_kills(
+    command: Sequence[str], store: Path, kills: Sequence[Kill], environment: Mapping[str, str] | None = None
+) -> Outcome:
+    """Runs `command` (which must print its result as JSON) again and again until it ends by itself."""
+    began, scene = time.monotonic(), Scene(store)
+    attempts, struck, told = 0, [], []
+    process = None
+    for kill in kills:
+        if process is None:
+            process, attempts = Watched(command, scene, environment), attempts + 1
+        while came := _wait_for(kill, scene, process):
+            if strike(kill.who, process.pid):
+                break
+        if not came:
+            break
+        scene.lines.clear()
+        struck.append(f"{kill.name}: {kill.who}")
+        if kill.who != "worker":
+            told += process.end()
+            process = None
+    if process is None:
+        process, attempts = Watched(command, scene, environment), attempts + 1
+    output = process.wait()
+    told += process.told
+    if process.status != 0:
+        raise SystemExit(f"attempt {attempts} ended with {process.status} after {struck}:\n{''.join(told[-60:])}")
+    return Outcome(json.loads(output), attempts, time.monotonic() - began, struck, told)
+
+
+def strike(who: str, driver: int) -> bool:
+    """Whether somebody died."""
+    if who == "driver":
+        victims = [driver]
+    elif who == "worker":
+        victims = sorted(training_workers(driver))[:1]
+    else:
+        victims = [driver, *descendants(driver)]
+        for victim in victims:  # nobody starts another one meanwhile
+            _signal(victim, signal.SIGSTOP)
+        victims = [driver, *descendants(driver)]
+    for victim in victims:
+        _signal(victim, signal.SIGKILL)
+    return bool(victims)
+
+
+def training_workers(driver: int) -> list[int]:
+    return [process for process in descendants(driver) if re.search(rb"RayTrainWorker", _command_line(process))]
+
+
+def descendants(process: int) -> list[int]:
+    """All processes that a process has started, and those that these have."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and (parent := _parent(int(entry))) is not None:
+            children.setdefault(parent, []).append(int(entry))
+    found, to_see = [], [process]
+    while to_see:
+        mine = children.get(to_see.pop(), [])
+        found += mine
+        to_see += mine
+    return found
+
+
+MOMENTS: dict[str, tuple[Callable[[Scene], bool], tuple[str, ...]]] = {
+    "snapshot": (lambda scene: scene.said("listing"), ("driver", "machine")),
+    "features": (lambda scene: scene.features() > 0, ("driver", "machine")),
+    "workers' start": (lambda scene: scene.said("cache: "), ("driver", "machine")),
+    "training": (lambda scene: scene.said("training on"), ("worker", "driver", "machine")),
+    "checkpoint": (lambda scene: scene.said("training on") and scene.is_uploading(), ("worker", "driver", "machine")),
+    "fine-tuning": (lambda scene: scene.said("fine-tune epoch"), ("worker", "driver", "machine")),
+    "export": (lambda scene: scene.said("exporting"), ("driver", "machine")),
+}
+"""When somebody can be killed, and who."""
+
+
+def random_kills(count: int, chance: random.Random) -> list[Kill]:
+    """Kills of anybody, at one of MOMENTS or up to three seconds later."""
+    kills = []
+    for _ in range(count):
+        name = chance.choice(list(MOMENTS))
+        when, who = MOMENTS[name]
+        kills.append(Kill(name, chance.choice(who), _later(when, 3 * chance.random() ** 2)))
+    return kills
+
+
+def _later(when: Callable[[Scene], bool], seconds: float) -> Callable[[Scene], bool]:
+    since: list[float] = []
+
+    def then(scene: Scene) -> bool:
+        if not since and when(scene):
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= seconds
+
+    return then
+
+
+class Watched:
+    """The command, with its standard error read as it comes."""
+
+    def __init__(self, command: Sequence[str], scene: Scene, environment: Mapping[str, str] | None) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.pid, self.told = self._process.pid, list[str]()
+        self._output: list[str] = []
+        scene.lines.clear()
+        self._readers = [
+            threading.Thread(target=self._read_errors, args=[scene], daemon=True),
+            threading.Thread(target=self._read_output, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def status(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self) -> str:
+        self._process.wait()
+        for reader in self._readers:
+            reader.join(timeout=30)
+        return "".join(self._output)
+
+    def end(self) -> list[str]:
+        """After it was killed: what it had said."""
+        self._process.wait()
+        return self.told
+
+    def _read_errors(self, scene: Scene) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.told.append(line)
+            scene.lines.append(line)
+
+    def _read_output(self) -> None:
+        assert self._process.stdout is not None
+        self._output += self._process.stdout
+
+
+def _wait_for(kill: Kill, scene: Scene, process: Watched) -> bool:
+    """Whether the moment came before the process ended."""
+    until = time.monotonic() + PATIENCE
+    while not kill.when(scene):
+        if process.status is not None:
+            return False
+        if time.monotonic() > until:
+            strike("machine", process.pid)
+            raise SystemExit(f"{kill.name}: the moment never came:\n{''.join(process.end()[-60:])}")
+        time.sleep(LOOK)
+    return process.status is None
+
+
+def _parent(process: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def _command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _signal(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)

@@ -1,0 +1,63 @@
+"""SIGTERM: what is done is kept, and the process ends in time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from job.errors import Interrupted
+
+
+class Interrupts:
+    """Handles SIGTERM for as long as its `with` block lasts; elsewhere than in the main thread it does nothing.
+
+    Where training goes on, its workers are asked to keep a checkpoint and to end. Other stages lose at most the part
+    that is under way, and are broken off by Interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.asked = ""
+        """The signal's name, once it came."""
+        self._came = threading.Event()
+        self._passed = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    @contextmanager
+    def passed_to(self, stop: Callable[[], Any]) -> Iterator[None]:
+        """Meanwhile a signal calls `stop`, from another thread (Ray is not to be called by a signal handler)."""
+        over = threading.Event()
+
+        def wait() -> None:
+            while not over.wait(0.2):
+                if self._came.is_set():
+                    stop()
+                    return
+
+        thread = threading.Thread(target=wait, name="interrupts", daemon=True)
+        self._passed = True
+        thread.start()
+        try:
+            yield
+        finally:
+            self._passed = False
+            over.set()
+            thread.join()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.asked = bool(self.asked), signal.Signals(number).name
+        self._came.set()
+        if not self._passed or again:
+            raise Interrupted(f"Stopped by {self.asked}: what is done is kept, and running again goes on from it.")

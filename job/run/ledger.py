@@ -1,0 +1,81 @@
+"""What the driver and the groups of training workers tell each other; a Ray actor of the driver's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+REPEATS = 3
+"""Failures in a row, without a new checkpoint between them, after which an attempt gives up."""
+PAUSES = (0.0, 1.0, 10.0)
+"""Seconds that a group waits before it begins, after so many failures in a row."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a group of workers is to do."""
+
+    over: bool = False
+    """Nothing: the attempt has ended."""
+    pause: float = 0.0
+    """Seconds to wait first."""
+    refused: str = ""
+    """Why it may not begin."""
+    noticed: float | None = None
+    """When the end of the group before it was noticed (UNIX time, seconds)."""
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self._over = self._stopping = self._excused = False
+        self._causes: list[str] = []
+        """Of the group that is under way, first error first; those that follow from another worker's end come last."""
+        self._consequences: list[str] = []
+        self._failures, self._from = 0, ""
+        self._noticed: float | None = None
+
+    def begin(self, checkpoint: str) -> Start:
+        """A group is about to go on from this checkpoint ("" for the start)."""
+        if self._over:
+            return Start(over=True)
+        failed, cause = bool(self._causes or self._consequences), self.cause()
+        noticed = self._noticed if failed else None
+        self._causes, self._consequences, self._noticed = [], [], None
+        if checkpoint != self._from or self._excused:
+            self._failures = 0
+        self._failures += failed and not self._excused
+        self._from, self._excused = checkpoint, False
+        if self._failures >= REPEATS:
+            where = f"checkpoint {checkpoint}" if checkpoint else "the start"
+            return Start(refused=f"Training failed {REPEATS} times in a row after {where}; the last time: {cause}")
+        return Start(pause=PAUSES[self._failures], noticed=noticed)
+
+    def failed(self, cause: str, follows: bool = False) -> None:
+        """A worker's error, in a line; `follows`: from the end of another worker."""
+        self._noticed = self._noticed or time.time()
+        (self._consequences if follows else self._causes).append(cause)
+
+    def cause(self) -> str:
+        """The first error of the group."""
+        return next(iter([*self._causes, *self._consequences]), "")
+
+    def preempted(self) -> None:
+        """The end of the group that is under way will be nobody's fault."""
+        self._excused = True
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    def end(self) -> None:
+        """No group has anything to do any more."""
+        self._over = True
+
+
+def make_ledger() -> Any:
+    import ray
+
+    return ray.remote(num_cpus=0)(Ledger).remote()

@@ -1,0 +1,90 @@
+"""What the workers agree on while they train: when to save, when to stop, and how many steps they make in one call.
+
+Each worker's wishes travel with its gradients and come back as their sum, so that all act at the same step.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from job.config import CheckpointPolicy
+
+CHUNK_SECONDS = 1.0
+"""How long the steps of one call take: a worker hears of a preemption this late."""
+FIRST_STEPS = 4
+MOST_STEPS = 256
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What reaches a worker from outside."""
+
+    preempted: threading.Event = field(default_factory=threading.Event)
+    """A node will be gone soon: save now, and go on."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Save, and end."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    save: bool
+    stop: bool
+
+
+class Control:
+    def __init__(
+        self,
+        policy: CheckpointPolicy,
+        rank: int = 0,
+        signals: Signals | None = None,
+        is_busy: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_busy`: whether a checkpoint is being uploaded. `beat` is called after every call of the network, and
+        `ready` when the first steps are made.
+        """
+        self._policy, self._rank, self._signals = policy, rank, signals or Signals()
+        self._is_busy, self.beat, self._ready = is_busy, beat, ready
+        self._steps, self._wanted = FIRST_STEPS, FIRST_STEPS
+        self._answered = self._is_ready = False
+        self._saved = time.monotonic()
+
+    def steps(self, position: int, left: int) -> int:
+        """Steps of the next call: at most `left`, and up to the next of the steps after which a checkpoint is due.
+
+        `position` counts the steps of the phase that are made.
+        """
+        every = self._policy.every_steps
+        return min(self._steps, left, every - position % every if every else left)
+
+    def wishes(self) -> np.ndarray:
+        """This worker's, float32 [3]."""
+        stop = self._signals.stop.is_set()
+        save = self._signals.preempted.is_set() and not self._answered
+        minutes = self._policy.every_minutes
+        if self._rank == 0 and minutes is not None and time.monotonic() - self._saved > 60 * minutes:
+            save = save or not self._is_busy()
+        return np.array([save, stop, self._wanted if self._rank == 0 else 0], np.float32)
+
+    def agreed(self, wishes: np.ndarray, position: int, steps: int, seconds: float) -> Agreed:
+        """What follows from the sum of the wishes, `seconds` after the last `steps` were begun."""
+        self.beat()
+        if not self._is_ready:
+            self._is_ready = True
+            self._ready()
+        self._steps = max(1, int(wishes[2]))
+        self._wanted = int(np.clip(CHUNK_SECONDS * steps / max(seconds, 1e-6), 1, min(2 * self._steps, MOST_STEPS)))
+        every = self._policy.every_steps
+        due = every is not None and position % every == 0
+        return Agreed(save=bool(wishes[0] or wishes[1] or due), stop=bool(wishes[1]))
+
+    def saved(self) -> None:
+        """A checkpoint was just taken."""
+        self._saved = time.monotonic()
+        self._answered = self._signals.preempted.is_set()

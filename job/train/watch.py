@@ -1,0 +1,84 @@
+"""What a worker watches beside its training: signals from outside, and that it gets on at all."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from job.train.control import Signals
+
+INTERVAL = 1.0
+"""Seconds between two looks."""
+STALLED = 75
+"""Exit status of a worker that ended itself because nothing moved."""
+
+
+class Watchdog:
+    """Ends this process where `beat` was not called for `timeout` seconds, after `report` had every thread's stack."""
+
+    def __init__(self, timeout: float, report: Callable[[str], None], leave: Callable[[int], Any] = os._exit) -> None:
+        self._timeout, self._report, self._leave = timeout, report, leave
+        self._beaten = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def beat(self) -> None:
+        self._beaten = time.monotonic()
+
+    def end(self) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(INTERVAL, self._timeout / 4)):
+            if time.monotonic() - self._beaten > self._timeout:
+                try:
+                    self._report(stacks())
+                finally:
+                    self._leave(STALLED)
+                return
+
+
+class Laps:
+    """How long the parts of something take, in seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part], self._last = round(now - self._last, 2), now
+
+
+def stacks() -> str:
+    """Where each thread of this process is."""
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read()
+
+
+def listen(signals: Signals, ledger: Any, rank: int) -> None:
+    """Begins to pass on preemptions (every worker has to), and from rank 0 also the wish to stop."""
+
+    def look() -> None:
+        import ray
+        import ray.train
+
+        while not signals.stop.is_set():
+            if rank == 0 and ray.get(ledger.is_stopping.remote()):
+                signals.stop.set()
+            # A barrier: once it has answered, it has answered every worker.
+            if not signals.preempted.is_set() and ray.train.get_preemption_info() is not None:
+                if rank == 0:
+                    ray.get(ledger.preempted.remote())
+                signals.preempted.set()
+            time.sleep(INTERVAL)
+
+    threading.Thread(target=look, name="signals", daemon=True).start()

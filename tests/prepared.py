@@ -1,0 +1,23 @@
+"""A small run in a folder of its own, for tests that start it as a user would."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from images import folder_of
+from networks import own_base
+
+from job.storage import open_store
+
+EXAMPLES = 83
+
+
+def prepare_run(folder: Path, job: str) -> list[str]:
+    """Writes a network, pictures and a job file (`{root}` stands for the folder); returns the run's command."""
+    own_base(folder / "own.keras")
+    source = open_store(f"file://{folder}/source/")
+    for key, content in folder_of(EXAMPLES).items():
+        source.write(key, content)
+    (folder / "job.yaml").write_text(job.format(root=folder))
+    return [sys.executable, "-m", "job", "run", str(folder / "job.yaml"), "--json"]

@@ -1,0 +1,53 @@
+"""SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from job.errors import Interrupted
+from job.run.interrupt import Interrupts
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_outside_of_training_it_breaks_off() -> None:
+    with pytest.raises(Interrupted, match="Stopped by SIGTERM: what is done is kept") as stopped, Interrupts():
+        terminate()
+    assert stopped.value.exit_code == 143
+
+
+def test_training_is_asked_to_stop_and_a_second_signal_breaks_off() -> None:
+    asked = threading.Event()
+    with Interrupts() as interrupts, interrupts.passed_to(asked.set):
+        assert not asked.wait(0.5)
+        terminate()
+        assert asked.wait(10)
+        assert interrupts.asked == "SIGTERM"
+        with pytest.raises(Interrupted):
+            terminate()
+
+
+def test_the_handler_before_it_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_than_the_main_one_handles_nothing() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def run() -> None:
+        with Interrupts():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [before]

@@ -1,0 +1,199 @@
+"""The lease of a run: who may work on it, also after SIGKILL and SIGSTOP of who did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import StorageError, Superseded
+from job.run import lease
+from job.run.lease import Lease, take
+from job.storage import Store, open_store
+from job.train.runstate import read_state, state_key
+
+HOLD = """
+import sys
+from job.errors import Superseded
+from job.run import lease
+from job.storage import open_store
+
+lease.LEASE, lease.RENEWAL = {times}
+try:
+    with lease.take(open_store(sys.argv[1]), "run", lambda *_, **__: None, lambda error: None) as mine:
+        print("taken", mine.state.ticket.attempt, flush=True)
+        for word in sys.stdin:
+            mine.store.write("zombie", word.encode())
+            print("written", flush=True)
+except Superseded as error:
+    print(error, flush=True)
+"""
+TIMES = (2.0, 0.2)
+Hold = Callable[[], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE", TIMES[0])
+    monkeypatch.setattr(lease, "RENEWAL", TIMES[1])
+    monkeypatch.setattr(lease, "LOOK", 0.05)
+    monkeypatch.setattr("job.train.runstate.FRESH", 0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"file://{tmp_path}/store/")
+
+
+@pytest.fixture
+def hold(store: Store) -> Iterator[Hold]:
+    """Starts a process that holds the run and writes what it is told to."""
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD.format(times=TIMES), store.uri]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("taken")
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def taken(store: Store, said: list[str] | None = None) -> Lease:
+    told = [] if said is None else said
+    return take(store, "run", lambda kind, text: told.append(text), _unexpected)
+
+
+def _unexpected(error: Superseded) -> None:
+    raise AssertionError(error)
+
+
+def state_of(store: Store) -> dict[str, Any]:
+    found = read_state(store, "run")
+    assert found is not None
+    return found[0]
+
+
+def test_attempts_are_counted_and_a_run_that_ended_is_free_at_once(store: Store) -> None:
+    for attempt in (1, 2, 3):
+        told: list[str] = []
+        with taken(store, told) as mine:
+            assert mine.state.ticket.attempt == attempt
+            assert state_of(store)["holder"]["pid"] == os.getpid()
+        assert state_of(store)["holder"] is None
+        assert told == []
+
+
+def test_a_run_is_free_after_an_error_too(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), taken(store):
+        raise ZeroDivisionError
+    assert state_of(store)["holder"] is None
+
+
+def test_a_living_attempt_keeps_its_run(store: Store, hold: Hold) -> None:
+    process = hold()
+    told: list[str] = []
+    with pytest.raises(StorageError, match=rf"attempt 1 \(process {process.pid} on .*\) is at work on this run") as no:
+        taken(store, told)
+    assert no.value.exit_code == 4
+    assert "may be at work" in told[0]
+    assert process.poll() is None
+
+
+def test_a_killed_attempt_of_this_machine_is_followed_without_a_wait(
+    store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = hold()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    monkeypatch.setattr(lease, "LEASE", 1e9)
+    with taken(store) as mine:
+        assert mine.state.ticket.attempt == 2
+
+
+def test_a_killed_attempt_of_another_machine_is_followed_when_its_lease_has_run_out(
+    store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = hold()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    here = lease._myself
+    monkeypatch.setattr(lease, "_myself", lambda: {**here(), "boot": "another machine"})
+    begun = time.monotonic()
+    with taken(store) as mine:
+        assert mine.state.ticket.attempt == 2
+    assert time.monotonic() - begun >= TIMES[0]
+
+
+def test_an_attempt_that_slept_through_its_lease_writes_nothing_more(store: Store, hold: Hold) -> None:
+    process = hold()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("early\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "written\n"
+    process.send_signal(signal.SIGSTOP)
+    with taken(store) as mine:
+        assert mine.state.ticket.attempt == 2
+        before = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate("late\n", timeout=30)
+        assert "attempt 2 (process " in out
+        assert "writes nothing more" in out
+        after = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        assert after == before
+        assert store.read("zombie") == b"early\n"
+        assert state_of(store)["attempt"] == 2
+
+
+def test_of_many_that_come_at_once_one_gets_the_run(store: Store) -> None:
+    got: list[Lease] = []
+    refused: list[StorageError] = []
+    barrier = threading.Barrier(6)
+
+    def come() -> None:
+        barrier.wait()
+        try:
+            with taken(store) as mine:
+                got.append(mine)
+                time.sleep(3 * TIMES[1] + 1)
+        except StorageError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    assert len(refused) == 5
+    assert state_of(store)["attempt"] == 1
+
+
+def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with taken(store) as mine:
+        write = mine.state.store.write_if_unchanged
+
+        def away(*_: Any) -> str:
+            raise StorageError("away")
+
+        monkeypatch.setattr(mine.state.store, "write_if_unchanged", away)
+        before = state_of(store)["renewals"]
+        time.sleep(4 * TIMES[1])
+        assert state_of(store)["renewals"] == before
+        monkeypatch.setattr(mine.state.store, "write_if_unchanged", write)
+        time.sleep(4 * TIMES[1])
+        assert state_of(store)["renewals"] > before

@@ -1,0 +1,80 @@
+"""What workers agree on between steps."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from job.config import CheckpointPolicy
+from job.train.control import FIRST_STEPS, MOST_STEPS, Agreed, Control, Signals
+
+NEVER = CheckpointPolicy(every_minutes=None)
+
+
+def agreed(controls: list[Control], position: int = 1, steps: int = 1, seconds: float = 1.0) -> Agreed:
+    """The answer to all wishes, which must be the same for everybody."""
+    wishes = np.sum([control.wishes() for control in controls], axis=0)
+    answers = {control.agreed(wishes, position, steps, seconds) for control in controls}
+    assert len(answers) == 1
+    return answers.pop()
+
+
+def test_whoever_is_preempted_gets_one_checkpoint_from_all() -> None:
+    signals = Signals()
+    controls = [Control(NEVER, 0), Control(NEVER, 1, signals)]
+    assert agreed(controls) == Agreed(save=False, stop=False)
+    signals.preempted.set()
+    assert agreed(controls) == Agreed(save=True, stop=False)
+    for control in controls:
+        control.saved()
+    assert agreed(controls) == Agreed(save=False, stop=False)
+
+
+def test_who_is_asked_to_stop_stops_all() -> None:
+    signals = Signals()
+    controls = [Control(NEVER, 0, signals), Control(NEVER, 1), Control(NEVER, 2)]
+    signals.stop.set()
+    assert agreed(controls) == Agreed(save=True, stop=True)
+
+
+def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = [True]
+    policy = CheckpointPolicy(every_minutes=0.5)
+    controls = [Control(policy, 0, is_busy=lambda: busy[0]), Control(policy, 1)]
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now + 31)
+    assert not agreed(controls).save, "the one before it is still being uploaded"
+    busy[0] = False
+    assert agreed(controls).save
+    controls[0].saved()
+    assert not agreed(controls).save
+
+
+def test_steps_end_where_a_checkpoint_is_due() -> None:
+    control = Control(CheckpointPolicy(every_steps=10, every_minutes=None))
+    position, saved = 0, []
+    while position < 35:
+        steps = control.steps(position, 35 - position)
+        position += steps
+        if agreed([control], position, steps, seconds=1e-3).save:
+            saved.append(position)
+    assert saved == [10, 20, 30]
+
+
+def test_a_call_takes_about_a_second_whatever_a_step_takes() -> None:
+    for seconds in (0.001, 0.02, 0.3, 5.0):
+        controls = [Control(NEVER, rank) for rank in range(2)]
+        steps = FIRST_STEPS
+        for _ in range(20):
+            agreed(controls, 1, steps, steps * seconds)
+            assert len({control.steps(0, 10**6) for control in controls}) == 1
+            steps = controls[1].steps(0, 10**6)
+        assert steps == max(1, min(MOST_STEPS, int(1 / seconds)))
+
+
+def test_no_call_is_longer_than_what_is_left() -> None:
+    assert Control(NEVER).steps(position=5, left=2) == 2
