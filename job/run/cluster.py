@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from job.config import Job
@@ -52,7 +53,8 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     if not debug:
         _silence_ray()
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # where Ray tells of nodes that are lost; standard output is for the result
+            yield
     finally:
         ray.shutdown()
 

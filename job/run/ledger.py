@@ -78,4 +78,13 @@ class Ledger:
 def make_ledger() -> Any:
     import ray
 
-    return ray.remote(num_cpus=0)(Ledger).remote()
+    return ray.remote(**beside_driver())(Ledger).remote()
+
+
+def beside_driver() -> dict[str, Any]:
+    """Options of an actor that must live as long as the driver: it is on the same node, whatever else is lost."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}

@@ -12,10 +12,10 @@ from job.config import Job
 from job.errors import ClusterError, Interrupted, ThawError
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
-from job.run.ledger import make_ledger
+from job.run.ledger import beside_driver, make_ledger
 from job.train.worker import train_worker
 
-RESIZE = 20.0
+RESIZE = 10.0
 """Seconds between two looks for room for more workers."""
 
 
@@ -25,12 +25,11 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
     of no checkpoint, and what it stores is thrown away.
     """
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
     from ray.util.queue import Queue
 
-    events, ledger = Queue(actor_options={"num_cpus": 0}), make_ledger()
+    events, ledger = Queue(actor_options=beside_driver()), make_ledger()
     listener = _Listener(events, say)
     cpus, recovery = worker_cpus(job), job.recovery
     preemptions = -1 if recovery.max_preemption_failures is None else recovery.max_preemption_failures
@@ -58,7 +57,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
             trainer.fit()
         except Exception as error:
             listener.stop()
-            raise listener.error or _first_cause(ray.get(ledger.cause.remote()), error) from error
+            raise listener.error or _first_cause(ledger, error) from error
     listener.stop()
     if listener.error:
         raise listener.error
@@ -127,7 +126,13 @@ class _Listener:
             self._say(kind, **event)
 
 
-def _first_cause(cause: str, error: BaseException) -> ThawError:
+def _first_cause(ledger: Any, error: BaseException) -> ThawError:
     """The first worker's exception, in one line."""
+    import ray
+
+    try:
+        cause = ray.get(ledger.cause.remote())
+    except ray.exceptions.RayError:  # Ray itself is gone
+        cause = ""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return ClusterError(f"Training failed on the cluster: {cause or lines[-1]} (--debug shows the workers' logs).")
