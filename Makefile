@@ -25,7 +25,7 @@ test: $(STAMP) ## run the tests
 
 test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are killed in every stage
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow --numprocesses=0
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
