@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -
         bench.train(job, "head", [])
 
 
-@pytest.mark.parametrize(("stop", "cut"), [(0, None), (2, None), (4, "block_15_add")])
+@pytest.mark.parametrize(("stop", "cut"), [(0, None), (4, "block_15_add")])
 def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_path: Path) -> None:
     """Resuming through a checkpoint's file, in the middle of an epoch or after one, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
@@ -111,19 +111,15 @@ def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(t
     job = job_of("mobilenetv2")
     whole = set_up(job, tmp_path / "whole").train(job, "fine_tune", [])
     saved: list[Checkpoint] = []
-    attempts = 0
-    while True:
-        attempts += 1
-        signals = Signals()
-        signals.stop.set()  # from the first step on: no attempt gets further than one call
-        bench = set_up(job, tmp_path / f"attempt-{attempts}")
-        resumed = through_a_file(saved[-1], tmp_path) if saved else None
-        try:
-            last = bench.train(job, "fine_tune", saved, resumed, signals)
-            break
-        except Interrupted:
-            assert saved[-1].progress.step > 0
-    assert attempts > 2
+    asked = Signals()
+    asked.stop.set()  # from the first step on: an attempt gets no further than one call
+    for attempt in range(2):
+        bench = set_up(job, tmp_path / f"attempt-{attempt}")
+        with pytest.raises(Interrupted):
+            bench.train(job, "fine_tune", saved, through_a_file(saved[-1], tmp_path) if saved else None, asked)
+        assert saved[-1].progress.step > 0
+    bench = set_up(job, tmp_path / "last")
+    last = bench.train(job, "fine_tune", saved, through_a_file(saved[-1], tmp_path))
     assert curves(last) == curves(whole)
     assert all(last.fine_tuned[path].tobytes() == value.tobytes() for path, value in whole.fine_tuned.items())
 
