@@ -15,6 +15,7 @@ from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
 from job.errors import ClusterError, CorruptFeatures, Interrupted, ThawError
 from job.storage import Store, open_store
+from job.train.checkpoint import Checkpoint
 from job.train.runstate import GuardedStore, RunState, Ticket
 from job.train.watch import Laps
 
@@ -91,7 +92,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
 
     done("imports")
     context = ray.train.get_context()
-    begun = broadcast_from_rank_zero(_begin(config, state, store, say) if rank == 0 else None)
+    begun, resumed = _begin(config, state, store, say) if rank == 0 else (None, None)
+    begun = broadcast_from_rank_zero(begun)
     done("group")
     if begun is None:
         watchdog.end()
@@ -104,7 +106,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     base = load_base(job.model, store, ResolvedBase(**config["base"]))
     head = build_head(base.output_shape[-1], job.model.head, len(snapshot.classes), job.train.seed)
     network = build_network(base, head)
-    resumed = load_checkpoint(store, run, begun["entry"]) if begun["entry"] else None
+    if begun["entry"] and resumed is None:
+        resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
     group = RunState(store, run, Ticket(config["attempt"], begun["group"]))
     keeper = Keeper(store, group, job.checkpoint.keep, say) if rank == 0 else None
@@ -131,11 +134,13 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
 
 
-def _begin(config: dict[str, Any], state: RunState, store: Store, say: Callable[..., None]) -> dict[str, Any] | None:
-    """What rank 0 tells all: the number of this group, the checkpoint that it goes on from (or None), and when the end
-    of the group before it was noticed.
+def _begin(
+    config: dict[str, Any], state: RunState, store: Store, say: Callable[..., None]
+) -> tuple[dict[str, Any] | None, Checkpoint | None]:
+    """What rank 0 tells all: the number of this group, the entry of the checkpoint that it goes on from (or None), and
+    when the end of the group before it was noticed; and that checkpoint, which it has read to choose it.
 
-    None where there is nothing to do. Raises ClusterError where the same failure has come too often.
+    Nothing is told where there is nothing to do. Raises ClusterError where the same failure has come too often.
     """
     import ray
 
@@ -143,15 +148,15 @@ def _begin(config: dict[str, Any], state: RunState, store: Store, say: Callable[
 
     group = state.begin_group()
     latest = latest_checkpoint(store, group, say)
-    entry = latest[0] if latest else None
+    entry, checkpoint = latest or (None, None)
     start = ray.get(config["ledger"].begin.remote(entry["name"] if entry else ""))
     if start.over:
-        return None
+        return None, None
     if start.refused:
         raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
     time.sleep(start.pause)
     forget_unlisted(store, group)
-    return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}
+    return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}, checkpoint
 
 
 def _watchdog(job: Job, config: dict[str, Any], store: Store, rank: int) -> Any:
