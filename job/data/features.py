@@ -125,24 +125,26 @@ def describe(store: Store, featurizer: Featurizer) -> None:
     store.write(f"{_folder(featurizer.id)}featurizer.json", json.dumps(asdict(featurizer), indent=1).encode())
 
 
-def known(store: Store, featurizer: Featurizer) -> Known:
-    """Reads the markers."""
+NOTHING = Known([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.empty(0, np.int32), {})
+
+
+def known(store: Store, featurizer: Featurizer, before: Known = NOTHING) -> Known:
+    """Reads the markers, but for those that were there `before`."""
     folder = _folder(featurizer.id)
-    names = sorted(info.key for info in store.list(folder) if info.key.endswith(".json"))
+    there = {f"{folder}{name}.json" for name in ("featurizer", *(part.name for part in before.parts))}
+    keys = sorted(info.key for info in store.list(folder) if info.key.endswith(".json") and info.key not in there)
     with ThreadPoolExecutor(READERS) as pool:
-        contents = pool.map(
-            lambda key: _read_marker(store, key), (n for n in names if not n.endswith("/featurizer.json"))
-        )
+        contents = pool.map(lambda key: _read_marker(store, key), keys)
         markers = [marker for marker in contents if isinstance(marker, dict) and marker.get("format") == FORMAT]
-    parts = [Part(m["name"], m["rows"], m["sha256"]) for m in markers]
+    parts = [*before.parts, *(Part(m["name"], m["rows"], m["sha256"]) for m in markers)]
     lists = [np.frombuffer(base64.b64decode(m["addresses"]), ADDRESS) for m in markers]
-    addresses = np.concatenate([np.empty(0, ADDRESS), *lists])
     counts = [len(stored) for stored in lists]
-    part = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
-    offset = np.concatenate([np.empty(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
-    addresses, first = np.unique(addresses, return_index=True)
+    numbers = np.arange(len(before.parts), len(parts), dtype=np.int32)
+    part = np.concatenate([before.part, np.repeat(numbers, counts)])
+    offset = np.concatenate([before.offset, *(np.arange(count, dtype=np.int32) for count in counts)])
+    addresses, first = np.unique(np.concatenate([before.addresses, *lists]), return_index=True)
     rejects = {base64.b64decode(address): reason for marker in markers for address, reason in marker["rejects"]}
-    return Known(parts, addresses, part[first], offset[first], rejects)
+    return Known(parts, addresses, part[first], offset[first], before.rejects | rejects)
 
 
 def write_part(

@@ -44,12 +44,12 @@ def extract(
     """
     pooled, inputs = featurizers(job, base, plan)
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
-    found = _known(store, [*pooled, *inputs])
+    found = [(featurizer, known(store, featurizer)) for featurizer in (*pooled, *inputs)]
     needs = missing(examples, found)
     gone: dict[str, str] = {}
     if needs.any():
         gone = _compute(job, run, store, base, plan, examples, needs, found, say)
-        found = _known(store, [*pooled, *inputs])
+        found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
     else:
         say("note", text=f"the features of all {len(needs)} examples are stored already")
     rejects, accepted = _rejects(examples, found, gone)
@@ -58,10 +58,6 @@ def extract(
     store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
     write_dataset(store, run, snapshot.classes, examples, accepted, found[: len(pooled)], found[len(pooled) :])
     return rejects
-
-
-def _known(store: Store, wanted: list[Featurizer]) -> list[tuple[Featurizer, Known]]:
-    return [(featurizer, known(store, featurizer)) for featurizer in wanted]
 
 
 def _compute(

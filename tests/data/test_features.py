@@ -119,6 +119,21 @@ def test_a_part_is_there_once_its_marker_is(store: Store) -> None:
     assert known(store, replace(POOLED, view=1)).parts == []
 
 
+def test_markers_that_are_known_are_not_read_again(store: Store) -> None:
+    rejects = [[(address, why)] for address, why in zip(address_bytes(addresses_of(6, 8)), "ab", strict=True)]
+    old = [store_pooled(store, 1, 2), store_pooled(store, 5, rejects=rejects[0])]
+    before = known(store, POOLED)
+    for part in old:  # whoever read them would find nothing
+        store.write(f"features/{POOLED.id}/{part.name}.json", b"")
+    new = [store_pooled(store, 3, 4), store_pooled(store, 7, rejects=rejects[1])]
+    after = known(store, POOLED, before)
+    parts, rows = after.find(addresses_of(1, 2, 3, 4, 5, 6, 7))
+    homes = [old[0], old[0], new[0], new[0], old[1], None, new[1]]
+    assert [after.parts[part] if part >= 0 else None for part in parts] == homes
+    assert rows.tolist() == [0, 1, 0, 1, 0, -1, 0]
+    assert sorted(after.rejects.values()) == ["a", "b"]
+
+
 def test_a_part_of_another_format_is_not_known(store: Store) -> None:
     part = store_pooled(store, 1)
     marker = f"features/{POOLED.id}/{part.name}.json"
