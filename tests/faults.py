@@ -47,6 +47,11 @@ def object_read(method: str, target: str) -> bool:
     return method == "GET" and "list-type=" not in target
 
 
+def in_a_folder(method: str, target: str) -> bool:
+    """Google's client also asks for its bucket, in a thread of its own."""
+    return "folder" in target or "/upload/" in target
+
+
 class Proxy:
     def __init__(self, upstream: str, seed: int, only: Only, pause: float, rates: dict[str, float]) -> None:
         unknown = set(rates) - set(KINDS)
