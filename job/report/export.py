@@ -5,6 +5,7 @@ saved_model/          encoded images, string [n] -> {class, probabilities}
 weights.safetensors   every variable by path
 labels.json           classes in the order of the probabilities; image size and resizing
 metrics.json          what was measured on the test split
+files.json            the sha256 of each of these files
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from safetensors.numpy import load, save
+from safetensors.numpy import load, save_file
 
 from job.config import Job
 from job.data.decoding import decode_image
 from job.model.heads import build_head
 from job.model.network import Network, build_network, variables_by_path
 from job.model.weights import ResolvedBase, load_base
+from job.report.manifest import upload_files
 from job.storage import Store
 
 
@@ -31,21 +33,21 @@ def export_model(
     job: Job, store: Store, run: str, classes: list[str], base: ResolvedBase, kept: str, metrics: dict[str, Any]
 ) -> str:
     """Writes `runs/<run>/model/` and returns its URI. `kept` is `head` or `fine_tune`."""
-    prefix = f"runs/{run}/model"
+    prefix = f"runs/{run}/model/"
     network = trained_network(job, store, run, len(classes), base, kept)
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.model.output)
     model = keras.Model(network.model.input, probabilities, name=job.name.replace("-", "_"))
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
-        model.save(Path(folder, "model.keras"))
-        _save_saved_model(model, job, classes, Path(folder, "saved_model"))
-        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-            store.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", str(file))
     tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network.model).items()}
-    store.write(f"{prefix}/weights.safetensors", save(tensors))
     labels = {"classes": classes, "image_size": job.model.image_size, "resize": job.model.resize}
-    store.write(f"{prefix}/metrics.json", json.dumps(metrics, indent=1).encode())
-    store.write(f"{prefix}/labels.json", json.dumps(labels, indent=1).encode())
-    return f"{store.uri}{prefix}/"
+    with tempfile.TemporaryDirectory(prefix="thaw-") as temporary:
+        folder = Path(temporary)
+        model.save(folder / "model.keras")
+        _save_saved_model(model, job, classes, folder / "saved_model")
+        save_file(tensors, folder / "weights.safetensors")
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        (folder / "labels.json").write_text(json.dumps(labels, indent=1))
+        upload_files(store, prefix, folder)
+    return f"{store.uri}{prefix}"
 
 
 def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:

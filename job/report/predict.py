@@ -12,6 +12,7 @@ from typing import Any
 from job.config import Data
 from job.data.decoding import inspect_image
 from job.errors import DataError, JobError, ObjectMissing
+from job.report.manifest import MANIFEST, download_files
 from job.storage import Store, open_store, split_uri
 
 BATCH = 32
@@ -24,12 +25,10 @@ def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
     `model` is the URI or path of an exported model (or of the run that has one), `files` are paths or URIs.
     """
     store = _model_store(model)
-    classes = json.loads(store.read("labels.json"))["classes"]
     with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
-        for info in store.list("saved_model/"):
-            target = Path(folder, info.key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            store.download(info.key, str(target))
+        for name in ("labels.json", "saved_model/"):
+            download_files(store, name, Path(folder))
+        classes = json.loads(Path(folder, "labels.json").read_text())["classes"]
         import tensorflow as tf
 
         serve = tf.saved_model.load(str(Path(folder, "saved_model"))).signatures["serving_default"]
@@ -97,11 +96,11 @@ def _model_store(model: str) -> Store:
     for uri in (model, f"{model.rstrip('/')}/model"):
         store = open_store(uri)
         try:
-            if store.stat("labels.json") is not None:
+            if store.stat(MANIFEST) is not None:
                 return store
         except ObjectMissing:
             continue
-    raise JobError(f"{model} is no exported model: it has no labels.json. Give the model that `thaw run` printed.")
+    raise JobError(f"{model} is no exported model: it has no {MANIFEST}. Give the model that `thaw run` printed.")
 
 
 def check_all_answered(records: list[dict[str, Any]]) -> None:
