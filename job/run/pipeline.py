@@ -19,7 +19,7 @@ from job.data.dataset import check_class_weights, dataset_key
 from job.data.features import forget_part
 from job.data.packed import list_shards
 from job.data.snapshot import Snapshot, take_snapshot
-from job.errors import CorruptFeatures, JobError, Superseded, TrainingError
+from job.errors import AccessDenied, CorruptFeatures, JobError, Superseded, TrainingError
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.cluster import ray_cluster
 from job.run.extract import Overflow, extract
@@ -37,6 +37,9 @@ Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""
 MAX_CORRUPT = 8
 """Parts of the feature store that one attempt computes again because their bytes are not what was written."""
+
+UNFINISHED = 3600.0
+"""Seconds after which a feature that is still half written is nobody's any more."""
 
 
 def run_job(job: Job, phase: str, say: Say, debug: bool = False, new: bool = False) -> dict[str, Any]:
@@ -101,6 +104,7 @@ class _Attempt:
                 f"--phase fine_tune: {self.store.uri}runs/{self.run}/ has no checkpoint of a converged head to start "
                 "from. Run `thaw run` with --phase head first, or without --phase for both."
             )
+        self._tidy()
         plan = read_plan(self.store, self.run)
         if plan is None:
             plan = choose_plan(self.job, network(), self.snapshot)
@@ -112,6 +116,14 @@ class _Attempt:
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
             self._train(plan, until)
         return self._finish(stop_at_head=phase == "head")
+
+    def _tidy(self) -> None:
+        """Deletes what attempts that were killed left half written. Other runs write features meanwhile."""
+        try:
+            self.store.forget_unfinished(f"runs/{self.run}/", seconds=0)
+            self.store.forget_unfinished("features/", seconds=UNFINISHED)
+        except AccessDenied as error:
+            self.say("note", text=f"{error} What earlier attempts left half written stays.")
 
     def _train(self, plan: Plan, until: str) -> None:
         """Extracts and trains; what is found to be corrupt is computed again, and training goes on where it was."""

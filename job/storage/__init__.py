@@ -60,6 +60,12 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """No error where it is gone already."""
 
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        """Deletes what writers that died left half written below the prefix, if it is older than that.
+
+        It is in no listing, but it takes up space. GCS does so by itself, after a week.
+        """
+
     def upload(self, key: str, path: str) -> str:
         """Streams a file of this machine into the store, and returns the new version."""
 

@@ -116,6 +116,9 @@ class GcsStore:
         except ObjectMissing:
             return
 
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        pass
+
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key):
             blob = self._blob(key)

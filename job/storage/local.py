@@ -11,7 +11,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -83,6 +83,14 @@ class LocalStore:
             path = self._path(key)
             if os.path.lexists(path) and not os.path.isdir(path):
                 Path(path).unlink(missing_ok=True)
+
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        with self._translated("delete unfinished files of", prefix):
+            for folder, _, names in os.walk(f"{self.root}/{prefix.rpartition('/')[0]}"):
+                for half in (Path(folder, name) for name in names if name.startswith(HALF)):
+                    with suppress(FileNotFoundError):  # just finished, or deleted by someone else
+                        if time.time() - half.stat().st_mtime >= seconds:
+                            half.unlink()
 
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key), open(path, "rb") as content:

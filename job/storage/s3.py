@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
@@ -128,6 +128,16 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._translated("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        with self._translated("delete unfinished uploads of", prefix):
+            where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(**where):
+                for found in page.get("Uploads", ()):
+                    if time.time() - found["Initiated"].timestamp() >= seconds:
+                        one = {"Key": found["Key"], "UploadId": found["UploadId"]}
+                        with suppress(self._client.exceptions.NoSuchUpload):  # just finished
+                            self._client.abort_multipart_upload(Bucket=self.bucket, **one)
 
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key):

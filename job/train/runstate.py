@@ -134,6 +134,10 @@ class GuardedStore:
         self._state.check()
         self._store.delete(key)
 
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        self._state.check()
+        self._store.forget_unfinished(prefix, seconds)
+
 
 def state_key(run: str) -> str:
     return f"runs/{run}/state.json"

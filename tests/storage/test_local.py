@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from job.errors import AccessDenied, StorageError
 from job.storage import Store, open_store
+from job.storage.local import HALF
 
 
 @pytest.fixture
@@ -132,3 +134,20 @@ def _nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(user)
+
+
+def test_what_a_killed_writer_left_is_forgotten_once_it_is_old(root: Path) -> None:
+    store = open_store(f"file://{root}/")
+    for key in ("runs/1/a", "runs/2/a", "features/x/a"):
+        store.write(key, b"whole")
+        (root / key).with_name(f"{HALF}{key[-3]}").write_bytes(b"half")
+    old = root / f"runs/1/{HALF}1"
+    os.utime(old, (time.time() - 100,) * 2)
+    store.forget_unfinished("runs/1/", 1000)
+    assert old.exists()
+    store.forget_unfinished("runs/1/", 50)
+    assert not old.exists()
+    store.forget_unfinished("runs/2/", 0)
+    assert [path.name for path in root.rglob(f"{HALF}*")] == [f"{HALF}x"]
+    assert len(list(store.list())) == 3
+    store.forget_unfinished("absent/", 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
 
 from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
@@ -270,3 +271,20 @@ def test_an_objects_uri_is_split_at_the_last_slash() -> None:
     for uri in ("s3://b", "s3://b/dir/", "name"):
         with pytest.raises(JobError, match="names no object"):
             split_uri(uri)
+
+
+def test_parts_of_an_upload_that_nobody_finished_are_forgotten(s3_bucket: Callable[[], str]) -> None:
+    client, bucket = boto3.client("s3"), s3_bucket()
+    for key in ("jobs/runs/1/weights", "jobs/runs/2/weights"):
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"half")
+
+    def unfinished() -> list[str]:
+        return [found["Key"] for found in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())]
+
+    store = open_store(f"s3://{bucket}/jobs/")
+    store.forget_unfinished("runs/1/", 1e9)  # moto says that each was begun in 2010
+    assert len(unfinished()) == 2
+    store.forget_unfinished("runs/1/", 0)
+    assert unfinished() == ["jobs/runs/2/weights"]
+    store.forget_unfinished("runs/3/", 0)
