@@ -16,8 +16,6 @@ PAUSES = (0.0, 1.0, 10.0)
 class Start:
     """What a group of workers is to do."""
 
-    over: bool = False
-    """Nothing: the attempt has ended."""
     pause: float = 0.0
     """Seconds to wait first."""
     refused: str = ""
@@ -37,8 +35,6 @@ class Ledger:
 
     def begin(self, checkpoint: str) -> Start:
         """A group is about to go on from this checkpoint ("" for the start)."""
-        if self._over:
-            return Start(over=True)
         failed, cause = bool(self._causes or self._consequences), self.cause()
         noticed = self._noticed if failed else None
         self._causes, self._consequences, self._noticed = [], [], None
@@ -73,6 +69,9 @@ class Ledger:
     def end(self) -> None:
         """No group has anything to do any more."""
         self._over = True
+
+    def is_over(self) -> bool:
+        return self._over
 
 
 def make_ledger() -> Any:

@@ -146,12 +146,13 @@ def _begin(
 
     from job.train.keeper import forget_unlisted, latest_checkpoint
 
+    ledger = config["ledger"]
+    if ray.get(ledger.is_over.remote()):
+        return None, None
     group = state.begin_group()
     latest = latest_checkpoint(store, group, say)
     entry, checkpoint = latest or (None, None)
-    start = ray.get(config["ledger"].begin.remote(entry["name"] if entry else ""))
-    if start.over:
-        return None, None
+    start = ray.get(ledger.begin.remote(entry["name"] if entry else ""))
     if start.refused:
         raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
     time.sleep(start.pause)

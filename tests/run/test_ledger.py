@@ -45,14 +45,10 @@ def test_the_first_error_is_the_cause_and_not_what_follows_from_it() -> None:
     assert ledger.cause() == "worker 1: killed"
 
 
-def test_once_it_is_over_nobody_begins() -> None:
+def test_what_was_said_once_holds() -> None:
     ledger = Ledger()
-    ledger.end()
-    assert ledger.begin("").over
-
-
-def test_a_wish_to_stop_is_kept() -> None:
-    ledger = Ledger()
-    assert not ledger.is_stopping()
+    assert (ledger.is_over(), ledger.is_stopping()) == (False, False)
     ledger.stop()
     assert ledger.is_stopping()
+    ledger.end()
+    assert ledger.is_over()
