@@ -53,6 +53,7 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     if not debug:
         _silence_ray()
     try:
+        _check_gpus(job)
         with redirect_stdout(sys.stderr):  # where Ray tells of nodes that are lost; standard output is for the result
             yield
     finally:
@@ -80,6 +81,18 @@ def _check_reachable(address: str) -> None:
             f"Nobody answers at {address} ({error}): check RAY_ADDRESS, and that the cluster's head is up; "
             "unset it to run on this machine alone."
         ) from error
+
+
+def _check_gpus(job: Job) -> None:
+    """On a cluster nodes may come when they are asked for; here what is there is all, and waiting would not end."""
+    import ray
+
+    found, wanted = int(ray.cluster_resources().get("GPU", 0)), job.scaling.min_workers
+    if job.scaling.gpu and is_local() and found < wanted:
+        raise ClusterError(
+            f"scaling.gpu: true needs a GPU for each of {wanted} workers, and Ray finds {found} on this machine: set "
+            "scaling.gpu: false or fewer scaling.workers, or RAY_ADDRESS to a cluster that has them."
+        )
 
 
 def _silence_ray() -> None:

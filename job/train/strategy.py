@@ -1,11 +1,14 @@
-"""The process a worker is: determinism, threads, precision and the distribution strategy."""
+"""The process a worker is: its device, determinism, threads, precision and the distribution strategy."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from job.config import Job
+from job.errors import ClusterError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 def prepare_process(job: Job, cpus: int) -> None:
     """Call before TensorFlow has run anything in this process.
 
-    Ray's TensorFlow backend asks for legacy Keras in its workers; this project is written for Keras 3.
+    Ray's TensorFlow backend asks for legacy Keras in its workers; this project is written for Keras 3. Raises
+    ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's price.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,12 +27,43 @@ def prepare_process(job: Job, cpus: int) -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(cpus)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
+    gpus = tf.config.list_physical_devices("GPU")
+    if job.scaling.gpu and not gpus:
+        raise ClusterError(
+            f"TensorFlow finds no GPU on {socket.gethostname()}, which Ray says has one "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}): {_why_no_gpu()}. "
+            "Set scaling.gpu: false to train on CPUs."
+        )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
     keras.utils.set_random_seed(job.train.seed)
     if is_deterministic(job):
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(job.train.precision)
+
+
+def _why_no_gpu() -> str:
+    """What NVIDIA's driver says of itself."""
+    import tensorflow as tf
+
+    built = tf.sysconfig.get_build_info()
+    if not built["is_cuda_build"]:
+        return "this TensorFlow is built without CUDA: install tensorflow[and-cuda]"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return (
+            f"NVIDIA's driver is not there ({error}): does the node have it, and does the pod ask for nvidia.com/gpu?"
+        )
+    if code := driver.cuInit(0):
+        name = ctypes.c_char_p()
+        driver.cuGetErrorName(code, ctypes.byref(name))
+        told = (name.value or b"an unknown error").decode()
+        return f"NVIDIA's driver answers {told} ({code}): run nvidia-smi on that node, and restart it or its driver"
+    return (
+        f"NVIDIA's driver answers, but TensorFlow's libraries of CUDA {built['cuda_version']} are missing or too new "
+        "for it: install tensorflow[and-cuda], or a newer driver"
+    )
 
 
 def is_deterministic(job: Job) -> bool:
