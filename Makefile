@@ -39,6 +39,7 @@ bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/recovery.py
 
 lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements/run.txt

@@ -12,7 +12,6 @@ of each epoch are those of the undisturbed run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import sys
@@ -52,7 +51,7 @@ def main() -> None:
         folder = Path(temporary)
         prepare(folder, options.images)
         wanted = _run(folder, "undisturbed", 0, chance)
-        print(f"undisturbed: {wanted.seconds:.0f} s, weights {_weights(wanted)[:12]}", file=sys.stderr, flush=True)
+        print(f"undisturbed: {wanted.seconds:.0f} s, weights {wanted.weights[:12]}", file=sys.stderr, flush=True)
         runs: list[Outcome] = []
         while (left := options.kills - sum(len(run.struck) for run in runs)) > 0:
             runs.append(_run(folder, f"run-{len(runs)}", min(left, KILLS_OF_A_RUN), chance))
@@ -81,19 +80,9 @@ def _run(folder: Path, name: str, kills: int, chance: random.Random) -> Outcome:
     return run_with_kills(command, store, random_kills(kills, chance), environment)
 
 
-def _weights(run: Outcome) -> str:
-    return hashlib.sha256((_folder(run) / "model/weights.safetensors").read_bytes()).hexdigest()
-
-
 def _meaning(run: Outcome) -> tuple[str, dict, list[str]]:
     """What must not change."""
-    history = json.loads((_folder(run) / "training.json").read_text())["history"]
-    digests = [epoch.get("digest", "") for epochs in history.values() for epoch in epochs]
-    return _weights(run), run.result["metrics"], digests
-
-
-def _folder(run: Outcome) -> Path:
-    return Path(run.result["run"].removeprefix("file://"))
+    return run.weights, run.result["metrics"], run.digests
 
 
 def _table(struck: Counter[str]) -> str:

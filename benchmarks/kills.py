@@ -6,6 +6,7 @@ process and every other one that it has started, Ray's included).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from job.storage import open_store
 
 LOOK = 0.002
 """Seconds between looks at the store."""
@@ -75,44 +78,61 @@ class Kill:
 
 @dataclass
 class Outcome:
-    """A run that was killed now and then, and has ended all the same."""
+    """A run that has ended by itself, whatever happened to it before."""
 
     result: dict
-    attempts: int
+    """As `thaw run --json` printed it."""
+    told: str
+    """On standard error, in all attempts."""
     seconds: float
-    struck: list[str]
+    attempts: int = 1
+    struck: list[str] = field(default_factory=list)
     """The kills that took place; a run that ended before its next kill is done."""
-    told: list[str]
-    """All of standard error."""
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the exported weights, in hex."""
+        return hashlib.sha256(open_store(self.result["model"]).read("weights.safetensors")).hexdigest()
+
+    @property
+    def history(self) -> dict[str, list[dict]]:
+        """Of each phase, what was measured in each epoch."""
+        return json.loads(open_store(self.result["run"]).read("training.json"))["history"]
+
+    @property
+    def digests(self) -> list[str]:
+        """Of each epoch of training, that of the examples that were seen."""
+        return [epoch["digest"] for epochs in self.history.values() for epoch in epochs if "digest" in epoch]
 
 
 def run_with_kills(
-    command: Sequence[str], store: Path, kills: Sequence[Kill], environment: Mapping[str, str] | None = None
+    command: Sequence[str], store: Path, kills: Sequence[Kill] = (), environment: Mapping[str, str] | None = None
 ) -> Outcome:
     """Runs `command` (which must print its result as JSON) again and again until it ends by itself."""
-    began, scene = time.monotonic(), Scene(store)
-    attempts, struck, told = 0, [], []
-    process = None
-    for kill in kills:
-        if process is None:
-            process, attempts = Watched(command, scene, environment), attempts + 1
-        while came := _wait_for(kill, scene, process):
-            if strike(kill.who, process.pid):
-                break
-        if not came:
-            break
-        scene.lines.clear()
-        struck.append(f"{kill.name}: {kill.who}")
-        if kill.who != "worker":
-            told += process.end()
-            process = None
-    if process is None:
-        process, attempts = Watched(command, scene, environment), attempts + 1
-    output = process.wait()
-    told += process.told
-    if process.status != 0:
-        raise SystemExit(f"attempt {attempts} ended with {process.status} after {struck}:\n{''.join(told[-60:])}")
-    return Outcome(json.loads(output), attempts, time.monotonic() - began, struck, told)
+    scene, began, told = Scene(store), time.monotonic(), ""
+    attempts, struck, left = 0, [], list(kills)
+    while True:
+        attempts += 1
+        with Watched(command, scene, environment) as process:
+            while left and _strikes(left[0], process):
+                kill = left.pop(0)
+                struck.append(f"{kill.name}: {kill.who}")
+                scene.lines.clear()
+                if kill.who != "worker":
+                    break
+            else:
+                done = process.outcome()
+                return Outcome(done.result, told + done.told, time.monotonic() - began, attempts, struck)
+            process.wait()
+            told += process.told
+
+
+def _strikes(kill: Kill, process: Watched) -> bool:
+    """Whether somebody died, before the process ended by itself."""
+    while process.lives_until(kill.when, kill.name):
+        if strike(kill.who, process.pid):
+            return True
+    return False
 
 
 def strike(who: str, driver: int) -> bool:
@@ -183,9 +203,12 @@ def _later(when: Callable[[Scene], bool], seconds: float) -> Callable[[Scene], b
 
 
 class Watched:
-    """The command, with its standard error read as it comes."""
+    """The command in a process of its own, with its standard error read as it comes.
 
-    def __init__(self, command: Sequence[str], scene: Scene, environment: Mapping[str, str] | None) -> None:
+    As a context: ends the process, and all that it has started, if it has not ended.
+    """
+
+    def __init__(self, command: Sequence[str], scene: Scene, environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -193,53 +216,74 @@ class Watched:
             text=True,
             env={**os.environ, **(environment or {})},
         )
-        self.pid, self.told = self._process.pid, list[str]()
-        self._output: list[str] = []
+        self.scene, self.pid = scene, self._process.pid
+        self._began, self._output, self._told = time.monotonic(), list[str](), list[str]()
         scene.lines.clear()
         self._readers = [
-            threading.Thread(target=self._read_errors, args=[scene], daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
             threading.Thread(target=self._read_output, daemon=True),
         ]
         for reader in self._readers:
             reader.start()
 
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status is None:
+            strike("machine", self.pid)
+
     @property
     def status(self) -> int | None:
         return self._process.poll()
 
+    @property
+    def told(self) -> str:
+        """On standard error, up to now."""
+        return "".join(self._told)
+
+    def lives_until(self, moment: Callable[[Scene], bool], name: str = "what was waited for") -> bool:
+        """Whether the moment came before the process ended. Raises SystemExit if neither comes."""
+        until = time.monotonic() + PATIENCE
+        while not moment(self.scene):
+            if self.status is not None:
+                return False
+            if time.monotonic() > until:
+                raise SystemExit(f"{name}: the moment never came:\n{self._last()}")
+            time.sleep(LOOK)
+        return self.status is None
+
+    def until(self, moment: Callable[[Scene], bool]) -> None:
+        """Waits for a moment that must come. Raises SystemExit if the process ends before."""
+        if not self.lives_until(moment):
+            raise SystemExit(f"ended with {self.status} before what was waited for:\n{self._last()}")
+
     def wait(self) -> str:
+        """Standard output, once the process has ended."""
         self._process.wait()
         for reader in self._readers:
             reader.join(timeout=30)
         return "".join(self._output)
 
-    def end(self) -> list[str]:
-        """After it was killed: what it had said."""
-        self._process.wait()
-        return self.told
+    def outcome(self) -> Outcome:
+        """Waits for the end. Raises SystemExit if the command fails."""
+        output = self.wait()
+        if self.status != 0:
+            raise SystemExit(f"ended with {self.status}:\n{self._last()}")
+        return Outcome(json.loads(output), self.told, time.monotonic() - self._began)
 
-    def _read_errors(self, scene: Scene) -> None:
+    def _last(self) -> str:
+        return "".join(self._told[-60:])
+
+    def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self.told.append(line)
-            scene.lines.append(line)
+            self._told.append(line)
+            self.scene.lines.append(line)
 
     def _read_output(self) -> None:
         assert self._process.stdout is not None
         self._output += self._process.stdout
-
-
-def _wait_for(kill: Kill, scene: Scene, process: Watched) -> bool:
-    """Whether the moment came before the process ended."""
-    until = time.monotonic() + PATIENCE
-    while not kill.when(scene):
-        if process.status is not None:
-            return False
-        if time.monotonic() > until:
-            strike("machine", process.pid)
-            raise SystemExit(f"{kill.name}: the moment never came:\n{''.join(process.end()[-60:])}")
-        time.sleep(LOOK)
-    return process.status is None
 
 
 def _parent(process: int) -> int | None:

@@ -83,43 +83,33 @@ def _command(folder: Path, epochs: int, every: str) -> list[str]:
 
 def _recoveries(folder: Path, kills: int) -> list[dict[str, float]]:
     """Kills a worker in fine-tuning, again and again; the parts of each recovery."""
-    scene = Scene(folder / "store")
-    process = Watched(_command(folder, 10**6, str(EVERY)), scene, {"THAW_CACHE": str(folder / "cache")})
-    found: list[dict[str, float]] = []
-    try:
-        _until(process, lambda: scene.said("fine-tune epoch   1"))
+    scene, found = Scene(folder / "store"), list[dict[str, float]]()
+    command = _command(folder, 10**6, str(EVERY))
+    with Watched(command, scene, {"THAW_CACHE": str(folder / "cache")}) as process:
+        process.until(lambda scene: scene.said("fine-tune epoch   1"))
         for _ in range(kills):
-            _until(process, lambda: scene.said("fine-tune epoch"))
+            process.until(lambda scene: scene.said("fine-tune epoch"))
             time.sleep(2)
             scene.lines.clear()
             killed = time.monotonic()
             strike("worker", process.pid)
-            _until(process, lambda: scene.said("the first step is made"))
+            process.until(lambda scene: scene.said("the first step is made"))
             whole = time.monotonic() - killed
             line = next(line for line in scene.lines if "the first step is made" in line)
             pairs = re.findall(r"([a-z ]+?) ([\d.]+)[,)]", line.partition("(")[2])
             parts = {part.strip(): float(spent) for part, spent in pairs}
             found.append({**parts, "detect": whole - sum(parts.values())})
             print(f"{whole:.1f} s: {found[-1]}", file=sys.stderr, flush=True)
-    finally:
-        strike("machine", process.pid)
     return found
 
 
 def _epoch(folder: Path, epochs: int, every: str) -> tuple[float, float]:
     """The median epoch of fine-tuning in seconds, and checkpoints in an epoch."""
-    done = run_with_kills(_command(folder, epochs, every), folder / "store", [], {"THAW_CACHE": str(folder / "cache")})
-    run = Path(done.result["run"].removeprefix("file://"))
-    history = json.loads((run / "training.json").read_text())["history"]["fine_tune"]
+    environment = {"THAW_CACHE": str(folder / "cache")}
+    done = run_with_kills(_command(folder, epochs, every), folder / "store", environment=environment)
+    history = done.history["fine_tune"]
     seconds = statistics.median([epoch["seconds"] for epoch in history if "seconds" in epoch][1:])
     return seconds, -(-history[-1]["examples"] // 32) / EVERY
-
-
-def _until(process: Watched, moment: object) -> None:
-    while not moment():  # type: ignore[operator]
-        if process.status is not None:
-            raise SystemExit("".join(process.told[-60:]))
-        time.sleep(0.01)
 
 
 def _sum(parts: dict[str, float]) -> str:

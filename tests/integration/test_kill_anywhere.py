@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -73,28 +73,18 @@ def schedule(seed: int) -> list[Kill]:
     ]
 
 
-def prepared(folder: Path) -> list[str]:
-    """The command of a run on a folder of its own."""
-    return prepare_run(folder, JOB)
-
-
-def weights(done: Outcome) -> str:
-    path = done.result["model"].removeprefix("file://") + "weights.safetensors"
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("undisturbed")
-    return run_with_kills(prepared(folder), folder / "store", [])
+    return run_with_kills(prepare_run(folder, JOB), folder / "store")
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(undisturbed: Outcome, tmp_path: Path) -> None:
     kills = schedule(SEED)
-    done = run_with_kills(prepared(tmp_path), tmp_path / "store", kills)
+    done = run_with_kills(prepare_run(tmp_path, JOB), tmp_path / "store", kills)
     assert done.struck == [f"{kill.name}: {kill.who}" for kill in kills]
     assert done.attempts == 1 + sum(kill.who != "worker" for kill in kills)
-    assert weights(done) == weights(undisturbed)
+    assert done.weights == undisturbed.weights
     assert done.result["metrics"] == undisturbed.result["metrics"]
 
 
@@ -110,98 +100,69 @@ def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:
     assert again.stderr.splitlines()[-1] == "[]"
 
 
-class Attempt:
-    """A run that is under way in a process of its own."""
-
-    def __init__(self, command: list[str], store: Path) -> None:
-        self.scene = Scene(store)
-        self.process = Watched(command, self.scene, None)
-
-    def until(self, moment: Callable[[Scene], bool]) -> None:
-        begun = time.monotonic()
-        while not moment(self.scene):
-            assert self.process.status is None, "".join(self.process.told)
-            assert time.monotonic() - begun < 300, "".join(self.process.told)
-            time.sleep(0.002)
-
-    def end(self) -> tuple[int | None, str]:
-        """Exit status and standard error."""
-        self.process.wait()
-        return self.process.status, "".join(self.process.told)
-
-    def signal(self, number: int) -> None:
-        """To the process and to all that it has started."""
-        for process in [self.process.pid, *descendants(self.process.pid)]:
-            os.kill(process, number)
+Start = Callable[[list[str]], Watched]
 
 
 @pytest.fixture
-def attempts(tmp_path: Path) -> Iterator[Callable[[list[str]], Attempt]]:
-    started: list[Attempt] = []
-
-    def start(command: list[str]) -> Attempt:
-        started.append(Attempt(command, tmp_path / "store"))
-        return started[-1]
-
-    yield start
-    for attempt in started:
-        if attempt.process.status is None:
-            strike("machine", attempt.process.pid)
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts attempts at the run of this test's folder; what still runs is ended with the test."""
+    with ExitStack() as stack:
+        yield lambda command: stack.enter_context(Watched(command, Scene(tmp_path / "store")))
 
 
-Start = Callable[[list[str]], Attempt]
-
-
-def finished(command: list[str], folder: Path) -> Outcome:
-    return run_with_kills(command, folder / "store", [])
+def signal_all(attempt: Watched, number: int) -> None:
+    for process in [attempt.pid, *descendants(attempt.pid)]:
+        os.kill(process, number)
 
 
 def test_sigterm_keeps_the_step_and_the_next_attempt_goes_on_from_it(
-    undisturbed: Outcome, attempts: Start, tmp_path: Path
+    undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
-    command = [*prepared(tmp_path), "--set", "checkpoint.every_steps=null"]
-    attempt = attempts(command)
+    command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
+    attempt = start(command)
     attempt.until(lambda scene: scene.said("head epoch   3"))
-    os.kill(attempt.process.pid, signal.SIGTERM)
-    status, told = attempt.end()
-    assert status == 143, told
-    assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in told
+    os.kill(attempt.pid, signal.SIGTERM)
+    attempt.wait()
+    assert attempt.status == 143, attempt.told
+    assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in attempt.told
     (entry,) = attempt.scene.checkpoints()
     assert (entry["phase"], entry["epoch"] >= 3) == ("head", True)
-    done = finished(command, tmp_path)
-    assert f"resumed from head epoch {entry['epoch']}" in "".join(done.told)
-    assert weights(done) == weights(undisturbed)
+    done = run_with_kills(command, tmp_path / "store")
+    assert f"resumed from head epoch {entry['epoch']}" in done.told
+    assert done.weights == undisturbed.weights
 
 
-def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, attempts: Start, tmp_path: Path) -> None:
-    command = prepared(tmp_path)
-    first = attempts(command)
+def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, start: Start, tmp_path: Path) -> None:
+    command = prepare_run(tmp_path, JOB)
+    first = start(command)
     time.sleep(2)
-    second = attempts(command)
-    ends = sorted([first.end(), second.end()], key=lambda end: end[0] or 0)
-    assert [status for status, _ in ends] == [0, 4], ends
-    assert "is at work on this run: wait for it, or end it." in ends[1][1]
+    second = start(command)
+    for attempt in (first, second):
+        attempt.wait()
+    winner, loser = sorted([first, second], key=lambda attempt: attempt.status or 0)
+    assert loser.status == 4, loser.told
+    assert "is at work on this run: wait for it, or end it." in loser.told
+    assert winner.outcome().weights == undisturbed.weights
     (run,) = (tmp_path / "store/runs").iterdir()
-    assert hashlib.sha256((run / "model/weights.safetensors").read_bytes()).hexdigest() == weights(undisturbed)
     assert {entry["name"].split("-")[-2] for entry in first.scene.checkpoints()} == {"1"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {e["name"] for e in first.scene.checkpoints()}
 
 
 def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
-    undisturbed: Outcome, attempts: Start, tmp_path: Path
+    undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
-    command = prepared(tmp_path)
-    zombie = attempts(command)
+    command = prepare_run(tmp_path, JOB)
+    zombie = start(command)
     zombie.until(lambda scene: scene.reached("head", 5))
-    zombie.signal(signal.SIGSTOP)
-    done = finished(command, tmp_path)
-    assert "may be at work: watching it" in "".join(done.told)
-    assert weights(done) == weights(undisturbed)
+    signal_all(zombie, signal.SIGSTOP)
+    done = run_with_kills(command, tmp_path / "store")
+    assert "may be at work: watching it" in done.told
+    assert done.weights == undisturbed.weights
     before = written(tmp_path / "store")
-    zombie.signal(signal.SIGCONT)
-    status, told = zombie.end()
-    assert status == 4, told
-    assert "writes nothing more" in told
+    signal_all(zombie, signal.SIGCONT)
+    zombie.wait()
+    assert zombie.status == 4, zombie.told
+    assert "writes nothing more" in zombie.told
     assert written(tmp_path / "store") == before
 
 
@@ -211,23 +172,21 @@ def written(store: Path) -> dict[str, int]:
 
 
 def test_a_worker_that_stands_still_is_noticed_by_the_others(
-    undisturbed: Outcome, attempts: Start, tmp_path: Path
+    undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
-    attempt = attempts(prepare_run(tmp_path, JOB))
+    attempt = start(prepare_run(tmp_path, JOB))
     attempt.until(lambda scene: scene.said("training on") and scene.reached("head", 5))
-    os.kill(max(training_workers(attempt.process.pid)), signal.SIGSTOP)
-    status, told = attempt.end()
-    assert status == 0, told
-    assert told.count("training on 2 workers") == 2
-    (run,) = (tmp_path / "store/runs").iterdir()
-    assert hashlib.sha256((run / "model/weights.safetensors").read_bytes()).hexdigest() == weights(undisturbed)
+    os.kill(max(training_workers(attempt.pid)), signal.SIGSTOP)
+    done = attempt.outcome()
+    assert done.told.count("training on 2 workers") == 2
+    assert done.weights == undisturbed.weights
 
 
 def test_workers_that_make_no_step_show_where_they_are_and_are_replaced(
-    undisturbed: Outcome, attempts: Start, tmp_path: Path
+    undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
     """What fine-tuning reads is a pipe for a while, which nobody writes to."""
-    attempt = attempts([*prepare_run(tmp_path, JOB), "--set", "recovery.stall_timeout=30"])
+    attempt = start([*prepare_run(tmp_path, JOB), "--set", "recovery.stall_timeout=30"])
     attempt.until(lambda scene: scene.said("training on"))
     part = next(
         path
@@ -238,23 +197,22 @@ def test_workers_that_make_no_step_show_where_they_are_and_are_replaced(
     os.mkfifo(part)
     attempt.until(lambda scene: scene.said("made no step for 30 s and is ended; its stacks: "))
     (tmp_path / "kept").rename(part)
-    status, told = attempt.end()
-    assert status == 0, told
+    done = attempt.outcome()
     (run,) = (tmp_path / "store/runs").iterdir()
     assert "read_part" in "".join(path.read_text() for path in (run / "stacks").iterdir())
-    assert hashlib.sha256((run / "model/weights.safetensors").read_bytes()).hexdigest() == weights(undisturbed)
+    assert done.weights == undisturbed.weights
 
 
-def test_a_failure_that_repeats_ends_the_run_with_its_cause(attempts: Start, tmp_path: Path) -> None:
+def test_a_failure_that_repeats_ends_the_run_with_its_cause(start: Start, tmp_path: Path) -> None:
     """Workers that are killed again and again, before any checkpoint."""
-    command = [*prepared(tmp_path), "--set", "checkpoint.every_steps=null"]
-    attempt = attempts(command)
+    command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
+    attempt = start(command)
     for group in range(1, 4):
         attempt.until(lambda scene: sum("training on" in line for line in scene.lines) == group)  # noqa: B023
-        strike("worker", attempt.process.pid)
-    status, told = attempt.end()
-    assert status == 6, told
-    assert "Training failed 3 times in a row after the start; the last time: worker" in told
+        strike("worker", attempt.pid)
+    attempt.wait()
+    assert attempt.status == 6, attempt.told
+    assert "Training failed 3 times in a row after the start; the last time: worker" in attempt.told
 
 
 def test_a_storage_with_faults_changes_nothing(undisturbed: Outcome, s3_server: str, tmp_path: Path) -> None:
@@ -262,7 +220,7 @@ def test_a_storage_with_faults_changes_nothing(undisturbed: Outcome, s3_server: 
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="faults")
-    prepared(tmp_path)
+    prepare_run(tmp_path, JOB)
     store = open_store("s3://faults")
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         store.upload(str(file.relative_to(tmp_path)), str(file))
@@ -274,5 +232,4 @@ def test_a_storage_with_faults_changes_nothing(undisturbed: Outcome, s3_server: 
         command += ["--set", "checkpoint.every_steps=40"]  # each of them is a dozen requests
         done = run_with_kills(command, tmp_path, [], {"AWS_ENDPOINT_URL": proxy.url})
         assert min(proxy.counts[kind] for kind in (*rates, "late")) > 0, proxy.counts
-    content = open_store(done.result["model"]).read("weights.safetensors")
-    assert hashlib.sha256(content).hexdigest() == weights(undisturbed)
+    assert done.weights == undisturbed.weights
