@@ -1,0 +1,67 @@
+"""What ends a run is told in a line, wherever it happened: the first error, and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prepared import prepare_run
+
+pytestmark = pytest.mark.slow
+JOB = """
+name: causes
+data: {{source: file://{root}/source/}}
+store: file://{root}/store/
+model: {{backbone: "file://{root}/own.keras", image_size: 32, head: {{hidden: [16]}}}}
+phases: {{head: {{epochs: 4, learning_rate: 3e-3}}, fine_tune: null}}
+train: {{batch_size: 16}}
+scaling: {{workers: 2}}
+"""
+IMPORT_FAILS = """
+import sys
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow" and {who!r} in open("/proc/self/cmdline").read():
+            raise ImportError("libstdc++.so.6: version `GLIBCXX_3.4.32' not found")
+
+sys.meta_path.insert(0, Broken())
+"""
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def fails(tmp_path: Path) -> Run:
+    """Runs the job; returns its last line on standard error, which has few others, and none of a traceback."""
+    command = prepare_run(tmp_path, JOB)
+
+    def run(*changes: str, environment: dict[str, str] | None = None, status: int = 6) -> str:
+        words = [word for change in changes for word in ("--set", change)]
+        whole = {**os.environ, **(environment or {})}
+        done = subprocess.run([*command, *words], env=whole, capture_output=True, text=True, timeout=600)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        lines = done.stderr.splitlines()
+        assert len(lines) < 20, done.stderr
+        return lines[-1]
+
+    return run
+
+
+def unable_to_import(folder: Path, who: str) -> dict[str, str]:
+    """An environment in which processes of that name can't import TensorFlow."""
+    (folder / "sitecustomize.py").write_text(IMPORT_FAILS.format(who=who))
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_training_worker_that_can_not_import(fails: Run, tmp_path: Path) -> None:
+    told = fails(environment=unable_to_import(tmp_path, "RayTrainWorker"))
+    assert "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.32' not found" in told
+
+
+def test_more_gpus_than_this_machine_has(fails: Run) -> None:
+    told = fails("scaling.gpu=true", "scaling.workers=64")
+    assert "scaling.gpu: true needs a GPU for each of 64 workers, and Ray finds " in told
