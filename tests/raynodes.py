@@ -1,0 +1,92 @@
+"""A Ray cluster of processes of this machine: nodes that join, drain and are lost."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kills import descendants
+
+RAY = str(Path(sys.executable).parent / "ray")
+HERE = ("--node-ip-address=127.0.0.1", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
+
+
+class Node:
+    """A process, and all that it starts."""
+
+    def __init__(self, environment: dict[str, str], *words: str) -> None:
+        self.process = subprocess.Popen(
+            [RAY, "start", *HERE, *words],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def id(self) -> str:
+        """As its raylet was told."""
+        for process in descendants(self.process.pid):
+            words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+            for word in words:
+                if word.startswith("--node-id="):
+                    return word.removeprefix("--node-id=")
+        raise ProcessLookupError("the node has no raylet")
+
+    def lose(self) -> None:
+        """As the power does."""
+        for process in [self.process.pid, *descendants(self.process.pid)]:
+            os.kill(process, signal.SIGKILL)
+        self.process.wait()
+
+
+class Cluster:
+    def __init__(self, head: tuple[str, ...], environment: dict[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        address = f"127.0.0.1:{port}"
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+        self.folder = f"/tmp/ray-{port}"  # a longer name would not do for its sockets
+        self._of_nodes = {**os.environ, **token, "RAY_TMPDIR": self.folder, **environment}
+        self.environment = {**self._of_nodes, "RAY_ADDRESS": address}
+        """For what connects to it."""
+        self.nodes = [Node(self._of_nodes, "--head", f"--port={port}", "--include-dashboard=false", *head)]
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+
+    def add(self, *words: str) -> Node:
+        """Another node, which joins a few seconds later."""
+        self.nodes.append(Node(self._of_nodes, f"--address={self.environment['RAY_ADDRESS']}", *words))
+        return self.nodes[-1]
+
+    def drain(self, node: Node, seconds: float) -> None:
+        """Gives notice, as a cloud does before it takes a machine away."""
+        words = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds")
+        command = [RAY, "drain-node", "--address", self.environment["RAY_ADDRESS"], "--node-id", node.id]
+        subprocess.run([*command, *words, str(seconds)], env=self.environment, check=True)
+
+
+@contextmanager
+def ray_nodes(*head: str, environment: dict[str, str] | None = None) -> Iterator[Cluster]:
+    """`head`: words for `ray start` of the first node."""
+    cluster = Cluster(head, environment or {})
+    try:
+        yield cluster
+    finally:
+        for node in cluster.nodes:
+            if node.process.poll() is None:
+                node.lose()
+        shutil.rmtree(cluster.folder, ignore_errors=True)
