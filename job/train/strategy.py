@@ -52,9 +52,7 @@ def _why_no_gpu() -> str:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        return (
-            f"NVIDIA's driver is not there ({error}): does the node have it, and does the pod ask for nvidia.com/gpu?"
-        )
+        return f"NVIDIA's driver is not there ({error}): the node needs it, and the pod has to ask for nvidia.com/gpu"
     if code := driver.cuInit(0):
         name = ctypes.c_char_p()
         driver.cuGetErrorName(code, ctypes.byref(name))
