@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kills import descendants
+from kills import descendants, strike
+from servers import free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
 HERE = ("--node-ip-address=127.0.0.1", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
@@ -44,15 +44,13 @@ class Node:
 
     def lose(self) -> None:
         """As the power does."""
-        for process in [self.process.pid, *descendants(self.process.pid)]:
-            os.kill(process, signal.SIGKILL)
+        strike("machine", self.process.pid)
         self.process.wait()
 
 
 class Cluster:
     def __init__(self, head: tuple[str, ...], environment: dict[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         address = f"127.0.0.1:{port}"
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
         self.folder = f"/tmp/ray-{port}"  # a longer name would not do for its sockets

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from job.errors import ObjectMissing, StorageError
-from job.storage import Store
+from job.storage import Store, file_sha256, read_json
 
 MANIFEST = "files.json"
 
@@ -17,17 +16,20 @@ def upload_files(store: Store, prefix: str, folder: Path) -> None:
     digests: dict[str, str] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder).as_posix()
-        digests[name] = _sha256(file)
+        digests[name] = file_sha256(file)
         store.upload(f"{prefix}{name}", str(file))
     store.write(f"{prefix}{MANIFEST}", json.dumps(digests, indent=1).encode())
 
 
-def download_files(store: Store, below: str, folder: Path) -> None:
-    """Downloads the files whose names begin with `below`. Raises StorageError where one is not what was uploaded.
+def download_files(store: Store, below: tuple[str, ...], folder: Path) -> None:
+    """Downloads the files whose names begin with one of `below`; what the manifest does not name stays where it is.
 
-    What the manifest does not name is left where it is.
+    Raises StorageError where a file is not what was uploaded, and ObjectMissing.
     """
-    for name, digest in json.loads(store.read(MANIFEST)).items():
+    digests = read_json(store, MANIFEST)
+    if digests is None:
+        raise ObjectMissing(f"{store.uri}{MANIFEST} is gone: copy the whole model again, or export it anew.")
+    for name, digest in digests.items():
         if not name.startswith(below):
             continue
         target = folder / name
@@ -36,14 +38,9 @@ def download_files(store: Store, below: str, folder: Path) -> None:
             store.download(name, str(target))
         except ObjectMissing as error:
             raise ObjectMissing(f"{store.uri}{name} is gone: copy the whole model again, or export it anew.") from error
-        if _sha256(target) != digest:
+        if file_sha256(target) != digest:
             target.unlink()
             raise StorageError(
                 f"{store.uri}{name} is not what was exported (its sha256 is another one): it is not loaded. Copy the "
                 "model again, or export it anew with `thaw run --new`."
             )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

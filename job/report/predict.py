@@ -26,8 +26,7 @@ def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
     """
     store = _model_store(model)
     with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
-        for name in ("labels.json", "saved_model/"):
-            download_files(store, name, Path(folder))
+        download_files(store, ("labels.json", "saved_model/"), Path(folder))
         classes = json.loads(Path(folder, "labels.json").read_text())["classes"]
         import tensorflow as tf
 

@@ -104,7 +104,7 @@ class _Attempt:
                 f"--phase fine_tune: {self.store.uri}runs/{self.run}/ has no checkpoint of a converged head to start "
                 "from. Run `thaw run` with --phase head first, or without --phase for both."
             )
-        self._tidy()
+        self._tidy(f"runs/{self.run}/", seconds=0)
         plan = read_plan(self.store, self.run)
         if plan is None:
             plan = choose_plan(self.job, network(), self.snapshot)
@@ -117,11 +117,10 @@ class _Attempt:
             self._train(plan, until)
         return self._finish(stop_at_head=phase == "head")
 
-    def _tidy(self) -> None:
-        """Deletes what attempts that were killed left half written. Other runs write features meanwhile."""
+    def _tidy(self, prefix: str, seconds: float) -> None:
+        """Deletes what killed attempts left half written there, so many seconds ago or longer."""
         try:
-            self.store.forget_unfinished(f"runs/{self.run}/", seconds=0)
-            self.store.forget_unfinished("features/", seconds=UNFINISHED)
+            self.store.forget_unfinished(prefix, seconds)
         except AccessDenied as error:
             self.say("note", text=f"{error} What earlier attempts left half written stays.")
 
@@ -150,6 +149,7 @@ class _Attempt:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
         if self.store.stat(dataset_key(self.run)) is not None:
             return plan
+        self._tidy("features/", UNFINISHED)
         arguments = self.job, self.run, self.store, self.snapshot, self.base
         try:
             rejects = extract(*arguments, plan, self.say)

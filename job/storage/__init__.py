@@ -6,10 +6,12 @@ environment variables (AWS_ENDPOINT_URL, AWS_REGION, …; STORAGE_EMULATOR_HOST,
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from job.errors import JobError, ObjectMissing, StorageError
@@ -111,6 +113,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     if not slash or not name:
         raise JobError(f"{uri!r} names no object: write {scheme}://…/folder/name.")
     return f"{scheme}://{folder}/", name
+
+
+def file_sha256(path: str | Path) -> str:
+    """Of a file of this machine, in hex."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_json(store: Store, key: str) -> Any | None:

@@ -10,7 +10,6 @@ metadata           format; progress (JSON): phase, epoch, step, early stopping, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from job.errors import CorruptCheckpoint
+from job.storage import file_sha256
 from job.train.convergence import EarlyStopping
 
 FORMAT = 2
@@ -71,12 +71,12 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> str:
     progress = json.dumps(asdict(checkpoint.progress))
     metadata = {"format": str(FORMAT), "progress": progress}
     save_file({**tensors, "losses": np.asarray(checkpoint.losses, np.float32)}, path, metadata)
-    return _sha256(Path(path))
+    return file_sha256(path)
 
 
 def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
     """Raises CorruptCheckpoint, naming `uri`, where the file is not what was written."""
-    if _sha256(Path(path)) != sha256:
+    if file_sha256(path) != sha256:
         raise CorruptCheckpoint(f"{uri} is not what was written (sha256).")
     try:
         with safe_open(path, "numpy") as file:
@@ -110,8 +110,3 @@ def restore(variables: dict[str, Any], tensors: Tensors, what: str, log: Callabl
 def values(variables: dict[str, Any]) -> Tensors:
     """The variables' values on the host."""
     return {path: np.array(variable.numpy()) for path, variable in variables.items()}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

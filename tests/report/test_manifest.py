@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Store:
 
 def test_what_is_wanted_comes_back(model: Store, tmp_path: Path) -> None:
     model.write("saved_model/assets/extra.so", b"nobody exported this")
-    download_files(model, "saved_model/", tmp_path / "here")
+    download_files(model, ("saved_model/",), tmp_path / "here")
     here = tmp_path / "here"
     found = {path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file()}
     assert found == {"saved_model/graph.pb", "saved_model/variables/data"}
@@ -38,15 +38,15 @@ def test_what_is_not_what_was_exported_is_refused_by_name(how: str, model: Store
     content = model.read(name)
     model.write(name, {"cut short": content[:-1], "empty": b"", "tampered": b"S" + content[1:]}[how])
     with pytest.raises(StorageError, match=rf"model/{name} is not what was exported"):
-        download_files(model, "saved_model/", tmp_path / "here")
+        download_files(model, ("saved_model/",), tmp_path / "here")
     assert not (tmp_path / "here" / name).exists()
-    download_files(model, "labels.json", tmp_path / "here")
+    download_files(model, ("labels.json",), tmp_path / "here")
 
 
 def test_what_is_gone_is_named(model: Store, tmp_path: Path) -> None:
     model.delete("saved_model/graph.pb")
     with pytest.raises(ObjectMissing, match=r"model/saved_model/graph\.pb is gone"):
-        download_files(model, "saved_model/", tmp_path / "here")
+        download_files(model, ("saved_model/",), tmp_path / "here")
 
 
 def test_the_manifest_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
