@@ -71,7 +71,7 @@ class Recovery(Section):
 
     max_failures: int = Field(10, ge=0)
     """Lost workers and errors of workers that one attempt survives, each time going on from the latest checkpoint;
-    preemptions of nodes are counted apart."""
+    preemptions of nodes are counted apart. A process of the extract stage is replaced as often."""
     max_preemption_failures: int | None = Field(None, ge=0)
     """Preemptions of nodes that one attempt survives; `null` is no limit."""
     stall_timeout: float = Field(600, gt=0, allow_inf_nan=False)

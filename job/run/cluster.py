@@ -50,8 +50,7 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
-    if not debug:
-        _silence_ray()
+    _set_up_libraries(debug)
     try:
         _check_gpus(job)
         with redirect_stdout(sys.stderr):  # where Ray tells of nodes that are lost; standard output is for the result
@@ -95,13 +94,17 @@ def _check_gpus(job: Job) -> None:
         )
 
 
-def _silence_ray() -> None:
+def _set_up_libraries(debug: bool) -> None:
     """Ray's libraries set up their logs when they are imported, so they are imported first."""
     import ray.data
-    import ray.train  # noqa: F401
+    import ray.train
 
-    for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.raise_original_map_exception = True
+    if not debug:
+        for name, level in (("ray", logging.ERROR), ("ray.train", logging.ERROR), ("ray.data", logging.CRITICAL)):
+            logging.getLogger(name).setLevel(level)  # what Ray Data logs as an error is raised as well
 
 
 def is_local() -> bool:

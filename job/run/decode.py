@@ -12,10 +12,11 @@ import numpy as np
 
 from job.config import Job
 from job.data.decoding import decode_image, inspect_image
-from job.data.features import ADDRESS, address_bytes
+from job.data.features import address_bytes
 from job.data.packed import join_key
 from job.data.work import Chunk, read_chunk, read_chunks_of
-from job.errors import ObjectMissing, StorageError
+from job.errors import ObjectMissing
+from job.run.actors import Actor, Row
 from job.storage import open_store
 
 READERS = 8
@@ -23,14 +24,12 @@ READERS = 8
 FILES = 8
 """Packed files whose work a decoder keeps in mind."""
 GONE = "deleted or overwritten after it was listed"
-NOTHING = Chunk([], [], np.empty(0, np.uint64), np.empty(0, ADDRESS), np.empty((0, 0), np.bool_))
-"""The chunk of a row that is an error."""
 
 
-class Decoder:
-    """-> {images uint8 [n, S, S, 3], addresses, hashes, needs of these; rejects and gone (JSON), done, error}"""
+class Decoder(Actor[Row]):
+    """-> {images uint8 [n, S, S, 3], addresses, hashes, needs of these; rejects and gone (JSON), done}"""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def start(self, config: dict[str, Any]) -> None:
         import tensorflow as tf
 
         self.job, self.run = Job.model_validate(config["job"]), config["run"]
@@ -50,7 +49,7 @@ class Decoder:
         except self.invalid:
             return "broken image: its pixels can't be decoded (truncated?)"
 
-    def row(self, chunk: Chunk, results: Sequence[np.ndarray | str], error: str = "") -> dict[str, Any]:
+    def row(self, chunk: Chunk, results: Sequence[np.ndarray | str]) -> dict[str, Any]:
         """`results` are images, or why there is none, of the chunk's examples."""
         size = self.job.model.image_size
         kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
@@ -67,20 +66,16 @@ class Decoder:
             "rejects": json.dumps(rejects),
             "gone": json.dumps(gone),
             "done": len(results),
-            "error": error,
         }
 
 
-class DecodeObjects(Decoder):
+class DecodeObjects(Decoder[dict[str, Any]]):
     """Reads and decodes the examples of a chunk, each an object of its own: {chunk} -> see Decoder."""
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            chunk = read_chunk(self.store, self.run, int(row["chunk"]))
-            with ThreadPoolExecutor(READERS) as pool:
-                return self.row(chunk, list(pool.map(self._read, chunk.keys, chunk.versions)))
-        except StorageError as error:
-            return self.row(NOTHING, [], str(error))
+    def process(self, row: dict[str, Any]) -> dict[str, Any]:
+        chunk = read_chunk(self.store, self.run, int(row["chunk"]))
+        with ThreadPoolExecutor(READERS) as pool:
+            return self.row(chunk, list(pool.map(self._read, chunk.keys, chunk.versions)))
 
     def _read(self, key: str, version: str) -> np.ndarray | str:
         try:
@@ -89,18 +84,15 @@ class DecodeObjects(Decoder):
             return GONE
 
 
-class DecodeRecords(Decoder):
+class DecodeRecords(Decoder[dict[str, np.ndarray]]):
     """Decodes the records that lack a feature: a batch {shard, position, encoded} -> one row, see Decoder."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config)
+    def start(self, config: dict[str, Any]) -> None:
+        super().start(config)
         self._work: dict[str, tuple[Chunk, dict[str, int]]] = {}
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        try:
-            rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
-        except StorageError as error:
-            rows = [self.row(NOTHING, [], str(error))]
+    def process(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _decoded(self, batch: dict[str, np.ndarray], shard: str) -> dict[str, Any]:

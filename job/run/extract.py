@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from job.data.dataset import Examples, read_examples, write_dataset
 from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
 from job.data.work import CHUNK, missing, work_key, write_work
-from job.errors import StorageError
+from job.run.actors import rows_of
 from job.run.cluster import extract_cpus
 from job.run.decode import GONE, DecodeObjects, DecodeRecords
-from job.run.featurize import OVERFLOW, Featurize
+from job.run.featurize import Featurize
 from job.run.packed import read_records
 from job.run.plan import Plan, featurizers
 from job.storage import Store, open_store
@@ -29,10 +29,6 @@ from job.storage import Store, open_store
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
-
-
-class Overflow(Exception):
-    """An activation is too large for float16."""
 
 
 def extract(
@@ -78,10 +74,14 @@ def _compute(
     for featurizer in wanted:
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     config = {"job": job.model_dump(mode="json", by_alias=True), "run": run, "base": base, "plan": plan}
     decoders, networks = extract_cpus(job)
-    options: dict[str, Any] = {"fn_constructor_args": (config,), "num_cpus": 1}
+    failures = job.recovery.max_failures
+    options: dict[str, Any] = {
+        "fn_constructor_args": (config,),
+        "num_cpus": 1,
+        "ray_remote_args_fn": lambda: {"max_restarts": failures, "max_task_retries": failures},
+    }
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=decoders)
     if job.data.is_packed:
         versions = dict(chunks)
@@ -94,9 +94,7 @@ def _compute(
     written = decoded.map(Featurize, compute=pool, num_gpus=1 if job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
-    for row in _rows(written):
-        if row["error"]:
-            raise Overflow if row["error"] == OVERFLOW else StorageError(row["error"])
+    for row in rows_of(written, "Extracting features"):
         gone |= json.loads(row["gone"])
         done += int(row["done"])
         say("extract", done=done, of=of, rate=rate(done))
@@ -116,18 +114,6 @@ class _Rate:
             return (done - self._first) / (time.monotonic() - self._started)
         self._started, self._first = time.monotonic(), done
         return None
-
-
-def _rows(written: Any) -> Iterator[dict[str, Any]]:
-    """Raises the StorageError of a reader as it was, without Ray's traceback."""
-    import ray.exceptions
-
-    try:
-        yield from written.iter_rows()
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, StorageError):
-            raise StorageError(str(error.cause)) from error
-        raise
 
 
 def _rejects(

@@ -12,21 +12,24 @@ import numpy as np
 from job.config import Job
 from job.data.augment import augment_images, view_seeds
 from job.data.features import ADDRESS, Featurizer, write_part
-from job.errors import StorageError
+from job.errors import ThawError
+from job.run.actors import Actor
 from job.run.cluster import is_local
 from job.run.plan import featurizers
 from job.storage import open_store
 
 BATCH = 32
 """Images that the frozen network takes at a time."""
-OVERFLOW = "overflow"
-"""The error of an activation that is too large for float16."""
 
 
-class Featurize:
-    """Writes what decoded examples lack: a row of a Decoder -> {done, gone, error}."""
+class Overflow(ThawError):
+    """An activation is too large for float16; the stage is done again with another type."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+
+class Featurize(Actor[dict[str, Any]]):
+    """Writes what decoded examples lack: a row of a Decoder -> {done, gone}. Raises Overflow."""
+
+    def start(self, config: dict[str, Any]) -> None:
         from job.train.strategy import prepare_process
 
         self.job, plan = Job.model_validate(config["job"]), config["plan"]
@@ -53,17 +56,7 @@ class Featurize:
         self.network = run
         self.augment = tf.function(lambda images, seeds: augment_images(images, seeds, self.job.augment))
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        error = row["error"]
-        try:
-            if not error and not self._write(row):
-                error = OVERFLOW
-        except StorageError as failed:
-            error = str(failed)
-        return {"done": 0 if error else row["done"], "gone": row["gone"], "error": error}
-
-    def _write(self, row: dict[str, Any]) -> bool:
-        """Whether every value was small enough to be stored."""
+    def process(self, row: dict[str, Any]) -> dict[str, Any]:
         images, hashes, needs = row["images"], row["hashes"], row["needs"]
         addresses = np.frombuffer(row["addresses"], ADDRESS)
         rejects = [(base64.b64decode(address), why) for address, why in json.loads(row["rejects"])]
@@ -78,11 +71,11 @@ class Featurize:
                 if not len(wanted) and not refused:
                     continue
                 chosen = values[featurizer.tap][wanted] if len(wanted) else _nothing(featurizer)
-                if not _fits(featurizer, chosen):
-                    return False
+                if featurizer.dtype == "float16" and not np.isfinite(chosen).all():
+                    raise Overflow(f"activations at {featurizer.tap} are too large for float16")
                 stored = np.ascontiguousarray(addresses[lacking][wanted])
                 write_part(self.store, featurizer, stored, chosen, refused)
-        return True
+        return {"done": row["done"], "gone": row["gone"]}
 
     def _values(self, images: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
         """Every tap of these images, by name; batches are padded to one size, so that the network is compiled once."""
@@ -103,10 +96,6 @@ def _stored(value: Any, dtype: str) -> Any:
 
     cast = tf.cast(value, dtype)
     return tf.bitcast(cast, tf.uint16) if dtype == "bfloat16" else cast
-
-
-def _fits(featurizer: Featurizer, values: np.ndarray) -> bool:
-    return featurizer.dtype != "float16" or bool(np.isfinite(values).all())
 
 
 def _nothing(featurizer: Featurizer) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from job.config import Data
 from job.data.packed import index_key, make_index, records_of
-from job.errors import DataError, ObjectMissing, StorageError
+from job.errors import ObjectMissing
+from job.run.actors import carried, rows_of
 from job.storage import ObjectInfo, Store, arrow_errors
 
 if TYPE_CHECKING:
@@ -29,13 +30,10 @@ def index_shards(data: Data, source: Store, store: Store, shards: list[ObjectInf
         return
     import ray.data
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
     items = [{"key": shard.key, "version": shard.version, "index": index} for index, shard in missing.items()]
     tasks = ray.data.from_items(items, override_num_blocks=min(len(items), TASKS))
     written = tasks.map(partial(_index_shard, data, source, store))
-    for done, row in enumerate(written.iter_rows(), 1):
-        if row["error"]:
-            raise (DataError if row["is_data"] else StorageError)(row["error"])
+    for done, _ in enumerate(rows_of(written, "Reading the packed files"), 1):
         say("index", done=done, of=len(items))
 
 
@@ -66,18 +64,16 @@ def _without_index(data: Data, source: Store, store: Store, shards: list[ObjectI
     return missing
 
 
+@carried()
 def _index_shard(data: Data, source: Store, store: Store, row: dict[str, Any]) -> dict[str, Any]:
-    """{key, version, index} -> {error, is_data}"""
+    """{key, version, index} -> {index}, which it writes."""
     from job.run.reader import check_version, open_shard
 
     uri = source.uri + row["key"]
-    try:
-        with arrow_errors(uri):
-            filesystem, root = source.arrow()
-            with open_shard(filesystem, f"{root}/{row['key']}", data) as file:
-                content = make_index(records_of(file, data, uri))
-        check_version(source, row["key"], row["version"])
-        store.write(row["index"], content)
-    except (StorageError, DataError) as error:
-        return {"error": str(error), "is_data": isinstance(error, DataError)}
-    return {"error": "", "is_data": False}
+    with arrow_errors(uri):
+        filesystem, root = source.arrow()
+        with open_shard(filesystem, f"{root}/{row['key']}", data) as file:
+            content = make_index(records_of(file, data, uri))
+    check_version(source, row["key"], row["version"])
+    store.write(row["index"], content)
+    return {"index": row["index"]}

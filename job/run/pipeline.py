@@ -22,7 +22,8 @@ from job.data.snapshot import Snapshot, take_snapshot
 from job.errors import AccessDenied, CorruptFeatures, JobError, Superseded, TrainingError
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.cluster import ray_cluster
-from job.run.extract import Overflow, extract
+from job.run.extract import extract
+from job.run.featurize import Overflow
 from job.run.identity import latest_run, run_id
 from job.run.interrupt import Interrupts
 from job.run.lease import Lease, take
@@ -153,9 +154,8 @@ class _Attempt:
         arguments = self.job, self.run, self.store, self.snapshot, self.base
         try:
             rejects = extract(*arguments, plan, self.say)
-        except Overflow:
-            text = f"activations at {plan.cut} are too large for float16: they are stored as bfloat16"
-            self.say("warning", text=text)
+        except Overflow as error:
+            self.say("warning", text=f"{error}: they are stored as bfloat16")
             plan = replace(plan, dtype="bfloat16")
             write_plan(self.store, self.run, plan)
             rejects = extract(*arguments, plan, self.say)

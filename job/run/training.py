@@ -10,6 +10,7 @@ from typing import Any
 from job import errors
 from job.config import Job
 from job.errors import ClusterError, Interrupted, ThawError
+from job.run.actors import cluster_error, one_line
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
 from job.run.ledger import beside_driver, make_ledger
@@ -89,16 +90,9 @@ def _deaths(ledger: Any) -> Any:
             for rank, error in worker_exceptions.items():
                 death = getattr(error, "health_check_failure", None)
                 if death is not None:
-                    ray.get(ledger.failed.remote(f"worker {rank}: {_one_line(death)}"))
+                    ray.get(ledger.failed.remote(f"worker {rank}: {one_line(death)}"))
 
     return Deaths()
-
-
-def _one_line(error: BaseException) -> str:
-    """The first sentence that is not Ray's headline."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    telling = [line for line in lines if line.lower().startswith(("task was killed", "worker exit", "the worker died"))]
-    return " ".join([lines[0], *telling[:1]])[:400]
 
 
 class _Listener:
@@ -135,4 +129,4 @@ def _first_cause(ledger: Any, error: BaseException) -> ThawError:
     except ray.exceptions.RayError:  # Ray itself is gone
         cause = ""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return ClusterError(f"Training failed on the cluster: {cause or lines[-1]} (--debug shows the workers' logs).")
+    return cluster_error("Training", cause or lines[-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from prepared import prepare_run
+from raynodes import ray_nodes
 
 pytestmark = pytest.mark.slow
 JOB = """
@@ -65,3 +66,24 @@ def test_a_training_worker_that_can_not_import(fails: Run, tmp_path: Path) -> No
 def test_more_gpus_than_this_machine_has(fails: Run) -> None:
     told = fails("scaling.gpu=true", "scaling.workers=64")
     assert "scaling.gpu: true needs a GPU for each of 64 workers, and Ray finds " in told
+
+
+@pytest.mark.parametrize("who", ["DecodeObjects", "Featurize"])
+def test_an_extract_actor_that_can_not_import(who: str, fails: Run, tmp_path: Path) -> None:
+    told = fails(environment=unable_to_import(tmp_path, who))
+    assert "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.32' not found" in told
+
+
+def test_a_node_whose_gpus_are_not_there(fails: Run) -> None:
+    """Ray believes what it is told of them."""
+    with ray_nodes("--num-cpus=4", "--num-gpus=2") as cluster:
+        told = fails("scaling.gpu=true", environment=cluster.environment)
+    assert "TensorFlow finds no GPU on " in told
+    assert "Set scaling.gpu: false to train on CPUs." in told
+
+
+def test_a_node_without_memory(fails: Run) -> None:
+    """Ray ends whatever it starts, because other programs use more than it allows."""
+    told = fails(environment={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
+    assert "killed due to the node running low on memory" in told
+    assert "Give its nodes more memory, or each fewer workers." in told

@@ -3,28 +3,40 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from job.data.features import ADDRESS
 from job.data.work import Chunk, work_key
+from job.errors import StorageError
 from job.jobfile import parse_job
+from job.run.actors import Carried
 from job.run.decode import DecodeObjects, DecodeRecords
 
 
-def config_of(folder: Path) -> dict[str, object]:
+def config_of(folder: Path) -> dict[str, Any]:
     text = f"{{name: decode, data: {{source: 'file://{folder}/source/'}}, store: 'file://{folder}/store/'}}"
     return {"job": parse_job(text, ["model.image_size=32"]).model_dump(mode="json", by_alias=True), "run": "run"}
 
 
-def test_work_that_is_gone_is_the_error_of_a_row_without_images(tmp_path: Path) -> None:
+def test_work_that_is_gone(tmp_path: Path) -> None:
     records = {"shard": np.array(["a.tar"]), "position": np.array([0]), "encoded": np.array([b"x"])}
-    packed = DecodeRecords(config_of(tmp_path))(records)
-    for row in (DecodeObjects(config_of(tmp_path))({"chunk": 0}), {name: value for name, (value,) in packed.items()}):
-        assert row["error"] == f"file://{tmp_path}/store/{work_key('run')} was deleted in the meantime: run again."
-        assert (row["done"], row["rejects"], row["gone"]) == (0, "[]", "{}")
-        assert row["images"].shape == (0, 32, 32, 3)
+    calls = ((DecodeObjects, {"chunk": 0}), (DecodeRecords, records))
+    for decoder, row in calls:
+        with pytest.raises(Carried) as caught:
+            decoder(config_of(tmp_path))(row)
+        (error,) = caught.value.args
+        assert isinstance(error, StorageError)
+        assert str(error) == f"file://{tmp_path}/store/{work_key('run')} was deleted in the meantime: run again."
+
+
+def test_what_fails_as_an_actor_starts_is_raised_for_its_first_row(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    decode = DecodeObjects({**config, "job": {**config["job"], "store": "ftp://nowhere/"}})
+    with pytest.raises(Carried, match="ftp"):
+        decode({"chunk": 0})
 
 
 @pytest.mark.parametrize("tail", [b"\1", b"\0"])
