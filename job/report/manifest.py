@@ -33,6 +33,8 @@ def download_files(store: Store, below: tuple[str, ...], folder: Path) -> None:
         if not name.startswith(below):
             continue
         target = folder / name
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise StorageError(f"{store.uri}{MANIFEST} names {name!r}, which is not in the model's folder: refused.")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             store.download(name, str(target))

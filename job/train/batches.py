@@ -50,6 +50,11 @@ class Batches:
         self._examples, self._view, self._first, self._failed = examples, view, first, None
         return iter(self._pipeline)
 
+    @property
+    def spec(self) -> tf.TypeSpec:
+        """The type of `read`'s iterators."""
+        return tf.data.IteratorSpec(self._pipeline.element_spec)
+
     def error(self, error: tf.errors.OpError) -> Exception:
         """What made a reading fail, of which tf.data makes a text."""
         return self._failed or error

@@ -75,10 +75,11 @@ class Phase:
         self.optimizer = make_optimizer(task.settings)
         self.optimizer.build(variables)
         self.slots = {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
-        self.train_steps = make_train_steps(team.strategy, task.forward, variables, self.optimizer, task.jit_compile)
-        self.predict_steps = make_predict_steps(team.strategy, task.forward)
         self.plain = Batches(task.inputs[0], data, self.share)
         self.views = [Batches(arena, data, self.share, task.augment) for arena in task.inputs]
+        how = task.forward, variables, self.optimizer, task.jit_compile
+        self.train_steps = make_train_steps(team.strategy, self.plain.spec, *how)
+        self.predict_steps = make_predict_steps(team.strategy, self.plain.spec, task.forward)
         self.sum = make_sum(team.strategy)
         self._due = False
 

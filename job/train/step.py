@@ -21,6 +21,7 @@ Batches = Iterator[tuple[tf.Tensor, ...]]
 
 def make_train_steps(
     strategy: tf.distribute.Strategy,
+    batches: tf.TypeSpec,
     forward: Forward,
     variables: list[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
@@ -28,10 +29,10 @@ def make_train_steps(
 ) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m].
 
-    Takes k of this worker's batches; all else is float32. The weights of a batch are divided by their sum over the
-    global batch, so that a loss is the weighted mean over all workers and does not depend on how many there are. The
-    proof, the sum of those of the batches, is of this worker alone. The wishes come back as the sum over all workers:
-    they travel with the gradients.
+    They are compiled once, for whatever k and for all `batches` of this type. Takes k of this worker's batches; all
+    else is float32. The weights of a batch are divided by their sum over the global batch, so that a loss is the
+    weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
+    batches, is of this worker alone. The wishes come back as the sum over all workers: they travel with the gradients.
     """
 
     def gradients(inputs: Any, labels: Any, weights: Any, places: Any, seed: Any) -> Any:
@@ -47,12 +48,14 @@ def make_train_steps(
         loss, grads = compiled(*batch, seed)
         shapes = [grad.shape for grad in grads]
         flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], wishes], axis=0)
-        sizes = [*(shape.num_elements() for shape in shapes), 1, wishes.shape[0]]
+        sizes = [*(shape.num_elements() for shape in shapes), 1, -1]
         *parts, loss, wishes = tf.split(_sum(strategy, flat), sizes)
         optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
         return loss[0], wishes
 
-    @tf.function(reduce_retracing=True)
+    numbers, pairs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32)
+
+    @tf.function(input_signature=[batches, numbers, pairs, numbers])
     def steps(
         batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, wishes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -69,10 +72,12 @@ def make_train_steps(
     return steps
 
 
-def make_predict_steps(strategy: tf.distribute.Strategy, forward: Forward) -> Callable[[Batches, tf.Tensor], tf.Tensor]:
+def make_predict_steps(
+    strategy: tf.distribute.Strategy, batches: tf.TypeSpec, forward: Forward
+) -> Callable[[Batches, tf.Tensor], tf.Tensor]:
     """Compiled steps: k of this worker's batches -> every worker's logits, float32 [world, k, n, classes]."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[batches, tf.TensorSpec([], tf.int32)])
     def steps(batches: Batches, count: tf.Tensor) -> tf.Tensor:
         logits = tf.TensorArray(tf.float32, count)
         for k in tf.range(count):

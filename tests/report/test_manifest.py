@@ -43,6 +43,13 @@ def test_what_is_not_what_was_exported_is_refused_by_name(how: str, model: Store
     download_files(model, ("labels.json",), tmp_path / "here")
 
 
+def test_a_name_that_leaves_the_folder_is_refused(model: Store, tmp_path: Path) -> None:
+    model.write(MANIFEST, json.dumps({"saved_model/../../../evil": "0" * 64}).encode())
+    with pytest.raises(StorageError, match=r"files\.json names 'saved_model/\.\./\.\./\.\./evil'"):
+        download_files(model, ("saved_model/",), tmp_path / "here")
+    assert not (tmp_path / "evil").exists()
+
+
 def test_what_is_gone_is_named(model: Store, tmp_path: Path) -> None:
     model.delete("saved_model/graph.pb")
     with pytest.raises(ObjectMissing, match=r"model/saved_model/graph\.pb is gone"):
