@@ -20,8 +20,6 @@ from peers_recipe import BATCH, MODEL, Recipe, accuracy, build_model, thaw_top
 SPLITS = ("train", "validation", "test")
 BLOCK = 128
 """Images of a block of Ray Data."""
-SHUFFLE = 256
-"""Rows of the buffer that `iter_tf_batches` draws from; the train split was shuffled as a whole before."""
 
 
 def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
@@ -168,13 +166,14 @@ def make_steps(strategy: Any, model: Any, optimizer: Any) -> tuple[Callable[...,
 def batches(split: str, config: dict[str, Any], epoch: int) -> Iterator[tuple[Any, Any]]:
     """This worker's batches, the same number on every worker: Ray's equal split has dropped the rows left over.
 
-    A worker that was given less repeats its last batch, because the others would wait for it for ever.
+    A worker that was given less repeats its last batch, because the others would wait for it for ever. `train` is drawn
+    from a buffer that holds all of the worker's rows, as the other sides draw from the whole split.
     """
     import ray.train
 
     world_size = ray.train.get_context().get_world_size()
     size = BATCH // world_size
-    shuffle = {"local_shuffle_buffer_size": SHUFFLE, "local_shuffle_seed": config["seed"] + epoch}
+    shuffle = {"local_shuffle_buffer_size": config["rows"][split], "local_shuffle_seed": config["seed"] + epoch}
     shard = ray.train.get_dataset_shard(split)
     found = iter(shard.iter_tf_batches(batch_size=size, **(shuffle if split == "train" else {})))
     batch: Any = None
