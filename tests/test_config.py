@@ -127,6 +127,16 @@ def test_meaning_leaves_out_what_cannot_change_the_result() -> None:
     assert parse_job(JOB).meaning() != parse_job(JOB, ["train.seed=1"]).meaning()
 
 
+def test_meaning_has_what_changes_the_images_though_not_the_listing() -> None:
+    packed = ["data.layout=parquet", "data.packed.image=photo"]
+    for setting in ("data.packed.image=infrared", "data.max_pixels=1000"):
+        assert parse_job(JOB, packed).meaning() != parse_job(JOB, [*packed, setting]).meaning()
+    assert (
+        parse_job(JOB, ["data.layout=parquet"]).meaning()
+        == parse_job(JOB, [packed[0], "data.packed.image=image"]).meaning()
+    )
+
+
 def test_the_schema_describes_every_section() -> None:
     schema = json.loads(json.dumps(job_schema()))
     sections = {"name", "data", "store", "model", "phases", "train", "scaling", "checkpoint", "recovery"}

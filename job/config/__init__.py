@@ -87,12 +87,15 @@ class Job(Section):
         """The part of the job that can change its result (defaults filled in), as JSON types.
 
         Where the data and the store are and how many workers there are is not in it: the snapshot and the
-        weights stand for themselves in the run id.
+        weights stand for themselves in the run id. Of the data, it is what the snapshot does not tell.
         """
         meaning = self.model_dump(
             mode="json", by_alias=True, include={"name", "task", "model", "phases", "augment", "train"}
         )
         del meaning["train"]["cache_limit"]
+        meaning["data"] = {"max_pixels": self.data.max_pixels}
+        if self.data.is_packed:
+            meaning["data"]["image"] = self.data.record_names.image
         return meaning
 
 

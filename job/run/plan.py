@@ -106,6 +106,8 @@ def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featur
     """What the head phase and what fine-tuning reads, each by view."""
     pixels: dict[str, object] = {"image_size": job.model.image_size, "resize": job.model.resize}
     pixels["max_pixels"] = job.data.max_pixels  # decides which images are rejected
+    if job.data.is_packed:
+        pixels["image"] = job.data.record_names.image
     network: dict[str, object] = {
         **pixels,
         "base": base,
