@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import shutil
 import sys
+import tempfile
 from typing import Any
 
 import click
 
 from job import __version__
-from job.errors import ThawError
+from job.errors import StorageError, ThawError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,6 +103,13 @@ def main() -> None:
         for line in str(error).splitlines():
             click.echo(f"thaw: {line}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        where = error.filename or tempfile.gettempdir()
+        room = ": make room, or set TMPDIR" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        click.echo(f"thaw: {where}: {error.strerror or error}{room}.", err=True)
+        sys.exit(StorageError.exit_code)
 
 
 def _finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] | None = None) -> None:

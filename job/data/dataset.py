@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -27,7 +26,8 @@ from job.data.packed import split_key
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.splits import SPLITS
 from job.errors import JobError, nearest
-from job.storage import Store
+from job.storage import Store, arrow_errors
+from job.storage.scratch import scratch
 
 ClassWeights = Literal["auto"] | dict[str, float] | None
 
@@ -139,7 +139,7 @@ def write_dataset(
             parts = [asdict(known.parts[i]) for i in used]
             sets.append({"role": role, "featurizer": asdict(featurizer), "parts": parts})
     table = pa.table(columns).replace_schema_metadata({"sets": json.dumps(sets)})
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         file = os.path.join(folder, "dataset")
         pq.write_table(table, file, compression="zstd")
         store.upload(dataset_key(run), file)
@@ -147,7 +147,8 @@ def write_dataset(
 
 def load_dataset(store: Store, run: str, classes: list[str], class_weights: ClassWeights) -> Dataset:
     content = store.read(dataset_key(run))
-    table = pq.read_table(io.BytesIO(content))
+    with arrow_errors(f"{store.uri}{dataset_key(run)}"):
+        table = pq.read_table(io.BytesIO(content))
     column = {name: table[name].to_numpy() for name in table.column_names}
     roles: dict[str, list[FeatureSet]] = {"pooled": [], "inputs": []}
     for number, stored in enumerate(json.loads(table.schema.metadata[b"sets"])):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from job.config import Data
 from job.data.labels import Listed, labelled
 from job.data.splits import SPLITS, split_of
 from job.errors import DataError
-from job.storage import Store
+from job.storage import Store, arrow_errors
+from job.storage.scratch import scratch
 
 EXAMPLES_PER_SHARD = 256
 """Rows of a row group of the snapshot, which become one shard of features."""
@@ -63,7 +63,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
     Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
     order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
     """
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
         reasons, per_class = Counter[str](), Counter[str]()
@@ -93,8 +93,9 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
 
 def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:
     """Columns of the whole table."""
-    filesystem, root = store.arrow()
-    return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
+    with arrow_errors(f"{store.uri}{snapshot.key}"):
+        filesystem, root = store.arrow()
+        return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
 
 
 def read_shard_rows(store: Store, snapshot_key: str, shard: int) -> pa.Table:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from job.data.features import ADDRESS, Featurizer, Known, from_binary, to_binary
 from job.data.packed import split_key
 from job.data.splits import SPLITS
 from job.storage import Store, arrow_errors
+from job.storage.scratch import scratch
 
 CHUNK = 256
 """Examples of a chunk, at most."""
@@ -76,7 +76,7 @@ def write_work(
     files = [split_key(key)[0] for key in keys] if packed else [""] * len(keys)
     size = int(np.clip(CHUNK_BYTES // sum(f.bytes_per_example for f in featurizers), 1, CHUNK))
     chunks: list[tuple[str, str]] = []
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         path = os.path.join(folder, "work")
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
             for begin, end in _bounds(files, size):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from job.model.network import variables_by_path
 from job.model.resolved import ResolvedBase, known_base, record_key, weights_request
 from job.model.torch_file import read_torch_file
 from job.storage import Store, open_store, split_uri
+from job.storage.scratch import scratch
 
 Tensors = dict[str, np.ndarray]
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
@@ -42,7 +42,7 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
     log(
         f"resolving weights: {request['weights'] if isinstance(request['weights'], str) else request['weights']['uri']}"
     )
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         keras_file, keras_sha256 = None, None
         if "://" in model.backbone:
             keras_file, content = _fetch(model.backbone, None, folder, "model.backbone")
@@ -55,7 +55,7 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
 
 def load_base(model: config.Model, store: Store, resolved: ResolvedBase) -> keras.Model:
     """The base with its weights, from the store alone; also inside a strategy's scope."""
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         keras_file = None
         if resolved.keras_sha256:
             keras_file = str(Path(folder, "base.keras"))

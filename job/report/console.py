@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
@@ -29,7 +30,7 @@ class Narrator:
     def _line(self, text: str, style: str = "") -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         self.console.print(
-            f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {text}", style=style, highlight=False, soft_wrap=True
+            f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {escape(text)}", style=style, highlight=False, soft_wrap=True
         )
 
     def _stage(self, text: str) -> None:

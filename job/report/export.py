@@ -11,7 +11,6 @@ files.json            the sha256 of each of these files
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,31 @@ from job.model.network import Network, build_network, variables_by_path
 from job.model.weights import ResolvedBase, load_base
 from job.report.manifest import upload_files
 from job.storage import Store
+from job.storage.scratch import scratch
 
 
 def export_model(
-    job: Job, store: Store, run: str, classes: list[str], base: ResolvedBase, kept: str, metrics: dict[str, Any]
+    job: Job,
+    store: Store,
+    run: str,
+    attempt: int,
+    classes: list[str],
+    base: ResolvedBase,
+    kept: str,
+    metrics: dict[str, Any],
 ) -> str:
-    """Writes `runs/<run>/model/` and returns its URI. `kept` is `head` or `fine_tune`."""
-    prefix = f"runs/{run}/model/"
+    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`.
+
+    Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
+    nothing. What attempts before this one left there is deleted.
+    """
+    prefix = f"runs/{run}/model/{attempt}/"
     network = trained_network(job, store, run, len(classes), base, kept)
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.model.output)
     model = keras.Model(network.model.input, probabilities, name=job.name.replace("-", "_"))
     tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network.model).items()}
     labels = {"classes": classes, "image_size": job.model.image_size, "resize": job.model.resize}
-    with tempfile.TemporaryDirectory(prefix="thaw-") as temporary:
+    with scratch() as temporary:
         folder = Path(temporary)
         model.save(folder / "model.keras")
         _save_saved_model(model, job, classes, folder / "saved_model")
@@ -47,6 +58,9 @@ def export_model(
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         (folder / "labels.json").write_text(json.dumps(labels, indent=1))
         upload_files(store, prefix, folder)
+    for info in list(store.list(f"runs/{run}/model/")):
+        if not info.key.startswith(prefix):
+            store.delete(info.key)
     return f"{store.uri}{prefix}"
 
 

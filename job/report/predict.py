@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from job.config import Data
 from job.data.decoding import inspect_image
 from job.errors import DataError, JobError, ObjectMissing
 from job.report.manifest import MANIFEST, download_files
-from job.storage import Store, open_store, split_uri
+from job.storage import Store, open_store, read_json, split_uri
+from job.storage.scratch import scratch
 
 BATCH = 32
 MAX_PIXELS = Data.model_fields["max_pixels"].default
@@ -25,7 +25,7 @@ def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
     `model` is the URI or path of an exported model (or of the run that has one), `files` are paths or URIs.
     """
     store = _model_store(model)
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         download_files(store, ("labels.json", "saved_model/"), Path(folder))
         classes = json.loads(Path(folder, "labels.json").read_text())["classes"]
         import tensorflow as tf
@@ -92,13 +92,14 @@ def _read(file: str) -> dict[str, Any]:
 def _model_store(model: str) -> Store:
     if "://" not in model:
         model = f"file://{os.path.abspath(model)}"
-    for uri in (model, f"{model.rstrip('/')}/model"):
-        store = open_store(uri)
-        try:
-            if store.stat(MANIFEST) is not None:
-                return store
-        except ObjectMissing:
-            continue
+    store = open_store(model)
+    try:
+        if result := read_json(store, "result.json"):  # of a run, which may have been copied here as a whole
+            store = open_store(store.uri + result["model"].removeprefix(result["run"]))
+        if store.stat(MANIFEST) is not None:
+            return store
+    except ObjectMissing:
+        pass
     raise JobError(f"{model} is no exported model: it has no {MANIFEST}. Give the model that `thaw run` printed.")
 
 

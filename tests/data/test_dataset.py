@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
-from job.data.dataset import Examples, class_weight_vector, load_dataset, read_examples, write_dataset
+from job.data.dataset import Examples, class_weight_vector, dataset_key, load_dataset, read_examples, write_dataset
 from job.data.features import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot
+from job.errors import StorageError
 from job.storage import Store
 
 
@@ -52,6 +53,12 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
         for at in np.flatnonzero(features.part >= 0)[::40]:
             assert addresses[features.part[at]][features.offset[at]] == examples.addresses[accepted][at]
     assert load_dataset(store, "run", CLASSES, None).id == data.id
+
+
+def test_a_broken_data_set_is_named(store: Store) -> None:
+    store.write(dataset_key("run"), b"PAR1 and no more")
+    with pytest.raises(StorageError, match=r"runs/run/dataset\.parquet is not what was written"):
+        load_dataset(store, "run", CLASSES, None)
 
 
 def snapshot_of(store: Store, keys: list[str], version: str = "1") -> Snapshot:

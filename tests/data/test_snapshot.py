@@ -12,7 +12,7 @@ import pytest
 from job.config import Data, Split, Table
 from job.data.snapshot import EXAMPLES_PER_SHARD, read_shard_rows, read_snapshot, take_snapshot
 from job.data.splits import split_of
-from job.errors import DataError
+from job.errors import DataError, StorageError
 from job.storage import ObjectInfo, Store, open_store
 
 
@@ -38,6 +38,20 @@ def test_the_same_listing_has_the_same_id(stores: tuple[Store, Store]) -> None:
     assert first == second
     source.write("a/new.png", b"x")
     assert take_snapshot(data(source), source, store).id != first.id
+
+
+@pytest.mark.parametrize("how", ["gone", "cut short", "empty"])
+def test_a_broken_table_is_named(how: str, stores: tuple[Store, Store]) -> None:
+    source, store = stores
+    fill(source, 60)
+    snapshot = take_snapshot(data(source), source, store)
+    content = store.read(snapshot.key)
+    if how == "gone":
+        store.delete(snapshot.key)
+    else:
+        store.write(snapshot.key, content[: len(content) // 2] if how == "cut short" else b"")
+    with pytest.raises(StorageError, match=rf"{snapshot.key} (is not what was written|was deleted)"):
+        read_snapshot(store, snapshot, ["key"])
 
 
 def test_an_example_never_changes_sides_when_others_arrive(stores: tuple[Store, Store]) -> None:

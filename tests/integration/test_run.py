@@ -6,6 +6,7 @@ and from GCS in one go.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from collections.abc import Callable
@@ -59,6 +60,10 @@ class Done:
 
     def read(self, name: str) -> bytes:
         return self.store.read(f"{self.run}{name}")
+
+    def exported(self) -> bytes:
+        """All weights of the model."""
+        return open_store(self.result["model"]).read("weights.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +158,7 @@ def test_every_store_gives_the_same_examples_and_the_same_weights(
         for filesystem, root in [done.store.arrow()]
     ]
     assert tables[0].select(["key", "size", "label", "split"]) == tables[1].select(["key", "size", "label", "split"])
-    assert from_folder.read("model/weights.safetensors") == there.read("model/weights.safetensors")
+    assert from_folder.exported() == there.exported()
     histories = [json.loads(done.read("training.json"))["history"] for done in (from_folder, there)]
     assert losses(histories[0]) == losses(histories[1])
 
@@ -185,8 +190,7 @@ def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_pa
     from job.report.metrics import softmax
     from job.report.predict import predict
 
-    root = from_folder.store.uri.removeprefix("file://")
-    table = pq.read_table(f"{root}{from_folder.run}predictions.parquet").to_pylist()
+    table = pq.read_table(io.BytesIO(from_folder.read("predictions.parquet"))).to_pylist()
     kept = from_folder.result["kept"]
     wanted = softmax(np.array([row[f"logits_{kept}"] for row in table], np.float32))
     source = from_folder.store.uri.replace("/store/", "/source/")
@@ -195,7 +199,8 @@ def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_pa
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     assert [record["class"] for record in records] == [("green", "red")[i] for i in wanted.argmax(axis=1)]
 
-    model = keras.saving.load_model(f"{root}{from_folder.run}model/model.keras", safe_mode=True)
+    folder = from_folder.result["model"].removeprefix("file://")
+    model = keras.saving.load_model(f"{folder}model.keras", safe_mode=True)
     from job.data.decoding import decode_image
 
     images = np.stack([decode_image(tf.io.read_file(r["file"][7:]), 32, "stretch").numpy() for r in records])
@@ -225,7 +230,7 @@ def test_a_finished_run_is_reported_not_repeated(from_folder: Done, here: Thaw) 
 
 
 def test_what_stayed_frozen_is_unchanged_to_the_bit(from_folder: Done) -> None:
-    exported = load(from_folder.read("model/weights.safetensors"))
+    exported = load(from_folder.exported())
     pretrained = {}
     for info in from_folder.store.list("weights/"):
         if info.key.endswith(".safetensors"):
