@@ -10,6 +10,7 @@
     │   ├── CorruptFeatures      a stored feature is not what was written: it is computed again
     │   ├── CorruptCheckpoint    a checkpoint is not what was written: the one before it is used
     │   └── Superseded           another attempt has this run
+    │       └── Replaced         another group of this attempt's workers trains
     ├── TrainingError         5  non-finite loss, head not converged, nothing to resume from
     ├── ClusterError          6  Ray or Kubernetes
     └── Interrupted         143  SIGTERM: all that is done is kept, and running again goes on from it
@@ -62,6 +63,10 @@ class CorruptCheckpoint(StorageError):
 
 
 class Superseded(StorageError):
+    pass
+
+
+class Replaced(Superseded):
     pass
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from job.errors import CorruptCheckpoint
+from job.errors import CorruptCheckpoint, StorageError
 from job.storage import file_sha256
 from job.train.convergence import EarlyStopping
 
@@ -82,7 +82,7 @@ def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != str(FORMAT):
-                raise CorruptCheckpoint(f"{uri} was written by another version of Thaw.")
+                raise StorageError(f"{uri} was written by another version of Thaw: start the run with --new.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise CorruptCheckpoint(f"{uri} is no checkpoint ({error}).") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,7 +33,11 @@ class Signals:
 @dataclass(frozen=True)
 class Agreed:
     save: bool
+    """As soon as it suits."""
+    now: bool
+    """At this step."""
     stop: bool
+    """And end."""
 
 
 class Control:
@@ -52,7 +56,7 @@ class Control:
         self._policy, self._rank, self._signals = policy, rank, signals or Signals()
         self._is_busy, self.beat, self._ready = is_busy, beat, ready
         self._steps, self._wanted = FIRST_STEPS, FIRST_STEPS
-        self._answered = self._is_ready = False
+        self._answered = self._is_ready = self._due = False
         self._saved = time.monotonic()
 
     def steps(self, position: int, left: int) -> int:
@@ -63,28 +67,40 @@ class Control:
         every = self._policy.every_steps
         return min(self._steps, left, every - position % every if every else left)
 
-    def wishes(self) -> np.ndarray:
-        """This worker's, float32 [3]."""
-        stop = self._signals.stop.is_set()
+    def urgent(self) -> np.ndarray:
+        """What this worker can't put off, int64 [2]: saving, and ending."""
         save = self._signals.preempted.is_set() and not self._answered
-        minutes = self._policy.every_minutes
-        if self._rank == 0 and minutes is not None and time.monotonic() - self._saved > 60 * minutes:
-            save = save or not self._is_busy()
-        return np.array([save, stop, self._wanted if self._rank == 0 else 0], np.float32)
+        return np.array([save, self._signals.stop.is_set()], np.int64)
 
-    def agreed(self, wishes: np.ndarray, position: int, steps: int, seconds: float) -> Agreed:
+    def heard(self, urgent: np.ndarray) -> Agreed:
+        """What follows from the sum of what is urgent."""
+        some = bool(urgent.any())
+        return Agreed(save=some, now=some, stop=bool(urgent[1]))
+
+    def wishes(self, position: int) -> np.ndarray:
+        """This worker's, float32 [4], for the end of a call that leads to `position`: the first worker's are a
+        checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
+        """
+        due = wanted = 0
+        if self._rank == 0:
+            every, minutes = self._policy.every_steps, self._policy.every_minutes
+            self._due |= every is not None and position % every == 0
+            self._due |= minutes is not None and time.monotonic() - self._saved > 60 * minutes
+            due, wanted = self._due and not self._is_busy(), self._wanted
+        return np.array([*self.urgent(), due, wanted], np.float32)
+
+    def agreed(self, wishes: np.ndarray, steps: int, seconds: float) -> Agreed:
         """What follows from the sum of the wishes, `seconds` after the last `steps` were begun."""
         self.beat()
         if not self._is_ready:
             self._is_ready = True
             self._ready()
-        self._steps = max(1, int(wishes[2]))
+        self._steps = max(1, int(wishes[3]))
         self._wanted = int(np.clip(CHUNK_SECONDS * steps / max(seconds, 1e-6), 1, min(2 * self._steps, MOST_STEPS)))
-        every = self._policy.every_steps
-        due = every is not None and position % every == 0
-        return Agreed(save=bool(wishes[0] or wishes[1] or due), stop=bool(wishes[1]))
+        urgent = self.heard(wishes[:2])
+        return replace(urgent, save=urgent.save or bool(wishes[2]))
 
     def saved(self) -> None:
         """A checkpoint was just taken."""
-        self._saved = time.monotonic()
+        self._saved, self._due = time.monotonic(), False
         self._answered = self._signals.preempted.is_set()

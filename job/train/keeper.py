@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Superseded
 from job.storage import Store
+from job.storage.scratch import scratch
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.runstate import Document, GuardedStore, RunState
 
@@ -66,7 +67,7 @@ class Keeper:
         progress, ticket = checkpoint.progress, self._state.ticket
         where = f"{progress.phase}-{progress.epoch:05}-{progress.step:07}"
         entry: Entry = {"name": f"{where}-{ticket.attempt}-{ticket.group}.safetensors"}
-        with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+        with scratch() as folder:
             path = os.path.join(folder, "checkpoint")
             entry |= {"sha256": write_checkpoint(path, checkpoint), "bytes": os.path.getsize(path)}
             self._store.upload(checkpoint_key(self._state.run, entry), path)
@@ -85,19 +86,25 @@ class Keeper:
 
 
 def latest_checkpoint(store: Store, state: RunState, say: Say) -> tuple[Entry, Checkpoint] | None:
-    """The newest checkpoint that is what was written; those that are not are skipped with a warning."""
-    for entry in reversed(state.read()["checkpoints"]):
+    """The newest checkpoint that is what was written; those that are not leave the list, with a warning."""
+    entries, broken, found = list(state.read()["checkpoints"]), list[str](), None
+    while entries and found is None:
+        entry = entries.pop()
         try:
-            return entry, load_checkpoint(store, state.run, entry)
+            found = entry, load_checkpoint(store, state.run, entry)
         except (CorruptCheckpoint, ObjectMissing) as error:
-            say("warning", text=f"{error} The checkpoint before it is used.")
-    return None
+            broken.append(entry["name"])
+            left = "The checkpoint before it is used." if entries else "None is left: training starts from the start."
+            say("warning", text=f"{error} {left}")
+    if broken:  # or they would take the places of whole ones
+        state.change(lambda now: {**now, "checkpoints": [e for e in now["checkpoints"] if e["name"] not in broken]})
+    return found
 
 
 def load_checkpoint(store: Store, run: str, entry: Entry) -> Checkpoint:
     """Raises CorruptCheckpoint, ObjectMissing or another StorageError."""
     key = checkpoint_key(run, entry)
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder:
+    with scratch() as folder:
         path = os.path.join(folder, "checkpoint")
         store.download(key, path)
         return read_checkpoint(path, f"{store.uri}{key}", entry["sha256"])

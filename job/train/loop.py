@@ -96,8 +96,11 @@ class Phase:
         restore(self.task.variables, state.best, self.task.name, lambda line: self.team.say("note", text=line))
         return state
 
-    def predict(self, examples: np.ndarray) -> np.ndarray:
-        """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker."""
+    def predict(self, examples: np.ndarray, between: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker.
+
+        `between` is called every few steps, by all workers at the same time.
+        """
         size, world_size = self.task.batch_size, self.team.world_size
         steps = order.steps_per_epoch(len(examples), size)
         shares = [order.Share(size, rank, world_size) for rank in range(world_size)]
@@ -107,15 +110,18 @@ class Phase:
             count = tf.constant(min(CHUNK, steps - first))
             answers.append(self._guarded(self.plain, self.predict_steps, batches, count).numpy())
             self.team.control.beat()
+            between()
         found = np.concatenate(answers, axis=1)
         logits = np.empty([len(examples), found.shape[-1]], np.float32)
         logits[rows[rows >= 0]] = found[rows >= 0]
         return logits
 
-    def validate(self) -> tuple[float, float]:
+    def validate(self, between: Callable[[], None] = lambda: None) -> tuple[float, float]:
         """Weighted mean cross-entropy and accuracy on the validation split."""
         examples = self.data.splits["validation"]
-        return loss_and_accuracy(self.predict(examples), self.data.labels[examples], self.data.weights[examples])
+        return loss_and_accuracy(
+            self.predict(examples, between), self.data.labels[examples], self.data.weights[examples]
+        )
 
     def _fresh(self, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
         """The state before the first epoch, whose model counts as the best so far where one was trained before."""
@@ -137,6 +143,15 @@ class Phase:
         restore(self.slots, resumed.optimizer, f"{self.task.name} optimizer", say)
         return resumed
 
+    def _heed(self, state: Checkpoint) -> None:
+        """Saves what training has come to where that can't wait. Raises Interrupted where it is asked to stop."""
+        agreed = self.team.control.heard(self.sum(self.team.control.urgent()))
+        if agreed.now:
+            self._save(state, wait=agreed.stop)
+        if agreed.stop:
+            progress = state.progress
+            raise Interrupted(f"stopped at step {progress.step} of {progress.phase} epoch {progress.epoch + 1}")
+
     def _save(self, state: Checkpoint, wait: bool) -> None:
         self.team.save(state, wait)
         self.team.control.saved()
@@ -145,8 +160,10 @@ class Phase:
     def _epoch(self, state: Checkpoint) -> Checkpoint:
         name, epoch = self.task.name, state.progress.epoch + 1
         started = time.monotonic() - state.progress.seconds
-        loss, digest = self._train_epoch(epoch, state)
-        validation_loss, validation_accuracy = self.validate()
+        examples = self.train[order.epoch_order(self.sizes, self.task.batch_size, self.task.seed, self._stream(epoch))]
+        trained = self._train_epoch(epoch, examples, state)
+        loss, digest = self._mean_loss(examples, trained.losses), self._proof(epoch, trained.progress.seen)
+        validation_loss, validation_accuracy = self.validate(lambda: self._heed(trained))
         if not math.isfinite(validation_loss):
             raise TrainingError(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
         stopping = state.progress.stopping.after(epoch, validation_loss)
@@ -163,22 +180,24 @@ class Phase:
         self.team.say("epoch", phase=name, epochs=self.task.settings.epochs, **record)
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
         finished = stopping.converged or epoch >= self.task.settings.epochs
-        now = self._now(state, Progress(name, epoch, finished, stopping, history), np.empty(0, np.float32))
-        return replace(now, best=now.weights if stopping.best_epoch == epoch else state.best)
+        progress = Progress(name, epoch, finished, stopping, history)
+        best = trained.weights if stopping.best_epoch == epoch else state.best
+        return replace(trained, progress=progress, best=best, losses=np.empty(0, np.float32))
 
-    def _train_epoch(self, epoch: int, state: Checkpoint) -> tuple[float, str]:
-        """The epoch's weighted mean loss, and the digest of the examples that all workers have seen.
+    def _stream(self, epoch: int) -> int:
+        """The number that the epoch's random draws begin with."""
+        return PHASE_STREAMS[self.task.name] + epoch
 
-        Begins at the step of `state`. Raises TrainingError naming the first step whose loss is not finite, or where
-        the digest is not the data set's.
+    def _train_epoch(self, epoch: int, examples: np.ndarray, state: Checkpoint) -> Checkpoint:
+        """Makes the steps of the epoch over `examples` from that of `state` on; the state after the last one.
+
+        Raises TrainingError naming the first step whose loss is not finite, and Interrupted.
         """
-        stream = PHASE_STREAMS[self.task.name] + epoch
-        size, before = self.task.batch_size, (epoch - 1) * self.steps
-        examples = self.train[order.epoch_order(self.sizes, size, self.task.seed, stream)]
+        before = (epoch - 1) * self.steps
         view = (epoch - 1) % self.task.views
         reader = self.views[view if len(self.views) > 1 else 0]
         if self.task.augment is not None and self.task.views == 1:
-            view = fresh_view(self.task.seed, stream)
+            view = fresh_view(self.task.seed, self._stream(epoch))
         elif view == 0:
             reader = self.plain
         step, control = state.progress.step, self.team.control
@@ -191,43 +210,53 @@ class Phase:
             rates = tf.constant([self._learning_rate(int(made)) for made in done], tf.float32)
             draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
             seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
-            wishes = tf.constant(control.wishes())
+            wishes = tf.constant(control.wishes(before + step + len(done)))
             some, read, wishes = self._guarded(reader, self.train_steps, batches, rates, seeds, wishes)
             losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
             self._check_finite(losses, step, epoch, examples)
             step += len(done)
-            agreed = control.agreed(wishes.numpy(), before + step, len(done), time.monotonic() - begun)
-            if agreed.stop or (agreed.save and step < self.steps):
+            agreed = control.agreed(wishes.numpy(), len(done), time.monotonic() - begun)
+            self._due = agreed.save and not agreed.now
+            if step == self.steps or agreed.save:
+                self._check_weights(step, epoch, examples)
                 total = self.sum(seen).tolist()
                 seen = np.array(total if self.team.rank == 0 else (0, 0), np.int64)
                 made = replace(state.progress, step=step, seen=tuple(total), seconds=time.monotonic() - started)
-                self._save(self._now(state, made, losses), wait=agreed.stop)
+                weights, optimizer = values(self.task.variables), values(self.slots)
+                state = replace(state, progress=made, weights=weights, optimizer=optimizer, losses=losses)
+            if agreed.now or (agreed.save and step < self.steps):
+                self._save(state, wait=agreed.stop)
             if agreed.stop:
                 raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
-            self._due = agreed.save and step == self.steps
-        sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), size))
-        return float(np.average(losses.astype(np.float64), weights=sums)), self._proof(epoch, seen)
+        return state
 
-    def _now(self, state: Checkpoint, progress: Progress, losses: np.ndarray) -> Checkpoint:
-        """`state` with the variables as they are."""
-        weights, optimizer = values(self.task.variables), values(self.slots)
-        return replace(state, progress=progress, weights=weights, optimizer=optimizer, losses=losses)
+    def _mean_loss(self, examples: np.ndarray, losses: np.ndarray) -> float:
+        """Weighted, of all steps over `examples`."""
+        sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), self.task.batch_size))
+        return float(np.average(losses.astype(np.float64), weights=sums))
 
     def _check_finite(self, losses: np.ndarray, first: int, epoch: int, examples: np.ndarray) -> None:
         """Looks at the losses from step `first` on. Raises TrainingError."""
         wrong = np.flatnonzero(~np.isfinite(losses[first:]))
         if not len(wrong):
             return
-        step = first + int(wrong[0])
+        raise self._not_finite("the loss is", first + int(wrong[0]), epoch, examples)
+
+    def _check_weights(self, step: int, epoch: int, examples: np.ndarray) -> None:
+        """After `step` steps. Raises TrainingError."""
+        if not all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in self.task.variables.values()):
+            raise self._not_finite("its weights are", step - 1, epoch, examples)
+
+    def _not_finite(self, what: str, step: int, epoch: int, examples: np.ndarray) -> TrainingError:
         batch = examples[step * self.task.batch_size : (step + 1) * self.task.batch_size]
-        raise TrainingError(
-            f"{self.task.name}: the loss is not finite at step {step + 1} of epoch {epoch}, on "
+        return TrainingError(
+            f"{self.task.name}: {what} not finite at step {step + 1} of epoch {epoch}, on "
             f"{self.team.examples(batch)}. {self._advice()}"
         )
 
-    def _proof(self, epoch: int, seen: np.ndarray) -> str:
+    def _proof(self, epoch: int, seen: tuple[int, int]) -> str:
         """The digest of an epoch: the sum of the ids of its examples, whatever their order and whoever read them."""
-        read, wrong = self.sum(seen).astype(np.uint64).tolist()
+        read, wrong = np.array(seen, np.int64).astype(np.uint64).tolist()
         wanted = int(self.data.ids[self.train].sum(dtype=np.int64).astype(np.uint64))
         if read != wanted or wrong:
             raise TrainingError(

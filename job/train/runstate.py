@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from job.errors import ObjectMissing, StorageError, Superseded, WriteConflict
+from job.errors import ObjectMissing, Replaced, StorageError, Superseded, WriteConflict
 from job.storage import Store
 
 FORMAT = 1
@@ -44,7 +44,7 @@ class Ticket:
                 f"attempt {self.attempt}, which writes nothing more."
             )
         if self.group is not None and document["group"] != self.group:
-            raise Superseded(f"{where}: these training workers were replaced by others: they write nothing more.")
+            raise Replaced(f"{where}: these training workers were replaced by others: they write nothing more.")
 
 
 class RunState:
@@ -68,7 +68,7 @@ class RunState:
     def check(self) -> None:
         """Raises Superseded where the run has gone to someone else; looks at most once in FRESH seconds."""
         with self._lock:
-            if time.monotonic() - self._looked > FRESH:
+            if _now() - self._looked > FRESH:
                 self._read()
 
     def change(self, edit: Callable[[Document], Document]) -> Document:
@@ -80,7 +80,7 @@ class RunState:
                 wanted = {**edit(document), "write": uuid.uuid4().hex}
                 try:
                     self._known = wanted, self.store.write_if_unchanged(self.key, _encode(wanted), version)
-                    self._looked = time.monotonic()
+                    self._looked = _now()
                     return wanted
                 except WriteConflict:
                     self._known = None
@@ -102,7 +102,7 @@ class RunState:
         if found is None:
             raise StorageError(f"{self._where} is gone: was the run deleted? Run again.")
         self.ticket.check(found[0], self._where)
-        self._known, self._looked = found, time.monotonic()
+        self._known, self._looked = found, _now()
         return found
 
 
@@ -176,6 +176,11 @@ def describe(holder: Document | None) -> str:
 def create_state(store: Store, run: str, document: Document) -> None:
     """Raises WriteConflict where there is one."""
     store.write_if_unchanged(state_key(run), _encode(document), None)
+
+
+def _now() -> float:
+    """Seconds on a clock that goes on while the machine is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _encode(document: Document) -> bytes:

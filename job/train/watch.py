@@ -8,12 +8,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from job.train.control import Signals
 
 INTERVAL = 1.0
 """Seconds between two looks."""
+REPORT = 30.0
+"""Seconds that a report may take."""
 STALLED = 75
 """Exit status of a worker that ended itself because nothing moved."""
 
@@ -37,10 +40,10 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._over.wait(min(INTERVAL, self._timeout / 4)):
             if time.monotonic() - self._beaten > self._timeout:
-                try:
-                    self._report(stacks())
-                finally:
-                    self._leave(STALLED)
+                reporter = threading.Thread(target=self._report, args=(stacks(),), daemon=True)
+                reporter.start()
+                reporter.join(REPORT)  # what this process waits for may be the store that takes the report
+                self._leave(STALLED)
                 return
 
 
@@ -68,17 +71,18 @@ def listen(signals: Signals, ledger: Any, rank: int) -> None:
     """Begins to pass on preemptions (every worker has to), and from rank 0 also the wish to stop."""
 
     def look() -> None:
-        import ray
+        import ray.exceptions
         import ray.train
 
         while not signals.stop.is_set():
-            if rank == 0 and ray.get(ledger.is_stopping.remote()):
-                signals.stop.set()
-            # A barrier: once it has answered, it has answered every worker.
-            if not signals.preempted.is_set() and ray.train.get_preemption_info() is not None:
-                if rank == 0:
-                    ray.get(ledger.preempted.remote())
-                signals.preempted.set()
+            with suppress(ray.exceptions.RayError):  # the network was away: it is asked again
+                if rank == 0 and ray.get(ledger.is_stopping.remote()):
+                    signals.stop.set()
+                # A barrier: once it has answered, it has answered every worker.
+                if not signals.preempted.is_set() and ray.train.get_preemption_info() is not None:
+                    signals.preempted.set()
+                    if rank == 0:
+                        ray.get(ledger.preempted.remote())
             time.sleep(INTERVAL)
 
     threading.Thread(target=look, name="signals", daemon=True).start()

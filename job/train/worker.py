@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
-from job.errors import ClusterError, CorruptFeatures, Interrupted, ThawError
+from job.errors import ClusterError, CorruptFeatures, Interrupted, Replaced, ThawError
 from job.storage import Store, open_store
+from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
 from job.train.runstate import GuardedStore, RunState, Ticket
 from job.train.watch import Laps
@@ -42,6 +43,8 @@ def train_worker(config: dict[str, Any]) -> None:
         _train(config, rank, say)
     except Interrupted:  # once a checkpoint is kept; the driver knows why
         ray.get(ledger.end.remote())
+    except Replaced:  # nobody is waiting for it, and those who took its place go on
+        raise
     except ThawError as error:
         part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
         events.put({"kind": "error", "type": type(error).__name__, "arguments": (str(error), *part)})
@@ -92,6 +95,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
 
     done("imports")
     context = ray.train.get_context()
+    if context.get_local_rank() == 0:
+        forget_scratch()
     begun, resumed = _begin(config, state, store, say) if rank == 0 else (None, None)
     begun = broadcast_from_rank_zero(begun)
     done("group")

@@ -15,8 +15,8 @@ NEVER = CheckpointPolicy(every_minutes=None)
 
 def agreed(controls: list[Control], position: int = 1, steps: int = 1, seconds: float = 1.0) -> Agreed:
     """The answer to all wishes, which must be the same for everybody."""
-    wishes = np.sum([control.wishes() for control in controls], axis=0)
-    answers = {control.agreed(wishes, position, steps, seconds) for control in controls}
+    wishes = np.sum([control.wishes(position) for control in controls], axis=0)
+    answers = {control.agreed(wishes, steps, seconds) for control in controls}
     assert len(answers) == 1
     return answers.pop()
 
@@ -24,19 +24,21 @@ def agreed(controls: list[Control], position: int = 1, steps: int = 1, seconds: 
 def test_whoever_is_preempted_gets_one_checkpoint_from_all() -> None:
     signals = Signals()
     controls = [Control(NEVER, 0), Control(NEVER, 1, signals)]
-    assert agreed(controls) == Agreed(save=False, stop=False)
+    nothing = Agreed(save=False, now=False, stop=False)
+    assert agreed(controls) == nothing
     signals.preempted.set()
-    assert agreed(controls) == Agreed(save=True, stop=False)
+    assert agreed(controls) == Agreed(save=True, now=True, stop=False)
+    assert controls[0].heard(sum(control.urgent() for control in controls)) == Agreed(save=True, now=True, stop=False)
     for control in controls:
         control.saved()
-    assert agreed(controls) == Agreed(save=False, stop=False)
+    assert agreed(controls) == nothing
 
 
 def test_who_is_asked_to_stop_stops_all() -> None:
     signals = Signals()
     controls = [Control(NEVER, 0, signals), Control(NEVER, 1), Control(NEVER, 2)]
     signals.stop.set()
-    assert agreed(controls) == Agreed(save=True, stop=True)
+    assert agreed(controls) == Agreed(save=True, now=True, stop=True)
 
 
 def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker(
@@ -54,15 +56,18 @@ def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker
     assert not agreed(controls).save
 
 
-def test_steps_end_where_a_checkpoint_is_due() -> None:
-    control = Control(CheckpointPolicy(every_steps=10, every_minutes=None))
+@pytest.mark.parametrize("busy_until", [0, 24])
+def test_steps_end_where_a_checkpoint_is_due_and_one_that_would_have_to_wait_is_put_off(busy_until: int) -> None:
     position, saved = 0, []
+    policy = CheckpointPolicy(every_steps=10, every_minutes=None)
+    control = Control(policy, is_busy=lambda: position < busy_until)
     while position < 35:
         steps = control.steps(position, 35 - position)
         position += steps
-        if agreed([control], position, steps, seconds=1e-3).save:
+        if agreed([control], position, steps).save:
             saved.append(position)
-    assert saved == [10, 20, 30]
+            control.saved()
+    assert saved == ([26, 30] if busy_until else [10, 20, 30])
 
 
 def test_a_call_takes_about_a_second_whatever_a_step_takes() -> None:

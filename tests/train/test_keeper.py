@@ -84,8 +84,13 @@ def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: R
     assert latest(store, state, said) == 1
     assert "head-00001-0000002-1-1.safetensors" in said[0]
     assert said[0].endswith("The checkpoint before it is used.")
-    broken(store, "head-00001-0000001-1-1.safetensors", how)
-    assert latest(store, state, []) is None
+    keeper.save(at(3), wait=True)
+    assert [entry["step"] for entry in state.read()["checkpoints"]] == [1, 3], "it takes no place of a whole one"
+    for step in (1, 3):
+        broken(store, f"head-00001-000000{step}-1-1.safetensors", how)
+    assert latest(store, state, said) is None
+    assert said[-1].endswith("None is left: training starts from the start.")
+    assert state.read()["checkpoints"] == []
 
 
 def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(

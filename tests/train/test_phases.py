@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.control import Signals
 from job.train.convergence import EarlyStopping
+from job.train.loop import Phase
 from job.train.phases import Trained
+from job.train.step import make_train_steps
 
 
 def curves(trained: Trained) -> list[tuple[float | None, float]]:
@@ -74,6 +77,45 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -
         TrainingError, match=r"not finite at step \d of epoch \d, on examples \[\d+, .*Lower phases\.head"
     ):
         bench.train(job, "head", [])
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of the last step tells nothing of what that step has made of the weights."""
+    job = job_of("mobilenetv2", "checkpoint.every_steps=2")
+
+    def overflowing(strategy: Any, spec: Any, forward: Any, variables: Any, *others: Any) -> Any:
+        steps = make_train_steps(strategy, spec, forward, variables, *others)
+        return lambda *batch: (steps(*batch), variables[0].assign(variables[0] + np.inf))[0]
+
+    monkeypatch.setattr("job.train.loop.make_train_steps", overflowing)
+    saved: list[Checkpoint] = []
+    with pytest.raises(TrainingError, match=r"head: its weights are not finite at step 2 of epoch 1, on examples \["):
+        set_up(job, tmp_path).train(job, "head", saved)
+    assert saved == []
+
+
+def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.config.experimental.enable_op_determinism()
+    job = job_of("mobilenetv2", "checkpoint.every_minutes=null")
+    whole = set_up(job, tmp_path / "whole").train(job, "head", [])
+    saved: list[Checkpoint] = []
+    asked = Signals()
+    validate = Phase.validate
+
+    def validating(self: Phase, *arguments: Any) -> tuple[float, float]:
+        asked.stop.set()
+        return validate(self, *arguments)
+
+    stopped = set_up(job, tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(Phase, "validate", validating)
+        with pytest.raises(Interrupted):
+            stopped.train(job, "head", saved, signals=asked)
+    (kept,) = saved
+    assert (kept.progress.epoch, kept.progress.step) == (0, 3), "all steps of the first epoch are made"
+    resumed = set_up(job, tmp_path / "resumed").train(job, "head", saved, through_a_file(kept, tmp_path))
+    assert curves(resumed) == curves(whole)
+    assert digests(resumed) == digests(whole)
 
 
 @pytest.mark.parametrize(("stop", "cut"), [(0, None), (4, "block_15_add")])

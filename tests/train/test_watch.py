@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+
+import pytest
 
 from job.train.watch import STALLED, Watchdog
 
@@ -39,8 +42,6 @@ def test_it_ends_even_where_nobody_takes_its_report() -> None:
         raise OSError("the store is away too")
 
     try:
-        import threading
-
         caught: list[object] = []
         before, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value)
         Watchdog(0.2, report, left.append)
@@ -49,6 +50,16 @@ def test_it_ends_even_where_nobody_takes_its_report() -> None:
         threading.excepthook = before
     assert left == [STALLED]
     assert [str(error) for error in caught] == ["the store is away too"]
+
+
+def test_it_ends_even_where_its_report_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job.train.watch.REPORT", 0.1)
+    left: list[int] = []
+    hung = threading.Event()
+    Watchdog(0.2, lambda stacks: bool(hung.wait(60)), left.append)
+    time.sleep(1)
+    hung.set()
+    assert left == [STALLED]
 
 
 def test_it_lets_go_at_the_end() -> None:
