@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import ray.data
 
 Row = TypeVar("Row")
+TELLING = re.compile("task was killed|worker exit|the worker died|low on memory", re.IGNORECASE)
+"""In the line of Ray's that says why."""
 LOW_MEMORY = "low on memory"
 """Words of Ray, of a process that it ended because its node had too little."""
 
@@ -82,10 +85,8 @@ def cluster_error(doing: str, cause: str) -> ClusterError:
 
 def one_line(error: BaseException) -> str:
     """An error's type and first line, or, of Ray's own errors, its headline and the line that tells why."""
-    import ray.exceptions
-
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    if not isinstance(error, ray.exceptions.RayError):
+    if not type(error).__module__.startswith("ray."):
         return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
-    telling = [line for line in lines if line.lower().startswith(("task was killed", "worker exit", "the worker died"))]
+    telling = [line for line in lines[1:] if TELLING.search(line)] or lines[1:][-1:]
     return " ".join([lines[0], *telling[:1]])[:400]

@@ -16,7 +16,6 @@ from job.errors import ThawError
 from job.run.actors import Actor
 from job.run.cluster import is_local
 from job.run.plan import featurizers
-from job.storage import open_store
 
 BATCH = 32
 """Images that the frozen network takes at a time."""
@@ -40,7 +39,7 @@ class Featurize(Actor[dict[str, Any]]):
         from job.model.cut import cut_named
         from job.model.weights import ResolvedBase, load_base
 
-        self.store = open_store(self.job.store)
+        self.store = config["store"]
         pooled, inputs = featurizers(self.job, config["base"], plan)
         self.featurizers = [*pooled, *inputs]
         base = load_base(self.job.model, self.store, ResolvedBase(**config["base"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,14 +37,17 @@ class Interrupts:
             signal.signal(signal.SIGTERM, self._before)
 
     @contextmanager
-    def passed_to(self, stop: Callable[[], Any]) -> Iterator[None]:
-        """Meanwhile a signal calls `stop`, from another thread (Ray is not to be called by a signal handler)."""
+    def passed_to(self, stop: Callable[[threading.Event], Any]) -> Iterator[None]:
+        """Meanwhile a signal calls `stop`, from another thread (Ray is not to be called by a signal handler).
+
+        Its argument is set when the block ends.
+        """
         over = threading.Event()
 
         def wait() -> None:
             while not over.wait(0.2):
                 if self._came.is_set():
-                    stop()
+                    stop(over)
                     return
 
         thread = threading.Thread(target=wait, name="interrupts", daemon=True)
@@ -55,6 +59,10 @@ class Interrupts:
             self._passed = False
             over.set()
             thread.join()
+
+    def break_off(self) -> None:
+        """As a second signal does; from another thread."""
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = bool(self.asked), signal.Signals(number).name

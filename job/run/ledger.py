@@ -32,6 +32,7 @@ class Ledger:
         self._consequences: list[str] = []
         self._failures, self._from = 0, ""
         self._noticed: float | None = None
+        self._asked, self._heard = time.monotonic(), False
 
     def begin(self, checkpoint: str) -> Start:
         """A group is about to go on from this checkpoint ("" for the start)."""
@@ -64,7 +65,17 @@ class Ledger:
         self._stopping = True
 
     def is_stopping(self) -> bool:
+        """Asked every second by the workers that train."""
+        self._asked, self._heard = time.monotonic(), self._stopping
         return self._stopping
+
+    def was_heard(self) -> bool:
+        """Whether workers know that they are to stop."""
+        return self._heard
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether no worker has trained for so long."""
+        return time.monotonic() - self._asked > seconds
 
     def end(self) -> None:
         """No group has anything to do any more."""

@@ -19,15 +19,14 @@ TASKS = 2048
 """Ray tasks that the shards of a source are divided among, at most."""
 
 
-def index_shards(data: Data, source: Store, store: Store, shards: list[ObjectInfo], say: Callable[..., None]) -> None:
-    """Writes the index of every shard that has none: a version of a shard is read for this only once.
+def index_shards(
+    data: Data, source: Store, store: Store, missing: dict[str, ObjectInfo], say: Callable[..., None]
+) -> None:
+    """Writes the indexes that `without_index` has found missing: a version of a shard is read for this only once.
 
     Needs Ray. Each index is written by the task that read its shard. Says `index` with done, of. Raises DataError
     where a shard has not the columns that `data.packed` names.
     """
-    missing = _without_index(data, source, store, shards)
-    if not missing:
-        return
     import ray.data
 
     items = [{"key": shard.key, "version": shard.version, "index": index} for index, shard in missing.items()]
@@ -53,8 +52,8 @@ def read_records(
     return ray.data.read_datasource(datasource, override_num_blocks=max(1, min(len(shards), TASKS)))
 
 
-def _without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
-    """Shards by the key of the index that they lack."""
+def without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
+    """The shards that have no index yet, by its key."""
     missing = {index_key(data, source, shard): shard for shard in shards}
     try:
         for info in store.list("indexes/"):

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
@@ -27,11 +27,12 @@ from job.run.featurize import Overflow
 from job.run.identity import latest_run, run_id
 from job.run.interrupt import Interrupts
 from job.run.lease import Lease, take
-from job.run.packed import index_shards
+from job.run.packed import index_shards, without_index
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.quiet import no_stderr
 from job.run.training import run_training
 from job.storage import Store, open_store, read_json
+from job.storage.scratch import forget_scratch
 from job.train.runstate import read_state
 
 Say = Callable[..., None]
@@ -52,10 +53,14 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False, new: bool = Fal
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     source, store = open_store(job.data.source), open_store(job.store)
-    with Interrupts() as interrupts, ray_cluster(job, debug) if job.data.is_packed else nullcontext():
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
         say("stage", text=f"listing {source.uri}")
         if job.data.is_packed:
-            index_shards(job.data, source, store, list_shards(job.data, source), say)
+            missing = without_index(job.data, source, store, list_shards(job.data, source))
+            if missing:
+                stack.enter_context(ray_cluster(job, debug))
+                index_shards(job.data, source, store, missing, say)
         snapshot = take_snapshot(job.data, source, store)
         say("snapshot", **asdict(snapshot))
         check_class_weights(job.train.class_weights, snapshot.classes)
@@ -105,6 +110,7 @@ class _Attempt:
                 f"--phase fine_tune: {self.store.uri}runs/{self.run}/ has no checkpoint of a converged head to start "
                 "from. Run `thaw run` with --phase head first, or without --phase for both."
             )
+        forget_scratch()
         self._tidy(f"runs/{self.run}/", seconds=0)
         plan = read_plan(self.store, self.run)
         if plan is None:
@@ -189,7 +195,8 @@ class _Attempt:
         self.say("stage", text="exporting the model")
         kept = json.loads(store.read(f"runs/{run}/training.json"))["kept"]
         result["kept"] = kept
-        result["model"] = export_model(self.job, store, run, classes, ResolvedBase(**self.base), kept, metrics)
+        base = ResolvedBase(**self.base)
+        result["model"] = export_model(self.job, store, run, self.attempt, classes, base, kept, metrics)
         store.write(f"runs/{run}/result.json", json.dumps(result, indent=1).encode())
         return result
 

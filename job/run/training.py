@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from job import errors
@@ -13,11 +14,16 @@ from job.errors import ClusterError, Interrupted, ThawError
 from job.run.actors import cluster_error, one_line
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
-from job.run.ledger import beside_driver, make_ledger
+from job.run.ledger import PAUSES, beside_driver, make_ledger
+from job.storage.scratch import scratch
 from job.train.worker import train_worker
 
 RESIZE = 10.0
 """Seconds between two looks for room for more workers."""
+IDLE = 60.0
+"""Seconds without a word of a worker after which a person is told."""
+HEARING = 15
+"""Seconds in which workers that train have heard that they are to stop."""
 
 
 def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interrupts, say: Callable[..., None]) -> None:
@@ -31,17 +37,19 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     from ray.util.queue import Queue
 
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
-    listener = _Listener(events, say)
-    cpus, recovery = worker_cpus(job), job.recovery
+    listener = _Listener(events, say, ledger, _wanted(job))
+    recovery = job.recovery
     preemptions = -1 if recovery.max_preemption_failures is None else recovery.max_preemption_failures
-    with tempfile.TemporaryDirectory(prefix="thaw-") as folder, interrupts.passed_to(lambda: ledger.stop.remote()):
-        trainer = TensorflowTrainer(
+    train = {**config, "run": run, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
+
+    def trainer(folder: str) -> TensorflowTrainer:
+        return TensorflowTrainer(
             train_worker,
-            train_loop_config={**config, "run": run, "cpus": cpus, "events": events, "ledger": ledger},
+            train_loop_config=train,
             scaling_config=ScalingConfig(
                 num_workers=_workers(job),
                 use_gpu=job.scaling.gpu,
-                resources_per_worker=_resources(job, cpus),
+                resources_per_worker=_resources(job),
                 elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
@@ -50,16 +58,21 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
                 failure_config=FailureConfig(
                     max_failures=recovery.max_failures,
                     max_preemption_failures=preemptions,  # type: ignore[call-arg]
+                    controller_failure_limit=0,
                 ),
                 callbacks=[_deaths(ledger)],
             ),
         )
-        try:
-            trainer.fit()
-        except Exception as error:
-            listener.stop()
-            raise listener.error or _first_cause(ledger, error) from error
-    listener.stop()
+
+    try:
+        with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
+            _fit(trainer, ledger, recovery.max_failures)
+    except Interrupted:
+        raise
+    except Exception as error:
+        raise listener.stopped() or _first_cause(ledger, error) from error
+    finally:
+        listener.stopped()
     if listener.error:
         raise listener.error
     if not listener.trained and interrupts.asked:
@@ -70,14 +83,55 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
         raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
 
 
+def _fit(trainer: Callable[[str], Any], ledger: Any, max_failures: int) -> None:
+    """Trains. Where Ray gives up before the workers are under way, it is asked again: without end while it finds no
+    room for them, and `max_failures` times after anything else.
+    """
+    import ray
+    from ray.train import ControllerError
+
+    failures = 0
+    while True:
+        try:
+            with scratch() as folder:
+                trainer(folder).fit()
+            return
+        except ControllerError as error:
+            cause = error.controller_failure
+            if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+                continue
+            failures += 1
+            ray.get(ledger.failed.remote(one_line(cause.__cause__ or cause)))
+            if failures > max_failures:
+                raise
+            time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
+
+
+def _stop(ledger: Any, interrupts: Interrupts, over: threading.Event) -> None:
+    """Asks the workers to save and to end; where none of them hears it, they are still starting, or none is there."""
+    import ray
+
+    with suppress(ray.exceptions.RayError):
+        ray.get(ledger.stop.remote())
+        for _ in range(HEARING):
+            if ray.get(ledger.was_heard.remote()) or over.wait(1):
+                return
+    interrupts.break_off()
+
+
 def _workers(job: Job) -> Any:
     """A number or a range: Ray's own types are those of its older Train."""
     scaling = job.scaling
     return (scaling.min_workers, scaling.max_workers) if scaling.elastic else scaling.max_workers
 
 
-def _resources(job: Job, cpus: int) -> dict[str, float]:
-    return {"CPU": cpus, **({"GPU": 1} if job.scaling.gpu else {})}
+def _resources(job: Job) -> dict[str, float]:
+    return {"CPU": worker_cpus(job), **({"GPU": 1} if job.scaling.gpu else {})}
+
+
+def _wanted(job: Job) -> str:
+    each = ", ".join(f"{count:g} {name}" for name, count in _resources(job).items())
+    return f"{job.scaling.min_workers} workers (each {each})"
 
 
 def _deaths(ledger: Any) -> Any:
@@ -89,35 +143,57 @@ def _deaths(ledger: Any) -> Any:
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for rank, error in worker_exceptions.items():
                 death = getattr(error, "health_check_failure", None)
-                if death is not None:
+                if getattr(death, "preempted", False):
+                    ray.get(ledger.preempted.remote())
+                elif death is not None:
                     ray.get(ledger.failed.remote(f"worker {rank}: {one_line(death)}"))
 
     return Deaths()
 
 
 class _Listener:
-    """A thread that hands the workers' events to `say`."""
+    """A thread that hands the workers' events to `say`, and says so where none is at work."""
 
-    def __init__(self, events: Any, say: Callable[..., None]) -> None:
-        self._events, self._say = events, say
+    def __init__(self, events: Any, say: Callable[..., None], ledger: Any, wanted: str) -> None:
+        self._events, self._say, self._ledger, self._wanted = events, say, ledger, wanted
         self.error: ThawError | None = None
         self.trained = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        self._events.put(None)
-        self._thread.join(timeout=30)
-        self._events.shutdown()
+    def stopped(self) -> ThawError | None:
+        """Ends it once all events are told; returns the first error among them."""
+        import ray
+
+        if self._thread.is_alive():
+            with suppress(ray.exceptions.RayError):
+                self._events.put(None)
+                self._thread.join(timeout=30)
+                self._events.shutdown()
+        return self.error
 
     def _listen(self) -> None:
-        while (event := self._events.get()) is not None:
-            kind = event.pop("kind")
-            if kind == "error":
-                self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
-                continue
-            self.trained |= kind == "trained"
-            self._say(kind, **event)
+        import ray
+        from ray.util.queue import Empty
+
+        with suppress(ray.exceptions.RayError):  # Ray itself is gone: the driver finds out, too
+            while True:
+                try:
+                    event = self._events.get(timeout=IDLE)
+                except Empty:
+                    if ray.get(self._ledger.is_idle.remote(IDLE)):
+                        self._say("note", text=f"no worker is at work: waiting for {self._wanted}")
+                    continue
+                if event is None:
+                    return
+                self._tell(**event)
+
+    def _tell(self, kind: str, **event: Any) -> None:
+        if kind == "error":
+            self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
+            return
+        self.trained |= kind == "trained"
+        self._say(kind, **event)
 
 
 def _first_cause(ledger: Any, error: BaseException) -> ThawError:

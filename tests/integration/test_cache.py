@@ -25,7 +25,7 @@ from job.data.snapshot import read_snapshot, take_snapshot
 from job.jobfile import load_job
 from job.model.weights import resolve_base
 from job.run.extract import extract
-from job.run.packed import index_shards
+from job.run.packed import index_shards, without_index
 from job.run.plan import Plan
 from job.storage import Store, open_store
 
@@ -193,7 +193,8 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, clust
     pack(tmp_path, kind)
     job = load_job(tmp_path / "job.yaml", ["train.cache=off"])
     source, store = open_store(job.data.source), open_store(job.store)
-    index_shards(job.data, source, store, list_shards(job.data, source), lambda *_, **__: None)
+    missing = without_index(job.data, source, store, list_shards(job.data, source))
+    index_shards(job.data, source, store, missing, lambda *_, **__: None)
     snapshot = take_snapshot(job.data, source, store)
     base = asdict(resolve_base(job.model, store, 0, lambda _: None))
     extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), lambda *_, **__: None)

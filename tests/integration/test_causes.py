@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kills import Scene, Watched
 from prepared import prepare_run
 from raynodes import ray_nodes
 
@@ -80,6 +82,26 @@ def test_a_node_whose_gpus_are_not_there(fails: Run) -> None:
         told = fails("scaling.gpu=true", environment=cluster.environment)
     assert "TensorFlow finds no GPU on " in told
     assert "Set scaling.gpu: false to train on CPUs." in told
+
+
+@pytest.mark.parametrize("workers", ["8", "{min: 8, max: 9}"])
+def test_a_cluster_without_room_is_waited_for_until_somebody_says_stop(workers: str, tmp_path: Path) -> None:
+    command = [*prepare_run(tmp_path, JOB), "--set", f"scaling.workers={workers}"]
+    with ray_nodes("--num-cpus=4") as cluster, Watched(command, Scene(tmp_path / "store"), cluster.environment) as run:
+        run.until(lambda scene: scene.said("no worker is at work: waiting for 8 workers (each 1 CPU)"))
+        os.kill(run.pid, signal.SIGTERM)
+        run.wait()
+    assert run.status == 143, run.told
+    assert "Traceback" not in run.told
+    assert run.told.splitlines()[-1].startswith("thaw: Stopped by SIGTERM")
+
+
+def test_a_node_whose_memory_is_full_as_the_workers_start(fails: Run) -> None:
+    """The features are stored already."""
+    fails("phases.head.learning_rate=1e38", status=5)
+    told = fails(environment={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
+    assert told.startswith("thaw: Training failed on the cluster: ")
+    assert "low on memory" in told
 
 
 def test_a_node_without_memory(fails: Run) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,8 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(undisturbed: Outco
     assert done.attempts == 1 + sum(kill.who != "worker" for kill in kills)
     assert done.weights == undisturbed.weights
     assert done.result["metrics"] == undisturbed.result["metrics"]
+    model = Path(done.result["model"].removeprefix("file://"))
+    assert list(model.parent.iterdir()) == [model], "what killed attempts exported is gone"
 
 
 def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:
@@ -201,6 +203,20 @@ def test_workers_that_make_no_step_show_where_they_are_and_are_replaced(
     (run,) = (tmp_path / "store/runs").iterdir()
     assert "read_part" in "".join(path.read_text() for path in (run / "stacks").iterdir())
     assert done.weights == undisturbed.weights
+
+
+def test_workers_that_are_killed_as_they_start_are_replaced(undisturbed: Outcome, start: Start, tmp_path: Path) -> None:
+    """Before they have said a word, one after the other."""
+    attempt = start(prepare_run(tmp_path, JOB))
+    killed: set[int] = set()
+    while len(killed) < 4 and not attempt.scene.said("training on"):
+        for worker in set(training_workers(attempt.pid)) - killed:
+            time.sleep(0.3 * (len(killed) % 3))
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+    assert len(killed) == 4
+    assert attempt.outcome().weights == undisturbed.weights
 
 
 def test_a_failure_that_repeats_ends_the_run_with_its_cause(start: Start, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_outside_of_training_it_breaks_off() -> None:
 
 def test_training_is_asked_to_stop_and_a_second_signal_breaks_off() -> None:
     asked = threading.Event()
-    with Interrupts() as interrupts, interrupts.passed_to(asked.set):
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: asked.set()):
         assert not asked.wait(0.5)
         terminate()
         assert asked.wait(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from job.run.ledger import PAUSES, REPEATS, Ledger
 
 
@@ -45,10 +47,20 @@ def test_the_first_error_is_the_cause_and_not_what_follows_from_it() -> None:
     assert ledger.cause() == "worker 1: killed"
 
 
+def test_workers_that_ask_are_at_work() -> None:
+    ledger = Ledger()
+    time.sleep(0.02)
+    assert ledger.is_idle(0.01)
+    ledger.is_stopping()
+    assert not ledger.is_idle(10)
+
+
 def test_what_was_said_once_holds() -> None:
     ledger = Ledger()
     assert (ledger.is_over(), ledger.is_stopping()) == (False, False)
     ledger.stop()
+    assert not ledger.was_heard(), "nobody has asked since"
     assert ledger.is_stopping()
+    assert ledger.was_heard()
     ledger.end()
     assert ledger.is_over()

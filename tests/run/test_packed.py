@@ -13,7 +13,7 @@ from job.data.snapshot import read_snapshot, take_snapshot
 from job.errors import DataError, ObjectMissing, StorageError
 from job.jobfile import parse_job
 from job.run.cluster import ray_cluster
-from job.run.packed import index_shards, read_records
+from job.run.packed import index_shards, read_records, without_index
 from job.storage import ObjectInfo, Store, open_store
 
 Rows = dict[str, list[shards.Example]]
@@ -47,7 +47,8 @@ def index(settings: Data, source: Store, store: Store, listed: list[ObjectInfo] 
     """What was said of the progress."""
     said: list[dict[str, int]] = []
     found = list_shards(settings, source) if listed is None else listed
-    index_shards(settings, source, store, found, lambda kind, **fields: said.append({kind: 1, **fields}))
+    if missing := without_index(settings, source, store, found):
+        index_shards(settings, source, store, missing, lambda kind, **fields: said.append({kind: 1, **fields}))
     return said
 
 
