@@ -38,8 +38,8 @@ class Node:
         for process in descendants(self.process.pid):
             words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
             for word in words:
-                if word.startswith("--node-id="):
-                    return word.removeprefix("--node-id=")
+                if word.startswith("--node_id="):
+                    return word.removeprefix("--node_id=")
         raise ProcessLookupError("the node has no raylet")
 
     def lose(self) -> None:

@@ -88,5 +88,5 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     if not type(error).__module__.startswith("ray."):
         return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
-    telling = [line for line in lines[1:] if TELLING.search(line)] or lines[1:][-1:]
-    return " ".join([lines[0], *telling[:1]])[:400]
+    telling = next((line for line in lines if TELLING.search(line)), lines[-1])
+    return " ".join(dict.fromkeys([lines[0], telling]))[:400]

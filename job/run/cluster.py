@@ -14,7 +14,7 @@ from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError
-from job.run.quiet import no_stderr
+from job.run.quiet import WithoutRetries, no_stderr
 
 QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # `report` waits for the controller's next poll, 2 s by default
@@ -54,7 +54,8 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     _set_up_libraries(debug)
     try:
         _check_gpus(job)
-        with redirect_stdout(sys.stderr):  # where Ray tells of nodes that are lost; standard output is for the result
+        # Where Ray tells of processes and nodes that are lost; standard output is for the result.
+        with redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)):
             yield
     finally:
         ray.shutdown()

@@ -1,11 +1,13 @@
-"""TensorFlow's first words on standard error, which no setting of its own keeps back."""
+"""What TensorFlow and Ray print though no setting of theirs asks for it."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 
 @contextmanager
@@ -21,3 +23,18 @@ def no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)
+
+
+class WithoutRetries(io.TextIOBase):
+    """Passes on what Ray prints, but for the lines that it prints each time that it tries something again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if "retries remaining" not in text:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -67,8 +67,6 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
             _fit(trainer, ledger, recovery.max_failures)
-    except Interrupted:
-        raise
     except Exception as error:
         raise listener.stopped() or _first_cause(ledger, error) from error
     finally:
@@ -85,7 +83,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
 
 def _fit(trainer: Callable[[str], Any], ledger: Any, max_failures: int) -> None:
     """Trains. Where Ray gives up before the workers are under way, it is asked again: without end while it finds no
-    room for them, and `max_failures` times after anything else.
+    room for them, and `max_failures` times where some have died; what they raised they would raise again.
     """
     import ray
     from ray.train import ControllerError
@@ -101,8 +99,8 @@ def _fit(trainer: Callable[[str], Any], ledger: Any, max_failures: int) -> None:
             if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
                 continue
             failures += 1
-            ray.get(ledger.failed.remote(one_line(cause.__cause__ or cause)))
-            if failures > max_failures:
+            ray.get(ledger.failed.remote(one_line(cause)))
+            if failures > max_failures or isinstance(cause, ray.exceptions.RayTaskError):
                 raise
             time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
 
@@ -204,5 +202,4 @@ def _first_cause(ledger: Any, error: BaseException) -> ThawError:
         cause = ray.get(ledger.cause.remote())
     except ray.exceptions.RayError:  # Ray itself is gone
         cause = ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return cluster_error("Training", cause or lines[-1])
+    return cluster_error("Training", cause or one_line(error))

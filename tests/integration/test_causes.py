@@ -101,11 +101,5 @@ def test_a_node_whose_memory_is_full_as_the_workers_start(fails: Run) -> None:
     fails("phases.head.learning_rate=1e38", status=5)
     told = fails(environment={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
     assert told.startswith("thaw: Training failed on the cluster: ")
-    assert "low on memory" in told
-
-
-def test_a_node_without_memory(fails: Run) -> None:
-    """Ray ends whatever it starts, because other programs use more than it allows."""
-    told = fails(environment={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
     assert "killed due to the node running low on memory" in told
-    assert "Give its nodes more memory, or each fewer workers." in told
+    assert told.endswith("Give its nodes more memory, or each fewer workers.")

@@ -29,7 +29,7 @@ def test_training_is_asked_to_stop_and_a_second_signal_breaks_off() -> None:
         terminate()
         assert asked.wait(10)
         assert interrupts.asked == "SIGTERM"
-        with pytest.raises(Interrupted):
+        with pytest.raises(KeyboardInterrupt):
             terminate()
 
 

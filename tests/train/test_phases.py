@@ -28,7 +28,10 @@ def bytes_of(network: Network) -> dict[str, bytes]:
     return {path: variable.numpy().tobytes() for path, variable in variables_by_path(network.model).items()}
 
 
-@pytest.mark.parametrize(("backbone", "thawed"), [("vgg19", "block5_"), ("resnet50", "conv5_block3_")])
+@pytest.mark.parametrize(
+    ("backbone", "thawed"),
+    [("vgg19", "block5_"), pytest.param("resnet50", "conv5_block3_", marks=pytest.mark.slow)],
+)
 def test_only_what_was_thawed_moves_and_batch_norm_never(backbone: str, thawed: str, tmp_path: Path) -> None:
     job = job_of(backbone)
     bench = set_up(job, tmp_path)
