@@ -26,7 +26,7 @@ from job.data.packed import split_key
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.splits import SPLITS
 from job.errors import JobError, nearest
-from job.storage import Store, arrow_errors
+from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
 ClassWeights = Literal["auto"] | dict[str, float] | None
@@ -147,7 +147,7 @@ def write_dataset(
 
 def load_dataset(store: Store, run: str, classes: list[str], class_weights: ClassWeights) -> Dataset:
     content = store.read(dataset_key(run))
-    with arrow_errors(f"{store.uri}{dataset_key(run)}"):
+    with table_errors(f"{store.uri}{dataset_key(run)}"):
         table = pq.read_table(io.BytesIO(content))
     column = {name: table[name].to_numpy() for name in table.column_names}
     roles: dict[str, list[FeatureSet]] = {"pooled": [], "inputs": []}

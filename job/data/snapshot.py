@@ -15,7 +15,7 @@ from job.config import Data
 from job.data.labels import Listed, labelled
 from job.data.splits import SPLITS, split_of
 from job.errors import DataError
-from job.storage import Store, arrow_errors
+from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
 EXAMPLES_PER_SHARD = 256
@@ -93,7 +93,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
 
 def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:
     """Columns of the whole table."""
-    with arrow_errors(f"{store.uri}{snapshot.key}"):
+    with table_errors(f"{store.uri}{snapshot.key}"):
         filesystem, root = store.arrow()
         return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
 

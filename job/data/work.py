@@ -19,7 +19,7 @@ from job.data.dataset import Examples
 from job.data.features import ADDRESS, Featurizer, Known, from_binary, to_binary
 from job.data.packed import split_key
 from job.data.splits import SPLITS
-from job.storage import Store, arrow_errors
+from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
 CHUNK = 256
@@ -112,7 +112,7 @@ def read_chunks_of(store: Store, run: str, packed_file: str) -> Chunk:
 def _opened(store: Store, run: str) -> Iterator[pq.ParquetFile]:
     filesystem, root = store.arrow()
     with (
-        arrow_errors(f"{store.uri}{work_key(run)}"),
+        table_errors(f"{store.uri}{work_key(run)}"),
         filesystem.open_input_file(f"{root}/{work_key(run)}") as file,
     ):
         yield pq.ParquetFile(file)

@@ -58,10 +58,16 @@ def export_model(
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         (folder / "labels.json").write_text(json.dumps(labels, indent=1))
         upload_files(store, prefix, folder)
-    for info in list(store.list(f"runs/{run}/model/")):
-        if not info.key.startswith(prefix):
-            store.delete(info.key)
+    _forget_before(store, f"runs/{run}/model/", attempt)
     return f"{store.uri}{prefix}"
+
+
+def _forget_before(store: Store, prefix: str, attempt: int) -> None:
+    """Deletes what attempts before this one exported there; never what a later one did."""
+    for info in list(store.list(prefix)):
+        number = info.key.removeprefix(prefix).partition("/")[0]
+        if number.isdecimal() and int(number) < attempt:
+            store.delete(info.key)
 
 
 def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     import ray.data
 
 Row = TypeVar("Row")
-TELLING = re.compile("task was killed|worker exit|the worker died|low on memory", re.IGNORECASE)
-"""In the line of Ray's that says why."""
 LOW_MEMORY = "low on memory"
 """Words of Ray, of a process that it ended because its node had too little."""
+TELLING = re.compile(f"task was killed|worker exit|the worker died|{LOW_MEMORY}", re.IGNORECASE)
+"""In the line of Ray's that says why."""
 
 
 class Carried(Exception):
@@ -31,7 +32,7 @@ def carried() -> Iterator[None]:
         raise Carried(error) from error
 
 
-class Actor(Generic[Row]):
+class Actor(ABC, Generic[Row]):
     """Of Ray Data. It always starts, because of an actor that does not, Ray keeps the error's text alone.
 
     What fails as it starts is raised for the first row that it is given.
@@ -50,11 +51,13 @@ class Actor(Generic[Row]):
                 raise self._failed
             return self.process(row)
 
+    @abstractmethod
     def start(self, config: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Whatever takes long, once in a process."""
 
+    @abstractmethod
     def process(self, row: Row) -> dict[str, Any]:
-        raise NotImplementedError
+        """What becomes of a row."""
 
 
 def rows_of(data: ray.data.Dataset, doing: str) -> Iterator[dict[str, Any]]:

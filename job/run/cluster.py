@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
@@ -100,10 +101,13 @@ def _set_up_libraries(debug: bool) -> None:
     """Ray's libraries set up their logs when they are imported, so they are imported first."""
     import ray.data
     import ray.train
+    from ray.util.annotations import RayDeprecationWarning
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
+    # It alone bounds how often Ray Data replaces an actor.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args_fn", category=RayDeprecationWarning)
     if not debug:
         for name, level in (("ray", logging.ERROR), ("ray.train", logging.ERROR), ("ray.data", logging.CRITICAL)):
             logging.getLogger(name).setLevel(level)  # what Ray Data logs as an error is raised as well

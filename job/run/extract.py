@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -70,14 +69,12 @@ def _compute(
 ) -> dict[str, str]:
     """Runs the pipeline over the examples that lack a feature; returns why some of them are gone, by key."""
     import ray.data
-    from ray.util.annotations import RayDeprecationWarning
 
     wanted = [featurizer for featurizer, _ in found]
     for featurizer in wanted:
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
     config = {"job": job.model_dump(mode="json", by_alias=True), "run": run, "base": base, "plan": plan, "store": store}
-    warnings.filterwarnings("ignore", message=".*ray_remote_args_fn", category=RayDeprecationWarning)  # no other way
     decoders, networks = extract_cpus(job)
     failures = job.recovery.max_failures
     options: dict[str, Any] = {

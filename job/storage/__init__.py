@@ -136,16 +136,24 @@ def read_json(store: Store, key: str) -> Any | None:
 @contextmanager
 def arrow_errors(uri: str) -> Iterator[None]:
     """Arrow's errors as ours; Ray tries again where it knows their text as that of a passing fault."""
-    from pyarrow import ArrowInvalid
-
     try:
         yield
-    except ArrowInvalid as error:
-        raise StorageError(f"{uri} is not what was written ({error}): delete it and run again.") from error
     except FileNotFoundError as error:
         raise ObjectMissing(f"{uri} was deleted in the meantime: run again.") from error
     except OSError as error:
         raise StorageError(f"{uri}: could not read it, after retries: {error}") from error
+
+
+@contextmanager
+def table_errors(uri: str) -> Iterator[None]:
+    """`arrow_errors` for a table that Thaw itself has written, and can write again: also where it is none any more."""
+    from pyarrow import ArrowInvalid
+
+    try:
+        with arrow_errors(uri):
+            yield
+    except ArrowInvalid as error:
+        raise StorageError(f"{uri} is not what was written ({error}): delete it and run again.") from error
 
 
 def arrow_path(bucket: str, prefix: str) -> str:

@@ -17,8 +17,9 @@ LOCK = "lock"
 @contextmanager
 def scratch() -> Iterator[str]:
     """An empty folder in TMPDIR, deleted at the end of the `with` block."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as own, open(Path(own, LOCK), "w") as lock:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as own, open(Path(own, "unlocked"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(lock.name).rename(Path(own, LOCK))  # nobody ever finds it without an owner
         folder = Path(own, "content")
         folder.mkdir()
         yield str(folder)
@@ -31,5 +32,5 @@ def forget_scratch() -> None:
             with open(own / LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(own, ignore_errors=True)
-        except OSError:  # its owner lives, or it is just being made
+        except OSError:  # its owner lives, or has yet to make it its own
             continue

@@ -158,3 +158,13 @@ def test_only_other_views_depend_on_the_augmentation() -> None:
     )
     assert flip_pooled[1] != turn_pooled[1]
     assert flip_inputs[1] != turn_inputs[1]
+
+
+def test_features_depend_on_which_images_are_read_from_packed_files() -> None:
+    plan = plan_of()
+    settings = ["data.layout=parquet", "data.packed.image=photo"]
+    ids = [
+        {featurizer.id for found in featurizers(job_of(*settings, *more), BASE, plan) for featurizer in found}
+        for more in ([], ["data.packed.image=infrared"])
+    ]
+    assert not ids[0] & ids[1]
