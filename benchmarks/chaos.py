@@ -53,13 +53,15 @@ def main() -> None:
         wanted = _run(folder, "undisturbed", 0, chance)
         print(f"undisturbed: {wanted.seconds:.0f} s, weights {wanted.weights[:12]}", file=sys.stderr, flush=True)
         runs: list[Outcome] = []
+        lost = 0
         while (left := options.kills - sum(len(run.struck) for run in runs)) > 0:
             runs.append(_run(folder, f"run-{len(runs)}", min(left, KILLS_OF_A_RUN), chance))
-            same = "the same" if _meaning(runs[-1]) == _meaning(wanted) else "NOT THE SAME"
+            same = _meaning(runs[-1]) == _meaning(wanted)
+            lost += not same
             told = f"run {len(runs)}: {', '.join(runs[-1].struck) or 'no kill'}; {runs[-1].attempts} attempts, "
-            print(f"{told}{runs[-1].seconds:.0f} s: {same}", file=sys.stderr, flush=True)
+            told += f"{runs[-1].seconds:.0f} s: {'the same' if same else 'NOT THE SAME'}"
+            print(told, file=sys.stderr, flush=True)
     struck = Counter(kill for run in runs for kill in run.struck)
-    lost = sum(_meaning(run) != _meaning(wanted) for run in runs)
     print(_table(struck))
     total = sum(struck.values())
     print(f"\n{total} kills in {len(runs)} runs; {lost} of them ended with something else than the undisturbed run")

@@ -1,7 +1,7 @@
 """Kills the processes of a run with SIGKILL, at moments that its output and its store show.
 
-Who can be killed: `worker` (one of the training workers), `driver` (the process of `thaw run` alone), `machine` (that
-process and every other one that it has started, Ray's included).
+Who can be killed: `worker` (one of those that decode, run the network or train), `driver` (the process of `thaw run`
+alone), `machine` (that process and every other one that it has started, Ray's included).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from pathlib import Path
 
 from job.storage import open_store
 
+TRAINING = re.compile(rb"RayTrainWorker")
+WORKERS = re.compile(rb"RayTrainWorker|DecodeObjects|Featurize")
+"""In the names of processes."""
 LOOK = 0.002
 """Seconds between looks at the store."""
 PATIENCE = 300.0
@@ -132,6 +135,7 @@ def _strikes(kill: Kill, process: Watched) -> bool:
     while process.lives_until(kill.when, kill.name):
         if strike(kill.who, process.pid):
             return True
+        time.sleep(LOOK)
     return False
 
 
@@ -140,7 +144,8 @@ def strike(who: str, driver: int) -> bool:
     if who == "driver":
         victims = [driver]
     elif who == "worker":
-        victims = sorted(training_workers(driver))[:1]
+        victims = _named(driver, WORKERS)
+        victims = [random.choice(victims)] if victims else []
     else:
         victims = [driver, *descendants(driver)]
         for victim in victims:  # nobody starts another one meanwhile
@@ -152,7 +157,11 @@ def strike(who: str, driver: int) -> bool:
 
 
 def training_workers(driver: int) -> list[int]:
-    return [process for process in descendants(driver) if re.search(rb"RayTrainWorker", _command_line(process))]
+    return _named(driver, TRAINING)
+
+
+def _named(driver: int, names: re.Pattern[bytes]) -> list[int]:
+    return [process for process in descendants(driver) if names.search(_command_line(process))]
 
 
 def descendants(process: int) -> list[int]:
@@ -171,8 +180,8 @@ def descendants(process: int) -> list[int]:
 
 MOMENTS: dict[str, tuple[Callable[[Scene], bool], tuple[str, ...]]] = {
     "snapshot": (lambda scene: scene.said("listing"), ("driver", "machine")),
-    "features": (lambda scene: scene.features() > 0, ("driver", "machine")),
-    "workers' start": (lambda scene: scene.said("cache: "), ("driver", "machine")),
+    "features": (lambda scene: scene.features() > 0, ("worker", "driver", "machine")),
+    "workers' start": (lambda scene: scene.said("cache: "), ("worker", "driver", "machine")),
     "training": (lambda scene: scene.said("training on"), ("worker", "driver", "machine")),
     "checkpoint": (lambda scene: scene.said("training on") and scene.is_uploading(), ("worker", "driver", "machine")),
     "fine-tuning": (lambda scene: scene.said("fine-tune epoch"), ("worker", "driver", "machine")),

@@ -80,6 +80,16 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 
 
 @thaw.command()
+@click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(min=0), help="How long to wait.")
+def drain(seconds: float) -> None:
+    """Before this pod ends: let its run keep a checkpoint (what a preStop hook calls)."""
+    from job.run.drain import drain as drain_here
+
+    if not drain_here(seconds):
+        click.echo(f"thaw: after {seconds:g} s the run is still at work here.", err=True)
+
+
+@thaw.command()
 def schema() -> None:
     """The job file's JSON schema, for editors."""
     from job.config import job_schema

@@ -19,6 +19,12 @@ A message says what was wrong, where, and what to do, in one or two sentences.
 """
 
 
+def headline(error: BaseException) -> str:
+    """An exception's type and the first line of its text, for where that is all that there is room for."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+
+
 class ThawError(Exception):
     """Base of every error that is shown to a user without a traceback."""
 

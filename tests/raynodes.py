@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kills import descendants, strike
+from kills import strike
 from servers import free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
@@ -24,6 +24,7 @@ class Node:
     """A process, and all that it starts."""
 
     def __init__(self, environment: dict[str, str], *words: str) -> None:
+        self._environment = environment
         self.process = subprocess.Popen(
             [RAY, "start", *HERE, *words],
             env=environment,
@@ -32,15 +33,10 @@ class Node:
             start_new_session=True,
         )
 
-    @property
-    def id(self) -> str:
-        """As its raylet was told."""
-        for process in descendants(self.process.pid):
-            words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
-            for word in words:
-                if word.startswith("--node_id="):
-                    return word.removeprefix("--node_id=")
-        raise ProcessLookupError("the node has no raylet")
+    def drain(self, seconds: float) -> subprocess.Popen[bytes]:
+        """Gives notice, as a pod does that is about to end; exit code 0 once nothing works here any more."""
+        code = f"import sys; from job.run.drain import drain; sys.exit(not drain({seconds}, {self.process.pid}))"
+        return subprocess.Popen([sys.executable, "-c", code], env=self._environment)
 
     def lose(self) -> None:
         """As the power does."""
@@ -69,12 +65,6 @@ class Cluster:
         """Another node, which joins a few seconds later."""
         self.nodes.append(Node(self._of_nodes, f"--address={self.environment['RAY_ADDRESS']}", *words))
         return self.nodes[-1]
-
-    def drain(self, node: Node, seconds: float) -> None:
-        """Gives notice, as a cloud does before it takes a machine away."""
-        words = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds")
-        command = [RAY, "drain-node", "--address", self.environment["RAY_ADDRESS"], "--node-id", node.id]
-        subprocess.run([*command, *words, str(seconds)], env=self.environment, check=True)
 
 
 @contextmanager

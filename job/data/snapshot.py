@@ -18,9 +18,8 @@ from job.errors import DataError
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
-EXAMPLES_PER_SHARD = 256
-"""Rows of a row group of the snapshot, which become one shard of features."""
-
+ROWS = 8192
+"""Of a row group of the snapshot."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 
@@ -51,10 +50,6 @@ class Snapshot:
     @property
     def key(self) -> str:
         return f"snapshots/{self.id}.parquet"
-
-    @property
-    def shards(self) -> int:
-        return -(-self.examples // EXAMPLES_PER_SHARD)
 
 
 def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
@@ -96,13 +91,6 @@ def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Ta
     with table_errors(f"{store.uri}{snapshot.key}"):
         filesystem, root = store.arrow()
         return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
-
-
-def read_shard_rows(store: Store, snapshot_key: str, shard: int) -> pa.Table:
-    """The rows of one shard."""
-    filesystem, root = store.arrow()
-    with filesystem.open_input_file(f"{root}/{snapshot_key}") as file:
-        return pq.ParquetFile(file).read_row_group(shard)
 
 
 def check_rejects(
@@ -173,11 +161,11 @@ class _Rows:
 
     def add(self, row: tuple[object, ...]) -> None:
         self._rows.append(row)
-        if len(self._rows) == EXAMPLES_PER_SHARD:
+        if len(self._rows) == ROWS:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
             columns = [pa.array(column, field.type) for column, field in zip(zip(*self._rows), self._schema)]  # noqa: B905
-            self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=EXAMPLES_PER_SHARD)
+            self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS)
             self._rows = []

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from job.errors import ClusterError, ThawError
+from job.errors import ClusterError, ThawError, headline
 
 if TYPE_CHECKING:
     import ray.data
 
 Row = TypeVar("Row")
+IDLE = 60.0
+"""Seconds without a row after which a person is told."""
 LOW_MEMORY = "low on memory"
 """Words of Ray, of a process that it ended because its node had too little."""
 TELLING = re.compile(f"task was killed|worker exit|the worker died|{LOW_MEMORY}", re.IGNORECASE)
@@ -60,22 +64,59 @@ class Actor(ABC, Generic[Row]):
         """What becomes of a row."""
 
 
-def rows_of(data: ray.data.Dataset, doing: str) -> Iterator[dict[str, Any]]:
+def rows_of(data: ray.data.Dataset, doing: str, say: Callable[..., None]) -> Iterator[dict[str, Any]]:
     """Raises a ThawError that the actors and tasks carried as it was, and ClusterError where anything else failed.
 
-    `doing`: what then failed, for the message.
+    `doing`: what then failed, for the message. Says a note a minute while no row comes.
     """
     import ray.exceptions
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:
-        yield from data.iter_rows()
-    except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+        with _told_while_idle(doing, say) as has_come:
+            for row in data.iter_rows():
+                has_come()
+                yield row
+    except ExecutionTimeoutError as error:
+        minutes = ray.data.DataContext.get_current().execution_no_progress_timeout_s / 60
+        told = f"nothing came of it in {minutes:g} minutes, its processes found no room or ended as they started"
+        raise cluster_error(doing, told) from error
+    except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", error)
         cause = cause.args[0] if isinstance(cause, Carried) else cause
         if isinstance(cause, ThawError):
             raise cause from error
         raise cluster_error(doing, one_line(cause)) from error
+
+
+@contextmanager
+def _told_while_idle(doing: str, say: Callable[..., None]) -> Iterator[Callable[[], None]]:
+    """Says how much room the cluster has, once a minute in which what this yields was not called."""
+    calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def watch() -> None:
+        goes_on = True
+        while goes_on:
+            try:
+                goes_on = calls.get(timeout=IDLE)
+            except queue.Empty:
+                with suppress(Exception):  # where Ray itself is gone, who waits for the rows finds out
+                    say("note", text=f"{doing}: nothing came of it for {IDLE:g} s ({_room()})")
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield lambda: calls.put(True)
+    finally:
+        calls.put(False)
+
+
+def _room() -> str:
+    """As `0 of 4 CPUs and 1 of 2 GPUs are free`."""
+    import ray
+
+    free, there = ray.available_resources(), ray.cluster_resources()
+    parts = [f"{free.get(kind, 0):g} of {there[kind]:g} {kind}s" for kind in ("CPU", "GPU") if there.get(kind)]
+    return f"{' and '.join(parts) or 'no CPUs'} are free"
 
 
 def cluster_error(doing: str, cause: str) -> ClusterError:
@@ -87,9 +128,9 @@ def cluster_error(doing: str, cause: str) -> ClusterError:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and first line, or, of Ray's own errors, its headline and the line that tells why."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    """An error's headline; of Ray's own errors, their first line and the one that tells why."""
     if not type(error).__module__.startswith("ray."):
-        return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+        return headline(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     telling = next((line for line in lines if TELLING.search(line)), lines[-1])
     return " ".join(dict.fromkeys([lines[0], telling]))[:400]

@@ -124,14 +124,12 @@ def worker_cpus(job: Job) -> int:
     return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if is_local() else 1
 
 
-def extract_cpus(job: Job) -> tuple[int, int]:
-    """How many decoders and how many featurizers the extract stage may grow to.
+def extract_processes(job: Job) -> tuple[int | None, int]:
+    """How many decoders and how many featurizers the extract stage may grow to; None: as many as find room.
 
-    Here one network has all cores; on a cluster there is one for each worker, and the CPUs that they leave decode.
+    Here one network has all cores. On a cluster there is one for each worker; its nodes may come as they are asked for,
+    so that how many CPUs will decode is not known.
     """
-    import ray
-
-    cpus = int(ray.cluster_resources().get("CPU", 1))
     if is_local():
         return max(1, (os.cpu_count() or 1) // 2), 1
-    return max(1, cpus - job.scaling.max_workers), job.scaling.max_workers
+    return None, job.scaling.max_workers

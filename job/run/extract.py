@@ -19,7 +19,7 @@ from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
 from job.data.work import CHUNK, missing, work_key, write_work
 from job.run.actors import rows_of
-from job.run.cluster import extract_cpus
+from job.run.cluster import extract_processes
 from job.run.decode import GONE, DecodeObjects, DecodeRecords
 from job.run.featurize import Featurize
 from job.run.packed import read_records
@@ -75,7 +75,7 @@ def _compute(
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
     config = {"job": job.model_dump(mode="json", by_alias=True), "run": run, "base": base, "plan": plan, "store": store}
-    decoders, networks = extract_cpus(job)
+    decoders, networks = extract_processes(job)
     failures = job.recovery.max_failures
     options: dict[str, Any] = {
         "fn_constructor_args": (config,),
@@ -94,7 +94,7 @@ def _compute(
     written = decoded.map(Featurize, compute=pool, num_gpus=1 if job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
-    for row in rows_of(written, "Extracting features"):
+    for row in rows_of(written, "Extracting features", say):
         gone |= json.loads(row["gone"])
         done += int(row["done"])
         say("extract", done=done, of=of, rate=rate(done))

@@ -32,7 +32,7 @@ def index_shards(
     items = [{"key": shard.key, "version": shard.version, "index": index} for index, shard in missing.items()]
     tasks = ray.data.from_items(items, override_num_blocks=min(len(items), TASKS))
     written = tasks.map(partial(_index_shard, data, source, store))
-    for done, _ in enumerate(rows_of(written, "Reading the packed files"), 1):
+    for done, _ in enumerate(rows_of(written, "Reading the packed files", say), 1):
         say("index", done=done, of=len(items))
 
 
@@ -42,7 +42,7 @@ def read_records(
     """The usable records of these shards: {shard: str, position: int, label: str, encoded: bytes}, in any order.
 
     Needs Ray. They are those whose index says so, and whose size is within `data.max_bytes`. With `versions`, a
-    shard that has another one raises StorageError at its end; so does one that can't be read.
+    shard that has another one raises StorageError at its end; so does one that can't be read (`rows_of` raises it).
     """
     import ray.data
 

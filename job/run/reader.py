@@ -18,6 +18,7 @@ from job.config import Data
 from job.data.packed import records_of
 from job.data.records import Record
 from job.errors import StorageError
+from job.run.actors import carried
 from job.storage import Store, arrow_errors
 
 BUFFER = 8 * 2**20
@@ -39,16 +40,17 @@ class RecordDatasource(FileBasedDatasource):
         super().__init__(root, filesystem=filesystem, meta_provider=_Listed([f"{root}/{key}" for key in shards]))
 
     def _open_input_source(self, filesystem: pa.fs.FileSystem, path: str, **open_args: object) -> pa.NativeFile:
-        with arrow_errors(self.source.uri + path.removeprefix(f"{self.root}/")):
+        with carried(), arrow_errors(self.source.uri + path.removeprefix(f"{self.root}/")):
             return open_shard(filesystem, path, self.data)
 
     def _read_stream(self, file: pa.NativeFile, path: str) -> Iterator[pa.Table]:
         shard = path.removeprefix(f"{self.root}/")
-        with arrow_errors(self.source.uri + shard):
-            yield from self._blocks(records_of(file, self.data, self.source.uri + shard), shard)
-        version = ray.get(self.versions).get(shard)
-        if version is not None:
-            check_version(self.source, shard, version)
+        with carried():
+            with arrow_errors(self.source.uri + shard):
+                yield from self._blocks(records_of(file, self.data, self.source.uri + shard), shard)
+            version = ray.get(self.versions).get(shard)
+            if version is not None:
+                check_version(self.source, shard, version)
 
     def _blocks(self, records: Iterator[Record], shard: str) -> Iterator[pa.Table]:
         rows, size = [], 0

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
-from job.errors import ClusterError, CorruptFeatures, Interrupted, Replaced, ThawError
+from job.errors import ClusterError, CorruptFeatures, Interrupted, Replaced, ThawError, headline
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
@@ -51,9 +51,7 @@ def train_worker(config: dict[str, Any]) -> None:
         ray.get(ledger.end.remote())
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        text = f"rank {rank}: {type(error).__name__}: {lines[0]}"
-        ray.get(ledger.failed.remote(text, follows=_follows(error)))
+        ray.get(ledger.failed.remote(f"rank {rank}: {headline(error)}", follows=_follows(error)))
         raise
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.config import Data, Split, Table
-from job.data.snapshot import EXAMPLES_PER_SHARD, read_shard_rows, read_snapshot, take_snapshot
+from job.data.snapshot import read_snapshot, take_snapshot
 from job.data.splits import split_of
 from job.errors import DataError, StorageError
 from job.storage import ObjectInfo, Store, open_store
@@ -157,14 +157,6 @@ def test_one_class_or_none_is_refused(stores: tuple[Store, Store]) -> None:
     fill(source, 40, classes=("only",))
     with pytest.raises(DataError, match="only one class, 'only'"):
         take_snapshot(data(source), source, store)
-
-
-def test_a_shard_of_the_snapshot_is_read_alone(stores: tuple[Store, Store]) -> None:
-    source, store = stores
-    fill(source, EXAMPLES_PER_SHARD + 10)
-    snapshot = take_snapshot(data(source), source, store)
-    assert snapshot.shards == 2
-    assert [len(read_shard_rows(store, snapshot.key, i)) for i in range(2)] == [EXAMPLES_PER_SHARD, 10]
 
 
 def test_a_long_listing_takes_bounded_memory(stores: tuple[Store, Store]) -> None:

@@ -23,16 +23,18 @@ phases: {{head: {{epochs: 4, learning_rate: 3e-3}}, fine_tune: null}}
 train: {{batch_size: 16}}
 scaling: {{workers: 2}}
 """
-IMPORT_FAILS = """
+AT_IMPORT = """
 import sys
 
-class Broken:
+class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "tensorflow" and {who!r} in open("/proc/self/cmdline").read():
-            raise ImportError("libstdc++.so.6: version `GLIBCXX_3.4.32' not found")
+            {happens}
 
-sys.meta_path.insert(0, Broken())
+sys.meta_path.insert(0, Watch())
 """
+FAILS = """raise ImportError("libstdc++.so.6: version `GLIBCXX_3.4.32' not found")"""
+FILLS_MEMORY = "self.much = [b'x' * 2**26 for _ in range(1000)]"
 Run = Callable[..., str]
 
 
@@ -54,14 +56,14 @@ def fails(tmp_path: Path) -> Run:
     return run
 
 
-def unable_to_import(folder: Path, who: str) -> dict[str, str]:
-    """An environment in which processes of that name can't import TensorFlow."""
-    (folder / "sitecustomize.py").write_text(IMPORT_FAILS.format(who=who))
+def at_import(folder: Path, who: str, happens: str) -> dict[str, str]:
+    """An environment in which this happens to processes of that name as they import TensorFlow."""
+    (folder / "sitecustomize.py").write_text(AT_IMPORT.format(who=who, happens=happens))
     return {"PYTHONPATH": str(folder)}
 
 
 def test_a_training_worker_that_can_not_import(fails: Run, tmp_path: Path) -> None:
-    told = fails(environment=unable_to_import(tmp_path, "RayTrainWorker"))
+    told = fails(environment=at_import(tmp_path, "RayTrainWorker", FAILS))
     assert "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.32' not found" in told
 
 
@@ -72,7 +74,7 @@ def test_more_gpus_than_this_machine_has(fails: Run) -> None:
 
 @pytest.mark.parametrize("who", ["DecodeObjects", "Featurize"])
 def test_an_extract_actor_that_can_not_import(who: str, fails: Run, tmp_path: Path) -> None:
-    told = fails(environment=unable_to_import(tmp_path, who))
+    told = fails(environment=at_import(tmp_path, who, FAILS))
     assert "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.32' not found" in told
 
 
@@ -94,6 +96,19 @@ def test_a_cluster_without_room_is_waited_for_until_somebody_says_stop(workers: 
     assert run.status == 143, run.told
     assert "Traceback" not in run.told
     assert run.told.splitlines()[-1].startswith("thaw: Stopped by SIGTERM")
+
+
+@pytest.mark.parametrize("who", ["DecodeObjects", "Featurize"])
+def test_an_extract_process_that_fills_the_memory(who: str, fails: Run, tmp_path: Path) -> None:
+    """Whatever it does: Ray ends it once the run takes more than 6 GiB."""
+    sizes = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = (int(sizes[name]) * 1024 for name in ("MemTotal:", "MemAvailable:"))
+    threshold = {"RAY_memory_usage_threshold": f"{1 - (free - 6 * 2**30) / total:.3f}"}
+    often = {"RAY_memory_monitor_refresh_ms": "50"}
+    told = fails(environment={**at_import(tmp_path, who, FILLS_MEMORY), **threshold, **often})
+    assert told.startswith("thaw: Extracting features failed on the cluster: ")
+    assert "killed due to the node running low on memory" in told
+    assert told.endswith("Give its nodes more memory, or each fewer workers.")
 
 
 def test_a_node_whose_memory_is_full_as_the_workers_start(fails: Run) -> None:

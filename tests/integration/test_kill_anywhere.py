@@ -18,6 +18,7 @@ from faults import faulty
 from kills import Kill, Outcome, Scene, Watched, descendants, run_with_kills, strike, training_workers
 from prepared import prepare_run
 
+from job.run.drain import drain
 from job.storage import open_store
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,7 @@ def schedule(seed: int) -> list[Kill]:
 
     return [
         Kill("listing", "machine", lambda scene: scene.said("listing")),
+        Kill("extract", "worker", lambda scene: scene.said("cache: ")),
         Kill("extract", "driver", lambda scene: scene.features() > 0),
         Kill("head", "worker", reached("head", head[0])),
         Kill("head", "driver", reached("head", head[1])),
@@ -124,7 +126,7 @@ def test_sigterm_keeps_the_step_and_the_next_attempt_goes_on_from_it(
     command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
     attempt = start(command)
     attempt.until(lambda scene: scene.said("head epoch   3"))
-    os.kill(attempt.pid, signal.SIGTERM)
+    assert drain(60, attempt.pid), "as a pod does before it is ended: SIGTERM, and it waits"
     attempt.wait()
     assert attempt.status == 143, attempt.told
     assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in attempt.told

@@ -12,6 +12,7 @@ from job.data.packed import index_key, list_shards, split_key
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.errors import DataError, ObjectMissing, StorageError
 from job.jobfile import parse_job
+from job.run.actors import rows_of
 from job.run.cluster import ray_cluster
 from job.run.packed import index_shards, read_records, without_index
 from job.storage import ObjectInfo, Store, open_store
@@ -167,10 +168,10 @@ def test_a_shard_that_changes_after_the_listing_is_not_indexed(stores: tuple[Sto
     with pytest.raises(StorageError, match=r"x.tar changed while it was read: run again"):
         index(settings, source, store, [shard])
     assert store.stat(index_key(settings, source, shard)) is None
-    with pytest.raises(StorageError, match="changed while it was read"):
-        read_records(settings, source, [shard.key], {shard.key: shard.version}).take_all()
+    with pytest.raises(StorageError, match=r"/x.tar changed while it was read: run again.$"):
+        list(rows_of(read_records(settings, source, [shard.key], {shard.key: shard.version}), "Reading", print))
     source.delete(shard.key)
     with pytest.raises(StorageError, match="was deleted in the meantime"):
         index(settings, source, store, [shard])
-    with pytest.raises(ObjectMissing, match="was deleted in the meantime"):
-        read_records(settings, source, [shard.key]).take_all()
+    with pytest.raises(ObjectMissing, match=r"/x.tar was deleted in the meantime: run again.$"):
+        list(rows_of(read_records(settings, source, [shard.key]), "Reading", print))

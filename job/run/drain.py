@@ -1,0 +1,90 @@
+"""What a pod does before it is ended: the run gets time for a checkpoint, and Ray hears that this node is about to go.
+
+Kubernetes waits for it (a preStop hook) before it sends SIGTERM, which `ray start` does not hand on to anybody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+from job.errors import ClusterError
+
+LOOK = 0.5
+"""Seconds between looks at what still runs."""
+
+
+def drain(seconds: float, root: int = 1) -> bool:
+    """Sends SIGTERM to `thaw run` where it runs here, else tells Ray that this node is preempted; then waits until
+    neither it nor any of Ray's workers has work here any more, for `seconds` at most. Returns whether that came true.
+
+    Here: among the processes that `root` has started (1 has started all of a container's).
+    """
+    until = time.monotonic() + seconds
+    drivers = [process for process, words in _processes(root) if _is_driver(words)]
+    for driver in drivers:
+        with suppress(ProcessLookupError):
+            os.kill(driver, signal.SIGTERM)
+    raylet = next((words for _, words in _processes(root) if Path(words[0]).name == "raylet"), None)
+    if raylet and not drivers and _is_busy(root):
+        _tell_ray(raylet, until - time.monotonic())
+    while _is_busy(root):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK)
+    return True
+
+
+def _tell_ray(raylet: list[str], seconds: float) -> None:
+    """`raylet`: its command line. Raises ClusterError."""
+    options = dict(word.lstrip("-").split("=", 1) for word in raylet if word.startswith("--") and "=" in word)
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "this pod is about to end")
+    command = [str(Path(sys.executable).parent / "ray"), "drain-node", "--address", options["gcs-address"], *reason]
+    command += ["--node-id", options["node_id"], "--deadline-remaining-seconds", str(max(1, int(seconds)))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ClusterError(f"Ray could not be told that this node is about to go: {lines[-1]}")
+
+
+def _is_busy(root: int) -> bool:
+    return any(_is_driver(words) or _is_worker(words) for _, words in _processes(root))
+
+
+def _is_driver(words: list[str]) -> bool:
+    """Whether this is `thaw run`, or `python -m job run`."""
+    return any(Path(program).name in ("thaw", "job") for program, verb in pairwise(words[:5]) if verb == "run")
+
+
+def _is_worker(words: list[str]) -> bool:
+    """Whether it is a task or an actor of Ray's that is not waiting for work."""
+    return words[0].startswith("ray::") and not words[0].startswith("ray::IDLE")
+
+
+def _processes(root: int) -> Iterator[tuple[int, list[str]]]:
+    """Id and command line of each process that `root` has started, or that these have."""
+    parents = {int(entry.name): _parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal()}
+    for process in parents:
+        above: int | None = process
+        while above and above != root:
+            above = parents.get(above)
+        if above != root or process == os.getpid():
+            continue
+        with suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0")
+            if words[0]:
+                yield process, words
+
+
+def _parent(entry: Path) -> int | None:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
