@@ -2,6 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+ENGINE ?= docker
+VARIANT ?= cpu
+BASE_IMAGE ?= python:3.11-slim-bookworm
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 
@@ -27,10 +32,14 @@ test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are 
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP) ## ruff and mypy
+test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
+	$(BIN)/python -m pytest -m image --numprocesses=0
+
+lint: $(STAMP) ## ruff, mypy and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/decoding.py
@@ -41,11 +50,19 @@ bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/recovery.py
 
+image: ## build the container image (ENGINE=docker|buildah, VARIANT=cpu|gpu, BASE_IMAGE=…)
+	$(ENGINE) build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		--tag thaw:$(VERSION) $(BUILD_FLAGS) .
+
 lock: $(STAMP) ## pin the dependencies again, with hashes
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra demo --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) --extra demo --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra cluster -c requirements/run.txt pyproject.toml -o requirements/cpu.txt
+	$(COMPILE) --extra cluster --extra gpu -c requirements/cpu.txt pyproject.toml -o requirements/gpu.txt
+	printf '%s\n' cyclonedx-bom setuptools wheel | $(COMPILE) - -o requirements/build.txt
 
 clean: ## delete what the other targets made
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all lint bench lock clean
+.PHONY: help setup demo test test-all test-image lint bench image lock clean

@@ -1,0 +1,51 @@
+"""Builds what k8s/ has, as a platform team would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+BUILT_WITH = {"spot": ["gpu"]}
+"""What a component is listed after, in the order in which they are."""
+
+
+def build(folder: Path) -> str:
+    """YAML documents."""
+    if shutil.which("kubectl") is None:
+        leave_out = pytest.fail if os.environ.get("THAW_REQUIRE_TOOLS") == "1" else pytest.skip
+        leave_out("kubectl is not installed")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def build_with(folder: Path, base: str, components: list[str], **more: Any) -> str:
+    """What an overlay of its own, in `folder`, makes of `base` (`base`, or `overlays/aws`)."""
+    here = os.path.relpath(K8S, folder.resolve())
+    parts = {"resources": [f"{here}/{base}"], "components": [f"{here}/components/{name}" for name in components]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "thaw", **parts, **more}))
+    return build(folder)
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(text: str, kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents(text) if document["kind"] == kind]
+
+
+def templates(rayjob: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The pod templates of a RayJob, by `submitter`, `head` or the group's name."""
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    groups = {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
+    return {"submitter": rayjob["spec"]["submitterPodTemplate"], "head": cluster["headGroupSpec"]["template"], **groups}

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from kustomize import BUILT_WITH, COMPONENTS, K8S, OVERLAYS, build, build_with, documents, of_kind, templates
+
+from job import __version__
+
+GOLDEN = Path(__file__).parent / "golden"
+CHECKER = K8S.parents[1] / "shared/checks/manifests/check_manifests.py"
+CORE = {"v1", "apps/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1", "scheduling.k8s.io/v1"}
+
+
+def with_what_it_needs(component: str) -> list[str]:
+    return [*BUILT_WITH.get(component, []), component]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_of_an_overlay_is_valid(overlay: str, tmp_path: Path) -> None:
+    """With the components that it does not have, too, one after the other."""
+    own = (K8S / "overlays" / overlay / "kustomization.yaml").read_text()
+    others = [name for name in COMPONENTS if f"components/{name}" not in own]
+    for component in (None, *others):
+        chosen = [component] if component else []
+        needs = [name for name in BUILT_WITH.get(component or "", []) if f"components/{name}" not in own]
+        check(build_with(tmp_path, f"overlays/{overlay}", [*needs, *chosen]))
+
+
+@pytest.mark.parametrize(
+    "components",
+    ["gpu nvme-cache spot", "nvme-cache gpu spot volume", "gpu spot kueue", "kueue monitoring nvme-cache gpu spot"],
+)
+def test_components_that_go_together(components: str, tmp_path: Path) -> None:
+    check(build_with(tmp_path, "base", components.split()))
+
+
+def check(text: str) -> None:
+    import kubernetes_validate
+
+    for document in documents(text):
+        if document["apiVersion"] in CORE:
+            kubernetes_validate.validate(document, "1.32", strict=True)
+    (rayjob,) = of_kind(text, "RayJob")
+    for template in templates(rayjob).values():
+        for pod_or_container in (template["spec"], *template["spec"]["containers"]):
+            assert pod_or_container["securityContext"]
+        kubernetes_validate.validate(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": template["spec"]}, "1.32", True
+        )
+    if CHECKER.exists():
+        command = [sys.executable, str(CHECKER), "-", "--ray-version", version("ray")]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_what_a_component_changes_is_what_was_looked_at(component: str, tmp_path: Path) -> None:
+    """THAW_WRITE_GOLDEN=1 writes the files anew, to be looked at."""
+    *others, _ = with_what_it_needs(component)
+    before, after = (build_with(tmp_path, "base", names) for names in (others, with_what_it_needs(component)))
+    changes = difflib.unified_diff(before.splitlines(), after.splitlines(), "without", component, n=2, lineterm="")
+    told = "\n".join(line for line in changes if not line.startswith("@@")) + "\n"
+    golden = GOLDEN / f"{component}.diff"
+    if os.environ.get("THAW_WRITE_GOLDEN"):
+        golden.write_text(told)
+    assert told == golden.read_text()
+
+
+def test_names_that_kustomize_changes_arrive_in_all_pods(tmp_path: Path) -> None:
+    text = build_with(tmp_path, "base", ["gpu", "spot", "volume"], namePrefix="team-")
+    (rayjob,) = of_kind(text, "RayJob")
+    pods = templates(rayjob)
+    (job,) = of_kind(text, "ConfigMap")
+    assert re.fullmatch("team-thaw-job-[a-z0-9]{10}", job["metadata"]["name"])
+    names = {kind: {d["metadata"]["name"] for d in of_kind(text, kind)} for kind in ("ServiceAccount", "PriorityClass")}
+    for who, template in pods.items():
+        assert template["spec"]["serviceAccountName"] == "team-thaw-run" in names["ServiceAccount"]
+        assert template["spec"]["priorityClassName"] in names["PriorityClass"]
+        if who != "submitter":
+            volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+            assert volumes["job"]["configMap"]["name"] == job["metadata"]["name"]
+        if who == "head":
+            assert volumes["data"]["persistentVolumeClaim"]["claimName"] == "team-thaw-data"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_image_and_ray_each_have_one_version(overlay: str) -> None:
+    text = build(K8S / "overlays" / overlay)
+    (rayjob,) = of_kind(text, "RayJob")
+    assert rayjob["spec"]["rayClusterSpec"]["rayVersion"] == version("ray")
+    images = {c["image"] for template in templates(rayjob).values() for c in template["spec"]["containers"]}
+    (image,) = images
+    assert image.rpartition(":")[2] == __version__
+    sources = "".join(path.read_text() for path in K8S.rglob("*.yaml"))
+    assert (sources.count(__version__), sources.count(f"rayVersion: {version('ray')}")) == (1, 1)
+
+
+def test_no_task_runs_on_the_head_and_workers_scale_from_zero() -> None:
+    (rayjob,) = of_kind(build(K8S / "base"), "RayJob")
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert cluster["enableInTreeAutoscaling"]
+    assert [group["minReplicas"] for group in cluster["workerGroupSpecs"]] == [0]
+
+
+def test_there_is_time_for_a_checkpoint_before_a_pod_is_killed() -> None:
+    (rayjob,) = of_kind(build(K8S / "base"), "RayJob")
+    for who, template in templates(rayjob).items():
+        if who != "submitter":
+            (container,) = template["spec"]["containers"]
+            *command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+            assert command == ["thaw", "drain", "--seconds"]
+            assert template["spec"]["terminationGracePeriodSeconds"] >= int(seconds) + 30
+
+
+def test_shared_memory_holds_the_object_store() -> None:
+    """Ray would put it on disk otherwise, with a warning that nobody reads."""
+    (rayjob,) = of_kind(build(K8S / "base"), "RayJob")
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (size,) = [v["emptyDir"]["sizeLimit"] for v in group["template"]["spec"]["volumes"] if v["name"] == "shm"]
+        number, unit = int(size[:-2]), {"Mi": 2**20, "Gi": 2**30}[size[-2:]]
+        assert number * unit > int(group["rayStartParams"]["object-store-memory"])
