@@ -1,0 +1,101 @@
+"""The image, really built, and run as Kubernetes runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from container import ROOT, Container, built_container
+from prepared import prepare_run
+
+from job import __version__
+from job.storage import open_store
+
+pytestmark = pytest.mark.image
+TOOLS = ("buildah", "debootstrap", "unshare")
+JOB = """
+name: contained
+data: {{source: file:///work/source/}}
+store: file:///work/store/
+model: {{backbone: "file:///work/own.keras", image_size: 32, head: {{hidden: [16]}}}}
+phases:
+  head: {{epochs: 3, learning_rate: 3e-3}}
+  fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2, learning_rate: 1e-3, allow_unconverged_head: true}}
+train: {{batch_size: 16}}
+scaling: {{workers: 2}}
+"""
+PROBES = """
+ray start --head --num-cpus=0 --block > /tmp/ray.log 2>&1 &
+for try in $(seq 60); do
+  wget --tries 1 -T 2 -q -O- http://localhost:52365/api/local_raylet_healthz | grep success &&
+  wget --tries 1 -T 10 -q -O- http://localhost:8265/api/gcs_healthz | grep success &&
+  ray job submit --address http://localhost:8265 -- thaw --version && exit 0
+  sleep 1
+done
+cat /tmp/ray.log; exit 1
+"""
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        leave_out = pytest.fail if os.environ.get("THAW_REQUIRE_TOOLS") == "1" else pytest.skip
+        leave_out(f"building the image needs root and {', '.join(missing or TOOLS)}")
+    with built_container(tmp_path_factory.mktemp("image")) as container:
+        yield container
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    os.chmod(tmp_path, 0o777)
+    return tmp_path
+
+
+def test_it_has_what_kuberay_needs_and_nothing_to_build_with(container: Container) -> None:
+    assert container.config["User"] == "1000:1000"
+    assert container.config["Labels"]["thaw.variant"] == "cpu"
+    folders = [container.root / name for name in ("usr/bin", "usr/local/bin", "opt/thaw/bin")]
+    programs = {path.name for folder in folders if folder.exists() for path in folder.iterdir()}
+    assert {"bash", "wget", "ray", "thaw"} <= programs
+    assert not programs & {"gcc", "cc", "make", "pip", "pip3"}
+    assert container.size < 3e9
+
+
+def test_it_says_what_is_in_it(container: Container) -> None:
+    """As many parts as were pinned, and Thaw itself."""
+    parts = json.loads((container.root / "opt/thaw/sbom.cdx.json").read_text())["components"]
+    pinned = re.findall("^([a-z0-9._-]+)==([^ ]+)", (ROOT / "requirements/cpu.txt").read_text(), re.MULTILINE)
+    assert {(part["name"].lower(), part["version"]) for part in parts} >= {*pinned, ("thaw", __version__)}
+
+
+def test_help(container: Container, work: Path) -> None:
+    done = container.run(*container.config["Entrypoint"], *container.config["Cmd"], work=work)
+    assert done.returncode == 0, done.stderr
+    assert "Transfer learning as a job" in done.stdout
+
+
+def test_its_root_is_read_only_and_nobody_in_it_is_root(container: Container, work: Path) -> None:
+    done = container.run("bash", "-c", "id -u; touch /opt/thaw/x", work=work)
+    assert (done.stdout.strip(), done.returncode) == ("1000", 1)
+    assert "Read-only file system" in done.stderr
+
+
+def test_two_workers_train(container: Container, work: Path) -> None:
+    prepare_run(work, JOB)
+    done = container.run("thaw", "run", "/work/job.yaml", "--json", work=work, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "training on 2 workers" in done.stderr
+    model = json.loads(done.stdout)["model"].replace("/work/", f"{work}/")
+    assert open_store(model).stat("weights.safetensors")
+
+
+def test_ray_answers_what_the_probes_ask_and_takes_a_job(container: Container, work: Path) -> None:
+    done = container.run("bash", "-c", PROBES, work=work)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert "thaw, version" in done.stdout
