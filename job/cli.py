@@ -26,23 +26,142 @@ def thaw() -> None:
     """
 
 
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the job file."
+)
+overlay = click.option(
+    "--overlay",
+    default="local",
+    show_default=True,
+    help="local, aws, gcp; a folder with a kustomization.yaml; or a file that kustomize built.",
+)
+image = click.option("--image", help="The image of every container.  [default: the overlay's]")
+context = click.option("--context", help="The cluster, by its name in KUBECONFIG.  [default: the current one]")
+namespace = click.option("-n", "--namespace", help="[default: the overlay's]")
+where = click.option("-n", "--namespace", help="Of the RayJob.  [default: thaw]")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks, and the logs of TensorFlow and Ray.")
 
 
 @thaw.command()
 @click.argument("job", type=click.Path())
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the job file.")
+@overrides
 @click.option("--phase", type=click.Choice(["all", "head", "fine_tune"]), default="all", show_default=True)
 @click.option("--new", is_flag=True, help="Start another run, even though there is one of the same thing.")
 @as_json
 @debug
 def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bool, debug: bool) -> None:
-    """Run JOB, or continue its run: the same job on the same data is the same run."""
+    """Run JOB, or continue its run: the same job on the same data is the same run.
+
+    JOB is a YAML file, or a folder of them, which are merged in the order of their names.
+    """
+    from job.deploy.progress import reported
     from job.jobfile import load_job
     from job.run.pipeline import run_job
 
-    _finish(run_job(load_job(job, overrides), phase, _narrator(), debug, new), as_json)
+    with reported(_narrator()) as say:
+        result = run_job(load_job(job, overrides), phase, say, debug, new)
+    _finish(result, as_json)
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overlay
+@overrides
+@image
+@namespace
+@debug
+def render(
+    job: str, overlay: str, overrides: tuple[str, ...], image: str | None, namespace: str | None, debug: bool
+) -> None:
+    """Print the ConfigMap and the RayJob that `thaw submit` would create, as YAML.
+
+    They are named after the run, so the source is listed for it, and the snapshot written, as `thaw run` does.
+    """
+    from job.deploy.manifest import as_yaml
+    from job.deploy.submit import Options
+    from job.deploy.submit import render as rendered
+    from job.jobfile import load_job
+
+    options = Options(overlay, image, namespace)
+    click.echo(as_yaml(rendered(load_job(job, overrides), options, _narrator())), nl=False)
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overlay
+@overrides
+@image
+@click.option("--new", is_flag=True, help="Start another run, even though there is one of the same thing.")
+@click.option("--follow", is_flag=True, help="Tell how it goes on until it ends, and exit with its exit code.")
+@namespace
+@context
+@as_json
+@debug
+def submit(
+    job: str,
+    overlay: str,
+    overrides: tuple[str, ...],
+    image: str | None,
+    new: bool,
+    follow: bool,
+    namespace: str | None,
+    context: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Run JOB as a RayJob in a Kubernetes cluster; submitting the same thing twice is one RayJob.
+
+    The overlay must have been applied (kubectl apply -k). Its RayJob is taken, with the name, the job file, the number
+    of workers and the image of this run. How far it is, `thaw status` tells, and kubectl with the columns that are
+    printed at the end. Ctrl-C ends --follow, not the job.
+    """
+    from job.deploy.submit import Options, describe_submitted, submit_and_follow
+    from job.jobfile import load_job
+
+    options = Options(overlay, image, namespace, context)
+
+    def told(result: dict[str, Any]) -> None:
+        click.echo("\n".join(describe_submitted(result, context)), err=as_json)
+
+    result = submit_and_follow(load_job(job, overrides), options, _narrator(), told, new, follow)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+    sys.exit(result.get("exit_code", 0))
+
+
+@thaw.command()
+@click.argument("run")
+@where
+@context
+@as_json
+@debug
+def status(run: str, namespace: str | None, context: str | None, as_json: bool, debug: bool) -> None:
+    """Where RUN stands: a run by its URI (…/runs/<id>/), or a RayJob by its name.
+
+    Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
+    """
+    from job.deploy.verbs import status_of
+    from job.report.console import result_table
+
+    found, lines = status_of(run, context, namespace, watch=not as_json)
+    if as_json:
+        return click.echo(json.dumps(found, indent=1))
+    click.echo("\n".join(lines))
+    if found.get("result"):
+        _console(stderr=False).print(result_table(found["result"]))
+
+
+@thaw.command()
+@click.argument("run")
+@where
+@context
+@debug
+def cancel(run: str, namespace: str | None, context: str | None, debug: bool) -> None:
+    """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
+    from job.deploy.verbs import cancel_either
+
+    click.echo(cancel_either(run, context, namespace))
 
 
 @thaw.command()

@@ -88,6 +88,13 @@ class Interrupted(ThawError):
     exit_code = 143
 
 
+def exit_code_of(error: BaseException) -> int:
+    """What the command line ends with after this error; the system's own errors are those of a disk or a network."""
+    if isinstance(error, ThawError):
+        return error.exit_code
+    return StorageError.exit_code if isinstance(error, OSError) else ThawError.exit_code
+
+
 def nearest(word: str, known: "list[str] | tuple[str, ...]", quote: str = "'") -> str:
     """A phrase that names the known word nearest to `word`: " (nearest: 'vgg19')", or "" if none is near."""
     from difflib import get_close_matches

@@ -14,22 +14,65 @@ from job.errors import JobError, nearest
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Job:
-    """Reads a job file and applies `a.b=c` overrides (values are YAML). Raises JobError."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise JobError(f"{path}: the job file can't be read: {reason}.") from error
-    return parse_job(text, overrides, where=str(path))
+    """Reads a job file and applies `a.b=c` overrides (values are YAML). Raises JobError.
+
+    Of a folder (as a mounted ConfigMap is one), the YAML files are merged in the order of their names: mappings key by
+    key, and everything else is replaced by the later file.
+    """
+    document: dict[str, Any] = {}
+    for file in _job_files(Path(path)):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise JobError(f"{file}: the job file can't be read: {reason}.") from error
+        document = _merged(document, _parse(text, str(file)))
+    return _check(document, overrides, where=str(path))
 
 
 def parse_job(text: str, overrides: list[str] | tuple[str, ...] = (), where: str = "job file") -> Job:
+    return _check(_parse(text, where), overrides, where)
+
+
+def dump_job(job: Job) -> str:
+    """The job file as YAML: what was given, overrides applied, without what is left at its default."""
+    given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def _job_files(path: Path) -> list[Path]:
+    """The file itself, or those of a folder; a ConfigMap's volume also holds hidden ones."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if _is_yaml(file))
+    if not files:
+        raise JobError(f"{path}: there is no job file (*.yaml) in this folder.")
+    return files
+
+
+def _is_yaml(file: Path) -> bool:
+    return file.suffix in (".yaml", ".yml") and not file.name.startswith(".") and file.is_file()
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise JobError(f"{where}: not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(document, dict):
         raise JobError(f"{where}: a job file is a mapping (name:, data:, store:, …), got {type(document).__name__}.")
+    return document
+
+
+def _check(document: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Job:
     for override in overrides:
         _apply_override(document, override)
     try:

@@ -23,6 +23,9 @@ REAL_CLOUD = (
     "GOOGLE_CLOUD_PROJECT",
     "STORAGE_EMULATOR_HOST",
     "RAY_ADDRESS",
+    "KUBERNETES_SERVICE_HOST",
+    "THAW_RAYJOB",
+    "THAW_NAMESPACE",
 )
 
 
@@ -37,7 +40,7 @@ def no_real_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     for name in REAL_CLOUD:
         patch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "KUBECONFIG"):
         patch.setenv(name, os.devnull)
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("AWS_ACCESS_KEY_ID", "testing")

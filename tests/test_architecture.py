@@ -20,9 +20,13 @@ BELOW = {
     "train": {"errors", "config", "storage", "data", "model"},
     "report": {"errors", "config", "storage", "data", "model", "train"},
     "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report"},
+    "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "run"},
 }
 ONLY_IN = {"boto3": "storage", "google.cloud": "storage", "kubernetes": "deploy"}
 FILES = sorted(ROOT.rglob("*.py"))
+
+
+DEPLOY = sorted(f"job.deploy.{file.stem}" for file in (ROOT / "deploy").glob("[!_]*.py"))
 
 
 def imports(file: Path) -> set[str]:
@@ -49,12 +53,25 @@ def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
     assert users <= {room}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["schema"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["schema"], *([verb, "--help"] for verb in ("run", "render", "submit", "status", "cancel"))],
+    ids=" ".join,
+)
 def test_small_verbs_import_neither_tensorflow_nor_ray(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom job.cli import thaw\n"
         f"try:\n    thaw({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print({'tensorflow', 'keras', 'ray', 'boto3'} & set(sys.modules), file=sys.stderr)"
+        "print({'tensorflow', 'keras', 'ray', 'boto3', 'kubernetes'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "set()"
+
+
+def test_deploying_imports_neither_tensorflow_nor_ray() -> None:
+    code = (
+        f"import sys, {', '.join(DEPLOY)}\n"
+        "print({'tensorflow', 'keras', 'ray', 'kubernetes'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "set()"

@@ -7,7 +7,7 @@ import pytest
 
 from job.config import Scaling, Weights, WorkerRange, job_schema
 from job.errors import JobError
-from job.jobfile import load_job, parse_job
+from job.jobfile import dump_job, load_job, parse_job
 
 JOB = """
 name: cells
@@ -135,6 +135,57 @@ def test_meaning_has_what_changes_the_images_though_not_the_listing() -> None:
         parse_job(JOB, ["data.layout=parquet"]).meaning()
         == parse_job(JOB, [packed[0], "data.packed.image=image"]).meaning()
     )
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_the_files_of_a_folder_are_merged_in_the_order_of_their_names(tmp_path: Path) -> None:
+    later = "{data: {source: 's3://bucket/other/'}, phases: {head: {epochs: 7}}, scaling: {workers: {min: 1, max: 2}}}"
+    write(tmp_path, job=JOB + "phases: {head: {epochs: 9, patience: 3}}\nscaling: {workers: 4}", uris=later)
+    (tmp_path / "z.yml").write_text("phases: {head: {patience: 2}}")
+    (tmp_path / "notes.txt").write_text("not: [a job")
+    job = load_job(tmp_path, ["train.seed=5"])
+    assert job.data.source == "s3://bucket/other/"
+    assert (job.phases.head.epochs, job.phases.head.patience) == (7, 2)
+    assert (job.scaling.max_workers, job.train.seed) == (2, 5)
+
+
+def test_a_mounted_configmap_is_such_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "..2026").mkdir()
+    write(tmp_path / "..2026", job=JOB)
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "job.yaml").symlink_to("..data/job.yaml")
+    (tmp_path / ".hidden.yaml").write_text("name: hidden")
+    assert load_job(tmp_path).name == "cells"
+
+
+def test_errors_of_a_folder_name_it_or_its_file(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=rf"{tmp_path}: there is no job file \(\*.yaml\) in this folder"):
+        load_job(tmp_path)
+    write(tmp_path, job=JOB, uris="stor: s3://bucket/thaw/")
+    with pytest.raises(JobError, match=rf"{tmp_path}: stor: unknown key \(nearest: 'store'\)"):
+        load_job(tmp_path)
+    write(tmp_path, uris="a: [")
+    with pytest.raises(JobError, match=rf"{tmp_path}/uris.yaml: not valid YAML"):
+        load_job(tmp_path)
+    write(tmp_path, uris="- a")
+    with pytest.raises(JobError, match=rf"{tmp_path}/uris.yaml: a job file is a mapping .*, got list"):
+        load_job(tmp_path)
+
+
+def test_a_job_comes_back_from_what_is_written_of_it() -> None:
+    overrides = [
+        "scaling.workers={min: 1, max: 8}",
+        "model.weights=gs://bucket/w.h5",
+        "phases.fine_tune={unfreeze: {from: x}}",
+    ]
+    job = parse_job(JOB, overrides)
+    assert parse_job(dump_job(job)) == job
+    assert "seed" not in dump_job(job)
 
 
 def test_the_schema_describes_every_section() -> None:

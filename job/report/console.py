@@ -39,6 +39,9 @@ class Narrator:
     def _note(self, text: str) -> None:
         self._line(text, "dim")
 
+    def _run(self, uri: str, phases: list[str]) -> None:
+        self._line(f"run {uri}")
+
     def _snapshot(self, id: str, examples: int, counts: dict[str, dict[str, int]], **_: Any) -> None:
         self._line(f"snapshot {id}: {examples} examples")
         table = Table("class", *SPLITS, box=None, pad_edge=True)

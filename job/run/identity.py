@@ -4,28 +4,98 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import Job
-from job.data.snapshot import Snapshot
-from job.storage import Store
-from job.train.runstate import state_key
+from job.data.dataset import check_class_weights
+from job.data.snapshot import Snapshot, take_snapshot
+from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.quiet import no_stderr
+from job.storage import ObjectInfo, Store
+from job.train.runstate import read_state, state_key
 
 FORMAT = 2
 
 
+@dataclass(frozen=True)
+class Found:
+    """A run and what it is made of."""
+
+    run: str
+    first: str
+    """The first of the runs of the same thing: `run`, without the number that `--new` gives it."""
+    snapshot: Snapshot
+    base: ResolvedBase
+    network: Any | None
+    """Where the base had to be made for this: the network, with the layers thawed that fine-tuning trains."""
+
+
+def find_run(job: Job, source: Store, store: Store, say: Callable[..., None], new: bool = False) -> Found:
+    """Lists the source, resolves the weights, and says which run that is; or, with `new`, another one of the same.
+
+    Imports TensorFlow only where the store does not know the weights yet. Of packed layouts, the indexes of all shards
+    must be there.
+    """
+    snapshot = take_snapshot(job.data, source, store)
+    say("snapshot", **asdict(snapshot))
+    check_class_weights(job.train.class_weights, snapshot.classes)
+    base, network = known_base(store, weights_request(job.model, job.train.seed)), None
+    if base is None:
+        base, network = prepare_base(job, store, say)
+    first = run_id(job, snapshot, asdict(base))
+    return Found(latest_run(store, first, new), first, snapshot, base, network)
+
+
+def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[ResolvedBase, Any]:
+    """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
+    say("stage", text=f"preparing {job.model.backbone}")
+    with no_stderr():
+        import tensorflow  # noqa: F401
+    from job.model.freezing import freeze, thaw
+    from job.model.weights import load_base, resolve_base
+
+    resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+    network = load_base(job.model, store, resolved)
+    freeze(network)
+    if job.phases.fine_tune is not None:
+        thaw(network, job.phases.fine_tune.unfreeze)
+    return resolved, network
+
+
 def run_id(job: Job, snapshot: Snapshot, base: dict[str, Any]) -> str:
     """`<name>-<12 hex digits>`: the same for every submission of the same thing."""
-    meaning = {"format": FORMAT, "job": job.meaning(), "snapshot": snapshot.id, "base": base}
-    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-    return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return _named(job, {"format": FORMAT, "job": job.meaning(), "snapshot": snapshot.id, "base": base})
+
+
+def listing_id(job: Job, shards: list[ObjectInfo]) -> str:
+    """`<name>-<12 hex digits>` of the same job on the same shards, which need not be indexed for this."""
+    listed = sorted((shard.key, shard.version) for shard in shards)
+    weights = weights_request(job.model, job.train.seed)
+    return _named(job, {"format": FORMAT, "job": job.meaning(), "shards": listed, "weights": weights})
+
+
+def job_id(job: Job) -> str:
+    """`<name>-<12 hex digits>` of the same job on the same URIs, whatever is stored there."""
+    return _named(job, {"format": FORMAT, "job": job.meaning(), "source": job.data.source, "store": job.store})
 
 
 def latest_run(store: Store, run: str, another: bool) -> str:
-    """The latest of the runs of the same thing, which `--new` numbers (`<run>-2`, …); or, with `another`, a new one."""
+    """The latest of the runs of the same thing, which `--new` numbers (`<run>-2`, …); or, with `another`, one that
+    nobody has worked on so far.
+    """
     latest, number = run, 1
     if store.stat(state_key(run)) is None:
         return run
     while store.stat(state_key(following := f"{run}-{number + 1}")) is not None:
         latest, number = following, number + 1
-    return following if another else latest
+    if not another:
+        return latest
+    found = read_state(store, latest)
+    return latest if found and not found[0]["attempt"] else following
+
+
+def _named(job: Job, meaning: dict[str, Any]) -> str:
+    text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+    return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

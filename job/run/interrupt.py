@@ -1,4 +1,4 @@
-"""SIGTERM: what is done is kept, and the process ends in time."""
+"""SIGTERM, and what is asked for in its stead: what is done is kept, and the process ends in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = ""
-        """The signal's name, once it came."""
+        """The signal's name, or who wanted it, once it came."""
+        self._by = ""
         self._came = threading.Event()
         self._passed = False
         self._before: Any = None
@@ -63,12 +64,19 @@ class Interrupts:
             over.set()
             thread.join()
 
+    def ask(self, by: str) -> None:
+        """As a signal does, in the name of someone else; from another thread."""
+        if self._before is not None:
+            self._by = by
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def break_off(self) -> None:
         """As a second signal does; from another thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = bool(self.asked), signal.Signals(number).name
+        again = bool(self.asked)
+        self.asked = self.asked or self._by or signal.Signals(number).name
         self._came.set()
         if not self._passed or again:
             raise KeyboardInterrupt  # the one exception of a handler that gets through what waits in Ray's core

@@ -3,20 +3,24 @@
 A lease that was not renewed for LEASE seconds belongs to nobody: the next attempt takes the run over by a conditional
 write that counts the attempt up. Where the attempt before it ran on this machine and its process is gone, it does not
 wait. No clocks are compared.
+
+Anyone may write into the state that the run be cancelled: who holds it finds that when it renews its lease.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from job.errors import StorageError, Superseded, WriteConflict
+from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.storage import Store
 from job.train.runstate import (
     Document,
@@ -40,11 +44,15 @@ LOOK = 0.5
 class Lease:
     """A run taken by this process, until the end of the `with` block."""
 
-    def __init__(self, store: Store, run: str, attempt: int, lost: Callable[[Superseded], None]) -> None:
-        """`lost` is called, from another thread, when the run has gone to someone else."""
+    def __init__(
+        self, store: Store, run: str, attempt: int, lost: Callable[[Superseded], None], cancelled: Callable[[str], None]
+    ) -> None:
+        """From another thread, `lost` is called when the run has gone to someone else, and `cancelled` once, with who
+        wants that and since when.
+        """
         self.state = RunState(store, run, Ticket(attempt))
         self.store: Store = GuardedStore(store, self.state)
-        self._lost, self._released = lost, threading.Event()
+        self._lost, self._cancelled, self._released = lost, cancelled, threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
@@ -61,17 +69,30 @@ class Lease:
                 raise
 
     def _renew(self) -> None:
+        told = False
         while not self._released.wait(RENEWAL):
             try:
-                self.state.change(lambda state: {**state, "renewals": state["renewals"] + 1})
+                state = self.state.change(lambda state: {**state, "renewals": state["renewals"] + 1})
             except Superseded as error:
                 return self._lost(error)
             except StorageError:  # nobody can take the run either while the storage is away
                 continue
+            if not told and "cancelled" in state:
+                told = True
+                self._cancelled("`thaw cancel` of {by} at {at}".format(**state["cancelled"]))
 
 
-def take(store: Store, run: str, say: Callable[..., None], lost: Callable[[Superseded], None]) -> Lease:
-    """Takes the run. Raises StorageError where another attempt is alive."""
+def take(
+    store: Store,
+    run: str,
+    say: Callable[..., None],
+    lost: Callable[[Superseded], None],
+    cancelled: Callable[[str], None] = lambda by: None,
+) -> Lease:
+    """Takes the run, also one that was cancelled: who starts it again wants it to go on.
+
+    Raises StorageError where another attempt is alive.
+    """
     watched: tuple[int, int] | None = None
     since = time.monotonic()
     while True:
@@ -79,14 +100,14 @@ def take(store: Store, run: str, say: Callable[..., None], lost: Callable[[Super
         if found is None:
             try:
                 create_state(store, run, first_state(_myself()))
-                return Lease(store, run, 1, lost)
+                return Lease(store, run, 1, lost, cancelled)
             except WriteConflict:
                 continue
         document, _ = found
         seen = document["attempt"], document["renewals"]
-        if _is_free(document) or (watched == seen and time.monotonic() - since > LEASE):
+        if is_free(document) or (watched == seen and time.monotonic() - since > LEASE):
             if attempt := _take_over(store, run, document):
-                return Lease(store, run, attempt, lost)
+                return Lease(store, run, attempt, lost, cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
             say("stage", text=f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s")
@@ -106,7 +127,8 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
     def edit(document: Document) -> Document:
         if document["renewals"] != seen["renewals"]:
             raise WriteConflict("renewed")
-        return {**document, "attempt": document["attempt"] + 1, "holder": mine}
+        kept = {name: value for name, value in document.items() if name != "cancelled"}
+        return {**kept, "attempt": document["attempt"] + 1, "holder": mine}
 
     try:
         return int(state.change(edit)["attempt"])
@@ -116,7 +138,35 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
         return int(found[0]["attempt"]) if found and ours else None
 
 
-def _is_free(document: Document) -> bool:
+def cancel(store: Store, run: str) -> Document:
+    """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
+    where = f"{store.uri}runs/{run}/"
+    wish = {"by": f"{_user()} on {socket.gethostname()}", "at": _now()}
+    while True:
+        found = read_state(store, run)
+        if found is None:
+            raise JobError(f"{where}: there is no such run: nobody has worked on it.")
+        document, _ = found
+        if is_free(document):
+            raise JobError(f"{where}: nobody works on this run: attempt {document['attempt']} has ended.")
+        if rayjob := document["holder"].get("rayjob"):
+            raise JobError(
+                f"{where}: attempt {document['attempt']} runs in the RayJob {rayjob}, which would start it again: "
+                f"`thaw cancel {rayjob}` ends it."
+            )
+        try:
+            return RunState(store, run, Ticket(document["attempt"])).change(lambda now: {"cancelled": wish, **now})
+        except Superseded:
+            continue
+
+
+def reserve(store: Store, run: str) -> None:
+    """Makes `run` the latest of the runs of the same thing, to be taken by whoever works on it first."""
+    with suppress(WriteConflict):  # it is reserved, or at work, already
+        create_state(store, run, {**first_state(None), "attempt": 0})
+
+
+def is_free(document: Document) -> bool:
     """Whether the attempt has ended, or its process is gone from this machine."""
     holder = document["holder"]
     if holder is None:
@@ -132,11 +182,23 @@ def _myself() -> Document:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "since": _now(),
+        "rayjob": os.environ.get("THAW_RAYJOB", ""),
         "boot": _text("/proc/sys/kernel/random/boot_id"),
         "processes": _namespace(),
         "started": _started(os.getpid()),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in many containers
+        return f"user {os.getuid()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _started(process: int) -> str:

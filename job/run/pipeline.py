@@ -15,21 +15,20 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from job.config import Job
-from job.data.dataset import check_class_weights, dataset_key
+from job.data.dataset import dataset_key
 from job.data.features import forget_part
 from job.data.packed import list_shards
-from job.data.snapshot import Snapshot, take_snapshot
+from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, JobError, Superseded, TrainingError
-from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.model.resolved import ResolvedBase
 from job.run.cluster import ray_cluster
 from job.run.extract import extract
 from job.run.featurize import Overflow
-from job.run.identity import latest_run, run_id
+from job.run.identity import find_run, prepare_base
 from job.run.interrupt import Interrupts
 from job.run.lease import Lease, take
 from job.run.packed import index_shards, without_index
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
-from job.run.quiet import no_stderr
 from job.run.training import run_training
 from job.storage import Store, open_store, read_json
 from job.storage.scratch import forget_scratch
@@ -61,21 +60,17 @@ def run_job(job: Job, phase: str, say: Say, debug: bool = False, new: bool = Fal
             if missing:
                 stack.enter_context(ray_cluster(job, debug))
                 index_shards(job.data, source, store, missing, say)
-        snapshot = take_snapshot(job.data, source, store)
-        say("snapshot", **asdict(snapshot))
-        check_class_weights(job.train.class_weights, snapshot.classes)
-        base, network = known_base(store, weights_request(job.model, job.train.seed)), None
-        if base is None:
-            base, network = _resolve_base(job, store, say)
-        run = latest_run(store, run_id(job, snapshot, asdict(base)), new)
-        say("stage", text=f"run {store.uri}runs/{run}/")
+        found = find_run(job, source, store, say, new)
+        run, network = found.run, found.network
+        fine_tunes = job.phases.fine_tune is not None and phase != "head"
+        say("run", uri=f"{store.uri}runs/{run}/", phases=["head", *["fine_tune"] * fine_tunes])
         finished = read_json(store, f"runs/{run}/result.json")
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
             return finished
-        with take(store, run, say, _leave) as lease:
-            attempt = _Attempt(job, run, lease, snapshot, asdict(base), interrupts, say, debug)
-            return attempt.go(phase, lambda: network or _resolve_base(job, store, say)[1])
+        with take(store, run, say, _leave, interrupts.ask) as lease:
+            attempt = _Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, say, debug)
+            return attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
 
 
 def _leave(error: Superseded) -> NoReturn:
@@ -199,22 +194,6 @@ class _Attempt:
         result["model"] = export_model(self.job, store, run, self.attempt, classes, base, kept, metrics)
         store.write(f"runs/{run}/result.json", json.dumps(result, indent=1).encode())
         return result
-
-
-def _resolve_base(job: Job, store: Store, say: Say) -> tuple[ResolvedBase, Any]:
-    """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
-    say("stage", text=f"preparing {job.model.backbone}")
-    with no_stderr():
-        import tensorflow  # noqa: F401
-    from job.model.freezing import freeze, thaw
-    from job.model.weights import load_base, resolve_base
-
-    resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
-    network = load_base(job.model, store, resolved)
-    freeze(network)
-    if job.phases.fine_tune is not None:
-        thaw(network, job.phases.fine_tune.unfreeze)
-    return resolved, network
 
 
 def _test_metrics(store: Store, run: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Who works on a run, and which of its checkpoints count: one object, which only conditional writes change.
 
-runs/<run>/state.json   {format, attempt, group, holder, renewals, checkpoints, write}
+runs/<run>/state.json   {format, attempt, group, holder, renewals, checkpoints, write}, and `cancelled` {by, at}
 
 Each `thaw run` that takes a run is an attempt; each start of its training workers is a group. Both are counted up. A
 writer that finds another number than its own has been superseded: what it writes is refused, and it ends. Checkpoints
@@ -162,7 +162,7 @@ def read_state(store: Store, run: str) -> tuple[Document, str] | None:
     raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
 
 
-def first_state(holder: Document) -> Document:
+def first_state(holder: Document | None) -> Document:
     return {"format": FORMAT, "attempt": 1, "group": 0, "holder": holder, "renewals": 0, "checkpoints": []}
 
 

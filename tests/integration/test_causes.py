@@ -105,7 +105,8 @@ def test_an_extract_process_that_fills_the_memory(who: str, fails: Run, tmp_path
     total, free = (int(sizes[name]) * 1024 for name in ("MemTotal:", "MemAvailable:"))
     threshold = {"RAY_memory_usage_threshold": f"{1 - (free - 6 * 2**30) / total:.3f}"}
     often = {"RAY_memory_monitor_refresh_ms": "50"}
-    told = fails(environment={**at_import(tmp_path, who, FILLS_MEMORY), **threshold, **often})
+    environment = {**at_import(tmp_path, who, FILLS_MEMORY), **threshold, **often}
+    told = fails("recovery.max_failures=1", environment=environment)
     assert told.startswith("thaw: Extracting features failed on the cluster: ")
     assert "killed due to the node running low on memory" in told
     assert told.endswith("Give its nodes more memory, or each fewer workers.")

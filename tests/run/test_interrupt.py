@@ -33,6 +33,16 @@ def test_training_is_asked_to_stop_and_a_second_signal_breaks_off() -> None:
             terminate()
 
 
+def test_someone_else_may_ask_in_their_own_name() -> None:
+    interrupts = Interrupts()
+    with pytest.raises(Interrupted, match="Stopped by a friend: "), interrupts:
+        interrupts.ask("a friend")
+
+
+def test_asking_does_nothing_where_signals_are_not_handled() -> None:
+    Interrupts().ask("a friend")
+
+
 def test_the_handler_before_it_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts():

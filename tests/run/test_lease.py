@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from job.errors import StorageError, Superseded
+from job.errors import Interrupted, JobError, StorageError, Superseded
 from job.run import lease
-from job.run.lease import Lease, take
+from job.run.identity import latest_run
+from job.run.interrupt import Interrupts
+from job.run.lease import Lease, cancel, reserve, take
 from job.storage import Store, open_store
 from job.train.runstate import read_state, state_key
 
@@ -197,3 +199,88 @@ def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(store: Store, mon
         monkeypatch.setattr(mine.state.store, "write_if_unchanged", write)
         time.sleep(4 * TIMES[1])
         assert state_of(store)["renewals"] > before
+
+
+def test_who_holds_a_run_that_is_cancelled_hears_of_it_once(store: Store) -> None:
+    heard: list[str] = []
+    came = threading.Event()
+
+    def hear(by: str) -> None:
+        heard.append(by)
+        came.set()
+
+    with take(store, "run", lambda *_, **__: None, _unexpected, hear) as mine:
+        mine.state.change(lambda state: {**state, "checkpoints": ["one"]})
+        wish = cancel(store, "run")["cancelled"]
+        assert cancel(store, "run")["cancelled"] == wish
+        assert came.wait(20)
+        before = state_of(store)["renewals"]
+        while state_of(store)["renewals"] < before + 3:
+            time.sleep(TIMES[1])
+        assert state_of(store)["checkpoints"] == ["one"]
+    assert heard == [f"`thaw cancel` of {wish['by']} at {wish['at']}"]
+
+
+def test_a_cancelled_run_ends_as_after_sigterm(store: Store) -> None:
+    def work() -> None:
+        with Interrupts() as interrupts, take(store, "run", lambda *_, **__: None, _unexpected, interrupts.ask):
+            cancel(store, "run")
+            time.sleep(20)
+
+    with pytest.raises(Interrupted, match=r"Stopped by `thaw cancel` of .* on .* at 20.*: what is done is kept") as end:
+        work()
+    assert end.value.exit_code == 143
+    assert state_of(store)["holder"] is None
+
+
+def test_running_a_cancelled_run_again_goes_on_with_it(store: Store) -> None:
+    with taken(store):
+        cancel(store, "run")
+    assert "cancelled" in state_of(store)
+    with taken(store):
+        assert "cancelled" not in state_of(store)
+
+
+def test_cancelling_waits_for_nobody_and_finds_the_attempt_that_has_taken_over(
+    store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = hold()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    read = lease.read_state
+    stale = read(store, "run")
+    with taken(store):
+        answers = iter([stale])
+        monkeypatch.setattr(lease, "read_state", lambda *where: next(answers, None) or read(*where))
+        monkeypatch.setattr(lease, "is_free", lambda document: False)
+        assert cancel(store, "run")["attempt"] == 2
+
+
+def test_nothing_is_cancelled_where_nobody_works(store: Store) -> None:
+    with pytest.raises(JobError, match="there is no such run"):
+        cancel(store, "run")
+    with taken(store):
+        pass
+    with pytest.raises(JobError, match="nobody works on this run: attempt 1 has ended"):
+        cancel(store, "run")
+
+
+def test_a_run_of_a_rayjob_is_cancelled_by_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_RAYJOB", "cells-0123456789ab")
+    with taken(store), pytest.raises(JobError, match="`thaw cancel cells-0123456789ab` ends it"):
+        cancel(store, "run")
+    assert "cancelled" not in state_of(store)
+
+
+def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: Store) -> None:
+    with taken(store):
+        pass
+    assert latest_run(store, "run", another=True) == "run-2"
+    for _ in range(2):
+        reserve(store, "run-2")
+        assert latest_run(store, "run", another=False) == "run-2"
+        assert latest_run(store, "run", another=True) == "run-2"
+    with take(store, "run-2", lambda *_, **__: None, _unexpected) as mine:
+        assert mine.state.ticket.attempt == 1
+        reserve(store, "run-2")
+    assert latest_run(store, "run", another=True) == "run-3"

@@ -1,0 +1,152 @@
+"""Tells how a RayJob goes on, until it ends."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+from job.deploy.annotations import ERROR, EXIT_CODE, progress_line
+from job.deploy.api import PODS, RAYJOBS, Api, Object
+from job.deploy.manifest import INSTANCE
+from job.deploy.pods import problems
+from job.deploy.watching import changes
+from job.errors import ClusterError
+
+Say = Callable[..., None]
+ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+STAGES = {
+    "": "KubeRay has not seen it yet",
+    "Waiting": "it waits for KubeRay",
+    "Initializing": "its cluster is made",
+    "Running": "its cluster is up, and the job begins",
+    "Suspending": "it is suspended: its cluster ends",
+    "Suspended": "it waits in a queue",
+    "Retrying": "a new cluster is made, which goes on with the run",
+}
+LONGEST = 300
+"""Characters of a reason."""
+STOPPED = 130
+"""Exit code of who no longer wants to follow."""
+
+
+def follow(api: Api, name: str, say: Say) -> int:
+    """Says what changes, each problem of a pod once, and returns the exit code of the job.
+
+    That is what the run wrote on its RayJob; else the one in KubeRay's message; else that of a ClusterError.
+    """
+    heard: Queue[tuple[str, str, Any]] = Queue()
+    over = threading.Event()
+
+    def listen(source: str, resource: Any, query: dict[str, str]) -> None:
+        try:
+            for kind, items in changes(api, resource, say, over, **query):
+                heard.put((source, kind, items))
+        except Exception as error:  # raised where someone waits for it
+            heard.put((source, "ERROR", error))
+
+    for source, resource, query in (
+        ("rayjob", RAYJOBS, {"fieldSelector": f"metadata.name={name}"}),
+        ("pods", PODS, {"labelSelector": f"{INSTANCE}={name}"}),
+    ):
+        threading.Thread(target=listen, args=(source, resource, query), name=f"follow {source}", daemon=True).start()
+    teller = _Teller(name, say)
+    try:
+        while True:
+            source, kind, items = heard.get()
+            if kind == "ERROR":
+                raise items
+            if source == "pods":
+                teller.pods(items)
+            elif (code := teller.rayjob(kind, items)) is not None:
+                return code
+    except KeyboardInterrupt:
+        say("note", text=f"not followed any more; the job goes on: thaw status {name} -n {api.namespace}")
+        return STOPPED
+    finally:
+        over.set()
+
+
+def exit_code(rayjob: Object) -> int | None:
+    """Of a RayJob that has ended, else None."""
+    status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+    stage = status.get("jobDeploymentStatus", "")
+    if stage not in ENDED:
+        return None
+    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
+        return 0
+    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
+    for text in (annotations.get(EXIT_CODE, ""), told[1] if told else ""):
+        if text.isdigit() and int(text):
+            return int(text)
+    return ClusterError.exit_code
+
+
+class _Teller:
+    def __init__(self, name: str, say: Say) -> None:
+        self._name, self._say = name, say
+        self._told: set[str] = set()
+        self._stage: str | None = None
+        self._failed = 0
+        self._line = ""
+        self._last: Object = {}
+
+    def rayjob(self, kind: str, items: list[Object]) -> int | None:
+        """The exit code, once it has ended."""
+        if kind == "DELETED" or not items:
+            return self._deleted(items)
+        rayjob = self._last = items[0]
+        status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+        if "deletionTimestamp" in rayjob["metadata"]:
+            self._once("deleted", "stage", f"{self._name} is being deleted")
+        self._failures(int(status.get("failed") or 0), status)
+        stage = status.get("jobDeploymentStatus", "")
+        if stage != self._stage and stage not in ENDED:
+            self._say("stage", text=STAGES.get(stage, f"KubeRay says: {stage}"))
+        self._stage = stage
+        line = progress_line(annotations)
+        if line and line != self._line:
+            self._line = line
+            self._say("stage", text=line)
+        code = exit_code(rayjob)
+        if code is not None:
+            self._end(code, status, annotations)
+        return code
+
+    def pods(self, items: list[Object]) -> None:
+        for pod in items:
+            for key, text in problems(pod):
+                self._once(key, "warning", text)
+
+    def _failures(self, failed: int, status: dict[str, Any]) -> None:
+        if failed > self._failed and status.get("jobDeploymentStatus") not in ENDED:
+            why = reason(status)
+            text = f"attempt {failed} has failed{f' ({why})' if why else ''}: KubeRay makes a new cluster for the next"
+            self._say("warning", text=text)
+        self._failed = failed
+
+    def _end(self, code: int, status: dict[str, Any], annotations: dict[str, str]) -> None:
+        if not code:
+            return self._say("stage", text=f"{self._name} is complete")
+        why = annotations.get(ERROR) or reason(status) or "KubeRay gives no reason"
+        self._say("warning", text=f"{self._name} has failed (exit code {code}): {why}")
+
+    def _deleted(self, items: list[Object]) -> int:
+        """Also where it ended before, as one that is kept for a day does."""
+        last = items[0] if items else self._last
+        code = exit_code(last) if last else None
+        self._say("warning", text=f"{self._name} was deleted")
+        return ClusterError.exit_code if code is None else code
+
+    def _once(self, key: str, kind: str, text: str) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self._say(kind, text=text)
+
+
+def reason(status: dict[str, Any]) -> str:
+    """What KubeRay says of a failure, without the logs that it may put behind it."""
+    text = status.get("message") or status.get("reason") or ""
+    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]

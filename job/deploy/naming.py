@@ -1,0 +1,61 @@
+"""Which run a job would be, before it begins: its RayJob is named after it, so that twice the same is one RayJob."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job.config import Job
+from job.data.packed import list_shards
+from job.errors import JobError
+from job.run.identity import find_run, job_id, listing_id
+from job.run.packed import without_index
+from job.storage import open_store, read_json
+
+
+@dataclass(frozen=True)
+class Naming:
+    id: str
+    """What the RayJob is named after."""
+    run: str | None = None
+    """The run's id, where it is known already."""
+    result: dict[str, Any] | None = None
+    """The run's, where it is finished."""
+
+
+def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
+    """Lists the source and names the run as `thaw run` does; with `new`, another run of the same thing.
+
+    Which examples are in packed layouts is known once their shards are indexed, which takes Ray. So their RayJobs are
+    named after the listing of the shards, whether there are indexes or not. In a folder of the cluster's own volume
+    nothing can be listed from here: those RayJobs are named after the job file.
+    """
+    if not _is_in_reach(job):
+        say("note", text=f"{job.data.source} and {job.store} are not all on this machine: the cluster lists them")
+        if new:
+            raise JobError(
+                f"--new: the runs in {job.store} can't be seen from here: change `name`, or end the RayJob that there "
+                "is (thaw cancel) and submit again."
+            )
+        return Naming(job_id(job))
+    source, store = open_store(job.data.source), open_store(job.store)
+    say("stage", text=f"listing {source.uri}")
+    named = None
+    if job.data.is_packed:
+        shards = list_shards(job.data, source)
+        named = listing_id(job, shards)
+        if without_index(job.data, source, store, shards):  # so there is no run of this so far
+            return Naming(named)
+    found = find_run(job, source, store, say, new)
+    result = read_json(store, f"runs/{found.run}/result.json")
+    id = found.run if named is None else named + found.run.removeprefix(found.first)
+    return Naming(id, found.run, result)
+
+
+def _is_in_reach(job: Job) -> bool:
+    """Whether folders are on this machine too; that of the store may be made."""
+    source, store = Path(job.data.source.removeprefix("file://")), Path(job.store.removeprefix("file://"))
+    here = not job.data.source.startswith("file://") or source.is_dir()
+    return here and (not job.store.startswith("file://") or store.is_dir() or store.parent.is_dir())

@@ -1,0 +1,79 @@
+"""Where a RayJob stands, and its end at someone's wish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from job.deploy.annotations import ERROR, RUN, STORE, progress_line
+from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object
+from job.deploy.follow import exit_code, reason
+from job.deploy.manifest import INSTANCE
+from job.deploy.pods import problems
+from job.errors import JobError
+
+
+def rayjob_status(api: Api, name: str) -> dict[str, Any]:
+    """{rayjob, namespace, state, exit_code, reason, failed, run, progress, pods, problems}. Raises JobError."""
+    rayjob = api.get(RAYJOBS, name)
+    if rayjob is None:
+        raise _no_rayjob(api, name)
+    status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+    pods, _ = api.list(PODS, labelSelector=f"{INSTANCE}={name}")
+    told = dict(problem for pod in pods for problem in problems(pod))
+    run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
+    return {
+        "rayjob": name,
+        "namespace": api.namespace,
+        "state": status.get("jobDeploymentStatus") or "New",
+        "exit_code": exit_code(rayjob),
+        "reason": annotations.get(ERROR) or reason(status) or None,
+        "failed": int(status.get("failed") or 0),
+        "run": run,
+        "progress": {
+            name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")
+        },
+        "pods": {pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
+        "problems": [*told.values(), *_warnings(api, name, status.get("rayClusterName"))],
+    }
+
+
+def describe_rayjob(status: dict[str, Any]) -> list[str]:
+    lines = [f"rayjob      {status['rayjob']} (namespace {status['namespace']})", f"state       {status['state']}"]
+    if status["exit_code"]:
+        lines[-1] += f" (exit code {status['exit_code']})"
+    if status["failed"]:
+        lines.append(f"failed      {status['failed']} attempts")
+    if status["run"]:
+        lines.append(f"run         {status['run']}")
+    progress = progress_line({f"thaw/{name}": text for name, text in status["progress"].items()})
+    if progress:
+        lines.append(f"progress    {progress.strip()}")
+    if status["reason"]:
+        lines.append(f"reason      {status['reason']}")
+    lines += [f"pod         {name}: {phase}" for name, phase in status["pods"].items()]
+    return [*lines, *(f"problem     {text}" for text in status["problems"])]
+
+
+def cancel_rayjob(api: Api, name: str) -> str:
+    """Deletes it, and returns what to tell. Raises JobError where there is none."""
+    if not api.delete(RAYJOBS, name):
+        raise _no_rayjob(api, name)
+    return (
+        f"RayJob {name} is being deleted. Its pods keep a checkpoint before they end; submitting again goes on from it."
+    )
+
+
+def _warnings(api: Api, *names: str | None) -> list[str]:
+    """What KubeRay could not do, as the cluster's events tell: the latest of each kind."""
+    latest: dict[str, Object] = {}
+    for name in filter(None, names):
+        found, _ = api.list(EVENTS, fieldSelector=f"involvedObject.name={name},type=Warning")
+        latest |= {event["reason"]: event for event in found}
+    return [f"{reason}: {' '.join(event.get('message', '').split())}" for reason, event in latest.items()]
+
+
+def _no_rayjob(api: Api, name: str) -> JobError:
+    return JobError(
+        f"There is no RayJob {name} in namespace {api.namespace}: `kubectl get rayjob -A` lists all; a run is also "
+        "found by its URI, s3://…/runs/<id>/."
+    )

@@ -1,0 +1,166 @@
+"""Puts a RayJob into the cluster. Any step may be the last one: submitting again does what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from job.config import Job
+from job.deploy.annotations import COLUMNS, RUN
+from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, Object, connect
+from job.deploy.follow import exit_code, follow
+from job.deploy.manifest import fill, fitting_rayjob
+from job.deploy.naming import name_run
+from job.deploy.overlay import read_overlay
+from job.deploy.refusals import Conflict
+from job.errors import ClusterError
+from job.run.lease import reserve
+from job.storage import open_store
+
+Say = Callable[..., None]
+ROUNDS = 5
+"""Times that a step is done again where someone else undoes it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of `thaw render` and `thaw submit`."""
+
+    overlay: str
+    image: str | None = None
+    namespace: str | None = None
+    context: str | None = None
+
+
+def render(job: Job, options: Options, say: Say) -> list[Object]:
+    """What `submit` would create."""
+    shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
+    return list(fill(job, name_run(job, say), shipped, options.image, options.namespace))
+
+
+def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str, Any]:
+    """Creates the ConfigMap and the RayJob of this run, but for what is there already.
+
+    Returns {state, name, namespace, run}, where `state` is `submitted`, `submitted already` or `finished`, and `run` is
+    the run's URI, where it is known; name and namespace are None where nothing was created.
+    """
+    shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
+    naming = name_run(job, say, new)
+    if naming.result is not None:
+        return {"state": "finished", "name": None, "namespace": None, "run": naming.result["run"]}
+    configmap, rayjob = fill(job, naming, shipped, options.image, options.namespace)
+    store = open_store(job.store)
+    if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
+        reserve(store, naming.run)
+    api = connect(options.context, rayjob["metadata"]["namespace"])
+    made, fresh = apply(api, configmap, rayjob, say)
+    run = made["metadata"].get("annotations", {}).get(RUN)
+    return {
+        "state": "submitted" if fresh else "submitted already",
+        "name": made["metadata"]["name"],
+        "namespace": api.namespace,
+        "run": f"{store.uri}runs/{run}/" if run else None,
+    }
+
+
+def submit_and_follow(
+    job: Job,
+    options: Options,
+    say: Say,
+    told: Callable[[dict[str, Any]], None],
+    new: bool = False,
+    to_end: bool = False,
+) -> dict[str, Any]:
+    """As `submit`, whose result is `told` at once; `to_end` adds the RayJob's `exit_code`, once it has ended."""
+    result = submit(job, options, say, new)
+    told(result)
+    if to_end and result["name"]:
+        code = follow(connect(options.context, result["namespace"]), result["name"], say)
+        return {**result, "exit_code": code}
+    return result
+
+
+def apply(api: Api, configmap: Object, rayjob: Object, say: Say) -> tuple[Object, bool]:
+    """1. the job file   2. the RayJob, which reads it   3. the job file goes when the RayJob does.
+
+    Returns the RayJob as it is in the cluster, and whether it was created just now. Raises ClusterError.
+    """
+    name = rayjob["metadata"]["name"]
+    _put_configmap(api, configmap, say)
+    try:
+        made, fresh = api.create(RAYJOBS, rayjob), True
+    except Conflict:
+        found = api.get(RAYJOBS, name)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            raise ClusterError(f"RayJob {name} is just being deleted: submit again when it is gone.") from None
+        made, fresh = found, False
+        _tell_existing(made, say)
+    _own(api, configmap, made)
+    return made, fresh
+
+
+def describe_submitted(submitted: dict[str, Any], context: str | None) -> list[str]:
+    """What `submit` returns, in lines, with the commands to look on with."""
+    if submitted["state"] == "finished":
+        return ["This run is finished: nothing was submitted (--new starts another).", f"run     {submitted['run']}"]
+    name, namespace = submitted["name"], submitted["namespace"]
+    more = f"{name} -n {namespace}" + (f" --context {context}" if context else "")
+    run = submitted["run"] or "is known when the cluster has listed the source: `thaw status` tells it"
+    return [
+        f"rayjob  {name}, {submitted['state']} (namespace {namespace})",
+        f"run     {run}",
+        "",
+        "See how far it is:",
+        f"  thaw status {more}",
+        f"  kubectl get rayjob {more} -o custom-columns={COLUMNS}",
+    ]
+
+
+def _put_configmap(api: Api, configmap: Object, say: Say) -> None:
+    """Raises ClusterError. One with other settings is replaced while no RayJob reads it."""
+    name = configmap["metadata"]["name"]
+    for _ in range(ROUNDS):
+        try:
+            api.create(CONFIGMAPS, configmap)
+            return
+        except Conflict:
+            found = api.get(CONFIGMAPS, name)
+        if found is None:  # deleted meanwhile
+            continue
+        if found.get("data") == configmap["data"]:
+            return
+        if api.get(RAYJOBS, name) is not None:
+            return say("warning", text=f"{name} keeps the settings that it was submitted with, which differ from these")
+        gone = dict.fromkeys(found.get("data") or {})
+        if api.patch(CONFIGMAPS, name, {"data": {**gone, **configmap["data"]}}) is not None:
+            return
+    raise ClusterError(f"ConfigMap {name} comes and goes in namespace {api.namespace}: who else changes it?")
+
+
+def _own(api: Api, configmap: Object, rayjob: Object) -> None:
+    """Kubernetes deletes the ConfigMap with its owner; an earlier RayJob of this name may just be taking it along."""
+    metadata = rayjob["metadata"]
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": metadata["name"], "uid": metadata["uid"]}
+    owned = {**configmap, "metadata": {**configmap["metadata"], "ownerReferences": [owner]}}
+    for _ in range(ROUNDS):
+        if api.patch(CONFIGMAPS, metadata["name"], {"metadata": {"ownerReferences": [owner]}}) is not None:
+            return
+        try:
+            api.create(CONFIGMAPS, owned)
+            return
+        except Conflict:
+            continue
+    raise ClusterError(
+        f"ConfigMap {metadata['name']} comes and goes in namespace {api.namespace}: who else changes it?"
+    )
+
+
+def _tell_existing(rayjob: Object, say: Say) -> None:
+    name, code = rayjob["metadata"]["name"], exit_code(rayjob)
+    text = f"{name} is submitted already"
+    if code:
+        text += f", and has failed: to run it again, `thaw cancel {name}`, then submit again"
+    elif code == 0:
+        text += ", and is complete"
+    say("stage", text=text)

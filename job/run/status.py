@@ -1,0 +1,92 @@
+"""Where a run stands, read from its store alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from job.errors import JobError
+from job.run.lease import LEASE, LOOK, is_free
+from job.storage import Store, open_store, read_json
+from job.train.runstate import Document, describe, read_state
+
+
+def open_run(uri: str) -> tuple[Store, str]:
+    """The store and the id of `<store>/runs/<id>/`, a URI or a folder of this machine. Raises JobError."""
+    if "://" not in uri:
+        uri = f"file://{Path(uri).resolve()}"
+    root, separator, run = uri.rstrip("/").rpartition("/runs/")
+    if not separator or not run or "/" in run:
+        raise JobError(f"{uri}: no run's URI: it ends in runs/<id>/, as `thaw run` and `thaw submit` print it.")
+    return open_store(f"{root}/"), run
+
+
+def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
+    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, result}; `state` is one of `reserved`,
+    `working`, `ended` (before it was finished) and `finished`.
+
+    `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
+    up to LEASE seconds. Raises JobError where there is no such run.
+    """
+    result, found = read_json(store, f"runs/{run}/result.json"), read_state(store, run)
+    where = f"{store.uri}runs/{run}/"
+    if found is None and result is None:
+        raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
+    document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}
+    plan = read_json(store, f"runs/{run}/plan.json")
+    free = is_free(document)
+    return {
+        "run": where,
+        "state": "finished" if result else "working" if not free else "ended" if document["attempt"] else "reserved",
+        "attempt": document["attempt"],
+        "holder": None if free else describe(document["holder"]),
+        "alive": False if free else is_renewed(store, run, document) if watch and not result else None,
+        "cancelled": document.get("cancelled"),
+        "checkpoint": _last_checkpoint(document),
+        "cache": plan["reason"] if plan else None,
+        "result": result,
+    }
+
+
+def is_renewed(
+    store: Store, run: str, seen: Document, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
+) -> bool:
+    """Whether the lease is renewed, or passes to another attempt, within `patience` seconds. No clocks are compared."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        sleep(LOOK)
+        found = read_state(store, run)
+        if found and (found[0]["attempt"], found[0]["renewals"]) != (seen["attempt"], seen["renewals"]):
+            return True
+    return False
+
+
+def describe_run(status: dict[str, Any]) -> list[str]:
+    """The status in lines, without the result's metrics."""
+    lines = [f"run         {status['run']}", f"state       {status['state']}"]
+    if status["attempt"]:
+        holder = f" ({status['holder']})" if status["holder"] else ""
+        lines.append(f"attempt     {status['attempt']}{holder}")
+    if status["alive"]:
+        lines.append("alive       it has just renewed its lease")
+    elif status["alive"] is False and status["state"] == "working":
+        lines.append(f"alive       no sign of life in {LEASE:g} s of watching: running again takes it over")
+    if status["cancelled"]:
+        lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
+    if status["checkpoint"]:
+        phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))
+        lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))
+    if status["cache"]:
+        lines.append(f"cache       {status['cache']}")
+    if status["result"] and status["result"]["model"]:
+        lines.append(f"model       {status['result']['model']}")
+    return lines
+
+
+def _last_checkpoint(document: Document) -> dict[str, Any] | None:
+    if not document["checkpoints"]:
+        return None
+    entry = document["checkpoints"][-1]
+    return {name: entry[name] for name in ("phase", "epoch", "step", "finished")}

@@ -1,0 +1,99 @@
+"""A cluster on loopback, and a job whose data and store are folders of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from images import folder_of
+from kube import Kube, kubernetes
+
+from job.config import Job
+from job.deploy.api import Api, connect
+from job.jobfile import parse_job
+from job.model.resolved import record_key, weights_request
+from job.storage import open_store
+
+
+class Said(list[str]):
+    """What a person was told."""
+
+    def __call__(self, kind: str, **event: object) -> None:
+        self.append(str(event.get("text", kind)))
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+def kubectl() -> None:
+    """For tests of what kubectl builds: skipped where there is none, but where every tool is required."""
+    if shutil.which("kubectl") is None:
+        leave_out = pytest.fail if os.environ.get("THAW_REQUIRE_TOOLS") == "1" else pytest.skip
+        leave_out("no kubectl here")
+
+
+@pytest.fixture
+def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
+    """The cluster of KUBECONFIG."""
+    monkeypatch.setattr("job.deploy.api.PAUSE", 0.001)
+    monkeypatch.setattr("job.deploy.watching.PAUSE", 0.001)
+    with kubernetes() as (kube, url):
+        config = {
+            "current-context": "here",
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+            "clusters": [{"name": "here", "cluster": {"server": url}}],
+            "users": [{"name": "me", "user": {"token": "token"}}],
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield kube
+
+
+@pytest.fixture
+def api(kube: Kube) -> Api:
+    return connect(None, "thaw")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Its weights are known to the store, so that nothing has to be downloaded for a run's id."""
+    source = open_store(f"file://{tmp_path}/images/")
+    for key, content in folder_of(40).items():
+        source.write(key, content)
+    text = f"{{name: cells, data: {{source: 'file://{tmp_path}/images/'}}, store: 'file://{tmp_path}/store/'}}"
+    job = parse_job(text, ["scaling.workers={min: 1, max: 3}"])
+    record = json.dumps({"weights_sha256": "0" * 64}).encode()
+    open_store(job.store).write(record_key(weights_request(job.model, job.train.seed)), record)
+    return job
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> str:
+    """A built overlay, with what is filled in and little else."""
+
+    def template(name: str) -> dict[str, object]:
+        volumes = [
+            {"name": "job", "configMap": {"name": "thaw-job-abc"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        ]
+        return {"spec": {"containers": [{"name": name, "image": "thaw"}], "volumes": volumes}}
+
+    group = {"groupName": "workers", "maxReplicas": 1, "template": template("ray-worker")}
+    cluster = {"enableInTreeAutoscaling": True, "headGroupSpec": {"template": template("ray-head")}}
+    rayjob = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": "thaw", "namespace": "thaw"},
+        "spec": {"rayClusterSpec": {**cluster, "workerGroupSpecs": [group]}},
+    }
+    path = tmp_path / "overlay.yaml"
+    path.write_text(yaml.safe_dump(rayjob))
+    return str(path)

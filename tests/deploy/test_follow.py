@@ -1,0 +1,308 @@
+"""Following a RayJob through what happens to it, and to the connection."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kube import DROP, Kube
+
+from job.deploy import follow as room
+from job.deploy.api import Api
+from job.deploy.follow import follow
+from job.deploy.refusals import Unreachable
+from job.errors import ClusterError
+
+NAME = "cells-0123456789ab"
+
+
+class Following:
+    """`follow`, in a thread of its own."""
+
+    def __init__(self, api: Api, said: list[str]) -> None:
+        self.said, self.code, self.error = said, None, None
+        self._thread = threading.Thread(target=self._follow, args=(api,), daemon=True)
+        self._thread.start()
+
+    def _follow(self, api: Api) -> None:
+        try:
+            self.code = follow(api, NAME, self.said)
+        except ClusterError as error:
+            self.error = error
+
+    def hears(self, text: str) -> str:
+        return until(lambda: next((line for line in self.said if text in line), None), lambda: str(self.said))
+
+    def ends(self) -> int | None:
+        self._thread.join(20)
+        assert not self._thread.is_alive(), self.said
+        return self.code
+
+
+def until(found: Callable[[], Any], told: Callable[[], str] = lambda: "") -> Any:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.005)
+    raise AssertionError(told())
+
+
+@pytest.fixture
+def following(kube: Kube, api: Api, said: Any) -> Iterator[Following]:
+    kube.put("rayjobs", {"metadata": {"name": NAME}})
+    following = Following(api, said)
+    kube.wait_for(lambda: len(kube.watches) == 2)
+    yield following
+    if following._thread.is_alive():
+        kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Complete"}})
+        following.ends()
+
+
+def status(kube: Kube, stage: str, annotations: dict[str, str] | None = None, **more: Any) -> None:
+    change = {"metadata": {"annotations": annotations or {}}, "status": {"jobDeploymentStatus": stage, **more}}
+    kube.edit("rayjobs", NAME, change)
+
+
+def test_stages_and_progress_are_told_up_to_the_end(kube: Kube, following: Following) -> None:
+    status(kube, "Initializing")
+    following.hears("its cluster is made")
+    figures = {"phase": "fine_tune", "percent": "73", "epoch": "3/10", "loss": "0.1234", "metric": "accuracy 0.91"}
+    more = {"rate": "1200 examples/s", "left": "0:03:20"}
+    status(kube, "Running", {f"thaw/{name}": text for name, text in {**figures, **more}.items()})
+    line = following.hears(" 73 %")
+    assert line == " 73 %  fine-tune  epoch 3/10  loss 0.1234  accuracy 0.91  1200 examples/s  0:03:20 left"
+    status(kube, "Running", jobStatus="RUNNING")
+    status(kube, "Complete", jobStatus="SUCCEEDED")
+    assert following.ends() == 0
+    assert following.said.count(line) == 1
+    assert following.said[-1] == f"{NAME} is complete"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message", "code"),
+    [
+        ({"thaw/exit-code": "3", "thaw/error": "no labelled examples"}, "Job failed with exit code 1", 3),
+        ({}, "Job entrypoint command failed with exit code 4, last available logs (truncated): secret", 4),
+        ({"thaw/exit-code": "0"}, "the cluster was lost", 6),
+        ({}, "", 6),
+    ],
+)
+def test_it_ends_with_the_exit_code_of_the_job(
+    annotations: dict[str, str], message: str, code: int, kube: Kube, following: Following
+) -> None:
+    status(kube, "Failed", annotations, message=message)
+    assert following.ends() == code
+    assert following.said[-1].startswith(f"{NAME} has failed (exit code {code}): ")
+    assert annotations.get("thaw/error", message.partition(",")[0] or "no reason") in following.said[-1]
+    assert "secret" not in following.said[-1]
+
+
+def test_what_an_earlier_attempt_left_is_not_the_end_of_a_run_that_succeeded(kube: Kube, following: Following) -> None:
+    status(kube, "Complete", {"thaw/exit-code": "4"}, jobStatus="SUCCEEDED")
+    assert following.ends() == 0
+
+
+def test_attempts_that_failed_are_counted(kube: Kube, following: Following) -> None:
+    status(kube, "Retrying", failed=1, message="the head was lost")
+    following.hears("attempt 1 has failed (the head was lost): KubeRay makes a new cluster")
+    following.hears("a new cluster is made, which goes on with the run")
+    status(kube, "Running", failed=1, message="")
+    status(kube, "Retrying", failed=2)
+    following.hears("attempt 2 has failed: KubeRay")
+    assert len([line for line in following.said if line.startswith("attempt 1")]) == 1
+
+
+def test_a_rayjob_that_is_deleted_ends_it(kube: Kube, following: Following) -> None:
+    kube.edit("rayjobs", NAME, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    following.hears("is being deleted")
+    kube.remove("rayjobs", NAME)
+    assert following.ends() == 6
+    assert following.said[-1] == f"{NAME} was deleted"
+
+
+def test_a_rayjob_that_was_deleted_while_nobody_listened_ends_it(kube: Kube, following: Following) -> None:
+    with kube.changed:
+        del kube.objects["rayjobs", NAME]
+        kube.version += 1
+        kube.expire()
+    assert following.ends() == 6
+
+
+def test_a_connection_that_breaks_loses_nothing(kube: Kube, following: Following) -> None:
+    for epoch in range(1, 4):
+        watches = kube.requests.count(("WATCH", "rayjobs"))
+        kube.break_watches()
+        status(kube, "Running", {"thaw/phase": "head", "thaw/epoch": f"{epoch}/9"})
+        following.hears(f"epoch {epoch}/9")
+        kube.wait_for(lambda before=watches: kube.requests.count(("WATCH", "rayjobs")) > before)
+    assert kube.requests.count(("GET", "rayjobs")) == 1  # it goes on where it was
+
+
+def test_a_watch_that_the_server_ends_is_begun_again(kube: Kube, following: Following) -> None:
+    with kube.changed:
+        kube.ending += 1
+        kube.changed.notify_all()
+    kube.wait_for(lambda: kube.requests.count(("WATCH", "rayjobs")) > 1)
+    status(kube, "Initializing")
+    following.hears("its cluster is made")
+    assert kube.requests.count(("GET", "rayjobs")) == 1
+
+
+def test_a_version_that_is_forgotten_is_listed_again(kube: Kube, following: Following) -> None:
+    with kube.changed:
+        status(kube, "Running", {"thaw/phase": "extract", "thaw/percent": "9"})
+        kube.log.clear()  # nobody heard of it
+        kube.expire()
+    following.hears("  9 %  extract")
+    assert kube.requests.count(("GET", "rayjobs")) == 2
+
+
+def test_a_bookmark_moves_a_watch_on_and_tells_nothing(kube: Kube, following: Following) -> None:
+    status(kube, "Initializing")
+    following.hears("its cluster is made")
+    with kube.changed:
+        version = kube.version + 100
+        line = f'{{"type": "BOOKMARK", "object": {{"metadata": {{"resourceVersion": "{version}"}}}}}}\n'
+        kube.answer("WATCH", "rayjobs", 200, line)
+        kube.version, kube.compacted = version, version
+    kube.break_watches()
+    kube.wait_for(lambda: kube.requests.count(("WATCH", "rayjobs")) > 2)
+    status(kube, "Running")
+    following.hears("its cluster is up")
+    assert following.said.count("KubeRay has not seen it yet") == 1
+    assert kube.requests.count(("GET", "rayjobs")) == 1
+
+
+def test_a_410_in_the_middle_of_a_watch_is_listed_again(kube: Kube, following: Following) -> None:
+    gone = '{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}\n'
+    kube.answer("WATCH", "rayjobs", 200, gone)
+    kube.break_watches()
+    kube.wait_for(lambda: kube.requests.count(("GET", "rayjobs")) == 2)
+    status(kube, "Initializing")
+    following.hears("its cluster is made")
+
+
+def test_a_server_that_is_away_for_a_while_is_said_once_and_waited_for(kube: Kube, following: Following) -> None:
+    for _ in range(20):
+        kube.answer("WATCH", "rayjobs", DROP)
+    kube.break_watches()
+    kube.wait_for(lambda: not kube.answers)
+    status(kube, "Initializing")
+    following.hears("its cluster is made")
+    assert len([line for line in following.said if "could not watch rayjobs" in line]) <= 1
+
+
+def test_a_server_that_stays_away_ends_it(kube: Kube, following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job.deploy.watching.PATIENCE", 0.0)
+    for _ in range(20):
+        kube.answer("WATCH", "rayjobs", 503, {"message": "away"})
+    kube.break_watches()
+    following.ends()
+    assert isinstance(following.error, Unreachable)
+
+
+def test_who_may_not_watch_is_told_so(kube: Kube, api: Api, said: Any) -> None:
+    kube.put("rayjobs", {"metadata": {"name": NAME}})
+    kube.answer("WATCH", "pods", 403, {"message": "forbidden"})
+    with pytest.raises(ClusterError, match="Not allowed to watch pods in namespace thaw: bind the role thaw-submit"):
+        follow(api, NAME, said)
+
+
+def test_ctrl_c_stops_following_alone(kube: Kube, api: Api, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube.put("rayjobs", {"metadata": {"name": NAME}})
+
+    class Interrupted(room.Queue):  # type: ignore[type-arg,misc]
+        def get(self, *_: Any) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "Queue", Interrupted)
+    assert follow(api, NAME, said) == 130
+    assert said[-1] == f"not followed any more; the job goes on: thaw status {NAME} -n thaw"
+    assert kube.get("rayjobs", NAME)
+
+
+def pod(name: str, kind: str = "worker", **status: Any) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/instance": NAME, "ray.io/node-type": kind, "ray.io/group": "spot"}
+    container = {"name": "ray-worker", "resources": {"limits": {"memory": "16Gi"}}}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "thaw-data"}}]
+    spec = {"containers": [container], "volumes": volumes}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status}
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    return {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}
+
+
+def disrupted(reason: str) -> dict[str, Any]:
+    return {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]}
+
+
+def container(**state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "ray-worker", "image": "registry/thaw:1", **state}]}
+
+
+NO_GPU = "0/3 nodes are available: 1 Insufficient cpu, 3 Insufficient nvidia.com/gpu. preemption: not helpful."
+TAINTED = "0/3 nodes are available: 3 node(s) had untolerated taint {thaw/spot: true}."
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+PULLING = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "registry/thaw:1"'}}
+PROBLEMS = {
+    "unschedulable": (
+        unscheduled(NO_GPU),
+        f"a worker (group spot) waits for a node: no node has enough cpu and nvidia.com/gpu left. The scheduler says: "
+        f"{NO_GPU}",
+    ),
+    "tainted": (
+        unscheduled(TAINTED),
+        f"a worker (group spot) waits for a node: no node takes it. The scheduler says: {TAINTED}",
+    ),
+    "claim": (unscheduled(UNBOUND), "a worker (group spot) waits for its volume: the claim thaw-data is not bound"),
+    "image": (container(state=PULLING), "a: the image registry/thaw:1 can't be pulled: Back-off pulling image"),
+    "memory": (container(state=KILLED), "a: the container ray-worker was killed for want of memory (its limit: 16Gi)"),
+    "memory, before": (container(state={"running": {}}, lastState=KILLED), "killed for want of memory"),
+    "crashes": (
+        container(
+            state={"waiting": {"reason": "CrashLoopBackOff"}},
+            lastState={"terminated": {"reason": "Error", "exitCode": 1}},
+        ),
+        "a: the container ray-worker ends again and again (exit code 1): kubectl logs a -c ray-worker --previous",
+    ),
+    "configuration": (
+        container(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "x" not found'}}),
+        'a: the container ray-worker can\'t be started: configmap "x" not found',
+    ),
+    "preempted": (disrupted("PreemptionByScheduler"), "a was evicted: it made room for a pod of a higher priority"),
+    "spot": (disrupted("DeletionByTaintManager"), "a was evicted: its node was tainted (a spot node that is taken"),
+    "evicted": (
+        {"reason": "Evicted", "message": "The node was low on resource: memory."},
+        "a was evicted: The node was low on resource: memory.",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_problem_of_a_pod_is_said_once_in_plain_words(problem: str, kube: Kube, following: Following) -> None:
+    state, text = PROBLEMS[problem]
+    kube.put("pods", pod("a", **state), "ADDED")
+    line = following.hears(text)
+    kube.edit("pods", "a", {"metadata": {"annotations": {"changed": "yes"}}})
+    kube.put("pods", pod("b", **disrupted("EvictionByEvictionAPI")), "ADDED")
+    following.hears("b was evicted: its node is drained")
+    assert following.said.count(line) == 1
+
+
+def test_pods_of_one_group_wait_for_the_same_and_those_of_others_are_not_heard(
+    kube: Kube, following: Following
+) -> None:
+    for name in ("a", "b", "c"):
+        kube.put("pods", pod(name, **unscheduled(NO_GPU)), "ADDED")
+    stranger = pod("stranger", **unscheduled(UNBOUND))
+    kube.put("pods", {**stranger, "metadata": {"name": "stranger"}}, "ADDED")
+    kube.put("pods", pod("head", "head", **unscheduled(NO_GPU)), "ADDED")
+    following.hears("the head waits for a node")
+    assert len([line for line in following.said if "a worker" in line]) == 1
+    assert not [line for line in following.said if "stranger" in line]

@@ -1,0 +1,276 @@
+"""Submitting, also when it was cut short before, to an API server on loopback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from kube import Kube
+from shards import examples, webdataset_of
+
+from job.cli import thaw
+from job.config import Job
+from job.data.packed import list_shards, make_index, records_of
+from job.deploy.naming import name_run
+from job.deploy.submit import Options, render, submit
+from job.errors import ClusterError, JobError
+from job.jobfile import dump_job, parse_job
+from job.run.identity import latest_run
+from job.run.lease import take
+from job.run.packed import without_index
+from job.storage import open_store
+from job.train.runstate import create_state, first_state, read_state
+
+
+def submitted(job: Job, overlay: str, said: Any, new: bool = False) -> dict[str, Any]:
+    return submit(job, Options(overlay), said, new)
+
+
+def writes(kube: Kube) -> list[tuple[str, str]]:
+    return [request for request in kube.requests if request[0] not in ("GET", "WATCH")]
+
+
+def test_a_rayjob_is_created_that_owns_its_configmap(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    result = submitted(job, overlay, said)
+    run = name_run(job, said).run
+    assert result == {"state": "submitted", "name": run, "namespace": "thaw", "run": f"{job.store}runs/{run}/"}
+    rayjob, configmap = kube.get("rayjobs", run), kube.get("configmaps", run)
+    assert parse_job(configmap["data"]["job.yaml"]) == job
+    assert configmap["metadata"]["ownerReferences"] == [
+        {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": run, "uid": rayjob["metadata"]["uid"]}
+    ]
+    head = rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+    assert head["spec"]["volumes"][0] == {"name": "job", "configMap": {"name": run}}
+    assert rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 3
+    assert writes(kube) == [("POST", "configmaps"), ("POST", "rayjobs"), ("PATCH", "configmaps")]
+
+
+def test_submitting_twice_is_one_rayjob(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    first, second = submitted(job, overlay, said), submitted(job, overlay, said)
+    assert second == {**first, "state": "submitted already"}
+    assert f"{first['name']} is submitted already" in said
+    assert len([key for key in kube.objects if key[0] == "rayjobs"]) == 1
+
+
+class Cut(BaseException):
+    """The process dies."""
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_submitting_again_mends_what_was_cut_short(
+    step: int, kube: Kube, job: Job, overlay: str, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from job.deploy.api import Api
+
+    made, request = [], Api._request
+
+    def dies(self: Api, verb: str, *arguments: Any, **more: Any) -> Any:
+        made.append(verb)
+        if len(made) == step:
+            raise Cut
+        return request(self, verb, *arguments, **more)
+
+    monkeypatch.setattr(Api, "_request", dies)
+    with pytest.raises(Cut):
+        submitted(job, overlay, said)
+    monkeypatch.setattr(Api, "_request", request)
+    result = submitted(job, overlay, said)
+    assert result["state"] == ("submitted already" if step == 3 else "submitted")
+    rayjob = kube.get("rayjobs", result["name"])
+    (owner,) = kube.get("configmaps", result["name"])["metadata"]["ownerReferences"]
+    assert owner["uid"] == rayjob["metadata"]["uid"]
+
+
+def test_other_settings_replace_a_job_file_that_no_rayjob_reads(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    name = submitted(job, overlay, said)["name"]
+    kube.remove("rayjobs", name)
+    kube.edit("configmaps", name, {"data": {"more.yaml": "x: 1"}})
+    elastic = job.model_copy(update={"scaling": parse_job(dump_job(job), ["scaling.workers=9"]).scaling})
+    assert submitted(elastic, overlay, said)["state"] == "submitted"
+    data = kube.get("configmaps", name)["data"]
+    assert list(data) == ["job.yaml"]
+    assert parse_job(data["job.yaml"]).scaling.workers == 9
+
+
+def test_other_settings_leave_a_rayjob_as_it_is_and_say_so(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    name = submitted(job, overlay, said)["name"]
+    before = kube.get("configmaps", name)["data"]
+    elastic = parse_job(dump_job(job), ["scaling.workers=9"])
+    assert submitted(elastic, overlay, said)["state"] == "submitted already"
+    assert f"{name} keeps the settings that it was submitted with, which differ from these" in said
+    assert kube.get("configmaps", name)["data"] == before
+
+
+def test_a_configmap_that_goes_with_an_earlier_rayjob_is_made_again(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    name = submitted(job, overlay, said)["name"]
+    kube.remove("rayjobs", name)
+
+    def collect(method: str, plural: str) -> None:
+        if (method, plural) == ("PATCH", "configmaps") and ("configmaps", name) in kube.objects:
+            kube.on_request = lambda *_: None
+            kube.remove("configmaps", name)
+
+    kube.on_request = collect
+    submitted(job, overlay, said)
+    (owner,) = kube.get("configmaps", name)["metadata"]["ownerReferences"]
+    assert owner["uid"] == kube.get("rayjobs", name)["metadata"]["uid"]
+
+
+def test_a_rayjob_that_is_just_being_deleted_is_not_taken_for_a_new_one(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    name = submitted(job, overlay, said)["name"]
+    kube.edit("rayjobs", name, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    with pytest.raises(ClusterError, match="is just being deleted: submit again when it is gone"):
+        submitted(job, overlay, said)
+
+
+def test_a_rayjob_that_has_failed_says_how_to_run_it_again(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    name = submitted(job, overlay, said)["name"]
+    kube.edit("rayjobs", name, {"status": {"jobDeploymentStatus": "Failed"}})
+    submitted(job, overlay, said)
+    assert said[-1].endswith(f"has failed: to run it again, `thaw cancel {name}`, then submit again")
+
+
+def finish(job: Job, run: str) -> dict[str, Any]:
+    store = open_store(job.store)
+    result = {"run": f"{store.uri}runs/{run}/", "model": None, "state": "finished"}
+    create_state(store, run, first_state(None))
+    store.write(f"runs/{run}/result.json", json.dumps(result).encode())
+    return result
+
+
+def test_a_finished_run_is_not_submitted_but_another_one_may_be(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    run = str(name_run(job, said).run)
+    result = finish(job, run)
+    assert submitted(job, overlay, said) == {
+        "state": "finished", "name": None, "namespace": None, "run": result["run"],
+    }  # fmt: skip
+    assert kube.requests == []
+    assert submitted(job, overlay, said, new=True)["name"] == f"{run}-2"
+
+
+def test_another_run_is_the_one_that_the_pods_take_and_is_made_once(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    run, store = str(name_run(job, said).run), open_store(job.store)
+    finish(job, run)
+    for state in ("submitted", "submitted already"):
+        assert submitted(job, overlay, said, new=True)["state"] == state
+        assert latest_run(store, run, False) == f"{run}-2"
+    with take(store, f"{run}-2", said, lambda error: None) as lease:
+        assert lease.state.ticket.attempt == 1
+    assert submitted(job, overlay, said, new=True)["name"] == f"{run}-3"
+
+
+@pytest.fixture
+def packed(job: Job) -> Job:
+    open_store(job.data.source).write("a.tar", webdataset_of(examples(60)))
+    return parse_job(dump_job(job), ["data.layout=webdataset"])
+
+
+def write_indexes(job: Job) -> None:
+    """As the run does, which has Ray for it."""
+    source, store = open_store(job.data.source), open_store(job.store)
+    for key, shard in without_index(job.data, source, store, list_shards(job.data, source)).items():
+        filesystem, root = source.arrow()
+        with filesystem.open_input_stream(f"{root}/{shard.key}") as file:
+            store.write(key, make_index(records_of(file, job.data, source.uri + shard.key)))
+
+
+def test_packed_sources_are_named_after_their_shards_with_or_without_indexes(packed: Job, said: Any) -> None:
+    before = name_run(packed, said)
+    assert before.run is None
+    assert name_run(packed, said, new=True) == before
+    write_indexes(packed)
+    after = name_run(packed, said)
+    assert after.id == before.id
+    assert after.run not in (None, after.id)
+    finish(packed, str(after.run))
+    assert name_run(packed, said).result is not None
+    another = name_run(packed, said, new=True)
+    assert (another.id, another.run) == (f"{before.id}-2", f"{after.run}-2")
+    open_store(packed.data.source).write("b.tar", webdataset_of(examples(60, start=60)))
+    assert name_run(packed, said).id not in (before.id, another.id)
+
+
+def test_what_lies_in_the_clusters_own_volume_is_named_after_the_job_file(overlay: str, said: Any) -> None:
+    text = "{name: cells, data: {source: 'file:///not here/images/'}, store: 'file:///not here/thaw/'}"
+    job = parse_job(text)
+    naming = name_run(job, said)
+    assert naming.run is None
+    assert naming == name_run(job, said)
+    assert naming.id != name_run(parse_job(text, ["train.seed=1"]), said).id
+    assert "the cluster lists them" in said[0]
+    with pytest.raises(JobError, match=r"--new: the runs in file:///not here/thaw/ can't be seen from here"):
+        name_run(job, said, new=True)
+    assert "thaw/run" not in render(job, Options(overlay), said)[1]["metadata"]["annotations"]
+
+
+@pytest.fixture
+def job_file(job: Job, tmp_path: Path) -> str:
+    (tmp_path / "job.yaml").write_text(dump_job(job))
+    return str(tmp_path / "job.yaml")
+
+
+def test_render_prints_what_submit_creates(kube: Kube, job_file: str, overlay: str) -> None:
+    arguments = [job_file, "--overlay", overlay, "--image", "registry/thaw:2"]
+    rendered = CliRunner().invoke(thaw, ["render", *arguments])
+    assert rendered.exit_code == 0
+    assert rendered.stdout == CliRunner().invoke(thaw, ["render", *arguments]).stdout
+    assert kube.requests == []
+    configmap, rayjob = yaml.safe_load_all(rendered.stdout)
+    assert "  job.yaml: |\n    name: cells\n" in rendered.stdout
+    CliRunner().invoke(thaw, ["submit", *arguments])
+    made = kube.get("rayjobs", rayjob["metadata"]["name"])
+    del made["metadata"]["resourceVersion"], made["metadata"]["uid"]
+    assert made == rayjob
+    assert kube.get("configmaps", rayjob["metadata"]["name"])["data"] == configmap["data"]
+
+
+def test_submit_prints_where_to_look(kube: Kube, job_file: str, overlay: str) -> None:
+    done = CliRunner().invoke(thaw, ["submit", job_file, "--overlay", overlay, "--context", "here"])
+    assert done.exit_code == 0
+    ((_, name),) = [key for key in kube.objects if key[0] == "rayjobs"]
+    assert f"rayjob  {name}, submitted (namespace thaw)\nrun     file://" in done.stdout
+    assert f"  thaw status {name} -n thaw --context here\n" in done.stdout
+    assert f"  kubectl get rayjob {name} -n thaw --context here -o custom-columns=NAME:.metadata.name," in done.stdout
+    done = CliRunner().invoke(thaw, ["submit", job_file, "--overlay", overlay, "--json"])
+    assert json.loads(done.stdout)["state"] == "submitted already"
+
+
+def test_following_ends_with_the_exit_code_of_the_job(kube: Kube, job_file: str, overlay: str) -> None:
+    def fail(method: str, plural: str) -> None:
+        for kind, name in list(kube.objects):
+            if (method, plural, kind) == ("WATCH", "rayjobs", "rayjobs"):
+                kube.on_request = lambda *_: None
+                ended = {
+                    "metadata": {"annotations": {"thaw/exit-code": "3"}},
+                    "status": {"jobDeploymentStatus": "Failed"},
+                }
+                kube.edit("rayjobs", name, ended)
+
+    kube.on_request = fail
+    done = CliRunner().invoke(thaw, ["submit", job_file, "--overlay", overlay, "--follow", "--json"])
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["exit_code"] == 3
+
+
+def test_who_may_not_submit_is_told_so(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    kube.answer("POST", "configmaps", 403, {"message": "forbidden"})
+    with pytest.raises(ClusterError, match="Not allowed to create configmaps in namespace thaw: bind the role"):
+        submitted(job, overlay, said)
+
+
+def test_a_state_that_was_only_reserved_says_so(job: Job, said: Any, kube: Kube, overlay: str) -> None:
+    run = str(name_run(job, said).run)
+    submitted(job, overlay, said, new=True)
+    found = read_state(open_store(job.store), run)
+    assert found is not None
+    assert (found[0]["attempt"], found[0]["holder"]) == (0, None)

@@ -1,0 +1,117 @@
+"""Where a run stands, from its store alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from job.cli import thaw
+from job.errors import JobError
+from job.run import lease
+from job.run.lease import cancel, take
+from job.run.status import describe_run, is_renewed, open_run, run_status
+from job.storage import Store, open_store
+from job.train.runstate import read_state
+
+CHECKPOINT = {"name": "x", "phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"file://{tmp_path}/store/")
+
+
+@pytest.fixture
+def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(lease, "RENEWAL", 0.05)
+    with take(store, "run", lambda *_, **__: None, lambda error: None) as mine:
+        mine.state.change(lambda state: {**state, "checkpoints": [CHECKPOINT]})
+        yield
+
+
+def test_a_run_is_opened_by_uri_or_folder(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "store/runs/run").mkdir(parents=True)
+    for text in (f"{store.uri}runs/run/", f"{store.uri}runs/run", str(tmp_path / "store/runs/run")):
+        opened, run = open_run(text)
+        assert (opened.uri, run) == (store.uri, "run")
+    for text in ("s3://bucket/thaw/", "s3://bucket/runs/", "s3://bucket/runs/a/model/"):
+        with pytest.raises(JobError, match=r"no run's URI: it ends in runs/<id>/"):
+            open_run(text)
+
+
+def test_a_run_at_work_has_its_holder_and_its_last_checkpoint(store: Store, held: None) -> None:
+    store.write("runs/run/plan.json", json.dumps({"reason": "stored at block4"}).encode())
+    status = run_status(store, "run", watch=True)
+    assert (status["state"], status["attempt"], status["alive"]) == ("working", 1, True)
+    assert status["checkpoint"] == {"phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
+    lines = describe_run(status)
+    assert lines[0] == f"run         {store.uri}runs/run/"
+    assert lines[2].startswith("attempt     1 (process ")
+    assert lines[3:] == [
+        "alive       it has just renewed its lease",
+        "checkpoint  fine-tune epoch 3, step 7",
+        "cache       stored at block4",
+    ]
+
+
+def test_whether_it_is_alive_is_not_watched_unless_asked_for(store: Store, held: None) -> None:
+    assert run_status(store, "run", watch=False)["alive"] is None
+
+
+def test_a_holder_that_does_not_renew_gives_no_sign_of_life(store: Store, held: None) -> None:
+    state = read_state(store, "run")
+    assert state is not None
+    assert is_renewed(store, "run", {**state[0], "renewals": -1}, sleep=lambda _: None)
+    lease_before, slept = lease.RENEWAL, []
+    lease.RENEWAL = 1e9
+    store.write("runs/other/state.json", json.dumps(state[0]).encode())
+    assert not is_renewed(store, "other", state[0], sleep=slept.append, patience=0.05)
+    lease.RENEWAL = lease_before
+    assert slept
+    status = {**run_status(store, "run", watch=False), "alive": False}
+    assert "alive       no sign of life in 15 s of watching: running again takes it over" in describe_run(status)
+
+
+def test_a_run_that_ended_early_and_one_that_is_finished(store: Store) -> None:
+    with take(store, "run", lambda *_, **__: None, lambda error: None):
+        pass
+    assert run_status(store, "run", watch=True)["state"] == "ended"
+    metrics = {"accuracy": 0.9, "balanced_accuracy": 0.9, "roc_auc": None, "confusion": [[1, 0], [0, 1]]}
+    result = {"run": "x", "model": "s3://m", "classes": ["a", "b"], "metrics": {"head": metrics, "fine_tune": None}}
+    store.write("runs/run/result.json", json.dumps(result).encode())
+    assert run_status(store, "run", watch=True)["state"] == "finished"
+    done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/"])
+    assert done.exit_code == 0
+    assert "model       s3://m" in done.stdout
+    assert "0.9000" in done.stdout
+    done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--json"])
+    assert json.loads(done.stdout)["result"] == result
+
+
+def test_an_unknown_run_is_named(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(JobError, match="there is no such run"):
+        run_status(store, "nobody", watch=True)
+
+
+def test_a_cancelled_run_says_who_wanted_that(store: Store, held: None) -> None:
+    cancel(store, "run")
+    assert any(line.startswith("cancelled   by ") for line in describe_run(run_status(store, "run", watch=False)))
+
+
+def test_both_verbs_work_without_tensorflow_ray_and_kubernetes(store: Store, held: None) -> None:
+    heavy = "{'tensorflow', 'keras', 'ray', 'kubernetes'} & set(sys.modules)"
+    for arguments in (["status", f"{store.uri}runs/run/", "--json"], ["cancel", f"{store.uri}runs/run/"]):
+        code = (
+            "import sys\nfrom job.cli import thaw\n"
+            f"try:\n    thaw({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+            f"print({heavy}, file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "set()"
