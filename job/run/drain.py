@@ -23,9 +23,10 @@ LOOK = 0.5
 
 def drain(seconds: float, root: int = 1) -> bool:
     """Sends SIGTERM to `thaw run` where it runs here, else tells Ray that this node is preempted; then waits until
-    neither it nor any of Ray's workers has work here any more, for `seconds` at most. Returns whether that came true.
+    neither it nor a training worker is here any more, for `seconds` at most. Returns whether that came true.
 
-    Here: among the processes that `root` has started (1 has started all of a container's).
+    What extracts features is not waited for: all it could lose is the part that it is at. Here: among the processes
+    that `root` has started (1 has started all of a container's).
     """
     until = time.monotonic() + seconds
     drivers = [process for process, words in _processes(root) if _is_driver(words)]
@@ -64,8 +65,8 @@ def _is_driver(words: list[str]) -> bool:
 
 
 def _is_worker(words: list[str]) -> bool:
-    """Whether it is a task or an actor of Ray's that is not waiting for work."""
-    return words[0].startswith("ray::") and not words[0].startswith("ray::IDLE")
+    """Whether it trains: Ray's other actors may stay on a node until its end."""
+    return words[0].startswith("ray::RayTrainWorker")
 
 
 def _processes(root: int) -> Iterator[tuple[int, list[str]]]:

@@ -55,7 +55,7 @@ def case(what: str, code: int, message: str, *settings: str, command: tuple[str,
 
 JOB_FILE = [
     case("missing job file", 2, r"absent\.yaml: .*No such file", command=("run", "{root}/absent.yaml")),
-    case("job file is a folder", 2, "can't be read: Is a directory", command=("run", "{root}")),
+    case("folder without a job file", 2, "/empty: there is no job file", command=("run", "{root}/empty")),
     case("job file is no text", 2, "not UTF-8 text", command=("run", "{root}/binary.yaml")),
     case("broken YAML", 2, "not valid YAML.*line 1, column", command=("run", "{root}/broken.yaml")),
     case("job file without keys", 2, "is a mapping .*got str", command=("run", "{root}/words.yaml")),
