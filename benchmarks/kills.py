@@ -20,10 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from job.run.processes import command_line, descendants
 from job.storage import open_store
 
-TRAINING = re.compile(rb"RayTrainWorker")
-WORKERS = re.compile(rb"RayTrainWorker|DecodeObjects|Featurize")
+TRAINING = re.compile(r"RayTrainWorker")
+WORKERS = re.compile(r"RayTrainWorker|DecodeObjects|Featurize")
 """In the names of processes."""
 LOOK = 0.002
 """Seconds between looks at the store."""
@@ -160,22 +161,8 @@ def training_workers(driver: int) -> list[int]:
     return _named(driver, TRAINING)
 
 
-def _named(driver: int, names: re.Pattern[bytes]) -> list[int]:
-    return [process for process in descendants(driver) if names.search(_command_line(process))]
-
-
-def descendants(process: int) -> list[int]:
-    """All processes that a process has started, and those that these have."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and (parent := _parent(int(entry))) is not None:
-            children.setdefault(parent, []).append(int(entry))
-    found, to_see = [], [process]
-    while to_see:
-        mine = children.get(to_see.pop(), [])
-        found += mine
-        to_see += mine
-    return found
+def _named(driver: int, names: re.Pattern[str]) -> list[int]:
+    return [process for process in descendants(driver) if names.search(" ".join(command_line(process)))]
 
 
 MOMENTS: dict[str, tuple[Callable[[Scene], bool], tuple[str, ...]]] = {
@@ -293,20 +280,6 @@ class Watched:
     def _read_output(self) -> None:
         assert self._process.stdout is not None
         self._output += self._process.stdout
-
-
-def _parent(process: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-
-def _command_line(process: int) -> bytes:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _signal(process: int, number: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from job import __version__
-from job.errors import StorageError, ThawError
+from job.errors import ThawError, exit_code_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -231,14 +231,14 @@ def main() -> None:
             raise
         for line in str(error).splitlines():
             click.echo(f"thaw: {line}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(exit_code_of(error))
     except OSError as error:
         if debug:
             raise
         where = error.filename or tempfile.gettempdir()
         room = ": make room, or set TMPDIR" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         click.echo(f"thaw: {where}: {error.strerror or error}{room}.", err=True)
-        sys.exit(StorageError.exit_code)
+        sys.exit(exit_code_of(error))
 
 
 def _finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] | None = None) -> None:

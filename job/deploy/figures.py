@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from job.deploy.annotations import EPOCH, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
+from job.deploy.annotations import EPOCH, FIGURES, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
 
 Shares = dict[str, tuple[float, float]]
 FIRST: Shares = {"prepare": (0, 2), "index": (0, 2), "extract": (2, 40), "export": (96, 100)}
@@ -74,15 +74,7 @@ class Figures:
     def _at(self, phase: str, part: float) -> dict[str, str | None]:
         begin, end = self._shares.get(phase, (0, 0))
         self._percent = max(self._percent, begin + (end - begin) * min(part, 1))
-        return {
-            PHASE: phase,
-            PERCENT: f"{self._percent:.0f}",
-            EPOCH: None,
-            LOSS: None,
-            METRIC: None,
-            RATE: None,
-            LEFT: None,
-        }
+        return {**dict.fromkeys(FIGURES), PHASE: phase, PERCENT: f"{self._percent:.0f}"}
 
 
 def _duration(seconds: float) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from job.config import Job
 from job.errors import JobError
 
 GPU = "nvidia.com/gpu"
-SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def check_fit(job: Job, rayjob: dict[str, Any], where: str) -> None:
@@ -56,9 +54,10 @@ def _check_cpus(job: Job, group: dict[str, Any], where: str) -> None:
 
 def cores(quantity: str | int | float) -> float:
     """Of a Kubernetes quantity: `2`, `500m`. Raises JobError."""
-    match = re.fullmatch(r"([0-9.]+)([numkMG]?)", str(quantity))
+    from kubernetes.utils import parse_quantity
+
     try:
-        return float(match[1]) * SUFFIXES.get(match[2], 1.0) if match else float(quantity)
+        return float(parse_quantity(quantity))
     except ValueError as error:
         raise JobError(
             f"the overlay's CPU request {quantity!r} is no Kubernetes quantity: write `4` or `500m`."

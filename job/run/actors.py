@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 IDLE = 60.0
-"""Seconds without a row after which a person is told."""
+"""Seconds without a row, or a word of a training worker, after which a person is told."""
 LOW_MEMORY = "low on memory"
 """Words of Ray, of a process that it ended because its node had too little."""
 TELLING = re.compile(f"task was killed|worker exit|the worker died|{LOW_MEMORY}", re.IGNORECASE)

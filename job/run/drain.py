@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from job.errors import ClusterError
+from job.run.processes import command_line, descendants
 
 LOOK = 0.5
 """Seconds between looks at what still runs."""
@@ -59,6 +59,11 @@ def _is_busy(root: int) -> bool:
     return any(_is_driver(words) or _is_worker(words) for _, words in _processes(root))
 
 
+def _processes(root: int) -> list[tuple[int, list[str]]]:
+    """Id and command line of `root` and of each process that it has started, or that these have."""
+    return [(process, command_line(process)) for process in (root, *descendants(root)) if process != os.getpid()]
+
+
 def _is_driver(words: list[str]) -> bool:
     """Whether this is `thaw run`, or `python -m job run`."""
     return any(Path(program).name in ("thaw", "job") for program, verb in pairwise(words[:5]) if verb == "run")
@@ -67,25 +72,3 @@ def _is_driver(words: list[str]) -> bool:
 def _is_worker(words: list[str]) -> bool:
     """Whether it trains: Ray's other actors may stay on a node until its end."""
     return words[0].startswith("ray::RayTrainWorker")
-
-
-def _processes(root: int) -> Iterator[tuple[int, list[str]]]:
-    """Id and command line of each process that `root` has started, or that these have."""
-    parents = {int(entry.name): _parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal()}
-    for process in parents:
-        above: int | None = process
-        while above and above != root:
-            above = parents.get(above)
-        if above != root or process == os.getpid():
-            continue
-        with suppress(OSError):
-            words = Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0")
-            if words[0]:
-                yield process, words
-
-
-def _parent(entry: Path) -> int | None:
-    try:
-        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None

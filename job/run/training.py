@@ -11,7 +11,7 @@ from typing import Any
 from job import errors
 from job.config import Job
 from job.errors import ClusterError, Interrupted, ThawError
-from job.run.actors import cluster_error, one_line
+from job.run.actors import IDLE, cluster_error, one_line
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
 from job.run.ledger import PAUSES, beside_driver, make_ledger
@@ -20,8 +20,6 @@ from job.train.worker import train_worker
 
 RESIZE = 10.0
 """Seconds between two looks for room for more workers."""
-IDLE = 60.0
-"""Seconds without a word of a worker after which a person is told."""
 HEARING = 15
 """Seconds in which workers that train have heard that they are to stop."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from following import NAME, Following
 from images import folder_of
 from kube import Kube, kubernetes
+from tools import need
 
 from job.config import Job
 from job.deploy.api import Api, connect
@@ -35,9 +35,7 @@ def said() -> Said:
 @pytest.fixture
 def kubectl() -> None:
     """For tests of what kubectl builds: skipped where there is none, but where every tool is required."""
-    if shutil.which("kubectl") is None:
-        leave_out = pytest.fail if os.environ.get("THAW_REQUIRE_TOOLS") == "1" else pytest.skip
-        leave_out("no kubectl here")
+    need("kubectl")
 
 
 @pytest.fixture
@@ -97,3 +95,14 @@ def overlay(tmp_path: Path) -> str:
     path = tmp_path / "overlay.yaml"
     path.write_text(yaml.safe_dump(rayjob))
     return str(path)
+
+
+@pytest.fixture
+def following(kube: Kube, api: Api, said: Said) -> Iterator[Following]:
+    kube.put("rayjobs", {"metadata": {"name": NAME}})
+    following = Following(api, said)
+    kube.wait_for(lambda: len(kube.watches) == 2)
+    yield following
+    if following._thread.is_alive():
+        kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Complete"}})
+        following.ends()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kube import Kube
+from kustomize import build_with
 
 from job.config import Job
 from job.deploy.fitting import cores
@@ -95,12 +94,9 @@ def test_every_example_comes_back_from_its_configmap(file: Path, overlay: str) -
 
 
 def test_without_an_autoscaler_the_first_group_has_all_workers_from_the_start(kubectl: None, tmp_path: Path) -> None:
-    overlay, k8s = tmp_path / "overlay", os.path.relpath(ROOT / "k8s", tmp_path / "overlay")
+    overlay = tmp_path / "overlay"
     overlay.mkdir()
-    kustomization = {"resources": [f"{k8s}/overlays/aws"], "components": [f"{k8s}/components/kueue"]}
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    built = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=True)
-    (tmp_path / "built.yaml").write_text(built.stdout)
+    (tmp_path / "built.yaml").write_text(build_with(overlay, "overlays/aws", ["kueue"]))
     for source in (str(overlay), str(tmp_path / "built.yaml")):
         _, rayjob = filled(source, cloud_job())
         first, spot = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]

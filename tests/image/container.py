@@ -22,13 +22,13 @@ ENTER = """
 set -e
 mount --make-rprivate /
 mount --bind {root} {root}
-mkdir -p {root}/cache {root}/work
+mkdir -p {root}/cache {root}/data
 mount -o remount,bind,ro {root}
 mount -t proc proc {root}/proc
 mount --rbind /dev {root}/dev
 mount -t tmpfs -o mode=1777,size=1g tmpfs {root}/dev/shm
 for folder in tmp cache; do mount -t tmpfs -o mode=1777 tmpfs {root}/$folder; done
-mount --bind {work} {root}/work
+mount --bind {work} {root}/data
 mount --bind /etc/hosts {root}/etc/hosts
 exec chroot {root} setpriv --reuid={user} --regid={group} --clear-groups --no-new-privs --bounding-set=-all \\
     --inh-caps=-all env --ignore-environment {environment} {command}
@@ -46,8 +46,8 @@ class Container:
     """Bytes."""
 
     def run(self, *command: str, work: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """In namespaces of its own: all processes end with the first. Only /tmp, /cache, /work and /dev/shm are
-        writable; `work` is what /work shows."""
+        """In namespaces of its own: all processes end with the first. Only /tmp, /cache, /data and /dev/shm are
+        writable; `work` is what /data shows."""
         user, group = self.config["User"].split(":")
         script = ENTER.format(
             root=self.root,

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from faults import faulty
-from kills import Kill, Outcome, Scene, Watched, descendants, run_with_kills, strike, training_workers
+from kills import Kill, Outcome, Scene, Watched, run_with_kills, strike, training_workers
 from prepared import prepare_run
 
 from job.run.drain import drain
+from job.run.processes import descendants
 from job.storage import open_store
 
 pytestmark = pytest.mark.slow

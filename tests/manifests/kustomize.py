@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from tools import need
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
@@ -20,9 +19,7 @@ BUILT_WITH = {"spot": ["gpu"]}
 
 def build(folder: Path) -> str:
     """YAML documents."""
-    if shutil.which("kubectl") is None:
-        leave_out = pytest.fail if os.environ.get("THAW_REQUIRE_TOOLS") == "1" else pytest.skip
-        leave_out("kubectl is not installed")
+    need("kubectl")
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

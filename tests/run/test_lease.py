@@ -89,6 +89,11 @@ def state_of(store: Store) -> dict[str, Any]:
     return found[0]
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
 def test_attempts_are_counted_and_a_run_that_ended_is_free_at_once(store: Store) -> None:
     for attempt in (1, 2, 3):
         told: list[str] = []
@@ -118,9 +123,7 @@ def test_a_living_attempt_keeps_its_run(store: Store, hold: Hold) -> None:
 def test_a_killed_attempt_of_this_machine_is_followed_without_a_wait(
     store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = hold()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(hold())
     monkeypatch.setattr(lease, "LEASE", 1e9)
     with taken(store) as mine:
         assert mine.state.ticket.attempt == 2
@@ -129,9 +132,7 @@ def test_a_killed_attempt_of_this_machine_is_followed_without_a_wait(
 def test_a_killed_attempt_of_another_machine_is_followed_when_its_lease_has_run_out(
     store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = hold()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(hold())
     here = lease._myself
     monkeypatch.setattr(lease, "_myself", lambda: {**here(), "boot": "another machine"})
     begun = time.monotonic()
@@ -244,9 +245,7 @@ def test_running_a_cancelled_run_again_goes_on_with_it(store: Store) -> None:
 def test_cancelling_waits_for_nobody_and_finds_the_attempt_that_has_taken_over(
     store: Store, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = hold()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill(hold())
     read = lease.read_state
     stale = read(store, "run")
     with taken(store):
