@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from job.model.heads import build_head
 from job.model.network import Network, build_network
 from job.storage import Store
 from job.train.checkpoint import Checkpoint
-from job.train.control import Control, Signals
+from job.train.control import Control
 from job.train.loop import Team
 from job.train.phases import Inputs, Trained, train_phases
 
@@ -57,9 +58,9 @@ class Bench:
         until: str,
         saved: list[Checkpoint],
         resumed: Checkpoint | None = None,
-        signals: Signals | None = None,
+        stop: threading.Event | None = None,
     ) -> Trained:
-        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, signals), resumed)
+        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed)
 
 
 def set_up(
@@ -122,9 +123,9 @@ def lively(base: keras.Model, images: np.ndarray) -> keras.Model:
     return base
 
 
-def team(job: Job, saved: list[Checkpoint], signals: Signals | None = None) -> Team:
+def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None) -> Team:
     """A worker alone, whose checkpoints go to `saved`."""
-    control = Control(job.checkpoint, signals=signals)
+    control = Control(job.checkpoint, stop=stop)
 
     def save(checkpoint: Checkpoint, wait: bool) -> None:
         saved.append(checkpoint)

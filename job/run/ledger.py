@@ -30,7 +30,7 @@ class Ledger:
         self._causes: list[str] = []
         """Of the group that is under way, first error first; those that follow from another worker's end come last."""
         self._consequences: list[str] = []
-        self._failures, self._from = 0, ""
+        self._failures, self._failed, self._from = 0, 0, ""
         self._noticed: float | None = None
         self._asked, self._heard = time.monotonic(), False
 
@@ -42,6 +42,7 @@ class Ledger:
         if checkpoint != self._from or self._excused:
             self._failures = 0
         self._failures += failed and not self._excused
+        self._failed += failed and not self._excused
         self._from, self._excused = checkpoint, False
         if self._failures >= REPEATS:
             where = f"checkpoint {checkpoint}" if checkpoint else "the start"
@@ -61,6 +62,10 @@ class Ledger:
         """The end of the group that is under way will be nobody's fault."""
         self._excused = True
 
+    def failures(self) -> int:
+        """How many groups have failed."""
+        return self._failed
+
     def stop(self) -> None:
         self._stopping = True
 
@@ -76,6 +81,10 @@ class Ledger:
     def is_idle(self, seconds: float) -> bool:
         """Whether no worker has trained for so long."""
         return time.monotonic() - self._asked > seconds
+
+    def stopped(self) -> None:
+        """Workers have ended, once a checkpoint was kept: for good where they were to stop, else to begin elsewhere."""
+        self._over |= self._stopping
 
     def end(self) -> None:
         """No group has anything to do any more."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from job import errors
 from job.config import Job
+from job.config.running import Recovery
 from job.errors import ClusterError, Interrupted, ThawError
 from job.run.actors import IDLE, cluster_error, one_line
 from job.run.cluster import worker_cpus
@@ -36,11 +37,10 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
 
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
     listener = _Listener(events, say, ledger, _wanted(job))
-    recovery = job.recovery
-    preemptions = -1 if recovery.max_preemption_failures is None else recovery.max_preemption_failures
     train = {**config, "run": run, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
 
-    def trainer(folder: str) -> TensorflowTrainer:
+    def trainer(folder: str, failures: int, preemptions: int) -> TensorflowTrainer:
+        """One that bears with so many of both; -1: with any number."""
         return TensorflowTrainer(
             train_worker,
             train_loop_config=train,
@@ -54,7 +54,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
                 name=run,
                 storage_path=folder,
                 failure_config=FailureConfig(
-                    max_failures=recovery.max_failures,
+                    max_failures=failures,
                     max_preemption_failures=preemptions,  # type: ignore[call-arg]
                     controller_failure_limit=0,
                 ),
@@ -64,7 +64,9 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
 
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
-            _fit(trainer, ledger, recovery.max_failures)
+            _fit(trainer, ledger, job.recovery)
+    except ThawError:
+        raise
     except Exception as error:
         raise listener.stopped() or _first_cause(ledger, error) from error
     finally:
@@ -79,28 +81,37 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
         raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
 
 
-def _fit(trainer: Callable[[str], Any], ledger: Any, max_failures: int) -> None:
-    """Trains. Where Ray gives up before the workers are under way, it is asked again: without end while it finds no
-    room for them, and `max_failures` times where some have died; what they raised they would raise again.
+def _fit(trainer: Callable[[str, int, int], Any], ledger: Any, recovery: Recovery) -> None:
+    """Trains. Ray is asked again, without end while it finds no room for the workers; where workers stopped because
+    their node is about to go; and where some have died before they were under way, which counts as a failure. What they
+    raised they would raise again.
     """
     import ray
     from ray.train import ControllerError
 
-    failures = 0
-    while True:
+    failures = preemptions = 0
+    limit = recovery.max_preemption_failures
+    while not ray.get(ledger.is_over.remote()):
+        left = max(0, recovery.max_failures - ray.get(ledger.failures.remote()))
         try:
             with scratch() as folder:
-                trainer(folder).fit()
-            return
+                trainer(folder, left, -1 if limit is None else limit - preemptions).fit()
         except ControllerError as error:
             cause = error.controller_failure
             if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
                 continue
             failures += 1
             ray.get(ledger.failed.remote(one_line(cause)))
-            if failures > max_failures or isinstance(cause, ray.exceptions.RayTaskError):
+            if failures > recovery.max_failures or isinstance(cause, ray.exceptions.RayTaskError):
                 raise
             time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
+        else:
+            preemptions += 1
+            if limit is not None and preemptions > limit and not ray.get(ledger.is_over.remote()):
+                raise ClusterError(
+                    f"Nodes of this run were preempted {preemptions} times, and recovery.max_preemption_failures is "
+                    f"{limit}. A checkpoint is kept: running again goes on from it."
+                )
 
 
 def _stop(ledger: Any, interrupts: Interrupts, over: threading.Event) -> None:

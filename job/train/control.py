@@ -8,36 +8,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from job.config import CheckpointPolicy
 
 CHUNK_SECONDS = 1.0
-"""How long the steps of one call take: a worker hears of a preemption this late."""
+"""How long the steps of one call take: workers hear this late that they are to stop."""
 FIRST_STEPS = 4
 MOST_STEPS = 256
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What reaches a worker from outside."""
-
-    preempted: threading.Event = field(default_factory=threading.Event)
-    """A node will be gone soon: save now, and go on."""
-    stop: threading.Event = field(default_factory=threading.Event)
-    """Save, and end."""
 
 
 @dataclass(frozen=True)
 class Agreed:
     save: bool
     """As soon as it suits."""
-    now: bool
-    """At this step."""
     stop: bool
-    """And end."""
+    """Save at this step, and end."""
 
 
 class Control:
@@ -45,18 +33,18 @@ class Control:
         self,
         policy: CheckpointPolicy,
         rank: int = 0,
-        signals: Signals | None = None,
+        stop: threading.Event | None = None,
         is_busy: Callable[[], bool] = lambda: False,
         beat: Callable[[], None] = lambda: None,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_busy`: whether a checkpoint is being uploaded. `beat` is called after every call of the network, and
-        `ready` when the first steps are made.
+        """`stop`: whether this worker wants all to stop. `is_busy`: whether a checkpoint is being uploaded. `beat` is
+        called after every call of the network, and `ready` when the first steps are made.
         """
-        self._policy, self._rank, self._signals = policy, rank, signals or Signals()
+        self._policy, self._rank, self._stop = policy, rank, stop or threading.Event()
         self._is_busy, self.beat, self._ready = is_busy, beat, ready
         self._steps, self._wanted = FIRST_STEPS, FIRST_STEPS
-        self._answered = self._is_ready = self._due = False
+        self._is_ready = self._due = False
         self._saved = time.monotonic()
 
     def steps(self, position: int, left: int) -> int:
@@ -67,19 +55,13 @@ class Control:
         every = self._policy.every_steps
         return min(self._steps, left, every - position % every if every else left)
 
-    def urgent(self) -> np.ndarray:
-        """What this worker can't put off, int64 [2]: saving, and ending."""
-        save = self._signals.preempted.is_set() and not self._answered
-        return np.array([save, self._signals.stop.is_set()], np.int64)
-
-    def heard(self, urgent: np.ndarray) -> Agreed:
-        """What follows from the sum of what is urgent."""
-        some = bool(urgent.any())
-        return Agreed(save=some, now=some, stop=bool(urgent[1]))
+    def wants_stop(self) -> np.ndarray:
+        """Whether this worker does, int64 [1]."""
+        return np.array([self._stop.is_set()], np.int64)
 
     def wishes(self, position: int) -> np.ndarray:
-        """This worker's, float32 [4], for the end of a call that leads to `position`: the first worker's are a
-        checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
+        """This worker's, float32 [3], for the end of a call that leads to `position`: to stop; and the first worker's
+        are a checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
         """
         due = wanted = 0
         if self._rank == 0:
@@ -87,7 +69,7 @@ class Control:
             self._due |= every is not None and position % every == 0
             self._due |= minutes is not None and time.monotonic() - self._saved > 60 * minutes
             due, wanted = self._due and not self._is_busy(), self._wanted
-        return np.array([*self.urgent(), due, wanted], np.float32)
+        return np.array([*self.wants_stop(), due, wanted], np.float32)
 
     def agreed(self, wishes: np.ndarray, steps: int, seconds: float) -> Agreed:
         """What follows from the sum of the wishes, `seconds` after the last `steps` were begun."""
@@ -95,12 +77,10 @@ class Control:
         if not self._is_ready:
             self._is_ready = True
             self._ready()
-        self._steps = max(1, int(wishes[3]))
+        self._steps = max(1, int(wishes[2]))
         self._wanted = int(np.clip(CHUNK_SECONDS * steps / max(seconds, 1e-6), 1, min(2 * self._steps, MOST_STEPS)))
-        urgent = self.heard(wishes[:2])
-        return replace(urgent, save=urgent.save or bool(wishes[2]))
+        return Agreed(save=bool(wishes[:2].any()), stop=bool(wishes[0]))
 
     def saved(self) -> None:
         """A checkpoint was just taken."""
         self._saved, self._due = time.monotonic(), False
-        self._answered = self._signals.preempted.is_set()

@@ -144,11 +144,9 @@ class Phase:
         return resumed
 
     def _heed(self, state: Checkpoint) -> None:
-        """Saves what training has come to where that can't wait. Raises Interrupted where it is asked to stop."""
-        agreed = self.team.control.heard(self.sum(self.team.control.urgent()))
-        if agreed.now:
-            self._save(state, wait=agreed.stop)
-        if agreed.stop:
+        """Raises Interrupted where somebody wants to stop, once what training has come to is kept."""
+        if self.sum(self.team.control.wants_stop()).any():
+            self._save(state, wait=True)
             progress = state.progress
             raise Interrupted(f"stopped at step {progress.step} of {progress.phase} epoch {progress.epoch + 1}")
 
@@ -216,7 +214,7 @@ class Phase:
             self._check_finite(losses, step, epoch, examples)
             step += len(done)
             agreed = control.agreed(wishes.numpy(), len(done), time.monotonic() - begun)
-            self._due = agreed.save and not agreed.now
+            self._due = agreed.save and not agreed.stop
             if step == self.steps or agreed.save:
                 self._check_weights(step, epoch, examples)
                 total = self.sum(seen).tolist()
@@ -224,7 +222,7 @@ class Phase:
                 made = replace(state.progress, step=step, seen=tuple(total), seconds=time.monotonic() - started)
                 weights, optimizer = values(self.task.variables), values(self.slots)
                 state = replace(state, progress=made, weights=weights, optimizer=optimizer, losses=losses)
-            if agreed.now or (agreed.save and step < self.steps):
+            if agreed.stop or (agreed.save and step < self.steps):
                 self._save(state, wait=agreed.stop)
             if agreed.stop:
                 raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from job.train.control import Signals
-
 INTERVAL = 1.0
 """Seconds between two looks."""
 REPORT = 30.0
@@ -67,22 +65,24 @@ def stacks() -> str:
         return file.read()
 
 
-def listen(signals: Signals, ledger: Any, rank: int) -> None:
-    """Begins to pass on preemptions (every worker has to), and from rank 0 also the wish to stop."""
+def listen(stop: threading.Event, ledger: Any, rank: int) -> None:
+    """Begins to look for reasons to stop: a node that is about to be gone (every worker has to), and, on rank 0, the
+    driver's wish.
+    """
 
     def look() -> None:
         import ray.exceptions
         import ray.train
 
-        while not signals.stop.is_set():
+        while not stop.is_set():
             with suppress(ray.exceptions.RayError):  # the network was away: it is asked again
                 if rank == 0 and ray.get(ledger.is_stopping.remote()):
-                    signals.stop.set()
+                    stop.set()
                 # A barrier: once it has answered, it has answered every worker.
-                if not signals.preempted.is_set() and ray.train.get_preemption_info() is not None:
-                    signals.preempted.set()
+                if ray.train.get_preemption_info() is not None:
+                    stop.set()
                     if rank == 0:
                         ray.get(ledger.preempted.remote())
             time.sleep(INTERVAL)
 
-    threading.Thread(target=look, name="signals", daemon=True).start()
+    threading.Thread(target=look, name="listener", daemon=True).start()

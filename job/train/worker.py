@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -41,8 +42,8 @@ def train_worker(config: dict[str, Any]) -> None:
 
     try:
         _train(config, rank, say)
-    except Interrupted:  # once a checkpoint is kept; the driver knows why
-        ray.get(ledger.end.remote())
+    except Interrupted:  # once a checkpoint is kept
+        ray.get(ledger.stopped.remote())
     except Replaced:  # nobody is waiting for it, and those who took its place go on
         raise
     except ThawError as error:
@@ -77,6 +78,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     from job.train.strategy import make_strategy, prepare_process
 
     prepare_process(job, config["cpus"])
+    import ray
     import ray.train
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -85,7 +87,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     from job.model.heads import build_head
     from job.model.network import build_network
     from job.model.weights import ResolvedBase, load_base
-    from job.train.control import Control, Signals
+    from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
     from job.train.loop import Team
     from job.train.phases import Inputs, train_phases
@@ -114,8 +116,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     done("restore")
     group = RunState(store, run, Ticket(config["attempt"], begun["group"]))
     keeper = Keeper(store, group, job.checkpoint.keep, say) if rank == 0 else None
-    signals = Signals()
-    listen(signals, config["ledger"], rank)
+    stop = threading.Event()
+    listen(stop, config["ledger"], rank)
     busy = keeper.is_busy if keeper else lambda: False
 
     def ready() -> None:
@@ -123,7 +125,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
         restart = {"restart": round(began - begun["noticed"], 2)} if begun["noticed"] else {}
         say("ready", at=time.time(), seconds={**restart, **laps.seconds})
 
-    control = Control(job.checkpoint, rank, signals, busy, watchdog.beat, ready)
+    control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
     save = keeper.save if keeper else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
     team = Team(rank, context.get_world_size(), strategy, control, save, say, names)
@@ -135,6 +137,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
         _write_result(GuardedStore(store, group), run, trained, data, keys)
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
+        ray.get(config["ledger"].end.remote())
 
 
 def _begin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,13 +41,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return run_with_kills(prepare_run(folder, JOB), folder / "store")
 
 
-def same_curve(done: Outcome, undisturbed: Outcome) -> None:
-    assert done.history.keys() == undisturbed.history.keys()
-    for phase, epochs in undisturbed.history.items():
-        assert len(done.history[phase]) == len(epochs)
+def same_curve(done: Outcome, undisturbed: Outcome, **epochs: int) -> None:
+    """`epochs` of each phase, and no other ones."""
+    assert {phase: len(made) for phase, made in done.history.items()} == epochs
+    for phase, count in epochs.items():
         for name in ("loss", "validation_loss"):
-            mine = [epoch[name] for epoch in done.history[phase] if name in epoch]
-            np.testing.assert_allclose(mine, [epoch[name] for epoch in epochs if name in epoch], rtol=1e-3)
+            mine, others = (run.history[phase][:count] for run in (done, undisturbed))
+            mine, others = ([epoch.get(name, np.nan) for epoch in curve] for curve in (mine, others))
+            np.testing.assert_allclose(mine, others, rtol=1e-3)
     assert len(set(done.digests)) == 1, "each epoch saw each example once"
 
 
@@ -67,7 +69,7 @@ def test_two_workers_then_one_then_two_have_the_loss_curve_of_two(
             scene.lines.clear()
             happens()
         done = process.outcome()
-    same_curve(done, undisturbed)
+    same_curve(done, undisturbed, head=1000, fine_tune=6)
 
 
 def test_a_node_that_is_drained_gives_time_for_a_checkpoint_and_is_no_failure(
@@ -77,19 +79,21 @@ def test_a_node_that_is_drained_gives_time_for_a_checkpoint_and_is_no_failure(
     second = cluster.add("--num-cpus=2")
     time.sleep(5)
     changes = ("checkpoint.every_steps=null", "recovery.max_failures=0", "recovery.max_preemption_failures=1")
+    changes += ("phases.head.epochs=400", "phases.fine_tune=null")
     command = prepare_run(tmp_path, JOB) + [word for change in changes for word in ("--set", change)]
     scene = Scene(tmp_path / "store")
     with Watched(command, scene, cluster.environment) as process:
         process.until(lambda scene: scene.said("training on 2 workers") and scene.said("head epoch"))
         assert scene.checkpoints() == []
-        drained = second.drain(seconds=60)
+        drained = second.drain(seconds=120)
         process.until(lambda scene: bool(scene.checkpoints()))
         assert not scene.said("training on 1 worker"), "the checkpoint is that of the group which got the notice"
         (entry,) = scene.checkpoints()
         assert drained.wait() == 0, "nothing of the run is left there, before the notice is over"
         second.lose()
         process.until(lambda scene: scene.said("training on 1 worker"))
-        assert scene.said("resumed from head epoch")
+        told = next(line for line in scene.lines if "training on 1 worker" in line)
+        assert re.search(rf"resumed from head epoch {entry['epoch']}\b", told), "not a step is lost"
         done = process.outcome()
     assert entry["phase"] == "head"
-    same_curve(done, undisturbed)
+    same_curve(done, undisturbed, head=400)

@@ -38,6 +38,28 @@ def test_preemptions_and_changes_of_size_are_nobodys_fault() -> None:
         assert ledger.begin("").pause == PAUSES[0], "others came or went"
 
 
+def test_groups_that_failed_are_counted() -> None:
+    ledger = Ledger()
+    for checkpoint in ("a", "b", "b"):
+        ledger.begin(checkpoint)
+        ledger.failed("killed")
+        ledger.failed("lost the other one", follows=True)
+    ledger.begin("c")
+    ledger.failed("lost its node")
+    ledger.preempted()
+    ledger.begin("c")
+    assert ledger.failures() == 3
+
+
+def test_workers_that_stop_begin_again_elsewhere_unless_they_were_asked_to_stop() -> None:
+    ledger = Ledger()
+    ledger.stopped()
+    assert not ledger.is_over()
+    ledger.stop()
+    ledger.stopped()
+    assert ledger.is_over()
+
+
 def test_the_first_error_is_the_cause_and_not_what_follows_from_it() -> None:
     ledger = Ledger()
     ledger.failed("rank 0: UnavailableError: socket closed", follows=True)

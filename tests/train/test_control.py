@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from job.config import CheckpointPolicy
-from job.train.control import FIRST_STEPS, MOST_STEPS, Agreed, Control, Signals
+from job.train.control import FIRST_STEPS, MOST_STEPS, Agreed, Control
 
 NEVER = CheckpointPolicy(every_minutes=None)
 
@@ -21,24 +22,14 @@ def agreed(controls: list[Control], position: int = 1, steps: int = 1, seconds: 
     return answers.pop()
 
 
-def test_whoever_is_preempted_gets_one_checkpoint_from_all() -> None:
-    signals = Signals()
-    controls = [Control(NEVER, 0), Control(NEVER, 1, signals)]
-    nothing = Agreed(save=False, now=False, stop=False)
-    assert agreed(controls) == nothing
-    signals.preempted.set()
-    assert agreed(controls) == Agreed(save=True, now=True, stop=False)
-    assert controls[0].heard(sum(control.urgent() for control in controls)) == Agreed(save=True, now=True, stop=False)
-    for control in controls:
-        control.saved()
-    assert agreed(controls) == nothing
-
-
-def test_who_is_asked_to_stop_stops_all() -> None:
-    signals = Signals()
-    controls = [Control(NEVER, 0, signals), Control(NEVER, 1), Control(NEVER, 2)]
-    signals.stop.set()
-    assert agreed(controls) == Agreed(save=True, now=True, stop=True)
+@pytest.mark.parametrize("who", [0, 2])
+def test_who_has_to_stop_stops_all_once_a_checkpoint_is_kept(who: int) -> None:
+    stops = [threading.Event() for _ in range(3)]
+    controls = [Control(NEVER, rank, stop) for rank, stop in enumerate(stops)]
+    assert agreed(controls) == Agreed(save=False, stop=False)
+    stops[who].set()
+    assert agreed(controls) == Agreed(save=True, stop=True)
+    assert [bool(control.wants_stop()) for control in controls] == [rank == who for rank in range(3)]
 
 
 def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from bench import job_of, set_up
 from job.errors import CorruptCheckpoint, Interrupted, TrainingError
 from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.train.control import Signals
 from job.train.convergence import EarlyStopping
 from job.train.loop import Phase
 from job.train.phases import Trained
@@ -102,18 +102,18 @@ def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest
     job = job_of("mobilenetv2", "checkpoint.every_minutes=null")
     whole = set_up(job, tmp_path / "whole").train(job, "head", [])
     saved: list[Checkpoint] = []
-    asked = Signals()
+    asked = threading.Event()
     validate = Phase.validate
 
     def validating(self: Phase, *arguments: Any) -> tuple[float, float]:
-        asked.stop.set()
+        asked.set()
         return validate(self, *arguments)
 
     stopped = set_up(job, tmp_path / "stopped")
     with monkeypatch.context() as patch:
         patch.setattr(Phase, "validate", validating)
         with pytest.raises(Interrupted):
-            stopped.train(job, "head", saved, signals=asked)
+            stopped.train(job, "head", saved, stop=asked)
     (kept,) = saved
     assert (kept.progress.epoch, kept.progress.step) == (0, 3), "all steps of the first epoch are made"
     resumed = set_up(job, tmp_path / "resumed").train(job, "head", saved, through_a_file(kept, tmp_path))
@@ -156,8 +156,8 @@ def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(t
     job = job_of("mobilenetv2")
     whole = set_up(job, tmp_path / "whole").train(job, "fine_tune", [])
     saved: list[Checkpoint] = []
-    asked = Signals()
-    asked.stop.set()  # from the first step on: an attempt gets no further than one call
+    asked = threading.Event()
+    asked.set()  # from the first step on: an attempt gets no further than one call
     for attempt in range(2):
         bench = set_up(job, tmp_path / f"attempt-{attempt}")
         with pytest.raises(Interrupted):
@@ -167,15 +167,6 @@ def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(t
     last = bench.train(job, "fine_tune", saved, through_a_file(saved[-1], tmp_path))
     assert curves(last) == curves(whole)
     assert all(last.fine_tuned[path].tobytes() == value.tobytes() for path, value in whole.fine_tuned.items())
-
-
-def test_a_preemption_is_answered_by_one_checkpoint(tmp_path: Path) -> None:
-    job = job_of("mobilenetv2", "checkpoint.every_minutes=null")
-    signals = Signals()
-    signals.preempted.set()
-    saved: list[Checkpoint] = []
-    set_up(job, tmp_path).train(job, "head", saved, signals=signals)
-    assert [checkpoint.progress.finished for checkpoint in saved] == [False, True]
 
 
 def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: Path) -> None:
