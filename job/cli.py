@@ -199,6 +199,20 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 
 
 @thaw.command()
+@click.argument("what")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: for everybody who reaches this machine.")
+@click.option("--port", default=6006, show_default=True, type=click.IntRange(0, 65535))
+@debug
+def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
+    """Serve TensorBoard over WHAT: a run or a store by its URI, or the store of a job file (or a folder of them)."""
+    from job.jobfile import load_job
+    from job.report.board import serve
+
+    uri = what if "://" in what else load_job(what, ()).store
+    serve(uri, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+
+
+@thaw.command()
 @click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(min=0), help="How long to wait.")
 def drain(seconds: float) -> None:
     """Before this pod ends: let its run keep a checkpoint (what a preStop hook calls)."""

@@ -25,7 +25,7 @@ def s3_server() -> Iterator[str]:
     """moto in server mode."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, f"http://127.0.0.1:{port}/"):
+    with answering(command, f"http://127.0.0.1:{port}/"):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -39,12 +39,13 @@ def gcs_server() -> Iterator[str]:
     host = f"127.0.0.1:{port}"
     options = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
     options += ["-public-host", host, "-external-url", f"http://{host}", "-log-level", "error"]
-    with _running([str(binary), *options], f"http://{host}/storage/v1/b?project=test"):
+    with answering([str(binary), *options], f"http://{host}/storage/v1/b?project=test"):
         yield f"http://{host}"
 
 
 @contextmanager
-def _running(command: list[str], url: str) -> Iterator[None]:
+def answering(command: list[str], url: str) -> Iterator[None]:
+    """A process of its own, from its first answer at `url` on; ended by SIGTERM."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_until_it_answers(process, url)

@@ -55,7 +55,11 @@ def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["schema"], *([verb, "--help"] for verb in ("run", "render", "submit", "status", "cancel"))],
+    [
+        ["--help"],
+        ["schema"],
+        *([verb, "--help"] for verb in ("run", "render", "submit", "status", "cancel", "tensorboard")),
+    ],
     ids=" ".join,
 )
 def test_small_verbs_import_neither_tensorflow_nor_ray(arguments: list[str]) -> None:

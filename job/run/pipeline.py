@@ -21,6 +21,7 @@ from job.data.packed import list_shards
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, JobError, Superseded, TrainingError
 from job.model.resolved import ResolvedBase
+from job.report.events import recorded
 from job.run.cluster import ray_cluster
 from job.run.extract import extract
 from job.run.featurize import Overflow
@@ -139,7 +140,8 @@ class _Attempt:
                 "cut": plan.cut,
             }
             try:
-                return run_training(self.job, self.run, config, self.interrupts, self.say)
+                with recorded(self.say, self.store, self.run, self.attempt) as say:
+                    return run_training(self.job, self.run, config, self.interrupts, say)
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
                     raise

@@ -49,6 +49,11 @@ class Progress:
     seconds: float = 0.0
     """Spent on those steps."""
 
+    @property
+    def earlier_epochs(self) -> int:
+        """Of the phases before this one."""
+        return sum(len(records) for phase, records in self.history.items() if phase != self.phase)
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -175,7 +175,9 @@ class Phase:
             "examples": len(self.train),
             "digest": digest,
         }
-        self.team.say("epoch", phase=name, epochs=self.task.settings.epochs, **record)
+        made = (state.progress.earlier_epochs + epoch) * self.steps
+        told = {"epochs": self.task.settings.epochs, "steps": made, "losses": trained.losses}
+        self.team.say("epoch", phase=name, **told, **record)
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
         finished = stopping.converged or epoch >= self.task.settings.epochs
         progress = Progress(name, epoch, finished, stopping, history)

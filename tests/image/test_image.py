@@ -38,6 +38,14 @@ for try in $(seq 60); do
 done
 cat /tmp/ray.log; exit 1
 """
+BOARD = """
+thaw tensorboard /data/job.yaml > /tmp/board.log 2>&1 &
+for try in $(seq 60); do
+  wget --quiet --tries=1 --timeout=5 --output-document=/dev/null http://127.0.0.1:6006/ && exit 0
+  sleep 1
+done
+cat /tmp/board.log; exit 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +105,9 @@ def test_ray_answers_what_the_probes_ask_and_takes_a_job(container: Container, w
     done = container.run("bash", "-c", PROBES, work=work)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "thaw, version" in done.stdout
+
+
+def test_tensorboard_answers(container: Container, work: Path) -> None:
+    prepare_run(work, JOB)
+    done = container.run("bash", "-c", BOARD, work=work)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

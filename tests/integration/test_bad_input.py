@@ -286,6 +286,7 @@ def test_a_head_that_has_not_converged(told: Callable[[Bad], str], cluster: None
     assert re.search(r"has not converged in phases.head.epochs \(1\).*Raise phases.head.epochs", message)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(told: Callable[[Bad], str], cluster: None) -> None:
     message = told(
         Bad("", 5, "", ("model.head={hidden: [8]}", "phases.head={epochs: 3, optimizer: sgd, learning_rate: 1e38}"))

@@ -155,6 +155,7 @@ def test_of_a_larger_source_only_the_new_examples_are_computed(place: Place) -> 
     assert all(0 < after[key] - before[key] <= ADDED for key in after if key[1] == 1)
 
 
+@pytest.mark.slow
 def test_activations_too_large_for_float16_are_stored_as_bfloat16(here: Thaw, cluster: None, tmp_path: Path) -> None:
     fill(tmp_path, JOB.replace("views: 2", "views: 1").replace("flip_horizontal: true, rotate: 10", ""), 40)
     base = keras.saving.load_model(tmp_path / "own.keras")
@@ -179,6 +180,7 @@ def pack(folder: Path, kind: str) -> None:
         source.write(f"{number}.{suffix}", make(shards.examples(EXAMPLES // 3, start=number * EXAMPLES // 3)))
 
 
+@pytest.mark.slow
 def test_a_packed_source_trains_like_a_folder(here: Thaw, cluster: None, tmp_path: Path) -> None:
     pack(tmp_path, "webdataset")
     place = Place(tmp_path, here)
@@ -187,7 +189,10 @@ def test_a_packed_source_trains_like_a_folder(here: Thaw, cluster: None, tmp_pat
     assert {count for (_, view), count in place.stored().items() if view == 0} == {EXAMPLES}
 
 
-@pytest.mark.parametrize("kind", ["parquet", "parquet of Hugging Face", "tfrecord"])
+KINDS = ["tfrecord", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "parquet of Hugging Face"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, cluster: None, tmp_path: Path) -> None:
     """The stored pixels are those of the same pictures as single objects."""
     pack(tmp_path, kind)

@@ -1,7 +1,7 @@
 """The whole job through its command line: two Ray Train workers, real servers, a small network of our own.
 
-Four runs of one job serve every test here: from a folder in one go, from S3 in two processes (head, then the rest),
-and from GCS in one go.
+Four runs of one job serve every test here: from a folder in a process of its own, the same with one worker, from S3
+(the head, then the rest), and from GCS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import tensorflow as tf
 from images import encode, folder_of, picture
 from networks import own_base
 from safetensors.numpy import load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from job.report.board import mirror
 from job.storage import Store, open_store
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -107,11 +109,11 @@ def alone(base: bytes, here: Thaw, cluster: None, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="module")
-def from_s3(base: bytes, in_new_process: Thaw, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_s3(base: bytes, here: Thaw, cluster: None, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="integration")
-    return run(in_new_process, tmp_path_factory.mktemp("s3"), "s3://integration", base, "head", "all")
+    return run(here, tmp_path_factory.mktemp("s3"), "s3://integration", base, "head", "all")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,7 @@ def test_unusable_objects_are_rejects_with_a_reason(from_folder: Done) -> None:
     assert "3 rejected: 1 empty object" in from_folder.stderr[0]
 
 
-@pytest.mark.parametrize("other", ["from_s3", "from_gcs"])
+@pytest.mark.parametrize("other", ["from_s3", pytest.param("from_gcs", marks=pytest.mark.slow)])
 def test_every_store_gives_the_same_examples_and_the_same_weights(
     other: str, from_folder: Done, request: pytest.FixtureRequest
 ) -> None:
@@ -163,7 +165,7 @@ def test_every_store_gives_the_same_examples_and_the_same_weights(
     assert losses(histories[0]) == losses(histories[1])
 
 
-def test_a_run_resumed_in_a_new_process_ends_with_the_same_bytes(from_folder: Done, from_s3: Done) -> None:
+def test_a_run_that_stopped_after_its_head_ends_with_the_same_bytes(from_folder: Done, from_s3: Done) -> None:
     head, rest = from_s3.stderr
     assert json.loads(from_s3.stdout[0])["state"] == "head"
     assert json.loads(from_s3.stdout[0])["metrics"]["fine_tune"] is None
@@ -238,6 +240,17 @@ def test_what_stayed_frozen_is_unchanged_to_the_bit(from_folder: Done) -> None:
     changed = {path for path, value in pretrained.items() if value.tobytes() != exported[path].tobytes()}
     assert changed in ({"conv_1/kernel", "conv_1/bias"}, set())
     assert json.loads(from_folder.read("training.json"))["kept"] == ("fine_tune" if changed else "head")
+
+
+def test_tensorboard_draws_both_phases_on_one_axis(from_s3: Done, tmp_path: Path) -> None:
+    mirror(from_s3.store, "runs/", tmp_path)
+    found = EventAccumulator(str(next(tmp_path.iterdir())), size_guidance={"scalars": 0}).Reload()
+    history = json.loads(from_s3.read("training.json"))["history"]
+    epochs = [epoch for phase in ("head", "fine_tune") for epoch in history[phase] if "loss" in epoch]
+    drawn = found.Scalars("loss/epoch")
+    assert [point.value for point in drawn] == pytest.approx([epoch["loss"] for epoch in epochs])
+    steps = len(found.Scalars("loss/step")) // len(epochs)
+    assert [point.step for point in drawn] == [steps * (number + 1) for number in range(len(epochs))]
 
 
 def test_no_pickle_is_in_the_store(from_folder: Done) -> None:

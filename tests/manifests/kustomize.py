@@ -15,6 +15,8 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 BUILT_WITH = {"spot": ["gpu"]}
 """What a component is listed after, in the order in which they are."""
+TOGETHER = {"kueue": {"spot": "kueue/spot"}, "tensorboard": {"volume": "tensorboard/volume"}}
+"""What is listed, too, where there is a certain other component."""
 
 
 def build(folder: Path) -> str:
