@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 
 from job.storage import Store
-from job.storage.scratch import scratch
 
 INTERVAL = 15.0
 """Seconds between two writes to the store."""
@@ -42,74 +43,90 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on. Where the
     store refuses a file there is one warning, and training goes on.
     """
-    with scratch() as folder:
-        files = _Files(store, events_folder(run), attempt, Path(folder), say)
+    files = _Files(store, events_folder(run), attempt, say)
 
-        def both(kind: str, **event: Any) -> None:
-            say(kind, **event)
-            if kind == "start":
-                files.begin()
-            elif kind == "epoch" and "loss" in event:
-                files.draw(**event)
+    def both(kind: str, **event: Any) -> None:
+        say(kind, **event)
+        if kind == "start":
+            files.begin()
+        elif kind == "epoch" and "loss" in event:
+            files.draw(**event)
 
-        try:
-            yield both
-        finally:
-            files.close()
+    try:
+        yield both
+    finally:
+        files.close()
 
 
 class _Files:
-    """Event files of this machine, and a thread that copies them into the store as they grow."""
+    """Event files as they grow, and a thread that writes them to the store."""
 
-    def __init__(self, store: Store, prefix: str, attempt: int, folder: Path, say: Say) -> None:
-        self._store, self._prefix, self._attempt, self._folder, self._say = store, prefix, attempt, folder, say
-        self._groups = 0
-        self._writer: Any = None
-        self._drawn: set[Path] = set()
+    def __init__(self, store: Store, prefix: str, attempt: int, say: Say) -> None:
+        self._store, self._prefix, self._attempt, self._say = store, prefix, attempt, say
+        self._group, self._file = 0, b""
+        self._drawn: dict[str, bytes] = {}
+        """By key, what has changed since it was written."""
         self._lock, self._over = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._copy, name="event files", daemon=True)
+        self._thread = threading.Thread(target=self._write, name="event files", daemon=True)
         self._thread.start()
 
     def begin(self) -> None:
         """Another group of workers is about to begin."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._groups = None, self._groups + 1
+        self._group, self._file = self._group + 1, b""
 
     def draw(self, steps: int, losses: np.ndarray, **epoch: Any) -> None:
         """An epoch whose last step is the run's `steps`-th; `losses` of its steps, float32 [n]."""
-        from tensorboardX import SummaryWriter
-
-        path = self._folder / f"{self._attempt:06d}.{self._groups:06d}"
         first = steps - len(losses) + 1
-        if self._writer is None:
-            self._writer = SummaryWriter(str(path), purge_step=first)
+        records = [] if self._file else _beginning(first)
         stride = -(-len(losses) // POINTS)
-        for place in range(0, len(losses), stride):
-            self._writer.add_scalar("loss/step", losses[place], first + place)
-        for name, curve in CURVES.items():
-            self._writer.add_scalar(curve, epoch[name], steps)
-        self._writer.flush()
+        records += [_scalars(first + place, {"loss/step": losses[place]}) for place in range(0, len(losses), stride)]
+        records.append(_scalars(steps, {curve: epoch[name] for name, curve in CURVES.items()}))
+        self._file += b"".join(records)
         with self._lock:
-            self._drawn.add(path)
+            self._drawn[f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}"] = self._file
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
         self._over.set()
         self._thread.join(LAST)
 
-    def _copy(self) -> None:
+    def _write(self) -> None:
         told = over = False
         while not over:
             over = self._over.wait(INTERVAL)
             with self._lock:
-                drawn, self._drawn = self._drawn, set()
-            for path in drawn:
-                (file,) = path.iterdir()
+                drawn, self._drawn = self._drawn, {}
+            for key, file in drawn.items():
                 try:
-                    self._store.write(f"{self._prefix}events.out.tfevents.{path.name}", file.read_bytes())
+                    self._store.write(key, file)
                 except Exception as error:  # whatever it is, training goes on
                     if not told:
                         told = True
                         self._say("warning", text=f"The run's event files for TensorBoard can't be written: {error}")
+
+
+def _beginning(step: int) -> list[bytes]:
+    """Of a file: what others have drawn from this step on counts no more."""
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    return [_record(0, file_version="brain.Event:2"), _record(step, session_log=SessionLog(status=SessionLog.START))]
+
+
+def _scalars(step: int, values: dict[str, float]) -> bytes:
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    return _record(step, summary=summary)
+
+
+def _record(step: int, **event: Any) -> bytes:
+    """An event, in the format of TFRecord files: its length, and a masked CRC-32C of each."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content = Event(wall_time=time.time(), step=step, **event).SerializeToString()
+    length = struct.pack("<Q", len(content))
+    return length + _masked_checksum(length) + content + _masked_checksum(content)
+
+
+def _masked_checksum(content: bytes) -> bytes:
+    checksum = google_crc32c.value(content)
+    return struct.pack("<I", ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -117,7 +117,8 @@ class _Attempt:
         self.store.write(f"runs/{self.run}/job.json", description.encode())
         with ray_cluster(self.job, self.debug):
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
-            self._train(plan, until)
+            with recorded(self.say, self.store, self.run, self.attempt) as say:
+                self._train(plan, until, say)
         return self._finish(stop_at_head=phase == "head")
 
     def _tidy(self, prefix: str, seconds: float) -> None:
@@ -127,7 +128,7 @@ class _Attempt:
         except AccessDenied as error:
             self.say("note", text=f"{error} What earlier attempts left half written stays.")
 
-    def _train(self, plan: Plan, until: str) -> None:
+    def _train(self, plan: Plan, until: str, say: Say) -> None:
         """Extracts and trains; what is found to be corrupt is computed again, and training goes on where it was."""
         for tries in range(MAX_CORRUPT + 1):
             plan = self._extract(plan)
@@ -140,8 +141,7 @@ class _Attempt:
                 "cut": plan.cut,
             }
             try:
-                with recorded(self.say, self.store, self.run, self.attempt) as say:
-                    return run_training(self.job, self.run, config, self.interrupts, say)
+                return run_training(self.job, self.run, config, self.interrupts, say)
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
                     raise
