@@ -11,7 +11,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 
@@ -31,6 +31,9 @@ test: $(STAMP) ## run the tests
 test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are killed in every stage
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
+
+test-kills: $(STAMP) ## runs that are killed, stopped and superseded
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kill_anywhere.py
 
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
 	$(BIN)/python -m pytest -m image --numprocesses=0
@@ -65,4 +68,4 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-image lint bench image lock clean
+.PHONY: help setup demo test test-all test-kills test-image lint bench image lock clean
