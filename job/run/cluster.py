@@ -52,14 +52,14 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
-    _set_up_libraries(debug)
-    try:
-        _check_gpus(job)
-        # Where Ray tells of processes and nodes that are lost; standard output is for the result.
-        with redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)):
+    # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
+    with redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)):
+        try:
+            _set_up_libraries(debug)
+            _check_gpus(job)
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -1,0 +1,24 @@
+"""Ray, as it is started and ended around a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from job.jobfile import parse_job
+from job.run.cluster import ray_cluster
+
+JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///'}"
+
+
+def test_what_ray_tells_of_as_it_ends_is_not_in_the_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, answer in (("init", None), ("is_initialized", False), ("cluster_resources", {})):
+        monkeypatch.setattr(f"ray.{name}", lambda answer=answer, **_: answer)
+    monkeypatch.setattr("ray.shutdown", lambda: print("(raylet) A worker died."))
+    with ray_cluster(parse_job(JOB)):
+        print("(raylet) A node is lost.")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("(raylet) A node is lost.\n(raylet) A worker died.\n")
