@@ -32,8 +32,8 @@ test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are 
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
 
-test-kills: $(STAMP) ## runs that are killed, stopped and superseded
-	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kill_anywhere.py
+test-kills: $(STAMP) ## runs that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kill_anywhere.py -k "$(KILLS)"
 
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
 	$(BIN)/python -m pytest -m image --numprocesses=0
