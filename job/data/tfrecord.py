@@ -60,6 +60,12 @@ def read_tfrecord(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fiel
             yield Fields(reject="not a tf.train.Example")
 
 
+def framed(content: bytes) -> bytes:
+    """A record as it is in a file."""
+    length = struct.pack("<Q", len(content))
+    return length + struct.pack("<I", _checksum(length)) + content + struct.pack("<I", _checksum(content))
+
+
 def _fields(example: Any, names: Packed) -> Fields:
     features = {entry.key: entry.value for entry in example.features.entries}
     found: dict[str, Any] = {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
+from job.data.tfrecord import framed
 from job.storage import Store
 
 INTERVAL = 15.0
@@ -119,14 +118,6 @@ def _scalars(step: int, values: dict[str, float]) -> bytes:
 
 
 def _record(step: int, **event: Any) -> bytes:
-    """An event, in the format of TFRecord files: its length, and a masked CRC-32C of each."""
     from tensorboardX.proto.event_pb2 import Event
 
-    content = Event(wall_time=time.time(), step=step, **event).SerializeToString()
-    length = struct.pack("<Q", len(content))
-    return length + _masked_checksum(length) + content + _masked_checksum(content)
-
-
-def _masked_checksum(content: bytes) -> bytes:
-    checksum = google_crc32c.value(content)
-    return struct.pack("<I", ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    return framed(Event(wall_time=time.time(), step=step, **event).SerializeToString())

@@ -30,7 +30,7 @@ class Ledger:
         self._causes: list[str] = []
         """Of the group that is under way, first error first; those that follow from another worker's end come last."""
         self._consequences: list[str] = []
-        self._failures, self._failed, self._from = 0, 0, ""
+        self._in_a_row, self._failures, self._from = 0, 0, ""
         self._noticed: float | None = None
         self._asked, self._heard = time.monotonic(), False
 
@@ -40,14 +40,14 @@ class Ledger:
         noticed = self._noticed if failed else None
         self._causes, self._consequences, self._noticed = [], [], None
         if checkpoint != self._from or self._excused:
-            self._failures = 0
-        self._failures += failed and not self._excused
-        self._failed += failed and not self._excused
+            self._in_a_row = 0
+        counts = failed and not self._excused
+        self._in_a_row, self._failures = self._in_a_row + counts, self._failures + counts
         self._from, self._excused = checkpoint, False
-        if self._failures >= REPEATS:
+        if self._in_a_row >= REPEATS:
             where = f"checkpoint {checkpoint}" if checkpoint else "the start"
             return Start(refused=f"Training failed {REPEATS} times in a row after {where}; the last time: {cause}")
-        return Start(pause=PAUSES[self._failures], noticed=noticed)
+        return Start(pause=PAUSES[self._in_a_row], noticed=noticed)
 
     def failed(self, cause: str, follows: bool = False) -> None:
         """A worker's error, in a line; `follows`: from the end of another worker."""
@@ -64,7 +64,7 @@ class Ledger:
 
     def failures(self) -> int:
         """How many groups have failed."""
-        return self._failed
+        return self._failures
 
     def stop(self) -> None:
         self._stopping = True

@@ -78,7 +78,6 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     from job.train.strategy import make_strategy, prepare_process
 
     prepare_process(job, config["cpus"])
-    import ray
     import ray.train
     from ray.train.collective import broadcast_from_rank_zero
 

@@ -160,19 +160,19 @@ def test_one_class_or_none_is_refused(stores: tuple[Store, Store]) -> None:
 
 
 def test_a_long_listing_takes_bounded_memory(stores: tuple[Store, Store]) -> None:
-    """A listing of 100,000 keys is never held: 20 MB of rows go through a few of memory."""
+    """A listing of 200,000 keys is never held: 40 MB of rows go through a few of memory."""
     _, store = stores
 
     class Long:
         uri = "file:///long/"
 
         def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-            for i in range(100_000):
-                yield ObjectInfo(f"{'ab'[i >= 50_000]}/{'x' * 150}{i:09d}.png", 1000, f"{i:x}")
+            for i in range(200_000):
+                yield ObjectInfo(f"{'ab'[i >= 100_000]}/{'x' * 150}{i:09d}.png", 1000, f"{i:x}")
 
     tracemalloc.start()
     snapshot = take_snapshot(Data(source="file:///long/"), Long(), store)  # type: ignore[arg-type]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert snapshot.examples == 100_000
+    assert snapshot.examples == 200_000
     assert peak < 8 * 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 import urllib.request
@@ -132,3 +133,7 @@ def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None
 def test_a_store_that_is_not_there_is_an_error_and_no_empty_page(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no storage URI"):
         serve("ftp://somewhere/", "127.0.0.1", 0, print)
+    command = [sys.executable, "-m", "job", "tensorboard", f"file://{tmp_path}/none/"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"thaw: file://{tmp_path}/none/ does not exist: check the path, or make the folder.\n"

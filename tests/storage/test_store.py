@@ -121,8 +121,8 @@ def test_a_store_sees_only_its_own_folder(store: Store) -> None:
 def test_listing_goes_over_many_pages(s3_bucket: Callable[[], str]) -> None:
     store = open_store(f"s3://{s3_bucket()}/")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: store.write(f"{i:05d}", b"x"), range(1100)))
-    assert [info.key for info in store.list()] == [f"{i:05d}" for i in range(1100)]
+        list(pool.map(lambda i: store.write(f"{i:05d}", b"x"), range(2500)))
+    assert [info.key for info in store.list()] == [f"{i:05d}" for i in range(2500)]
 
 
 def test_directory_markers_are_not_objects(store: Store) -> None:
