@@ -45,7 +45,8 @@ ENV PATH=/opt/thaw/bin:$PATH \
     HOME=/tmp \
     THAW_CACHE=/cache \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 USER 1000:1000
 WORKDIR /tmp
 ENTRYPOINT ["thaw"]

@@ -9,7 +9,8 @@ then with the network's top block; no augmentation, validation after each epoch,
     ray    as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers
     thaw   `python -m job run`, from an empty store
 
-Each side is a process of its own for each seed. What is counted, in seconds:
+Each side is a process of its own for each seed, in the environment that Thaw gives its own processes. What is counted,
+in seconds:
     whole run                 from the start of the process to its end, with a saved model
     from the first image      from the first image read (or the first epoch's beginning) to the end of the last epoch:
                               without the start of Python, TensorFlow and Ray; with that of the training workers,
@@ -35,6 +36,8 @@ from pathlib import Path
 from typing import Any
 
 from tables import markdown
+
+from job.run.cluster import ENVIRONMENT
 
 SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {
@@ -103,7 +106,7 @@ def _run_side(side: str, seed: int, options: argparse.Namespace, folder: Path) -
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     forget_reads(folder)
     started = time.time()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    done = subprocess.run(command, capture_output=True, text=True, env={**ENVIRONMENT, **os.environ})
     whole = time.time() - started
     if done.returncode:
         raise SystemExit(f"peers: {side} ended with {done.returncode}:\n{done.stderr[-4000:]}")

@@ -23,9 +23,9 @@ BLOCK = 128
 
 
 def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
-    from job.run.cluster import QUIET
+    from job.run.cluster import ENVIRONMENT
 
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
     import ray.train
