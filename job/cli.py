@@ -165,6 +165,33 @@ def cancel(run: str, namespace: str | None, context: str | None, debug: bool) ->
 
 
 @thaw.command()
+@click.argument("run")
+@debug
+def promote(run: str, debug: bool) -> None:
+    """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
+    from job.run.current import current_key, job_name
+    from job.run.current import promote as promoted
+    from job.run.status import open_run
+
+    store, id = open_run(run)
+    current = promoted(store, id)
+    click.echo(f"{current.entry.model}\nis in use: {store.uri}{current_key(job_name(store, id))}")
+
+
+@thaw.command()
+@click.argument("job")
+@debug
+def rollback(job: str, debug: bool) -> None:
+    """Put the model before the current one into use again, by one write.
+
+    JOB is a job file (or a folder of them), or …/jobs/<name>/ in the store.
+    """
+    from job.deploy.verbs import rollback_of
+
+    click.echo(rollback_of(job))
+
+
+@thaw.command()
 @click.option("--out", default=".demo", show_default=True, help="Folder for the photographs and the store.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
 @as_json
@@ -259,8 +286,9 @@ def _finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] 
     from job.report.console import result_table
 
     console = _console(stderr=True)
-    console.print()
-    console.print(result_table(result, published))
+    if result["model"] or result["state"] == "head":
+        console.print()
+        console.print(result_table(result, published))
     console.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
     if result["model"]:
         console.print(f"model  {result['model']}", highlight=False, soft_wrap=True)

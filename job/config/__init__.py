@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
 from job.config.data import Data, Packed, Split, Table
 from job.config.model import Head, Model, Weights
@@ -34,7 +35,9 @@ __all__ = [
     "Optimization",
     "Packed",
     "Phases",
+    "Promotion",
     "Recovery",
+    "RetrainWhen",
     "Scaling",
     "Split",
     "Table",
@@ -64,6 +67,10 @@ class Job(Section):
     scaling: Scaling = Scaling()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     recovery: Recovery = Recovery()
+    retrain_when: RetrainWhen | None = None
+    """`null`: every run trains."""
+    promote: Promotion | None = Promotion()
+    """`null`: no model becomes the current one but by hand."""
 
     @field_validator("store")
     @classmethod

@@ -54,6 +54,9 @@ class HeadPhase(Optimization):
     epochs: int = Field(50, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     patience: int = Field(5, gt=0)
+    warm_start: bool = False
+    """Start from the head of the current model, where there is one of the same shape on the same base: classes that
+    both have keep their weights, others start afresh."""
 
 
 class FineTunePhase(Optimization):

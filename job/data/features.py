@@ -14,7 +14,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -191,6 +191,22 @@ def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndar
     table = pq.read_table(io.BytesIO(content))
     addresses = from_binary(table["address"], ADDRESS).reshape(-1)
     return addresses, from_binary(table["value"], featurizer.storage).reshape(-1, *featurizer.shape)
+
+
+def read_stored(
+    store: Store, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The features of some examples (part and row of each, int32 [n]; -1: it has none), part by part: their positions,
+    int64 [k], and values [k, …]. Raises CorruptFeatures.
+    """
+    wanted = np.unique(part[part >= 0]).tolist()
+    with ThreadPoolExecutor(2) as pool:  # the next part is read while this one is used
+        reading = [pool.submit(read_part, store, featurizer, parts[number]) for number in wanted[:1]]
+        for index, number in enumerate(wanted):
+            _, values = reading.pop().result()
+            reading += [pool.submit(read_part, store, featurizer, parts[n]) for n in wanted[index + 1 : index + 2]]
+            positions = np.flatnonzero(part == number)
+            yield positions, values[offset[positions]]
 
 
 def forget_part(store: Store, featurizer_id: str, part: str) -> None:

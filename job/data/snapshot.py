@@ -15,7 +15,7 @@ from job.config import Data
 from job.data.labels import Listed, labelled
 from job.data.splits import SPLITS, split_of
 from job.errors import DataError
-from job.storage import Store, table_errors
+from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
@@ -84,6 +84,12 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
         store.upload(f"snapshots/{snapshot.id}.rejects.parquet", rejects_file)
     store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
     return snapshot
+
+
+def stored_snapshot(store: Store, id: str) -> Snapshot | None:
+    """One that was taken before; None where it is gone."""
+    summary = read_json(store, f"snapshots/{id}.json")
+    return None if summary is None else Snapshot(**summary)
 
 
 def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:

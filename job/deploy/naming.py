@@ -12,7 +12,8 @@ from job.data.packed import list_shards
 from job.errors import JobError
 from job.run.identity import find_run, job_id, listing_id
 from job.run.packed import without_index
-from job.storage import open_store, read_json
+from job.run.promotion import finished_result
+from job.storage import open_store
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
         if without_index(job.data, source, store, shards):  # so there is no run of this so far
             return Naming(named)
     found = find_run(job, source, store, say, new)
-    result = read_json(store, f"runs/{found.run}/result.json")
+    result = finished_result(job, store, found.run)
     id = found.run if named is None else named + found.run.removeprefix(found.first)
     return Naming(id, found.run, result)
 

@@ -7,8 +7,12 @@ from typing import Any
 from job.deploy.api import connect
 from job.deploy.manifest import NAMESPACE
 from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
+from job.errors import JobError
+from job.jobfile import load_job
+from job.run.current import rollback
 from job.run.lease import cancel
 from job.run.status import describe_run, open_run, run_status
+from job.storage import open_store
 
 
 def is_rayjob(name: str) -> bool:
@@ -23,6 +27,18 @@ def status_of(name: str, context: str | None, namespace: str | None, watch: bool
         return found, describe_rayjob(found)
     status = run_status(*open_run(name), watch)
     return status, describe_run(status)
+
+
+def rollback_of(job: str) -> str:
+    """Rolls back the model in use of a job file, or of …/jobs/<name>/, and returns what to tell."""
+    root, separator, name = job.rstrip("/").rpartition("/jobs/")
+    if "://" in job and not separator:
+        raise JobError(f"{job}: write a job file, or the folder …/jobs/<name>/ in the store.")
+    if "://" not in job:
+        loaded = load_job(job)
+        root, name = loaded.store, loaded.name
+    old, new = rollback(open_store(root), name)
+    return f"{new.model}\nis in use again (run {new.run}), in place of that of run {old.run}, in use since {old.at}."
 
 
 def cancel_either(name: str, context: str | None, namespace: str | None) -> str:

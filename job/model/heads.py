@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from job import config
+from job.model.network import variables_by_path
 
 
 def build_head(features: int, head: config.Head, classes: int, seed: int) -> keras.Model:
@@ -22,6 +24,20 @@ def build_head(features: int, head: config.Head, classes: int, seed: int) -> ker
     initializer = _glorot(seed, len(head.hidden))
     logits = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="head_logits")(x)
     return keras.Model(inputs, logits, name="head")
+
+
+def take_over(head: keras.Model, weights: dict[str, np.ndarray], before: list[str], classes: list[str]) -> None:
+    """Gives the head the weights (by path) of another one with the same hidden layers, whose classes were `before`,
+    class by class; those of `classes` that it did not have keep their first weights.
+    """
+    shared = [label for label in classes if label in before]
+    here, there = [classes.index(label) for label in shared], [before.index(label) for label in shared]
+    for path, variable in variables_by_path(head).items():
+        value = weights[path]
+        if path.startswith("head_logits/"):
+            value = np.array(variable.numpy())
+            value[..., here] = weights[path][..., there]
+        variable.assign(value)
 
 
 def head_logits(

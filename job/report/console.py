@@ -118,6 +118,9 @@ class Narrator:
         text = "the fine-tuned model is" if kept == "fine_tune" else "fine-tuning did not help: the head-only model is"
         self._line(f"{text} the better one on the validation split")
 
+    def _promotion(self, promoted: bool, reason: str) -> None:
+        self._line(f"{'promoted: it is the model in use now' if promoted else 'not promoted'}: {reason}")
+
 
 def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:
     """Head only against fine-tuned on the test split; `published` is a name and an accuracy to put beside them."""

@@ -29,6 +29,7 @@ from job.storage import Store, open_store
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
+Stored = list[tuple[Featurizer, Known]]
 
 
 def extract(
@@ -38,22 +39,35 @@ def extract(
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
-    pooled, inputs = featurizers(job, base, plan)
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
-    found = [(featurizer, known(store, featurizer)) for featurizer in (*pooled, *inputs)]
-    needs = missing(examples, found)
-    gone: dict[str, str] = {}
-    if needs.any():
-        gone = _compute(job, run, store, base, plan, examples, needs, found, say)
-        found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
-    else:
-        say("note", text=f"the features of all {len(needs)} examples are stored already")
+    pooled, inputs, gone = complete(job, run, store, examples, base, plan, say)
+    found = [*pooled, *inputs]
     rejects, accepted = _rejects(examples, found, gone)
     _check(rejects, snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
     store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
-    write_dataset(store, run, snapshot.classes, examples, accepted, found[: len(pooled)], found[len(pooled) :])
+    write_dataset(store, run, snapshot.classes, examples, accepted, pooled, inputs)
     return rejects
+
+
+def complete(
+    job: Job, run: str, store: Store, examples: Examples, base: dict[str, Any], plan: Plan, say: Say
+) -> tuple[Stored, Stored, dict[str, str]]:
+    """Computes the features that these examples lack; returns what the head phase reads and what fine-tuning does, and
+    why some examples are gone, by key. Raises Overflow.
+    """
+    pooled, inputs = featurizers(job, base, plan)
+    found = [(featurizer, known(store, featurizer)) for featurizer in (*pooled, *inputs)]
+    needs = missing(examples, found)
+    gone: dict[str, str] = {}
+    if needs.any():
+        lacking = int(needs.any(axis=1).sum())
+        say("stage", text=f"computing the features of {lacking} examples; {len(needs) - lacking} have theirs")
+        gone = _compute(job, run, store, base, plan, examples, needs, found, say)
+        found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
+    else:
+        say("note", text=f"the features of all {len(needs)} examples are stored already")
+    return found[: len(pooled)], found[len(pooled) :], gone
 
 
 def _compute(

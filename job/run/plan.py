@@ -6,6 +6,7 @@ runs/<run>/plan.json   decided once, before the first feature is computed; a run
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -77,16 +78,15 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
 
     train, fine_tune = job.train, job.phases.fine_tune
     assert fine_tune is not None
-    per_split = {split: sum(counts.values()) for split, counts in snapshot.counts.items()}
-    stored = snapshot.examples + (train.views - 1) * per_split["train"]
-    limit = max(0, NodeCache(None, train.cache_limit, 1).limit - 4 * features * stored)
+    in_train, stored = sum(snapshot.counts["train"].values()), _stored_examples(job, snapshot)
+    limit = _room(job, features, stored)
     item = storage_type(train.cache_dtype).itemsize
     fitting = [cut for cut in legal if cut.values * item * stored <= limit]
     cut = cheapest_cut(fitting or legal, item)
     assert cut is not None
     size = cut.values * item
     seconds = _seconds_per_example(base) * cut.work_below / (cut.work_below + cut.work_above)
-    computing, reading = per_split["train"] * seconds, per_split["train"] * size / READ_BYTES_PER_SECOND
+    computing, reading = in_train * seconds, in_train * size / READ_BYTES_PER_SECOND
     where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
     plan = Plan(features, cut.layer, tuple(cut.tensor.shape[1:]), train.cache_dtype)
     told = f"an epoch reads for {reading:.2g} s instead of computing for {computing:.2g} s on this machine"
@@ -100,6 +100,23 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     if fine_tune.epochs * (computing - reading) <= size * stored / READ_BYTES_PER_SECOND:
         return Plan(features, reason=f"computing is faster than reading {where}: {told}")
     return replace(plan, reason=f"stored at {where}: {told}")
+
+
+def fits(job: Job, plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether what the plan stores at the cut has room on this node."""
+    stored = _stored_examples(job, snapshot)
+    size = math.prod(plan.shape) * storage_type(plan.dtype).itemsize if plan.cut else 0
+    return job.train.cache == "on" or size * stored <= _room(job, plan.features, stored)
+
+
+def _stored_examples(job: Job, snapshot: Snapshot) -> int:
+    """All views counted."""
+    return snapshot.examples + (job.train.views - 1) * sum(snapshot.counts["train"].values())
+
+
+def _room(job: Job, features: int, stored: int) -> int:
+    """Bytes of this node's disk for what is stored at the cut, beside the pooled features."""
+    return max(0, NodeCache(None, job.train.cache_limit, 1).limit - 4 * features * stored)
 
 
 def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:

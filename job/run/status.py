@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
 from job.run.lease import LEASE, LOOK, is_free
+from job.run.promotion import promotion_key
+from job.run.worth import recorded
 from job.storage import Store, open_store, read_json
 from job.train.runstate import Document, describe, read_state
 
@@ -24,29 +27,33 @@ def open_run(uri: str) -> tuple[Store, str]:
 
 
 def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
-    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, result}; `state` is one of `reserved`,
-    `working`, `ended` (before it was finished) and `finished`.
+    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, decision, result, promotion}; `state` is
+    `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
 
     `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
     up to LEASE seconds. Raises JobError where there is no such run.
     """
-    result, found = read_json(store, f"runs/{run}/result.json"), read_state(store, run)
+    result, found, decision = read_json(store, f"runs/{run}/result.json"), read_state(store, run), recorded(store, run)
     where = f"{store.uri}runs/{run}/"
-    if found is None and result is None:
+    if found is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
     document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}
     plan = read_json(store, f"runs/{run}/plan.json")
     free = is_free(document)
+    left_alone = decision is not None and decision.train is False
+    ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
     return {
         "run": where,
-        "state": "finished" if result else "working" if not free else "ended" if document["attempt"] else "reserved",
+        "state": "finished" if result else "working" if not free else ended,
         "attempt": document["attempt"],
         "holder": None if free else describe(document["holder"]),
         "alive": False if free else is_renewed(store, run, document) if watch and not result else None,
         "cancelled": document.get("cancelled"),
         "checkpoint": _last_checkpoint(document),
         "cache": plan["reason"] if plan else None,
+        "decision": decision and asdict(decision),
         "result": result,
+        "promotion": read_json(store, promotion_key(run)),
     }
 
 
@@ -80,8 +87,13 @@ def describe_run(status: dict[str, Any]) -> list[str]:
         lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))
     if status["cache"]:
         lines.append(f"cache       {status['cache']}")
+    if status["decision"] and status["decision"]["reason"]:
+        lines.append(f"train?      {status['decision']['reason']}")
     if status["result"] and status["result"]["model"]:
         lines.append(f"model       {status['result']['model']}")
+    if status["promotion"]:
+        verdict = "promoted" if status["promotion"]["promoted"] else "not promoted"
+        lines.append(f"{verdict:<11} {status['promotion']['reason']}")
     return lines
 
 

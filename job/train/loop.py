@@ -56,6 +56,8 @@ class PhaseTask:
     forward: Forward
     variables: dict[str, keras.Variable]
     """The trainable ones, by path."""
+    trained: bool = False
+    """Whether the model that the phase begins with was trained before: it counts as the best so far."""
     views: int = 1
     augment: Augment | None = None
     """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
@@ -124,9 +126,9 @@ class Phase:
         )
 
     def _fresh(self, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
-        """The state before the first epoch, whose model counts as the best so far where one was trained before."""
+        """The state before the first epoch."""
         stopping = EarlyStopping(self.task.settings.patience)
-        if head:
+        if self.task.trained:
             loss, accuracy = self.validate()
             stopping = stopping.after(0, loss)
             record = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}

@@ -53,9 +53,18 @@ class Trained:
 
 
 def train_phases(
-    job: Job, until: str, network: Network, data: Dataset, inputs: Inputs, team: Team, resumed: Checkpoint | None
+    job: Job,
+    until: str,
+    network: Network,
+    data: Dataset,
+    inputs: Inputs,
+    team: Team,
+    resumed: Checkpoint | None,
+    warm: bool = False,
 ) -> Trained:
     """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
+
+    `warm`: the head of `network` was trained before.
 
     1. in the head phase: resume at its epoch   2. in fine-tuning: resume at its epoch   3. else: from the start.
     """
@@ -63,7 +72,7 @@ def train_phases(
     for layer in network.head.layers:
         layer.trainable = True
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
-    head_phase = Phase(_head_task(job, network, inputs), data, team)
+    head_phase = Phase(_head_task(job, network, inputs, warm), data, team)
     if resumed is None or resumed.progress.phase == "head":
         last = head_phase.run(resumed, {"head": [], "fine_tune": []}, head={})
         converged = last.progress.stopping.converged
@@ -93,7 +102,7 @@ def train_phases(
     return Trained(head, converged, last.best, kept, logits, examples, last.progress.history)
 
 
-def _head_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
+def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseTask:
     return PhaseTask(
         name="head",
         settings=job.phases.head,
@@ -103,6 +112,7 @@ def _head_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
         views=len(inputs.pooled),
         forward=_on_features(job, network.head),
         variables=_trainable(network.head),
+        trained=warm,
         jit_compile=use_jit(job, depthwise=False),
     )
 
@@ -125,6 +135,7 @@ def _fine_tune_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
         views=job.train.views,
         forward=on_inputs,
         variables=_trainable(network.model),
+        trained=True,
         augment=job.augment if inputs.cut is None and job.augment.active else None,
         jit_compile=use_jit(job, has_depthwise(rest)),
     )

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from job.config import Head
-from job.model.heads import build_head, head_logits
+from job.model.heads import build_head, head_logits, take_over
 from job.model.network import variables_by_path
 
 
@@ -32,3 +32,22 @@ def test_dropout_keeps_the_expected_value() -> None:
     features = tf.ones((20_000, 4))
     mean = head_logits(head, features, tf.constant([0, 0]), tf.range(20_000), 20_000).numpy().mean(axis=0)
     np.testing.assert_allclose(mean, head(features[:1], training=False).numpy()[0], atol=0.02)
+
+
+def test_a_head_takes_over_the_classes_that_both_have() -> None:
+    before, fresh, head = (build_head(8, Head(hidden=[4]), 3, seed) for seed in (1, 2, 2))
+    weights = {path: v.numpy() for path, v in variables_by_path(before).items()}
+    take_over(head, weights, ["a", "b", "c"], ["b", "c", "d"])
+    old, new, mine = (variables_by_path(model) for model in (before, fresh, head))
+    for path in ("head_dense_0/kernel", "head_dense_0/bias"):
+        assert mine[path].numpy().tobytes() == old[path].numpy().tobytes()
+    for path in ("head_logits/kernel", "head_logits/bias"):
+        np.testing.assert_array_equal(mine[path].numpy()[..., :2], old[path].numpy()[..., 1:])
+        np.testing.assert_array_equal(mine[path].numpy()[..., 2], new[path].numpy()[..., 2])
+
+
+def test_a_head_of_other_classes_alone_takes_over_the_hidden_layers() -> None:
+    before, fresh, head = build_head(8, Head(hidden=[4]), 2, 1), *(build_head(8, Head(hidden=[4]), 3, 2) for _ in "ab")
+    take_over(head, {path: v.numpy() for path, v in variables_by_path(before).items()}, ["x", "y"], ["a", "b", "c"])
+    kernels = [variables_by_path(model)["head_logits/kernel"].numpy().tobytes() for model in (fresh, head)]
+    assert kernels[0] == kernels[1]

@@ -1,0 +1,236 @@
+"""One attempt at a run: the stages in order, from features to the model in use."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from job.config import Job
+from job.data.dataset import dataset_key
+from job.data.features import forget_part
+from job.data.snapshot import Snapshot
+from job.errors import AccessDenied, CorruptFeatures, TrainingError, WriteConflict
+from job.model.resolved import ResolvedBase
+from job.report.events import recorded
+from job.run import worth
+from job.run.cluster import ray_cluster
+from job.run.extract import extract
+from job.run.featurize import Overflow
+from job.run.interrupt import Interrupts
+from job.run.lease import Lease
+from job.run.plan import Plan, choose_plan, read_plan, write_plan
+from job.run.promotion import judge
+from job.run.training import run_training
+from job.run.warm import plan_in_use, warm_start
+from job.run.worth import Decision
+from job.storage import Store, read_json
+from job.storage.scratch import forget_scratch
+from job.train.runstate import read_state
+
+Say = Callable[..., None]
+"""(kind, fields): what a person is told on the way."""
+MAX_CORRUPT = 8
+"""Parts of the feature store that one attempt computes again because their bytes are not what was written."""
+UNFINISHED = 3600.0
+"""Seconds after which a feature that is still half written is nobody's any more."""
+
+
+class Attempt:
+    """One attempt at a run, which it has taken."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: str,
+        lease: Lease,
+        snapshot: Snapshot,
+        base: dict[str, Any],
+        interrupts: Interrupts,
+        say: Say,
+        debug: bool,
+    ) -> None:
+        self.job, self.run, self.snapshot, self.base = job, run, snapshot, base
+        self.store, self.attempt = lease.store, lease.state.ticket.attempt
+        self.interrupts, self.say, self.debug = interrupts, say, debug
+
+    def go(self, phase: str, network: Callable[[], Any]) -> dict[str, Any]:
+        """Extracts, trains, evaluates and exports what is left; `network` makes what only the plan needs."""
+        if phase == "fine_tune" and not self._has_head():
+            raise TrainingError(
+                f"--phase fine_tune: {self.store.uri}runs/{self.run}/ has no checkpoint of a converged head to start "
+                "from. Run `thaw run` with --phase head first, or without --phase for both."
+            )
+        forget_scratch()
+        self._tidy(f"runs/{self.run}/", seconds=0)
+        result = read_json(self.store, f"runs/{self.run}/result.json")
+        if result is not None:  # an attempt before this one came so far
+            with ray_cluster(self.job, self.debug):
+                return self._judged(result)
+        decision = self._decision()
+        if decision.train is False:
+            return self._left_alone(decision)
+        plan = self._plan(network)
+        with ray_cluster(self.job, self.debug):
+            if decision.train is None:
+                plan = self._extract(plan)
+                decision = self._decision_by_features(decision)
+            if not decision.train:
+                return self._left_alone(decision)
+            until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
+            with recorded(self.say, self.store, self.run, self.attempt) as say:
+                self._train(plan, until, say)
+            return self._judged(self._finish(stop_at_head=phase == "head"))
+
+    def _decision(self) -> Decision:
+        """Whether to train, as far as that is known before features are computed. A run that was begun goes on."""
+        stored = worth.recorded(self.store, self.run)
+        if self.job.retrain_when is None or (stored and stored.train) or self._checkpoints():
+            return Decision(True, "")
+        decision = worth.decide(self.job, self.store, self.snapshot)
+        if decision.train:
+            worth.record(self.store, self.run, decision)
+        self.say("stage", text=f"train? {decision.reason}")
+        return decision
+
+    def _decision_by_features(self, decision: Decision) -> Decision:
+        self.say("stage", text="comparing the features of the new examples with those of the others")
+        decision = worth.decide_by_features(self.job, self.store, self.run, self.snapshot, decision)
+        worth.record(self.store, self.run, decision)
+        self.say("stage", text=f"train? {decision.reason}")
+        return decision
+
+    def _left_alone(self, decision: Decision) -> dict[str, Any]:
+        worth.record(self.store, self.run, decision)
+        self.say("stage", text="nothing is trained (--set retrain_when=null trains nevertheless)")
+        return {
+            "run": f"{self.store.uri}runs/{self.run}/",
+            "snapshot": self.snapshot.id,
+            "state": "not worth it",
+            "metrics": {"head": None, "fine_tune": None},
+            "classes": self.snapshot.classes,
+            "model": None,
+            "promotion": None,
+            "decision": asdict(decision),
+        }
+
+    def _plan(self, network: Callable[[], Any]) -> Plan:
+        """What was decided before; else that of the model in use, whose features are stored; else one that is new."""
+        plan = read_plan(self.store, self.run)
+        if plan is None:
+            plan = plan_in_use(self.job, self.run, self.store, self.base, self.snapshot)
+            plan = plan or choose_plan(self.job, network(), self.snapshot)
+            write_plan(self.store, self.run, plan)
+        self.say("stage", text=f"cache: {plan.reason}")
+        description = self.job.model_dump_json(indent=1, by_alias=True)
+        self.store.write(f"runs/{self.run}/job.json", description.encode())
+        return plan
+
+    def _judged(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result with what was decided about promotion."""
+        rules = self.job.promote
+        if rules is None or result["model"] is None:
+            return {**result, "promotion": None}
+        judged = judge(self.job, rules, self.run, self.store, self.snapshot, result, self.say)
+        return {**result, "promotion": judged}
+
+    def _tidy(self, prefix: str, seconds: float) -> None:
+        """Deletes what killed attempts left half written there, so many seconds ago or longer."""
+        try:
+            self.store.forget_unfinished(prefix, seconds)
+        except AccessDenied as error:
+            self.say("note", text=f"{error} What earlier attempts left half written stays.")
+
+    def _train(self, plan: Plan, until: str, say: Say) -> None:
+        """Extracts and trains; what is found to be corrupt is computed again, and training goes on where it was."""
+        warm = warm_start(self.job, self.run, self.store, self.base, self.snapshot.classes)
+        if self.job.phases.head.warm_start:
+            self.say("stage", text=warm.reason)
+        for tries in range(MAX_CORRUPT + 1):
+            plan = self._extract(plan)
+            config = {
+                "job": self.job.model_dump(mode="json", by_alias=True),
+                "attempt": self.attempt,
+                "until": until,
+                "snapshot": asdict(self.snapshot),
+                "base": self.base,
+                "cut": plan.cut,
+                "warm_start": warm.source,
+            }
+            try:
+                return run_training(self.job, self.run, config, self.interrupts, say)
+            except CorruptFeatures as error:
+                if tries == MAX_CORRUPT:
+                    raise
+                self.say("warning", text=f"{error} It is computed again.")
+                forget_part(self.store, error.featurizer, error.part)
+                self.store.delete(dataset_key(self.run))
+
+    def _extract(self, plan: Plan) -> Plan:
+        """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
+        if self.store.stat(dataset_key(self.run)) is not None:
+            return plan
+        self._tidy("features/", UNFINISHED)
+        arguments = self.job, self.run, self.store, self.snapshot, self.base
+        try:
+            rejects = extract(*arguments, plan, self.say)
+        except Overflow as error:
+            self.say("warning", text=f"{error}: they are stored as bfloat16")
+            plan = replace(plan, dtype="bfloat16")
+            write_plan(self.store, self.run, plan)
+            rejects = extract(*arguments, plan, self.say)
+        total = sum(self.snapshot.rejects.values()) + len(rejects)
+        if total:
+            reasons = [f"{key}: {reason}" for key, _, reason in rejects[:3]]
+            self.say("rejects", total=total, listing=self.snapshot.rejects, decoding=reasons)
+        return plan
+
+    def _has_head(self) -> bool:
+        return any(entry["phase"] == "fine_tune" or entry["finished"] for entry in self._checkpoints())
+
+    def _checkpoints(self) -> list[dict[str, Any]]:
+        found = read_state(self.store, self.run)
+        return found[0]["checkpoints"] if found else []
+
+    def _finish(self, stop_at_head: bool) -> dict[str, Any]:
+        """Evaluates and exports. The result is written last: its existence means that the run is finished."""
+        from job.report.export import export_model
+
+        store, run, classes = self.store, self.run, self.snapshot.classes
+        metrics = _test_metrics(store, run)
+        result: dict[str, Any] = {
+            "run": f"{store.uri}runs/{run}/",
+            "snapshot": self.snapshot.id,
+            "state": "head" if stop_at_head else "finished",
+            "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
+            "classes": classes,
+            "model": None,
+        }
+        if stop_at_head:
+            return result
+        self.say("stage", text="exporting the model")
+        kept = json.loads(store.read(f"runs/{run}/training.json"))["kept"]
+        result["kept"] = kept
+        base = ResolvedBase(**self.base)
+        result["model"] = export_model(self.job, store, run, self.attempt, classes, base, kept, metrics)
+        key = f"runs/{run}/result.json"
+        try:
+            store.write_if_unchanged(key, json.dumps(result, indent=1).encode(), None)
+        except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost
+            result = json.loads(store.read(key))
+        return result
+
+
+def _test_metrics(store: Store, run: str) -> dict[str, Any]:
+    from job.report.metrics import evaluate
+
+    table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
+    table = table.filter(np.array(table["split"].to_pylist()) == "test")
+    labels = table["label"].to_numpy()
+    models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
+    return {name: evaluate(np.array(table[f"logits_{name}"].to_pylist(), np.float32), labels) for name in models}

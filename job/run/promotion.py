@@ -1,0 +1,131 @@
+"""Whether a finished run's model becomes the one in use: better on the same test examples, beyond noise.
+
+runs/<run>/promotion.json   written last: {promoted, reason, at, against, …}; a run is judged once
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from job.config import Job, Promotion
+from job.data.snapshot import Snapshot
+from job.errors import ObjectMissing, StorageError, WriteConflict
+from job.report.paired import Comparison, compare
+from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
+from job.run.rival import Answers, answers
+from job.storage import Store, read_json
+
+Say = Callable[..., None]
+
+
+def promotion_key(run: str) -> str:
+    return f"runs/{run}/promotion.json"
+
+
+def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
+    """The result of a run of which nothing is left to do, with `promotion`: what was decided, or None where the job
+    says promote: null.
+    """
+    result = read_json(store, f"runs/{run}/result.json")
+    if result is None:
+        return None
+    judged = read_json(store, promotion_key(run))
+    if judged is None and job.promote is not None:
+        return None
+    return {**result, "promotion": judged}
+
+
+def judge(
+    job: Job, rules: Promotion, run: str, store: Store, snapshot: Snapshot, result: dict[str, Any], say: Say
+) -> dict[str, Any]:
+    """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
+
+    Where another run's model has come into use meanwhile, that is the one to compare with.
+    """
+    asked: dict[str, Answers] = {}
+
+    def against(rival: str) -> Answers:
+        if rival not in asked:
+            say("stage", text=f"comparing with the model in use ({rival})")
+            asked[rival] = answers(job, run, result["kept"], store, snapshot, rival, say)
+        return asked[rival]
+
+    for _ in range(TRIES):
+        current = read_current(store, job.name)
+        mine = current is not None and current.run == run  # an attempt before this one came so far
+        rival = _before(current) if mine else current.entry if current else None
+        decided = _decided(job, rules, run, rival, snapshot, against)
+        if decided["promoted"] and not mine:
+            try:
+                put_current(store, job.name, entry_of(run, result, "run"), current)
+            except WriteConflict:
+                continue
+        decided |= {"promoted": decided["promoted"] or mine, "at": now()}
+        store.write(promotion_key(run), json.dumps(decided, indent=1).encode())
+        say("promotion", promoted=decided["promoted"], reason=decided["reason"])
+        return decided
+    raise StorageError(f"{store.uri}{current_key(job.name)} could not be changed: others write it all the time.")
+
+
+def _before(current: Current | None) -> Entry | None:
+    return current.previous[0] if current and current.previous else None
+
+
+def _decided(
+    job: Job,
+    rules: Promotion,
+    run: str,
+    rival: Entry | None,
+    snapshot: Snapshot,
+    against: Callable[[str], Answers],
+) -> dict[str, Any]:
+    """{promoted, reason, run, against} and the numbers that it was decided by."""
+    named = {"run": run, "against": rival.run if rival else None}
+    if rival is None:
+        return {"promoted": True, "reason": "it is the first model of this job", **named}
+    try:
+        found = against(rival.run)
+    except ObjectMissing as error:
+        reason = f"it can't be compared with {rival.run}: {error} `thaw promote` puts it into use nevertheless"
+        return {"promoted": False, "reason": reason, **named}
+    classes = snapshot.classes
+    rights = found.labels, found.candidate, found.rival
+    compared = compare(*rights, len(classes), rules.metric, rules.resamples, job.train.seed)
+    promoted, reason = verdict(compared, rules, classes)
+    support = np.bincount(found.labels, minlength=len(classes)).tolist()
+    drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]
+    return {
+        "promoted": promoted,
+        "reason": f"{reason}, on the same {len(found.labels)} test examples as {rival.run}",
+        **named,
+        "rules": rules.model_dump(),
+        "examples": len(found.labels),
+        "candidate": compared.candidate,
+        "current": compared.reference,
+        "least_gain": compared.least_gain(rules.confidence),
+        "classes": [
+            {"class": label, "examples": count, "recall_drop": drop}
+            for label, count, drop in zip(classes, support, drops, strict=True)
+        ],
+    }
+
+
+def verdict(compared: Comparison, rules: Promotion, classes: list[str]) -> tuple[bool, str]:
+    """Whether to promote, and why in one line."""
+    metric, least = rules.metric.replace("_", " "), compared.least_gain(rules.confidence)
+    told = f"{metric} {compared.candidate:.4f} against {compared.reference:.4f}, a gain above {least:+.4f} with "
+    told += f"{rules.confidence:.0%} confidence"
+    if least <= rules.min_gain:
+        return False, f"{told}, and {rules.min_gain:+g} (promote.min_gain) must be exceeded"
+    fallen = compared.fallen(rules.max_class_drop, rules.confidence)
+    if fallen:
+        falls = ", ".join(f"{classes[label]} by {compared.drops[label]:.4f}" for label in fallen)
+        return (
+            False,
+            f"{told}, but recall falls by more than promote.max_class_drop ({rules.max_class_drop:g}): {falls}",
+        )
+    return True, told

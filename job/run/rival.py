@@ -1,0 +1,182 @@
+"""What the model in use answers to the test examples of another run, from stored features as far as there are any.
+
+Its own frozen network computes the features of those examples that are new, and no others.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from job.config import Job
+from job.data.dataset import Examples, read_examples
+from job.data.features import Featurizer, Part, forget_part, read_stored
+from job.data.snapshot import Snapshot
+from job.errors import CorruptFeatures, ObjectMissing
+from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.cluster import is_local, worker_cpus
+from job.run.extract import complete
+from job.run.featurize import Overflow
+from job.run.plan import Plan, read_plan
+from job.storage import Store, open_store, read_json
+
+BATCH = 64
+"""Examples that the network takes at a time."""
+TRIES = 8
+"""Times that a part of the features is computed again because its bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A finished run, as far as its model can be asked without its export."""
+
+    run: str
+    job: Job
+    base: ResolvedBase
+    plan: Plan
+    kept: str
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """On the test examples of a run, in one order."""
+
+    labels: np.ndarray
+    """Index into the run's classes, int [n]."""
+    candidate: np.ndarray
+    """Whether the run's own model is right, bool [n]."""
+    rival: np.ndarray
+    """Whether the other one is, bool [n]: never about a class that it does not know."""
+
+
+def answers(
+    job: Job, run: str, kept: str, store: Store, snapshot: Snapshot, rival: str, say: Callable[..., None]
+) -> Answers:
+    """Asks the model of the run `rival`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
+    rival can't be asked any more.
+    """
+    model = load_model(store, rival)
+    keys, labels, logits = _predictions(store, run, kept)
+    examples = _chosen(read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed), keys)
+    theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
+    plan = model.plan
+    for tries in range(TRIES + 1):
+        try:
+            pooled, inputs, _ = complete(theirs, run, store, examples, asdict(model.base), plan, say)
+        except Overflow:
+            plan = replace(plan, dtype="bfloat16")
+            continue
+        ((featurizer, stored), *_) = inputs if model.kept == "fine_tune" else pooled
+        where = stored.parts, *stored.find(examples.addresses)
+        try:
+            predicted = _ask(job, store, model, featurizer, *where)
+            break
+        except CorruptFeatures as error:
+            if tries == TRIES:
+                raise
+            say("warning", text=f"{error} It is computed again.")
+            forget_part(store, error.featurizer, error.part)
+    names = np.array([*model.classes, ""], object)[predicted]
+    return Answers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])
+
+
+def load_model(store: Store, run: str) -> Model:
+    """Raises ObjectMissing where its files are gone, or are those of another version of Thaw."""
+    described, result = (read_json(store, f"runs/{run}/{name}.json") for name in ("job", "result"))
+    plan = read_plan(store, run)
+    if described is None or result is None or plan is None:
+        raise ObjectMissing(f"{store.uri}runs/{run}/: files of this run are gone.")
+    try:
+        job = Job.model_validate(described)
+    except ValidationError as error:
+        raise ObjectMissing(f"{store.uri}runs/{run}/job.json is that of another version of Thaw.") from error
+    base = known_base(store, weights_request(job.model, job.train.seed))
+    if base is None:
+        raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")
+    return Model(run, job, base, plan, result["kept"], result["classes"])
+
+
+def _predictions(store: Store, run: str, kept: str) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Keys, labels and logits of the test examples."""
+    table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
+    table = table.filter(pc.equal(table["split"], "test"))
+    logits = np.array(table[f"logits_{kept}"].to_pylist(), np.float32)
+    return table["key"].combine_chunks(), table["label"].to_numpy(), logits
+
+
+def _chosen(examples: Examples, keys: pa.Array) -> Examples:
+    """The examples of these keys, in their order."""
+    at = pc.index_in(keys, value_set=examples.table["key"].combine_chunks()).to_numpy()
+    taken = (array[at] for array in (examples.splits, examples.addresses, examples.hashes))
+    return Examples(examples.rows[at], examples.table.take(at), *taken)
+
+
+def _ask(
+    job: Job,
+    store: Store,
+    model: Model,
+    featurizer: Featurizer,
+    parts: list[Part],
+    part: np.ndarray,
+    offset: np.ndarray,
+) -> np.ndarray:
+    """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example.
+
+    On a cluster a worker's node is asked, since the head's has no GPU.
+    """
+    arguments = store, model, featurizer, parts, part, offset
+    if is_local():
+        return predict(*arguments)
+    import ray
+
+    task = ray.remote(predict).options(num_cpus=worker_cpus(job), num_gpus=1 if job.scaling.gpu else 0)
+    try:
+        return ray.get(task.remote(*arguments))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, CorruptFeatures) else error from None
+
+
+def predict(
+    store: Store, model: Model, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
+    """As `_ask`, in this process. Raises CorruptFeatures."""
+    forward = _forward(store, model, featurizer)
+    predicted = np.full(len(part), -1, np.int64)
+    for positions, values in read_stored(store, featurizer, parts, part, offset):
+        for first in range(0, len(positions), BATCH):
+            some = values[first : first + BATCH]
+            padded = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
+            predicted[positions[first : first + BATCH]] = forward(padded).numpy().argmax(axis=1)[: len(some)]
+    return predicted
+
+
+def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
+    """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
+    import tensorflow as tf
+
+    from job.model.cut import cut_named, split
+    from job.report.export import trained_network
+
+    network = trained_network(model.job, store, model.run, len(model.classes), model.base, model.kept)
+    suffix: Any = {"image": network.base, "pooled": None}.get(featurizer.tap)
+    if featurizer.tap not in ("image", "pooled"):
+        suffix = split(network.base, cut_named(network.base, featurizer.tap))[1]
+
+    @tf.function
+    def forward(stored: tf.Tensor) -> tf.Tensor:
+        if featurizer.dtype == "bfloat16":
+            stored = tf.bitcast(stored, tf.bfloat16)
+        if suffix is not None:
+            stored = suffix(tf.cast(stored, suffix.input.dtype), training=False)
+        return network.head(stored, training=False)
+
+    return forward
