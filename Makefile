@@ -11,7 +11,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 
@@ -44,6 +44,17 @@ lint: $(STAMP) ## ruff, mypy and hadolint
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
+CHECKOV := .venv-checkov/bin
+# In a place of its own: checkov brings another module of the name hcl2.
+.venv-checkov/.complete: requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	$(CHECKOV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+lint-terraform: .venv-checkov/.complete ## terraform fmt and checkov
+	terraform fmt -check -recursive terraform
+	$(CHECKOV)/checkov --directory terraform --framework terraform --compact --quiet --skip-download
+
 bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/depthwise.py
@@ -64,8 +75,9 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(COMPILE) --extra cluster -c requirements/run.txt pyproject.toml -o requirements/cpu.txt
 	$(COMPILE) --extra cluster --extra gpu -c requirements/cpu.txt pyproject.toml -o requirements/gpu.txt
 	printf '%s\n' cyclonedx-bom setuptools wheel | $(COMPILE) - -o requirements/build.txt
+	printf '%s\n' checkov | $(COMPILE) - -o requirements/checkov.txt
 
 clean: ## delete what the other targets made
-	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-image lint bench image lock clean
+.PHONY: help setup demo test test-all test-kills test-image lint lint-terraform bench image lock clean

@@ -130,6 +130,24 @@ def submit(
     sys.exit(result.get("exit_code", 0))
 
 
+@thaw.command("overlay")
+@click.argument("cloud", type=click.Choice(["aws", "gcp"]))
+@click.option("--into", type=click.Path(file_okay=False), help="[default: k8s/overlays/CLOUD/outputs]")
+@debug
+def write_overlay(cloud: str, into: str | None, debug: bool) -> None:
+    """Write what Terraform made into the overlay: terraform output -json | thaw overlay aws
+
+    URIs, the image's name, the queue, and the annotations that give pods their identity. It writes one file, or
+    nothing, where an output is missing or is not what it should be.
+    """
+    from pathlib import Path
+
+    from job.deploy.cloud import LARGEST, write_outputs
+
+    folder = Path(into or f"k8s/overlays/{cloud}/outputs")
+    click.echo(f"wrote {write_outputs(cloud, sys.stdin.buffer.read(LARGEST), folder)}")
+
+
 @thaw.command()
 @click.argument("run")
 @where

@@ -58,7 +58,7 @@ def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
     [
         ["--help"],
         ["schema"],
-        *([verb, "--help"] for verb in ("run", "render", "submit", "status", "cancel", "tensorboard")),
+        *([verb, "--help"] for verb in ("run", "render", "submit", "overlay", "status", "cancel", "tensorboard")),
     ],
     ids=" ".join,
 )

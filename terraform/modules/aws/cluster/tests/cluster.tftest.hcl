@@ -1,0 +1,94 @@
+mock_provider "helm" {}
+
+mock_provider "aws" {
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+  mock_data "aws_ec2_instance_type" {
+    defaults = {
+      gpus                       = [{ count = 1, manufacturer = "NVIDIA", memory_size = 24576, name = "L4" }]
+      default_vcpus              = 8
+      memory_size                = 32768
+      instance_storage_supported = true
+      total_instance_storage     = 450
+    }
+  }
+}
+
+variables {
+  name               = "thaw"
+  kubernetes_version = "1.34"
+  subnet_ids         = ["subnet-a", "subnet-b", "subnet-c"]
+  api_cidrs          = ["203.0.113.7/32"]
+  monthly_budget     = { usd = 100, emails = ["ops@example.com"] }
+}
+
+run "gpus_cost_nothing_while_nobody_trains" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for group in aws_eks_node_group.gpu : group.scaling_config[0].min_size == 0 && group.scaling_config[0].desired_size == 0])
+    error_message = "Each GPU pool begins at 0, and goes back to it."
+  }
+  assert {
+    condition     = contains([for taint in aws_eks_node_group.gpu["spot"].taint : taint.key], "thaw/spot") && aws_eks_node_group.gpu["spot"].labels["thaw/spot"] == "true"
+    error_message = "Spot nodes have the taint and the label of k8s/components/spot."
+  }
+  assert {
+    condition     = aws_autoscaling_group_tag.storage["gpu-spot"].tag[0].value == "375G"
+    error_message = "The autoscaler knows how much room a node that is not there yet has."
+  }
+}
+
+run "an_api_server_that_the_internet_does_not_see" {
+  command = plan
+
+  variables {
+    api_cidrs = []
+  }
+
+  assert {
+    condition     = !aws_eks_cluster.this.vpc_config[0].endpoint_public_access
+    error_message = "Without api_cidrs there is no public endpoint."
+  }
+}
+
+run "an_api_server_for_everybody" {
+  command         = plan
+  expect_failures = [var.api_cidrs]
+
+  variables {
+    api_cidrs = ["0.0.0.0/0"]
+  }
+}
+
+run "an_instance_that_a_worker_does_not_fit" {
+  command         = plan
+  expect_failures = [aws_eks_node_group.gpu]
+
+  override_data {
+    target = data.aws_ec2_instance_type.gpu
+    values = {
+      gpus                       = [{ count = 1, manufacturer = "NVIDIA", memory_size = 24576, name = "L4" }]
+      default_vcpus              = 4
+      memory_size                = 16384
+      instance_storage_supported = true
+      total_instance_storage     = 250
+    }
+  }
+}
+
+run "a_patch_version" {
+  command         = plan
+  expect_failures = [var.kubernetes_version]
+
+  variables {
+    kubernetes_version = "1.34.2"
+  }
+}

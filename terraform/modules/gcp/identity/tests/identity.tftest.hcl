@@ -1,0 +1,45 @@
+mock_provider "google" {
+  mock_data "google_project" {
+    defaults = { project_id = "my-project", number = "123456789012" }
+  }
+}
+
+variables {
+  name         = "thaw"
+  data_bucket  = "my-project-thaw-data"
+  store_bucket = "my-project-thaw-store"
+  subscription = "projects/my-project/subscriptions/thaw-events"
+  repository   = { id = "thaw", location = "europe-west4" }
+  node_member  = "serviceAccount:thaw-node@my-project.iam.gserviceaccount.com"
+}
+
+run "one_service_account_for_each_identity" {
+  command = plan
+
+  assert {
+    condition     = google_service_account_iam_member.workload_identity["run"].member == "serviceAccount:my-project.svc.id.goog[thaw/thaw-run]"
+    error_message = "The identity of a run is for the service account thaw-run alone."
+  }
+  assert {
+    condition     = strcontains(google_storage_bucket_iam_member.watch_writes_store.condition[0].expression, "/my-project-thaw-store/objects/snapshots/")
+    error_message = "The watcher writes its own part of the store."
+  }
+}
+
+run "a_watcher_that_is_a_run" {
+  command         = plan
+  expect_failures = [google_service_account.this]
+
+  variables {
+    watch_service_account = "thaw-run"
+  }
+}
+
+run "everybody_reads_the_images" {
+  command         = plan
+  expect_failures = [var.node_member]
+
+  variables {
+    node_member = "allUsers"
+  }
+}

@@ -1,0 +1,4 @@
+output "version" {
+  description = "Version of KubeRay's chart, and of the operator."
+  value       = helm_release.this.version
+}

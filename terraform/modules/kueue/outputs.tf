@@ -1,0 +1,4 @@
+output "version" {
+  description = "Version of Kueue."
+  value       = helm_release.this.version
+}

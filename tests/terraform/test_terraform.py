@@ -1,0 +1,285 @@
+"""What matters most of the cloud: what is public, what may be done, what costs while nobody trains."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from hcl import CLOUDS, EXAMPLES, MODULES, ROOT, TERRAFORM, Body, blocks, everywhere, locals_of, of_kind
+from tools import need
+
+CHECKER = ROOT.parent / "shared/checks/terraform/check_terraform.py"
+PINS = {"aws": "~> 6.69", "google": "~> 8.7", "helm": "~> 3.3"}
+PLATFORM = (ROOT / "k8s/platform/README.md").read_text()
+GPU_POOLS = {
+    "aws": of_kind("modules/aws/cluster", "resource", "aws_eks_node_group")["gpu"],
+    "gcp": of_kind("modules/gcp/cluster", "resource", "google_container_node_pool")["gpu"],
+}
+CAN_T_BE_LIMITED = re.compile("(autoscaling|ec2):(Describe|GetInstanceTypesFrom)[A-Za-z]+")
+"""Actions that look, and for which AWS knows no resources."""
+
+
+def test_terraform_is_formatted() -> None:
+    need("terraform")
+    command = ["terraform", "fmt", "-check", "-diff", "-recursive", str(TERRAFORM)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not CHECKER.exists(), reason="the schemas of the providers are not here")
+def test_the_providers_know_every_resource_and_argument() -> None:
+    done = subprocess.run([sys.executable, str(CHECKER), str(TERRAFORM)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert " 0 findings" in done.stderr
+
+
+# What is public
+
+
+def test_no_bucket_is_public_on_aws() -> None:
+    (buckets,) = everywhere("resource", "aws_s3_bucket").values()
+    (block,) = everywhere("resource", "aws_s3_bucket_public_access_block").values()
+    switches = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
+    assert block["for_each"] == "${aws_s3_bucket.this}"
+    assert all(block[switch] is True for switch in switches)
+    assert buckets["for_each"] == "${local.buckets}"
+    assert not everywhere("resource", "aws_s3_bucket_acl")
+
+
+def test_no_bucket_is_public_on_gcp() -> None:
+    buckets = everywhere("resource", "google_storage_bucket")
+    assert len(buckets) == 2
+    for bucket in buckets.values():
+        assert bucket["public_access_prevention"] == "enforced"
+        assert bucket["uniform_bucket_level_access"] is True
+    members = [member for _, member in granted("member")]
+    assert members
+    assert not [member for member in members if "allUsers" in member or "allAuthenticatedUsers" in member]
+
+
+def test_objects_are_read_over_tls_alone() -> None:
+    policy = of_kind("modules/aws/storage", "resource", "aws_s3_bucket_policy")["this"]
+    assert policy["for_each"] == "${aws_s3_bucket.this}"
+    assert policy["policy"] == "${data.aws_iam_policy_document.tls_only[each.key].json}"
+    (statement,) = of_kind("modules/aws/storage", "data", "aws_iam_policy_document")["tls_only"]["statement"]
+    (condition,) = statement["condition"]
+    assert (statement["effect"], statement["actions"], condition["values"]) == ("Deny", ["s3:*"], ["false"])
+    assert condition["variable"] == "aws:SecureTransport"
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_whole_internet_may_not_ask_the_api_server(cloud: str) -> None:
+    rules = of_kind(f"modules/{cloud}/cluster", "variable")["api_cidrs"]["validation"]
+    assert any('endswith(cidr, "/0")' in rule["condition"] for rule in rules)
+
+
+# What may be done
+
+
+def allowed() -> Iterator[tuple[str, Body]]:
+    for where, document in everywhere("data", "aws_iam_policy_document").items():
+        for statement in document["statement"]:
+            if statement.get("effect", "Allow") == "Allow":
+                yield where, statement
+
+
+def granted(name: str) -> Iterator[tuple[str, str]]:
+    for folder in (*MODULES, *EXAMPLES):
+        for block in blocks(folder):
+            if block.kind == "resource" and re.search("_iam_(member|binding|policy)$", block.labels[0]):
+                yield f"{folder}: {'.'.join(block.labels)}", block.body.get(name, "")
+
+
+def test_no_action_has_a_wildcard() -> None:
+    statements = list(allowed())
+    assert len(statements) > 15
+    for where, statement in statements:
+        assert not [action for action in statement["actions"] if "*" in action], where
+        assert "not_actions" not in statement, where
+    for where, role in everywhere("resource", "google_project_iam_custom_role").items():
+        assert not [permission for permission in role["permissions"] if "*" in permission], where
+
+
+def test_a_resource_is_named_where_it_can_be() -> None:
+    for where, statement in allowed():
+        if "*" in statement.get("resources", []):
+            assert all(CAN_T_BE_LIMITED.fullmatch(action) for action in statement["actions"]), where
+
+
+def test_no_policy_is_written_past_the_checks() -> None:
+    for where, policy in everywhere("resource", "aws_iam_role_policy").items():
+        assert re.search(r"aws_iam_policy_document|each\.value\.policy", policy["policy"]), where
+    assert not everywhere("resource", "aws_iam_policy")
+    assert not everywhere("resource", "aws_iam_user")
+
+
+def test_roles_of_gcp_are_small_ones() -> None:
+    roles = {role for _, role in granted("role")}
+    assert {role for role in roles if role.startswith("roles/")} == {
+        "roles/artifactregistry.reader",
+        "roles/cloudkms.cryptoKeyEncrypterDecrypter",
+        "roles/container.defaultNodeServiceAccount",
+        "roles/iam.workloadIdentityUser",
+        "roles/pubsub.publisher",
+        "roles/pubsub.subscriber",
+    }
+    on_the_project = everywhere("resource", "google_project_iam_member")
+    assert [body["role"] for body in on_the_project.values()] == ["roles/container.defaultNodeServiceAccount"]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_identities_are_those_of_the_manifests(cloud: str) -> None:
+    manifests = [*yaml.safe_load_all((ROOT / "k8s/base/access.yaml").read_text())]
+    accounts = {each["metadata"]["name"] for each in manifests if each["kind"] == "ServiceAccount"}
+    (namespace,) = yaml.safe_load_all((ROOT / "k8s/base/namespace.yaml").read_text())
+    defaults = {name: body.get("default") for name, body in of_kind(f"modules/{cloud}/identity", "variable").items()}
+    assert defaults["namespace"] == namespace["metadata"]["name"]
+    assert defaults["run_service_account"] in accounts
+
+
+def test_a_role_of_aws_is_for_one_service_account() -> None:
+    documents = of_kind("modules/aws/identity", "data", "aws_iam_policy_document")
+    (statement,) = documents["trust"]["statement"]
+    conditions = {each["variable"]: (each["test"], each["values"]) for each in statement["condition"]}
+    assert conditions == {
+        "${local.issuer}:sub": (
+            "StringEquals",
+            ["system:serviceaccount:${var.namespace}:${each.value.service_account}"],
+        ),
+        "${local.issuer}:aud": ("StringEquals", ["sts.amazonaws.com"]),
+    }
+
+
+def test_an_identity_of_gcp_is_for_one_service_account() -> None:
+    (binding,) = of_kind("modules/gcp/identity", "resource", "google_service_account_iam_member").values()
+    assert binding["role"] == "roles/iam.workloadIdentityUser"
+    assert binding["member"].endswith(".svc.id.goog[${var.namespace}/${each.value}]")
+
+
+def test_pods_do_not_reach_the_nodes_identity() -> None:
+    (template,) = everywhere("resource", "aws_launch_template").values()
+    (options,) = template["metadata_options"]
+    assert (options["http_tokens"], options["http_put_response_hop_limit"]) == ("required", 1)
+    for where, pool in everywhere("resource", "google_container_node_pool").items():
+        (config,) = pool["node_config"]
+        assert config["workload_metadata_config"] == [{"mode": "GKE_METADATA"}], where
+
+
+# What costs while nobody trains
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_gpu_pool_is_tainted(cloud: str) -> None:
+    """With the taints that k8s/components/gpu and spot tolerate, and for spot nodes alone the one of spot."""
+    pool = GPU_POOLS[cloud]
+    where = pool if cloud == "aws" else pool["node_config"][0]
+    assert where["taint"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
+    (spot,) = [each["taint"] for each in where["dynamic"] if "taint" in each]
+    assert spot["for_each"] == '${each.value.spot ? ["true"] : []}'
+    assert spot["content"] == [{"key": "thaw/spot", "value": "${taint.value}", "effect": "NO_SCHEDULE"}]
+    assert 'each.value.spot ? {"thaw/spot" = "true"} : {}' in where["labels"]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_gpu_pool_scales_from_nothing(cloud: str) -> None:
+    pool = GPU_POOLS[cloud]
+    if cloud == "aws":
+        (scaling,) = pool["scaling_config"]
+        assert (scaling["min_size"], scaling["desired_size"]) == (0, 0)
+        assert "gpu" in locals_of("modules/aws/cluster")["storage_gb"]  # or the autoscaler would leave it at nothing
+    else:
+        (scaling,) = pool["autoscaling"]
+        assert (scaling["total_min_node_count"], pool["initial_node_count"]) == (0, 0)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_only_pools_that_the_tests_know_have_gpus(cloud: str) -> None:
+    kind = {"aws": "aws_eks_node_group", "gcp": "google_container_node_pool"}[cloud]
+    pools = of_kind(f"modules/{cloud}/cluster", "resource", kind)
+    assert set(pools) == {"system", "head", "gpu"}
+    with_gpu = {name for name, pool in pools.items() if re.search("NVIDIA|guest_accelerator", json.dumps(pool))}
+    assert with_gpu == {"gpu"}
+
+
+# How the parts fit
+
+
+def test_both_clouds_have_the_same_outputs() -> None:
+    aws, gcp = ({*of_kind(example, "output")} for example in EXAMPLES)
+    assert aws == gcp
+    assert aws == {*json.loads((ROOT / "tests/terraform/outputs/aws.json").read_text())}
+
+
+@pytest.mark.parametrize("folder", [*MODULES, *EXAMPLES])
+def test_versions_are_pinned(folder: str) -> None:
+    (versions,) = [block.body for block in blocks(folder) if block.kind == "terraform"]
+    providers = {name: each["version"] for name, each in versions["required_providers"][0].items()}
+    assert providers.items() <= PINS.items()
+    assert versions["required_version"] == ">= 1.11"
+    for release in of_kind(folder, "resource", "helm_release").values():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", release["version"])
+
+
+def test_operators_are_those_of_the_platform() -> None:
+    (kuberay,) = of_kind("modules/kuberay", "resource", "helm_release").values()
+    (kueue,) = of_kind("modules/kueue", "resource", "helm_release").values()
+    assert re.findall(r"--version (\S+)", PLATFORM) == [kuberay["version"]] * 2
+    assert re.findall(r"kueue/releases/download/v(\S+)/", PLATFORM) == [kueue["version"]]
+    assert f"--namespace {kuberay['namespace']} " in PLATFORM
+    assert kuberay["values"] == ['${file("${path.module}/../../../k8s/platform/kuberay/values.yaml")}']
+
+
+def test_the_queue_takes_events_of_its_bucket_alone() -> None:
+    (statement,) = of_kind("modules/aws/arrival", "data", "aws_iam_policy_document")["events"]["statement"]
+    assert statement["principals"] == [{"type": "Service", "identifiers": ["s3.amazonaws.com"]}]
+    assert (statement["actions"], statement["resources"]) == (["sqs:SendMessage"], ["${aws_sqs_queue.events.arn}"])
+    assert {(each["test"], each["variable"], *each["values"]) for each in statement["condition"]} == {
+        ("ArnEquals", "aws:SourceArn", "${local.bucket_arn}"),
+        ("StringEquals", "aws:SourceAccount", "${data.aws_caller_identity.current.account_id}"),
+    }
+    assert locals_of("modules/aws/arrival")["bucket_arn"].endswith(":s3:::${var.bucket}")
+
+
+def test_the_topic_takes_events_of_cloud_storage_alone() -> None:
+    members = of_kind("modules/gcp/arrival", "resource", "google_pubsub_topic_iam_member")
+    on_events = [each for each in members.values() if each["topic"] == "${google_pubsub_topic.events.id}"]
+    assert [(each["role"], each["member"]) for each in on_events] == [
+        ("roles/pubsub.publisher", "${data.google_storage_project_service_account.current.member}")
+    ]
+
+
+def test_what_cannot_be_used_is_kept() -> None:
+    queues = of_kind("modules/aws/arrival", "resource", "aws_sqs_queue")
+    assert "deadLetterTargetArn = aws_sqs_queue.dead.arn" in queues["events"]["redrive_policy"]
+    subscriptions = of_kind("modules/gcp/arrival", "resource", "google_pubsub_subscription")
+    (policy,) = subscriptions["events"]["dead_letter_policy"]
+    assert policy["dead_letter_topic"] == subscriptions["dead"]["topic"] == "${google_pubsub_topic.dead.id}"
+
+
+def test_a_destroy_does_not_take_the_store() -> None:
+    kept = [
+        *of_kind("modules/aws/storage", "resource", "aws_s3_bucket").values(),
+        *of_kind("modules/aws/storage", "resource", "aws_kms_key").values(),
+        *of_kind("modules/gcp/storage", "resource", "google_storage_bucket").values(),
+    ]
+    assert len(kept) == 4
+    assert all(body["lifecycle"][0]["prevent_destroy"] is True for body in kept)
+    assert not [where for where, body in everywhere("resource", "aws_s3_bucket").items() if "force_destroy" in body]
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_a_module_is_small_and_explains_itself(folder: str) -> None:
+    assert all((TERRAFORM / folder / name).exists() for name in ("outputs.tf", "variables.tf", "README.md"))
+    kinds = {block.kind for block in blocks(folder)}
+    assert kinds <= {"resource", "data", "variable", "output", "locals", "terraform"}
+    variables = of_kind(folder, "variable")
+    assert len(variables) <= 12
+    assert all({"type", "description"} <= variable.keys() for variable in variables.values())
+    assert not [name for name in variables if re.match("create|enable", name)]
+    assert not [block.labels for block in blocks(folder) if "count" in block.body]
+    assert all(output["description"] for output in of_kind(folder, "output").values())
