@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from job import __version__
-from job.errors import ThawError, exit_code_of
+from job.errors import JobError, ThawError, exit_code_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -146,6 +146,79 @@ def write_overlay(cloud: str, into: str | None, debug: bool) -> None:
 
     folder = Path(into or f"k8s/overlays/{cloud}/outputs")
     click.echo(f"wrote {write_outputs(cloud, sys.stdin.buffer.read(LARGEST), folder)}")
+
+
+@thaw.command()
+@click.argument("watch_file", metavar="WATCH.yaml", type=click.Path())
+@click.option("--until-empty", is_flag=True, help="End when the queue is empty, and all that came from it is covered.")
+@debug
+def watch(watch_file: str, until_empty: bool, debug: bool) -> None:
+    """Turn the arrival of data, as a queue tells of it, into RayJobs: one for each state of the data.
+
+    What is done and decided is told on standard output, a JSON document a line. It may be killed at any time: a message
+    is deleted when the RayJob that covers it is there.
+    """
+    _need("watch", "prometheus_client", "google.cloud.pubsub_v1")
+    from job.deploy.arrival.watch import watch as watch_queue
+
+    watch_queue(watch_file, until_empty, sys.stdout)
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overlay
+@overrides
+@image
+@click.option("--min-new", default=1, show_default=True, type=click.IntRange(min=0), help="New examples it takes.")
+@click.option("--replace", "replaces", is_flag=True, help="Cancel a run of this job that is active on other data.")
+@namespace
+@context
+@as_json
+@debug
+def trigger(
+    job: str,
+    overlay: str,
+    overrides: tuple[str, ...],
+    image: str | None,
+    min_new: int,
+    replaces: bool,
+    namespace: str | None,
+    context: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Decide once what `thaw watch` decides when data has arrived: a RayJob for JOB, or the reason why there is none.
+
+    For cron, Argo Events, or a hand. It never starts two runs on the same data; while another run of JOB is active,
+    it creates nothing.
+    """
+    from dataclasses import asdict
+
+    from job.deploy.arrival.launch import describe_launched, launch
+    from job.deploy.arrival.targets import make_target
+    from job.deploy.submit import Options
+    from job.jobfile import load_job
+
+    options = Options(overlay, image, namespace, context)
+    target = make_target(load_job(job, overrides), options, min_new, "replace" if replaces else "queue")
+    done = launch(target, _narrator())
+    click.echo("\n".join(describe_launched(done, target.api.namespace)), err=as_json)
+    if as_json:
+        click.echo(json.dumps({**asdict(done), "namespace": target.api.namespace}, indent=1))
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overrides
+@debug
+def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
+    """Put the pretrained weights of JOB into its store, so that its runs can be named without TensorFlow."""
+    from job.jobfile import load_job
+    from job.run.identity import prepare_base
+    from job.storage import open_store
+
+    loaded = load_job(job, overrides)
+    prepare_base(loaded, open_store(loaded.store), _narrator())
 
 
 @thaw.command()
@@ -315,6 +388,18 @@ def _finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] 
         console.print(f"\nClassify an image:\n  {shlex.join(command)} {image}", highlight=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps(result, indent=1))
+
+
+def _need(extra: str, *modules: str) -> None:
+    """Raises JobError where what only this verb needs is not installed."""
+    from importlib.util import find_spec
+
+    try:
+        missing = [module for module in modules if find_spec(module) is None]
+    except ModuleNotFoundError as error:  # the package that the module is in
+        missing = [str(error.name)]
+    if missing:
+        raise JobError(f"{missing[0]} is not installed: pip install 'thaw[{extra}]'.")
 
 
 def _own_name() -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from job.config import Job
 from job.errors import JobError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+JOB_KEYS = "name:, data:, store:"
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Job:
@@ -21,23 +24,36 @@ def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> J
     """
     document: dict[str, Any] = {}
     for file in _job_files(Path(path)):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise JobError(f"{file}: the job file can't be read: {reason}.") from error
-        document = _merged(document, _parse(text, str(file)))
+        document = _merged(document, read_mapping(file, "job file", JOB_KEYS))
     return _check(document, overrides, where=str(path))
 
 
 def parse_job(text: str, overrides: list[str] | tuple[str, ...] = (), where: str = "job file") -> Job:
-    return _check(_parse(text, where), overrides, where)
+    return _check(_parse(text, where, "job file", JOB_KEYS), overrides, where)
 
 
 def dump_job(job: Job) -> str:
     """The job file as YAML: what was given, overrides applied, without what is left at its default."""
     given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def read_mapping(file: Path, what: str, keys: str) -> dict[str, Any]:
+    """A YAML file that is a mapping; errors call it `what`, and name some of its `keys`. Raises JobError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise JobError(f"{file}: the {what} can't be read: {reason}.") from error
+    return _parse(text, str(file), what, keys)
+
+
+def checked(model: type[Model], document: dict[str, Any], where: str) -> Model:
+    """Raises JobError with a line for each key that is wrong."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise JobError("\n".join(_explain(model, where, item) for item in error.errors())) from None
 
 
 def _job_files(path: Path) -> list[Path]:
@@ -62,23 +78,20 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(text: str, where: str, what: str, keys: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise JobError(f"{where}: not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(document, dict):
-        raise JobError(f"{where}: a job file is a mapping (name:, data:, store:, …), got {type(document).__name__}.")
+        raise JobError(f"{where}: a {what} is a mapping ({keys}, …), got {type(document).__name__}.")
     return document
 
 
 def _check(document: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Job:
     for override in overrides:
         _apply_override(document, override)
-    try:
-        return Job.model_validate(document)
-    except ValidationError as error:
-        raise JobError("\n".join(_explain(where, item) for item in error.errors())) from None
+    return checked(Job, document, where)
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -97,18 +110,18 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         raise JobError(f"--set {override}: the value is not valid YAML.") from error
 
 
-def _explain(where: str, item: Any) -> str:
+def _explain(model: type[BaseModel], where: str, item: Any) -> str:
     location = [str(part) for part in item["loc"] if not _is_union_tag(part)]
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
-        return f"{where}: {path}: unknown key{nearest(location[-1], _known_keys(location[:-1]))}."
+        return f"{where}: {path}: unknown key{nearest(location[-1], _known_keys(model, location[:-1]))}."
     if item["type"] == "missing":
         return f"{where}: {path}: this key is needed and was not given."
     message = item["msg"].removeprefix("Value error, ")
     given = item["input"]
     told = isinstance(given, str) and repr(given) in message
     got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not told else ""
-    return f"{where}: {path or 'job'}: {message[0].lower()}{message[1:]}{got}."
+    return f"{where}: {path or model.__name__.lower()}: {message[0].lower()}{message[1:]}{got}."
 
 
 def _is_union_tag(part: Any) -> bool:
@@ -118,9 +131,10 @@ def _is_union_tag(part: Any) -> bool:
     )
 
 
-def _known_keys(path: list[str]) -> list[str]:
-    model: Any = Job
+def _known_keys(model: Any, path: list[str]) -> list[str]:
     for name in path:
+        if name.isdigit():  # the place in a list, whose type is known already
+            continue
         field = model.model_fields.get(name)
         candidates = [field.annotation, *get_args(field.annotation)] if field else []
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import yaml
+
 Object = dict[str, Any]
 PATH = re.compile(r"/(?:api/v1|apis/ray\.io/v1)/namespaces/([^/]+)/([a-z]+)(?:/([^/]+))?")
 DROP = 0
@@ -119,6 +121,17 @@ def kubernetes() -> Iterator[tuple[Kube, str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def kubeconfig(url: str) -> str:
+    """A file for KUBECONFIG, whose current context is this server."""
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": url}}],
+        "users": [{"name": "me", "user": {"token": "token"}}],
+    }
+    return yaml.safe_dump(config)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -22,11 +22,20 @@ BELOW = {
     "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report"},
     "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "run"},
 }
-ONLY_IN = {"boto3": "storage", "google.cloud": "storage", "kubernetes": "deploy"}
+ONLY_IN = {
+    "boto3": {"storage", "deploy"},  # its SQS is a queue
+    "google.cloud.storage": {"storage"},
+    "google.cloud.pubsub_v1": {"deploy"},
+    "kubernetes": {"deploy"},
+}
+QUEUES = {"boto3": "sqs.py", "google.cloud.pubsub_v1": "pubsub.py"}
+"""Of deploy's files, the one that imports it."""
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-DEPLOY = sorted(f"job.deploy.{file.stem}" for file in (ROOT / "deploy").glob("[!_]*.py"))
+DEPLOY = sorted(
+    ".".join(("job", *file.relative_to(ROOT).with_suffix("").parts)) for file in (ROOT / "deploy").rglob("[!_]*.py")
+)
 
 
 def imports(file: Path) -> set[str]:
@@ -47,10 +56,16 @@ def test_a_room_knows_only_the_rooms_to_its_left(file: Path) -> None:
         assert rooms <= BELOW[room]
 
 
-@pytest.mark.parametrize(("library", "room"), ONLY_IN.items())
-def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
+@pytest.mark.parametrize(("library", "rooms"), ONLY_IN.items())
+def test_a_cloud_library_has_its_rooms(library: str, rooms: set[str]) -> None:
     users = {f.relative_to(ROOT).parts[0] for f in FILES if any(name.startswith(library) for name in imports(f))}
-    assert users <= {room}
+    assert users == rooms
+
+
+@pytest.mark.parametrize(("library", "file"), QUEUES.items())
+def test_a_queue_has_one_file(library: str, file: str) -> None:
+    users = {f.name for f in (ROOT / "deploy").rglob("*.py") if any(name.startswith(library) for name in imports(f))}
+    assert users == {file}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +73,8 @@ def test_a_cloud_library_has_one_room(library: str, room: str) -> None:
     [
         ["--help"],
         ["schema"],
-        *([verb, "--help"] for verb in ("run", "render", "submit", "overlay", "status", "cancel", "tensorboard")),
+        *([verb, "--help"] for verb in ("run", "render", "submit", "overlay", "watch", "trigger", "prepare")),
+        *([verb, "--help"] for verb in ("promote", "rollback", "status", "cancel", "tensorboard")),
     ],
     ids=" ".join,
 )

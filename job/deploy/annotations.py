@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 RUN, STORE = "thaw/run", "thaw/store"
+FIRST_EVENT = "thaw/first-event"
+"""When the first of the arrivals that this run covers was told, in ISO 8601."""
 PHASE, PERCENT, EPOCH, LOSS, METRIC, RATE, LEFT = (
     f"thaw/{name}" for name in ("phase", "percent", "epoch", "loss", "metric", "rate", "left")
 )

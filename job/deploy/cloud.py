@@ -68,7 +68,6 @@ def write_outputs(cloud: str, document: bytes, folder: Path) -> Path:
 
 
 def _component(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Patches of what the overlay does not have, such as the watcher, change nothing."""
     run, watch = (outputs[f"{who}_service_account_annotation"] for who in ("run", "watch"))
     uris = {"data": {"source": outputs["data_uri"]}, "store": outputs["store_uri"]}
     return {
@@ -76,12 +75,12 @@ def _component(outputs: dict[str, Any]) -> dict[str, Any]:
         "kind": "Component",
         "configMapGenerator": [
             {"name": "thaw-job", "behavior": "merge", "literals": [f"uris.yaml={json.dumps(uris)}"]},
+            {"name": "thaw-queue", "literals": [f"queue={outputs['queue']}"]},
         ],
         "images": [{"name": "thaw", "newName": outputs["image_repository"]}],
         "patches": [
             _patch("ServiceAccount", "thaw-run", "/metadata/annotations", run),
             _patch("ServiceAccount", "thaw-watch", "/metadata/annotations", watch),
-            _patch("ConfigMap", "thaw-watch", "/data/queue.yaml", json.dumps({"queue": outputs["queue"]})),
         ],
     }
 

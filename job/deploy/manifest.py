@@ -24,6 +24,8 @@ NAMESPACE = "thaw"
 """Where nobody says another one."""
 INSTANCE = "app.kubernetes.io/instance"
 """The label that a RayJob's ConfigMap and pods have in common."""
+JOB = "thaw/job"
+"""The label that all RayJobs of a job have in common, whatever their data."""
 LONGEST = 47
 """Characters of a RayJob's name: KubeRay makes longer ones of it."""
 FILE = "job.yaml"
@@ -55,7 +57,7 @@ def fill(
     """The ConfigMap and the RayJob of this job, whose RayJob `shipped` is."""
     rayjob = copy.deepcopy(shipped)
     name, metadata = kube_name(naming.id), rayjob["metadata"]
-    labels = {**metadata.get("labels", {}), INSTANCE: name}
+    labels = {**metadata.get("labels", {}), INSTANCE: name, JOB: job.name}
     metadata |= {"name": name, "namespace": namespace or metadata.get("namespace") or NAMESPACE, "labels": labels}
     metadata["annotations"] = {**metadata.get("annotations", {}), STORE: job.store}
     if naming.run is not None:

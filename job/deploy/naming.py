@@ -9,6 +9,7 @@ from typing import Any
 
 from job.config import Job
 from job.data.packed import list_shards
+from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.run.identity import find_run, job_id, listing_id
 from job.run.packed import without_index
@@ -24,6 +25,8 @@ class Naming:
     """The run's id, where it is known already."""
     result: dict[str, Any] | None = None
     """The run's, where it is finished."""
+    snapshot: Snapshot | None = None
+    """Of the run's data, where it is known already."""
 
 
 def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
@@ -52,7 +55,7 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
     found = find_run(job, source, store, say, new)
     result = finished_result(job, store, found.run)
     id = found.run if named is None else named + found.run.removeprefix(found.first)
-    return Naming(id, found.run, result)
+    return Naming(id, found.run, result, found.snapshot)
 
 
 def _is_in_reach(job: Job) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from following import NAME, Following
 from images import folder_of
-from kube import Kube, kubernetes
+from kube import Kube, kubeconfig, kubernetes
+from overlays import built_overlay
 from tools import need
 
 from job.config import Job
@@ -44,13 +44,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
     monkeypatch.setattr("job.deploy.api.PAUSE", 0.001)
     monkeypatch.setattr("job.deploy.watching.PAUSE", 0.001)
     with kubernetes() as (kube, url):
-        config = {
-            "current-context": "here",
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-            "clusters": [{"name": "here", "cluster": {"server": url}}],
-            "users": [{"name": "me", "user": {"token": "token"}}],
-        }
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        (tmp_path / "kubeconfig").write_text(kubeconfig(url))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         yield kube
 
@@ -75,26 +69,7 @@ def job(tmp_path: Path) -> Job:
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> str:
-    """A built overlay, with what is filled in and little else."""
-
-    def template(name: str) -> dict[str, object]:
-        volumes = [
-            {"name": "job", "configMap": {"name": "thaw-job-abc"}},
-            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
-        ]
-        return {"spec": {"containers": [{"name": name, "image": "thaw"}], "volumes": volumes}}
-
-    group = {"groupName": "workers", "maxReplicas": 1, "template": template("ray-worker")}
-    cluster = {"enableInTreeAutoscaling": True, "headGroupSpec": {"template": template("ray-head")}}
-    rayjob = {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": {"name": "thaw", "namespace": "thaw"},
-        "spec": {"rayClusterSpec": {**cluster, "workerGroupSpecs": [group]}},
-    }
-    path = tmp_path / "overlay.yaml"
-    path.write_text(yaml.safe_dump(rayjob))
-    return str(path)
+    return built_overlay(tmp_path)
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ def test_only_names_labels_job_file_workers_and_image_differ_from_the_overlay(ov
     for group in wanted["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
         group["maxReplicas"] = workers
     assert back["spec"] == wanted["spec"]
-    assert rayjob["metadata"]["labels"] == {**shipped["metadata"]["labels"], "app.kubernetes.io/instance": RUN}
+    own = {"app.kubernetes.io/instance": RUN, "thaw/job": job.name}
+    assert rayjob["metadata"]["labels"] == {**shipped["metadata"]["labels"], **own}
 
 
 def test_every_pod_is_one_that_kubernetes_takes(kubectl: None) -> None:

@@ -22,6 +22,7 @@ from job.jobfile import dump_job, parse_job
 from job.run.identity import latest_run
 from job.run.lease import take
 from job.run.packed import without_index
+from job.run.promotion import promotion_key
 from job.storage import open_store
 from job.train.runstate import create_state, first_state, read_state
 
@@ -143,6 +144,7 @@ def finish(job: Job, run: str) -> dict[str, Any]:
     result = {"run": f"{store.uri}runs/{run}/", "model": None, "state": "finished"}
     create_state(store, run, first_state(None))
     store.write(f"runs/{run}/result.json", json.dumps(result).encode())
+    store.write(promotion_key(run), b"{}")
     return result
 
 

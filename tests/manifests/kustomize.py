@@ -13,10 +13,15 @@ from tools import need
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
-BUILT_WITH = {"spot": ["gpu"]}
+BUILT_WITH = {"spot": ["gpu"], "keda": ["watch"]}
 """What a component is listed after, in the order in which they are."""
 TOGETHER = {"kueue": {"spot": "kueue/spot"}, "tensorboard": {"volume": "tensorboard/volume"}}
 """What is listed, too, where there is a certain other component."""
+
+
+WATCH = (K8S.parent / "examples/arrival/watch.yaml").read_text()
+GIVEN = {"watch": {"name": "thaw-watch", "literals": [f"watch.yaml={WATCH}", "overlay.yaml={}"]}}
+"""The ConfigMap that a component wants from the overlay that has it."""
 
 
 def build(folder: Path) -> str:
@@ -30,7 +35,9 @@ def build(folder: Path) -> str:
 def build_with(folder: Path, base: str, components: list[str], **more: Any) -> str:
     """What an overlay of its own, in `folder`, makes of `base` (`base`, or `overlays/aws`)."""
     here = os.path.relpath(K8S, folder.resolve())
-    parts = {"resources": [f"{here}/{base}"], "components": [f"{here}/components/{name}" for name in components]}
+    parts: dict[str, Any] = {"resources": [f"{here}/{base}"]}
+    parts["components"] = [f"{here}/components/{name}" for name in components]
+    parts["configMapGenerator"] = [GIVEN[name] for name in components if name in GIVEN]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "thaw", **parts, **more}))
     return build(folder)
 

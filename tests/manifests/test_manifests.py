@@ -7,11 +7,15 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from kustomize import BUILT_WITH, COMPONENTS, K8S, OVERLAYS, TOGETHER, build, build_with, documents, of_kind, templates
 
 from job import __version__
+from job.deploy.arrival.settings import Watch
+from job.jobfile import checked
 
 GOLDEN = Path(__file__).parent / "golden"
 CHECKER = K8S.parents[1] / "shared/checks/manifests/check_manifests.py"
@@ -42,6 +46,8 @@ def test_every_object_of_an_overlay_is_valid(overlay: str, tmp_path: Path) -> No
         "volume tensorboard tensorboard/volume",
         "gpu spot kueue kueue/spot",
         "kueue monitoring nvme-cache gpu spot kueue/spot",
+        "monitoring watch watch/monitoring",
+        "watch keda keda/pubsub gke-metadata",
     ],
 )
 def test_components_that_go_together(components: str, tmp_path: Path) -> None:
@@ -152,3 +158,77 @@ def test_shared_memory_holds_the_object_store() -> None:
         (size,) = [v["emptyDir"]["sizeLimit"] for v in group["template"]["spec"]["volumes"] if v["name"] == "shm"]
         number, unit = int(size[:-2]), {"Mi": 2**20, "Gi": 2**30}[size[-2:]]
         assert number * unit > int(group["rayStartParams"]["object-store-memory"])
+
+
+def watcher(text: str) -> tuple[dict[str, Any], Watch]:
+    """The pod of the watcher, and the watch file that is mounted in it, with the queue of its environment."""
+    (owner,) = of_kind(text, "Deployment") or of_kind(text, "ScaledJob")
+    pod = owner["spec"].get("jobTargetRef", owner["spec"])["template"]["spec"]
+    files = {item["metadata"]["name"]: item["data"] for item in of_kind(text, "ConfigMap")}
+    (name,) = (volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == "watch")
+    (queue,) = (variable["valueFrom"]["configMapKeyRef"] for variable in pod["containers"][0]["env"])
+    told = files.get(queue["name"], {queue["key"]: "https://sqs.eu-central-1.amazonaws.com/111122223333/any"})
+    document = {"queue": told[queue["key"]], **yaml.safe_load(files[name]["watch.yaml"])}
+    return pod, checked(Watch, document, "watch.yaml")
+
+
+@pytest.mark.parametrize("components", [["watch"], ["watch", "keda"]])
+def test_the_watcher_finds_what_its_watch_file_names(components: list[str], tmp_path: Path) -> None:
+    """With prefixed names, too."""
+    text = build_with(tmp_path, "overlays/aws", components, namePrefix="team-")
+    pod, watch = watcher(text)
+    (container,) = pod["containers"]
+    maps = {volume["name"]: volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+    files = {item["metadata"]["name"]: item["data"] for item in of_kind(text, "ConfigMap")}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    mounted = {mounts[volume]: set(files[name]) for volume, name in maps.items()}
+    (rule,) = watch.jobs
+    assert mounted[rule.job] >= {"job.yaml", "uris.yaml"}
+    folder, _, name = container["args"][1].rpartition("/")
+    assert mounted[folder] == {name, rule.overlay}
+    assert watch.listen is not None
+    assert [port["containerPort"] for port in container["ports"]] == [watch.listen.port]
+    assert pod["serviceAccountName"] == "team-thaw-watch"
+
+
+def test_the_example_of_an_overlay_has_what_rayjobs_are_made_of(tmp_path: Path) -> None:
+    example, here = K8S.parent / "examples/arrival", os.path.relpath(K8S, tmp_path.resolve())
+    (tmp_path / "overlay.yaml").write_text(build(K8S / "overlays/aws"))
+    for file in example.iterdir():
+        (tmp_path / file.name).write_text(file.read_text().replace("../../k8s", here))
+    text = build(tmp_path)
+    check(text)
+    files = {item["metadata"]["name"].rpartition("-")[0]: item["data"] for item in of_kind(text, "ConfigMap")}
+    assert set(files["thaw-watch"]) == {"watch.yaml", "overlay.yaml"}
+    assert len(of_kind(files["thaw-watch"]["overlay.yaml"], "RayJob")) == 1
+
+
+def test_keda_looks_at_the_queue_that_the_watcher_reads(tmp_path: Path) -> None:
+    text = build_with(tmp_path, "overlays/aws", ["watch", "keda"])
+    (scaled,) = of_kind(text, "ScaledJob")
+    (trigger,) = scaled["spec"]["triggers"]
+    _, watch = watcher(text)
+    assert trigger["metadata"]["queueURL"] == watch.queue
+    assert trigger["metadata"]["awsRegion"] in watch.queue
+
+
+def test_what_all_runs_share_has_all_that_the_watcher_needs(tmp_path: Path) -> None:
+    """It is applied without what has the label of a run: see docs/kubernetes.md."""
+    text = build_with(tmp_path, "base", ["watch"])
+    applied = [
+        d for d in documents(text) if d["metadata"].get("labels", {}).get("app.kubernetes.io/component") != "run"
+    ]
+    names = {document["metadata"]["name"] for document in applied if document["kind"] == "ConfigMap"}
+    pod, _ = watcher(text)
+    assert names >= {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+    assert "RayJob" not in {document["kind"] for document in applied}
+
+
+def test_the_watcher_may_do_what_it_does_and_nothing_else() -> None:
+    text = (K8S / "components/watch/access.yaml").read_text()
+    (role,) = of_kind(text, "Role")
+    rules = {(rule["apiGroups"][0], rule["resources"][0]): set(rule["verbs"]) for rule in role["rules"]}
+    assert rules == {
+        ("ray.io", "rayjobs"): {"create", "delete", "get", "list"},
+        ("", "configmaps"): {"create", "get", "patch"},
+    }

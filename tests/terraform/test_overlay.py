@@ -71,7 +71,8 @@ def test_outputs_become_an_overlay_that_builds(cloud: str, checkout: Path) -> No
 
 def test_the_job_reads_and_writes_where_terraform_says(cloud: str, checkout: Path, tmp_path: Path) -> None:
     write_outputs(cloud, json.dumps(sample(cloud)).encode(), checkout / "k8s/overlays" / cloud / "outputs")
-    (configmap,) = of_kind(build(checkout / "k8s/overlays" / cloud), "ConfigMap")
+    found = of_kind(build(checkout / "k8s/overlays" / cloud), "ConfigMap")
+    (configmap,) = [each for each in found if each["metadata"]["name"].startswith("thaw-job-")]
     (tmp_path / "job").mkdir()
     for name, content in configmap["data"].items():
         (tmp_path / "job" / name).write_text(content)
@@ -80,21 +81,24 @@ def test_the_job_reads_and_writes_where_terraform_says(cloud: str, checkout: Pat
     assert job.scaling.gpu
 
 
-def test_a_watcher_in_the_overlay_gets_its_queue_and_its_identity(cloud: str, tmp_path: Path) -> None:
-    write_outputs(cloud, json.dumps(sample(cloud)).encode(), tmp_path / "outputs")
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "thaw-watch"}}
-    configmaps = [{"name": name, "literals": ["a=b"]} for name in ("thaw-job", "thaw-watch")]
-    (tmp_path / "base").mkdir()
-    for name, content in {
-        "base/account.yaml": account,
-        "base/kustomization.yaml": {"resources": ["account.yaml"], "configMapGenerator": configmaps},
-        "kustomization.yaml": {"resources": ["base"], "components": ["outputs"]},
-    }.items():
-        (tmp_path / name).write_text(yaml.safe_dump(content))
-    text = build(tmp_path)
-    (watch,) = [each for each in of_kind(text, "ConfigMap") if each["metadata"]["name"].startswith("thaw-watch-")]
-    assert yaml.safe_load(watch["data"]["queue.yaml"]) == {"queue": value(cloud, "queue")}
-    (account,) = of_kind(text, "ServiceAccount")
+def test_a_watcher_above_the_overlay_gets_its_queue_and_its_identity(cloud: str, checkout: Path) -> None:
+    write_outputs(cloud, json.dumps(sample(cloud)).encode(), checkout / "k8s/overlays" / cloud / "outputs")
+    watch = {"name": "thaw-watch", "literals": ["watch.yaml={}", "overlay.yaml={}"]}
+    above = {
+        "namespace": "thaw",
+        "resources": [f"../k8s/overlays/{cloud}"],
+        "components": ["../k8s/components/watch"],
+        "configMapGenerator": [watch],
+    }
+    (checkout / "our").mkdir()
+    (checkout / "our/kustomization.yaml").write_text(yaml.safe_dump(above))
+    text = build(checkout / "our")
+    (deployment,) = of_kind(text, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (asked,) = [variable["valueFrom"]["configMapKeyRef"] for variable in container["env"]]
+    (queue,) = [each for each in of_kind(text, "ConfigMap") if each["metadata"]["name"] == asked["name"]]
+    assert queue["data"] == {asked["key"]: value(cloud, "queue")}
+    (account,) = [each for each in of_kind(text, "ServiceAccount") if each["metadata"]["name"] == "thaw-watch"]
     assert account["metadata"]["annotations"] == value(cloud, "watch_service_account_annotation")
 
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import pytest
 from hcl import CLOUDS, ROOT, Body, of_kind
 
-WATCH = ["job/deploy/arrival/sqs.py", "job/deploy/arrival/pubsub.py"]
-"""Files of the watcher that are named before they are there. Once they are, this list is empty."""
 WHERE = {
     "data_bucket": "data",
     "store_bucket": "store",
@@ -87,7 +85,4 @@ def test_the_table_is_what_the_policies_allow(cloud: str) -> None:
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_a_permission_is_needed_by_the_code_that_is_named(cloud: str) -> None:
     for row, file, call in table(cloud):
-        if row.who == "watch" and file in WATCH:
-            assert not (ROOT / file).exists(), f"{file} is there now: take it from WATCH"
-        else:
-            assert call in (ROOT / file).read_text(), f"{row}: {file} has no {call}"
+        assert call in (ROOT / file).read_text(), f"{row}: {file} has no {call}"

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+from watching import Watching
+
+from job.config import Job
+from job.deploy.api import Api
+from job.deploy.arrival.targets import Target, make_target
+from job.deploy.submit import Options
+
+
+@pytest.fixture
+def watching() -> Watching:
+    return Watching([{"name": "cells", "quiet_for": 60, "max_wait": 900}])
+
+
+@pytest.fixture
+def target(job: Job, overlay: str, api: Api) -> Target:
+    return make_target(job, Options(overlay))

@@ -1,0 +1,77 @@
+"""A watcher whose clock, queue and decisions a test controls."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+from queues import InMemory, Mailbox
+
+from job.config import Job
+from job.deploy.arrival.launch import CREATED, Launched
+from job.deploy.arrival.log import Log
+from job.deploy.arrival.metrics import Metrics
+from job.deploy.arrival.settings import Watch
+from job.deploy.arrival.targets import Target
+from job.deploy.arrival.watch import Watcher
+from job.deploy.submit import Options
+from job.jobfile import checked, parse_job
+
+
+class Clock:
+    """Seconds, which pass when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Watching:
+    """A watcher whose loops the test turns, and whose decisions the test makes."""
+
+    def __init__(self, jobs: list[dict[str, Any]], **settings: Any) -> None:
+        self.clock, self.output = Clock(), io.StringIO()
+        self.messages = Mailbox(self.clock)
+        self.queue = InMemory(self.messages, 100)
+        made = {job["name"]: job_of(job.pop("name"), job.pop("bucket", "cells")) for job in jobs}
+        rules = [{"job": "job.yaml", "overlay": "local", **job} for job in jobs]
+        queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/arrivals"
+        document = {"queue": queue, "visibility": 100, "jobs": rules, **settings}
+        watch = checked(Watch, document, "watch.yaml")
+        self.metrics, self.launched = Metrics(), []
+        self.decide: Callable[..., Launched] = lambda *_: Launched(CREATED, f"{_[0].name}-1")
+
+        def launch(target: Target, *more: Any) -> Launched:
+            self.launched.append(target.name)
+            return self.decide(target, *more)
+
+        targets = {name: Target(job, Options("local"), {}, None) for name, job in made.items()}  # type: ignore[arg-type]
+        self.watcher = Watcher(watch, targets, self.queue, Log(self.output), self.metrics, self.clock, launch)
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Receives all that there is; then time passes, in steps in which what is held is extended, and jobs decide."""
+        while self.watcher.receive(0):
+            pass
+        for _ in range(max(1, round(seconds / 10))):
+            self.clock.forward(min(10.0, seconds))
+            self.watcher.extend()
+            for name in self.watcher._targets:
+                if self.watcher.held.wait_until_due(name, 0):
+                    self.watcher.decide(name)
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.output.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"thaw_watch_{name}", labels) or 0.0
+
+
+def job_of(name: str, bucket: str = "cells") -> Job:
+    return parse_job(f"{{name: {name}, data: {{source: 's3://{bucket}/images/'}}, store: 's3://{bucket}/thaw/'}}")
