@@ -25,18 +25,23 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-d
 
 FROM ${BASE_IMAGE}
 ARG VARIANT=cpu
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
+# useradd reads it for the day in /etc/shadow; the engine takes it for the image's own times.
+ARG SOURCE_DATE_EPOCH
 LABEL org.opencontainers.image.title="Thaw" \
       org.opencontainers.image.description="Transfer learning as a job, on Ray and Kubernetes" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       thaw.variant="${VARIANT}"
 # KubeRay's probes call wget, and it starts Ray in bash. What Debian's archive has is newer than any version pinned here.
+# Python's own images come with pip and what it builds with, which /opt/thaw does not use.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends bash ca-certificates wget \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
+ && rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/ensurepip \
+        /usr/local/lib/python3*/site-packages/* \
  && groupadd --gid 1000 thaw \
  && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /bin/bash thaw
 COPY --from=build /opt/thaw /opt/thaw

@@ -57,10 +57,12 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     """
     from job.deploy.progress import reported
     from job.jobfile import load_job
+    from job.run.interrupt import Interrupts
     from job.run.pipeline import run_job
 
-    with reported(_narrator()) as say:
-        result = run_job(load_job(job, overrides), phase, say, debug, new)
+    interrupts = Interrupts()
+    with reported(_narrator(), interrupts.ask) as say:
+        result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
     _finish(result, as_json)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 RUN, STORE = "thaw/run", "thaw/store"
 FIRST_EVENT = "thaw/first-event"
 """When the first of the arrivals that this run covers was told, in ISO 8601."""
 PHASE, PERCENT, EPOCH, LOSS, METRIC, RATE, LEFT = (
     f"thaw/{name}" for name in ("phase", "percent", "epoch", "loss", "metric", "rate", "left")
 )
-EXIT_CODE, ERROR = "thaw/exit-code", "thaw/error"
+EXIT_CODE, ERROR, CLUSTER = "thaw/exit-code", "thaw/error", "thaw/cluster"
+"""How the run ended, and in which RayCluster: each attempt has one of its own."""
 FIGURES = (PHASE, PERCENT, EPOCH, LOSS, METRIC, RATE, LEFT)
 COLUMNS = ",".join(
     [
@@ -18,6 +21,14 @@ COLUMNS = ",".join(
     ]
 )
 """For `kubectl get rayjob -o custom-columns=…`."""
+
+
+def ending(rayjob: dict[str, Any]) -> tuple[str, str]:
+    """Exit code and error that `thaw run` has left; both empty where its attempt was not the last one."""
+    annotations = rayjob["metadata"].get("annotations", {})
+    if annotations.get(CLUSTER) != rayjob.get("status", {}).get("rayClusterName"):
+        return "", ""
+    return annotations.get(EXIT_CODE, ""), annotations.get(ERROR, "")
 
 
 def progress_line(annotations: dict[str, str]) -> str:

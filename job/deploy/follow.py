@@ -8,7 +8,7 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
-from job.deploy.annotations import ERROR, EXIT_CODE, progress_line
+from job.deploy.annotations import ending, progress_line
 from job.deploy.api import PODS, RAYJOBS, Api, Object
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
@@ -23,7 +23,7 @@ STAGES = {
     "Initializing": "its cluster is made",
     "Running": "its cluster is up, and the job begins",
     "Suspending": "it is suspended: its cluster ends",
-    "Suspended": "it waits in a queue",
+    "Suspended": "it waits in a queue (`kubectl get workloads` says what for)",
     "Retrying": "a new cluster is made, which goes on with the run",
 }
 LONGEST = 300
@@ -35,7 +35,8 @@ STOPPED = 130
 def follow(api: Api, name: str, say: Say) -> int:
     """Says what changes, each problem of a pod once, and returns the exit code of the job.
 
-    That is what the run wrote on its RayJob; else the one in KubeRay's message; else that of a ClusterError.
+    That is what the run's last attempt wrote on its RayJob; else the one in KubeRay's message; else that of a
+    ClusterError.
     """
     heard: Queue[tuple[str, str, Any]] = Queue()
     over = threading.Event()
@@ -71,14 +72,14 @@ def follow(api: Api, name: str, say: Say) -> int:
 
 def exit_code(rayjob: Object) -> int | None:
     """Of a RayJob that has ended, else None."""
-    status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+    status = rayjob.get("status", {})
     stage = status.get("jobDeploymentStatus", "")
     if stage not in ENDED:
         return None
     if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
         return 0
     told = re.search(r"exit code:? (\d+)", status.get("message", ""))
-    for text in (annotations.get(EXIT_CODE, ""), told[1] if told else ""):
+    for text in (ending(rayjob)[0], told[1] if told else ""):
         if text.isdigit() and int(text):
             return int(text)
     return ClusterError.exit_code
@@ -112,7 +113,7 @@ class _Teller:
             self._say("stage", text=line)
         code = exit_code(rayjob)
         if code is not None:
-            self._end(code, status, annotations)
+            self._end(code, rayjob)
         return code
 
     def pods(self, items: list[Object]) -> None:
@@ -127,10 +128,10 @@ class _Teller:
             self._say("warning", text=text)
         self._failed = failed
 
-    def _end(self, code: int, status: dict[str, Any], annotations: dict[str, str]) -> None:
+    def _end(self, code: int, rayjob: Object) -> None:
         if not code:
             return self._say("stage", text=f"{self._name} is complete")
-        why = annotations.get(ERROR) or reason(status) or "KubeRay gives no reason"
+        why = ending(rayjob)[1] or reason(rayjob.get("status", {})) or "KubeRay gives no reason"
         self._say("warning", text=f"{self._name} has failed (exit code {code}): {why}")
 
     def _deleted(self, items: list[Object]) -> int:

@@ -1,4 +1,9 @@
-"""Writes a run's progress on its own RayJob, from within the cluster; the run never waits for it."""
+"""Writes a run's progress on its own RayJob, from within the cluster; the run never waits for it.
+
+The answers tell how the RayJob stands. KubeRay gives one up that takes too long (activeDeadlineSeconds), or whose
+submitter failed, without a word to the run, and keeps its cluster for an hour: so that nobody works for nothing until
+then, the run is asked to end.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from job.deploy.annotations import ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE
-from job.deploy.api import RAYJOBS, Api, connect
+from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE
+from job.deploy.api import RAYJOBS, Api, Object, connect
 from job.deploy.figures import Figures
 from job.errors import ClusterError, exit_code_of
 
 INTERVAL = 10.0
 """Seconds between two writes, but for those of another phase."""
+LOOK = 60.0
+"""Seconds after which the RayJob is looked at, where there is nothing to write: the role may patch it, and no more."""
 LAST = 20.0
 """Seconds that the end of a run waits for its last figures to be written."""
 LONGEST = 1000
@@ -25,17 +32,19 @@ Annotations = dict[str, str | None]
 
 
 @contextmanager
-def reported(say: Say) -> Iterator[Say]:
+def reported(say: Say, ask: Callable[[str], None]) -> Iterator[Say]:
     """`say`, which also writes down what it is told on the RayJob that this process is part of, if any.
 
-    What ends the block is written as its exit code; what an earlier attempt left there goes at its begin.
+    What ends the block is written as its exit code; what an earlier attempt left there goes at its begin. `ask` is
+    called, from another thread and again and again, with who wants the run to end.
     """
     name, namespace = os.environ.get("THAW_RAYJOB"), os.environ.get("THAW_NAMESPACE")
     if not name or not namespace:
         yield say
         return
-    writer, figures, lock = _Writer(name, namespace, say), Figures(), threading.Lock()
-    writer.put({**dict.fromkeys(FIGURES), EXIT_CODE: None, ERROR: None, PHASE: "start"})
+    writer, figures, lock = _Writer(name, namespace, say, ask), Figures(), threading.Lock()
+    here: Annotations = {CLUSTER: os.environ.get("THAW_CLUSTER")}
+    writer.put({**dict.fromkeys([*FIGURES, EXIT_CODE, ERROR, CLUSTER]), PHASE: "start"})
 
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)
@@ -46,16 +55,16 @@ def reported(say: Say) -> Iterator[Say]:
         yield both
     except BaseException as error:
         line = " ".join(str(error).split()) or type(error).__name__
-        writer.close({EXIT_CODE: str(exit_code_of(error)), ERROR: line[:LONGEST]})
+        writer.close({EXIT_CODE: str(exit_code_of(error)), ERROR: line[:LONGEST], **here})
         raise
-    writer.close({EXIT_CODE: "0", PHASE: "done", PERCENT: "100", RATE: None, LEFT: None})
+    writer.close({EXIT_CODE: "0", PHASE: "done", PERCENT: "100", RATE: None, LEFT: None, **here})
 
 
 class _Writer:
     """A thread that patches the annotations which were put since it last did."""
 
-    def __init__(self, name: str, namespace: str, say: Say) -> None:
-        self._name, self._namespace, self._say = name, namespace, say
+    def __init__(self, name: str, namespace: str, say: Say, ask: Callable[[str], None]) -> None:
+        self._name, self._namespace, self._say, self._ask = name, namespace, say, ask
         self._wanted: Annotations = {}
         self._phase: str | None = None
         self._urgent = self._closed = False
@@ -85,8 +94,11 @@ class _Writer:
             annotations, closed = self._next()
             try:
                 api = api or connect(None, self._namespace)
-                if annotations and api.patch(RAYJOBS, self._name, {"metadata": {"annotations": annotations}}) is None:
+                rayjob = api.patch(RAYJOBS, self._name, {"metadata": {"annotations": annotations}})
+                if rayjob is None:
                     raise ClusterError(f"There is no RayJob {self._name} in namespace {self._namespace}.")
+                if not closed:
+                    self._look(rayjob)
             except Exception as error:  # whatever it is, the run goes on
                 with self._changed:
                     self._wanted = {**annotations, **self._wanted}
@@ -94,11 +106,19 @@ class _Writer:
                     told = True
                     self._say("warning", text=f"The run's progress can't be written on its RayJob: {error}")
 
+    def _look(self, rayjob: Object) -> None:
+        status = rayjob.get("status", {})
+        if status.get("jobDeploymentStatus") == "Failed":
+            self._ask(f"KubeRay, which has given the RayJob up ({status.get('reason', 'no reason given')})")
+
     def _next(self) -> tuple[Annotations, bool]:
         """What is to be written, once it is due; and whether it is the last."""
-        due = time.monotonic() + INTERVAL
+        last = time.monotonic()
         with self._changed:
-            while not (self._urgent or self._closed or (self._wanted and time.monotonic() >= due)):
-                self._changed.wait(max(0.0, due - time.monotonic()) if self._wanted else None)
+            while not (self._urgent or self._closed):
+                left = last + (INTERVAL if self._wanted else LOOK) - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
             annotations, self._wanted, self._urgent = self._wanted, {}, False
             return annotations, self._closed

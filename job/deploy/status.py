@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from job.deploy.annotations import ERROR, RUN, STORE, progress_line
+from job.deploy.annotations import RUN, STORE, ending, progress_line
 from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object
 from job.deploy.follow import exit_code, reason
 from job.deploy.manifest import INSTANCE
@@ -26,7 +26,7 @@ def rayjob_status(api: Api, name: str) -> dict[str, Any]:
         "namespace": api.namespace,
         "state": status.get("jobDeploymentStatus") or "New",
         "exit_code": exit_code(rayjob),
-        "reason": annotations.get(ERROR) or reason(status) or None,
+        "reason": ending(rayjob)[1] or reason(status) or None,
         "failed": int(status.get("failed") or 0),
         "run": run,
         "progress": {

@@ -1,12 +1,11 @@
 """What a pod does before it is ended: the run gets time for a checkpoint, and Ray hears that this node is about to go.
 
-Kubernetes waits for it (a preStop hook) before it sends SIGTERM, which `ray start` does not hand on to anybody.
+Kubernetes waits for it (a preStop hook) before it sends SIGTERM, at which `ray start` ends all of Ray at once.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from job.errors import ClusterError
+from job.run.interrupt import ASK
 from job.run.processes import command_line, descendants
 
 LOOK = 0.5
@@ -22,7 +22,7 @@ LOOK = 0.5
 
 
 def drain(seconds: float, root: int = 1) -> bool:
-    """Sends SIGTERM to `thaw run` where it runs here, else tells Ray that this node is preempted; then waits until
+    """Asks `thaw run` to end where it runs here, else tells Ray that this node is preempted; then waits until
     neither it nor a training worker is here any more, for `seconds` at most. Returns whether that came true.
 
     What extracts features is not waited for: all it could lose is the part that it is at. Here: among the processes
@@ -32,7 +32,7 @@ def drain(seconds: float, root: int = 1) -> bool:
     drivers = [process for process, words in _processes(root) if _is_driver(words)]
     for driver in drivers:
         with suppress(ProcessLookupError):
-            os.kill(driver, signal.SIGTERM)
+            os.kill(driver, ASK)  # SIGTERM would break off one that Ray has told to end just before
     raylet = next((words for _, words in _processes(root) if Path(words[0]).name == "raylet"), None)
     if raylet and not drivers and _is_busy(root):
         _tell_ray(raylet, until - time.monotonic())

@@ -1,4 +1,9 @@
-"""SIGTERM, and what is asked for in its stead: what is done is kept, and the process ends in time."""
+"""SIGTERM, and what is asked for in its stead: what is done is kept, and the process ends in time.
+
+Several may want that at once: as a RayJob is deleted, Ray sends SIGTERM, and then the head's pod drains. A second
+SIGTERM is somebody who does not want to wait; who wants no more than that the run ends sends ASK, which changes nothing
+where it has been asked already.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,11 @@ from typing import Any
 
 from job.errors import Interrupted
 
+ASK = signal.SIGUSR1
+
 
 class Interrupts:
-    """Handles SIGTERM for as long as its `with` block lasts; elsewhere than in the main thread it does nothing.
+    """Handles SIGTERM and ASK for as long as its `with` block lasts; elsewhere than in the main thread it does nothing.
 
     Where training goes on, its workers are asked to keep a checkpoint and to end. Other stages lose at most the part
     that is under way, and are broken off by Interrupted.
@@ -26,16 +33,17 @@ class Interrupts:
         self._by = ""
         self._came = threading.Event()
         self._passed = False
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, ASK)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if isinstance(error, KeyboardInterrupt) and self.asked:
             text = f"Stopped by {self.asked}: what is done is kept, and running again goes on from it."
             raise Interrupted(text) from error
@@ -65,18 +73,25 @@ class Interrupts:
             thread.join()
 
     def ask(self, by: str) -> None:
-        """As a signal does, in the name of someone else; from another thread."""
-        if self._before is not None:
+        """As the first signal does, in the name of someone else; from another thread, and as often as one likes."""
+        if self._before:
             self._by = by
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), ASK)
 
     def break_off(self) -> None:
-        """As a second signal does; from another thread."""
+        """As a second SIGTERM does; from another thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = bool(self.asked)
-        self.asked = self.asked or self._by or signal.Signals(number).name
+        if again and number == ASK:
+            return
+        self.asked = self.asked or self._name(number)
         self._came.set()
         if not self._passed or again:
             raise KeyboardInterrupt  # the one exception of a handler that gets through what waits in Ray's core
+
+    def _name(self, number: int) -> str:
+        if number == ASK:
+            return self._by or "`thaw drain`"
+        return signal.Signals(number).name

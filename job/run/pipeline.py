@@ -25,18 +25,20 @@ Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""
 
 
-def run_job(job: Job, phase: str, say: Say, debug: bool = False, new: bool = False) -> dict[str, Any]:
+def run_job(
+    job: Job, phase: str, say: Say, debug: bool = False, new: bool = False, interrupts: Interrupts | None = None
+) -> dict[str, Any]:
     """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion}.
 
     `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
     `phase`: `head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left.
-    `new` begins another run, where there is one of the same thing.
+    `new` begins another run, where there is one of the same thing. `interrupts`, where someone else may ask it to end.
     """
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     source, store = open_store(job.data.source), open_store(job.store)
     with ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(interrupts or Interrupts())
         say("stage", text=f"listing {source.uri}")
         if job.data.is_packed:
             missing = without_index(job.data, source, store, list_shards(job.data, source))

@@ -59,6 +59,21 @@ def test_what_an_earlier_attempt_left_is_not_the_end_of_a_run_that_succeeded(kub
     assert following.ends() == 0
 
 
+def test_what_an_earlier_attempt_left_is_not_why_a_later_one_failed(kube: Kube, following: Following) -> None:
+    """One whose head never came up has written nothing of its own."""
+    left = {"thaw/exit-code": "3", "thaw/error": "no labelled examples", "thaw/cluster": "cells-a"}
+    status(kube, "Failed", left, rayClusterName="cells-b", message="the head found no node")
+    assert following.ends() == 6
+    assert following.said[-1] == f"{NAME} has failed (exit code 6): the head found no node"
+
+
+def test_what_the_last_attempt_left_is_why_it_failed(kube: Kube, following: Following) -> None:
+    left = {"thaw/exit-code": "3", "thaw/error": "no labelled examples", "thaw/cluster": "cells-b"}
+    status(kube, "Failed", left, rayClusterName="cells-b", message="exit code 1")
+    assert following.ends() == 3
+    assert following.said[-1] == f"{NAME} has failed (exit code 3): no labelled examples"
+
+
 def test_attempts_that_failed_are_counted(kube: Kube, following: Following) -> None:
     status(kube, "Retrying", failed=1, message="the head was lost")
     following.hears("attempt 1 has failed (the head was lost): KubeRay makes a new cluster")

@@ -16,7 +16,7 @@ from kube import DROP, Kube
 from job.cli import thaw
 from job.deploy.figures import Figures
 from job.deploy.progress import reported
-from job.errors import DataError
+from job.errors import DataError, Interrupted
 
 NAME = "cells-0123456789ab"
 EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "examples": 300, "seconds": 2.0}
@@ -25,11 +25,17 @@ EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "ex
 @pytest.fixture
 def in_pod(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
     """The environment of the head's pod; the annotations of its RayJob."""
-    left = {"thaw/exit-code": "4", "thaw/error": "of the attempt before", "thaw/loss": "9.9", "thaw/run": NAME}
+    left = {"thaw/exit-code": "4", "thaw/error": "of the attempt before", "thaw/cluster": "before"}
+    left |= {"thaw/loss": "9.9", "thaw/run": NAME}
     kube.put("rayjobs", {"metadata": {"name": NAME, "annotations": left}})
     monkeypatch.setenv("THAW_RAYJOB", NAME)
     monkeypatch.setenv("THAW_NAMESPACE", "thaw")
+    monkeypatch.setenv("THAW_CLUSTER", f"{NAME}-x7k2p")
     return lambda: kube.get("rayjobs", NAME)["metadata"]["annotations"]
+
+
+def asked_by_nobody(by: str) -> None:
+    raise AssertionError(by)
 
 
 def written(kube: Kube, annotations: Callable[[], dict[str, str]], name: str, text: str | None) -> None:
@@ -37,7 +43,7 @@ def written(kube: Kube, annotations: Callable[[], dict[str, str]], name: str, te
 
 
 def test_phases_are_written_at_once_and_the_end_with_its_code(kube: Kube, in_pod: Any, said: Any) -> None:
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         written(kube, in_pod, "phase", "start")
         assert in_pod() == {"thaw/phase": "start", "thaw/run": NAME}  # what an earlier attempt left is gone
         say("run", uri=f"s3://bucket/thaw/runs/{NAME}-2/", phases=["head", "fine_tune"])
@@ -64,7 +70,7 @@ def test_phases_are_written_at_once_and_the_end_with_its_code(kube: Kube, in_pod
 def test_within_a_phase_it_writes_once_in_an_interval(
     kube: Kube, in_pod: Any, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         say("epoch", phase="head", epoch=1, epochs=100, **EPOCH)
         written(kube, in_pod, "phase", "head")
         before = len(kube.requests)
@@ -74,7 +80,7 @@ def test_within_a_phase_it_writes_once_in_an_interval(
     assert len(kube.requests) == before + 1
     assert in_pod()["thaw/epoch"] == "99/100"
     monkeypatch.setattr("job.deploy.progress.INTERVAL", 0.05)
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         for epoch in (1, 2):
             say("epoch", phase="head", epoch=epoch, epochs=100, **EPOCH)
             written(kube, in_pod, "epoch", f"{epoch}/100")
@@ -90,9 +96,10 @@ def test_within_a_phase_it_writes_once_in_an_interval(
     ],
 )
 def test_what_ends_a_run_is_written(error: Exception, code: str, text: str, kube: Kube, in_pod: Any, said: Any) -> None:
-    with pytest.raises(type(error)), reported(said):
+    with pytest.raises(type(error)), reported(said, asked_by_nobody):
         raise error
-    assert (in_pod()["thaw/exit-code"], in_pod()["thaw/error"]) == (code, text)
+    left = {name: in_pod()[f"thaw/{name}"] for name in ("exit-code", "error", "cluster")}
+    assert left == {"exit-code": code, "error": text, "cluster": f"{NAME}-x7k2p"}
 
 
 def test_the_run_never_waits_for_the_server(
@@ -102,7 +109,7 @@ def test_the_run_never_waits_for_the_server(
     kube.on_request = lambda *_: stuck.wait(20) and None
     monkeypatch.setattr("job.deploy.progress.LAST", 0.1)
     began = time.monotonic()
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         for epoch in range(100):
             say("epoch", phase="head", epoch=epoch, epochs=100, **EPOCH)
             say("thaw", rows=[])
@@ -114,7 +121,7 @@ def test_the_run_never_waits_for_the_server(
 def test_failures_to_write_are_said_once_and_end_nothing(fault: int, kube: Kube, in_pod: Any, said: Any) -> None:
     for _ in range(100):
         kube.answer("PATCH", "rayjobs", fault, {"message": "forbidden"})
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         for phase in ("head", "fine_tune", "head", "fine_tune"):
             say("epoch", phase=phase, epoch=1, epochs=9, **EPOCH)
             made = len(kube.requests)
@@ -125,7 +132,7 @@ def test_failures_to_write_are_said_once_and_end_nothing(fault: int, kube: Kube,
 
 
 def test_what_could_not_be_written_is_written_later(kube: Kube, in_pod: Any, said: Any) -> None:
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         written(kube, in_pod, "phase", "start")
         kube.answer("PATCH", "rayjobs", 403, {"message": "forbidden"})
         say("run", uri="s3://bucket/thaw/runs/another/", phases=["head"])
@@ -134,8 +141,48 @@ def test_what_could_not_be_written_is_written_later(kube: Kube, in_pod: Any, sai
         written(kube, in_pod, "run", "another")
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_rayjob_that_was_given_up_ends_its_run(
+    busy: bool, kube: Kube, in_pod: Any, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a while, also where there is no progress to write."""
+    monkeypatch.setattr("job.deploy.progress.LOOK", 0.05)
+    heard = threading.Event()
+
+    def ask(by: str) -> None:
+        assert by == "KubeRay, which has given the RayJob up (DeadlineExceeded)"
+        heard.set()
+
+    with reported(said, ask) as say:
+        written(kube, in_pod, "phase", "start")
+        kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Running"}})
+        assert not heard.wait(0.3)
+        kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}})
+        if busy:
+            say("epoch", phase="head", epoch=1, epochs=10, **EPOCH)
+        assert heard.wait(10)
+
+
+def test_a_run_hears_of_it(kube: Kube, in_pod: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line leads from the RayJob to the run."""
+    monkeypatch.setattr("job.deploy.progress.LOOK", 0.05)
+
+    def listing(*_: Any) -> None:
+        kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}})
+        time.sleep(20)
+
+    monkeypatch.setattr("job.run.pipeline.find_run", listing)
+    (tmp_path / "job.yaml").write_text(
+        f"{{name: a, data: {{source: 'file://{tmp_path}'}}, store: 'file://{tmp_path}/store'}}"
+    )
+    result = CliRunner().invoke(thaw, ["run", str(tmp_path / "job.yaml")])
+    assert isinstance(result.exception, Interrupted)
+    assert in_pod()["thaw/exit-code"] == "143"
+    assert in_pod()["thaw/error"].startswith("Stopped by KubeRay, which has given the RayJob up (DeadlineExceeded): ")
+
+
 def test_elsewhere_nothing_is_written(kube: Kube, said: Any) -> None:
-    with reported(said) as say:
+    with reported(said, asked_by_nobody) as say:
         assert say is said
     assert kube.requests == []
 

@@ -63,7 +63,7 @@ def test_status_prints_lines_or_json(rayjob: Kube) -> None:
 
 
 def test_status_of_one_that_has_failed_has_its_code_and_reason(rayjob: Kube, api: Api) -> None:
-    ended = {"thaw/exit-code": "5", "thaw/error": "The head has not converged"}
+    ended = {"thaw/exit-code": "5", "thaw/error": "The head has not converged", "thaw/cluster": f"{NAME}-xyz"}
     rayjob.edit("rayjobs", NAME, {"metadata": {"annotations": ended}, "status": {"jobDeploymentStatus": "Failed"}})
     found = rayjob_status(api, NAME)
     assert (found["exit_code"], found["reason"]) == (5, "The head has not converged")

@@ -63,9 +63,12 @@ class Container:
 
 @contextmanager
 def built_container(folder: Path) -> Iterator[Container]:
-    """Builds base and image from nothing, as a user with `make image` does."""
+    """Builds base and image from nothing, as a user with `make image` does. The base has pip, and has it where that of
+    Python's own images is."""
     rootfs = folder / "base"
     _do("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(rootfs), *_mirror())
+    _do("chroot", str(rootfs), "/usr/bin/python3", "-m", "venv", "/usr/local")
+    _do("chroot", str(rootfs), "/usr/local/bin/pip", "--version")
     scratch = _do("buildah", "from", "scratch")
     _do("buildah", "copy", "--quiet", scratch, str(rootfs), "/")
     _do("buildah", "commit", "--quiet", "--rm", scratch, BASE)

@@ -5,7 +5,10 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from kustomize import BUILT_WITH, COMPONENTS, K8S, OVERLAYS, TOGETHER, build, bu
 
 from job import __version__
 from job.deploy.arrival.settings import Watch
+from job.deploy.fitting import cores
+from job.deploy.manifest import INSTANCE
 from job.jobfile import checked
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,6 +47,7 @@ def test_every_object_of_an_overlay_is_valid(overlay: str, tmp_path: Path) -> No
     "components",
     [
         "gpu nvme-cache spot",
+        "gpu spot volume nvme-cache",
         "nvme-cache gpu spot volume",
         "volume tensorboard tensorboard/volume",
         "gpu spot kueue kueue/spot",
@@ -76,6 +82,16 @@ def check(text: str) -> None:
         assert done.stdout == ""
 
 
+def test_the_pod_that_images_are_copied_with_fits_the_overlay() -> None:
+    import kubernetes_validate
+
+    pod = yaml.safe_load((K8S / "overlays/local/load.yaml").read_text())
+    kubernetes_validate.validate(pod, "1.32", strict=True)
+    (claim,) = of_kind(build(K8S / "overlays/local"), "PersistentVolumeClaim")
+    assert pod["metadata"]["namespace"] == claim["metadata"]["namespace"]
+    assert ("PersistentVolumeClaim", claim["metadata"]["name"]) in set(references(pod))
+
+
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_what_a_component_changes_is_what_was_looked_at(component: str, tmp_path: Path) -> None:
     """THAW_WRITE_GOLDEN=1 writes the files anew, to be looked at."""
@@ -90,13 +106,18 @@ def test_what_a_component_changes_is_what_was_looked_at(component: str, tmp_path
 
 
 def test_names_that_kustomize_changes_arrive_in_all_pods(tmp_path: Path) -> None:
-    text = build_with(tmp_path, "base", ["gpu", "spot", "volume"], namePrefix="team-")
+    text = build_with(tmp_path, "base", ["gpu", "spot", "volume", "kueue"], namePrefix="team-")
     (rayjob,) = of_kind(text, "RayJob")
     pods = templates(rayjob)
+    (queue,) = of_kind(text, "LocalQueue")
+    labels = rayjob["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"] == "team-thaw"
+    assert labels[INSTANCE] == rayjob["metadata"]["name"] == "team-thaw"
     (job,) = of_kind(text, "ConfigMap")
     assert re.fullmatch("team-thaw-job-[a-z0-9]{10}", job["metadata"]["name"])
     names = {kind: {d["metadata"]["name"] for d in of_kind(text, kind)} for kind in ("ServiceAccount", "PriorityClass")}
     for who, template in pods.items():
+        assert template["metadata"]["labels"][INSTANCE] == "team-thaw"
         assert template["spec"]["serviceAccountName"] == "team-thaw-run" in names["ServiceAccount"]
         assert template["spec"]["priorityClassName"] in names["PriorityClass"]
         if who != "submitter":
@@ -132,6 +153,75 @@ def test_kueue_lets_workers_alone_run_on_spot_nodes(tmp_path: Path) -> None:
     assert tolerated == {"submitter": False, "head": False, "on-demand": True}
 
 
+def test_what_all_runs_share_is_whole_without_the_run(tmp_path: Path) -> None:
+    """docs/kubernetes.md applies all objects but those of the component `run`."""
+    text = build_with(tmp_path, "overlays/local", ["tensorboard", "tensorboard/volume", "kueue"])
+    all_objects = documents(text)
+    kept = [o for o in all_objects if o["metadata"].get("labels", {}).get("app.kubernetes.io/component") != "run"]
+    assert {o["kind"] for o in all_objects} - {o["kind"] for o in kept} == {"RayJob"}
+    there = {(o["kind"], o["metadata"]["name"]) for o in kept}
+    wanted = {reference for o in kept for reference in references(o)}
+    assert {kind for kind, _ in wanted} == {"ConfigMap", "PersistentVolumeClaim", "Role", "ServiceAccount"}
+    assert wanted <= there
+
+
+def references(document: Any) -> Iterator[tuple[str, str]]:
+    """(kind, name) of the objects of this namespace that it names."""
+    if isinstance(document, list):
+        for item in document:
+            yield from references(item)
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            if key == "configMap":
+                yield "ConfigMap", value["name"]
+            elif key == "persistentVolumeClaim":
+                yield "PersistentVolumeClaim", value["claimName"]
+            elif key == "serviceAccountName":
+                yield "ServiceAccount", value
+            elif key in ("roleRef", "subjects"):
+                yield from ((it["kind"], it["name"]) for it in (value if isinstance(value, list) else [value]))
+            else:
+                yield from references(value)
+
+
+@pytest.mark.parametrize("overlay", ["aws", "gcp"])
+def test_a_component_that_changes_workers_changes_those_on_spot_nodes_too(overlay: str, tmp_path: Path) -> None:
+    """The overlays list `spot` themselves, so that it is before what a user lists."""
+    (rayjob,) = of_kind(build_with(tmp_path, f"overlays/{overlay}", ["nvme-cache", "volume"]), "RayJob")
+    first, *others = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert "nvme" in str(first)
+    assert "thaw-data" in str(first)
+    assert len(others) == 1
+    for group in others:
+        assert differences(group, first) == {"groupName", "priority", "template"}
+        assert differences(group["template"], first["template"]) == {"spec"}
+        assert differences(group["template"]["spec"], first["template"]["spec"]) <= {"nodeSelector", "tolerations"}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {name for name in one | other if one.get(name) != other.get(name)}
+
+
+@pytest.mark.parametrize("queues", ["kueue", "kueue-spot"])
+def test_the_queue_has_room_for_two_of_the_largest_runs(queues: str, tmp_path: Path) -> None:
+    """With what asks for most; where there are flavours, each of them has."""
+    (rayjob,) = of_kind(build_with(tmp_path, "base", ["gpu", "nvme-cache", "kueue"]), "RayJob")
+    (worker,) = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    pods = {who: (template, 1) for who, template in templates(rayjob).items()}
+    pods[worker["groupName"]] = worker["template"], worker["replicas"]
+    asked: Counter[str] = Counter()
+    for template, count in pods.values():
+        for container in template["spec"]["containers"]:
+            resources = container["resources"]
+            for name, quantity in {**resources["limits"], **resources["requests"]}.items():
+                asked[name] += count * cores(quantity)
+    (queue,) = of_kind(build(K8S / "platform" / queues), "ClusterQueue")
+    for flavor in queue["spec"]["resourceGroups"][0]["flavors"]:
+        quota = {each["name"]: cores(each["nominalQuota"]) for each in flavor["resources"]}
+        assert set(quota) == set(asked)
+        assert {name for name, amount in asked.items() if 2 * amount > quota[name]} == set()
+
+
 def test_no_task_runs_on_the_head_and_workers_scale_from_zero() -> None:
     (rayjob,) = of_kind(build(K8S / "base"), "RayJob")
     cluster = rayjob["spec"]["rayClusterSpec"]
@@ -148,6 +238,23 @@ def test_there_is_time_for_a_checkpoint_before_a_pod_is_killed() -> None:
             *command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
             assert command == ["thaw", "drain", "--seconds"]
             assert template["spec"]["terminationGracePeriodSeconds"] >= int(seconds) + 30
+        if who == "head":  # where Ray ends the job of a RayJob that is deleted
+            stop = {each["name"]: each.get("value") for each in container["env"]}["RAY_JOB_STOP_WAIT_TIME_S"]
+            assert int(stop) == int(seconds)
+
+
+def test_ray_still_reads_how_long_a_job_may_take_to_end() -> None:
+    source = Path(str(files("ray").joinpath("dashboard/modules/job/job_supervisor.py"))).read_text()
+    assert '"RAY_JOB_STOP_WAIT_TIME_S"' in source
+
+
+def test_a_pod_asks_for_the_disk_that_it_may_fill(tmp_path: Path) -> None:
+    (rayjob,) = of_kind(build_with(tmp_path, "base", ["nvme-cache"]), "RayJob")
+    for who in ("head", "on-demand"):
+        spec = templates(rayjob)[who]["spec"]
+        folders = [volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume]
+        may_fill = sum(cores(folder["sizeLimit"]) for folder in folders if "medium" not in folder)
+        assert cores(spec["containers"][0]["resources"]["requests"]["ephemeral-storage"]) == may_fill
 
 
 def test_shared_memory_holds_the_object_store() -> None:

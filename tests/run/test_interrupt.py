@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from job.errors import Interrupted
-from job.run.interrupt import Interrupts
+from job.run.interrupt import ASK, Interrupts
 
 
 def terminate() -> None:
@@ -39,15 +39,46 @@ def test_someone_else_may_ask_in_their_own_name() -> None:
         interrupts.ask("a friend")
 
 
+def test_who_asks_after_a_signal_breaks_nothing_off() -> None:
+    """As a RayJob is deleted, Ray sends SIGTERM, and then its head's pod drains, and the RayJob may be given up."""
+    asked = threading.Event()
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: asked.set()):
+        terminate()
+        for _ in range(3):
+            os.kill(os.getpid(), ASK)
+            interrupts.ask("a friend")
+        assert asked.wait(10)
+        assert interrupts.asked == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            terminate()
+
+
+def test_where_nobody_asked_before_draining_does() -> None:
+    asked = threading.Event()
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: asked.set()):
+        os.kill(os.getpid(), ASK)
+        assert asked.wait(10)
+        assert interrupts.asked == "`thaw drain`"
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.break_off()
+
+
+def test_nobody_is_asked_once_it_is_over() -> None:
+    with Interrupts() as interrupts:
+        pass
+    interrupts.ask("a friend")
+    assert interrupts.asked == ""
+
+
 def test_asking_does_nothing_where_signals_are_not_handled() -> None:
     Interrupts().ask("a friend")
 
 
 def test_the_handler_before_it_comes_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, ASK)]
     with Interrupts():
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before
+        assert all(signal.getsignal(number) not in before for number in (signal.SIGTERM, ASK))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, ASK)] == before
 
 
 def test_another_thread_than_the_main_one_handles_nothing() -> None:

@@ -86,7 +86,7 @@ resource "aws_eks_node_group" "system" {
   depends_on = [aws_iam_role_policy_attachment.node, aws_eks_addon.before_nodes]
 }
 
-# On demand only: a head that is lost takes its attempt along. Nothing but its size leads a head here.
+# On demand only: a head that is lost takes its attempt along. The label is what the overlay's heads select.
 resource "aws_eks_node_group" "head" {
   cluster_name    = aws_eks_cluster.this.name
   node_group_name = "head"
@@ -95,6 +95,7 @@ resource "aws_eks_node_group" "head" {
   version         = aws_eks_cluster.this.version
   ami_type        = "AL2023_x86_64_STANDARD"
   instance_types  = var.head_nodes.instance_types
+  labels          = { "thaw/pool" = "head" }
 
   scaling_config {
     min_size     = 0

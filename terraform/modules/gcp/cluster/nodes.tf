@@ -62,6 +62,7 @@ resource "google_container_node_pool" "head" {
     service_account = google_service_account.node.email
     oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
 
+    labels   = { "thaw/pool" = "head" }
     metadata = { disable-legacy-endpoints = "true" }
 
     gcfs_config {

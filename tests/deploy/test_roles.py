@@ -1,0 +1,71 @@
+"""The Roles of k8s/base allow what is done with them, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kube import Kube
+
+from job.config import Job
+from job.deploy.api import Api, connect
+from job.deploy.follow import follow
+from job.deploy.progress import reported
+from job.deploy.status import cancel_rayjob, rayjob_status
+from job.deploy.submit import Options, submit
+
+ACCESS = Path(__file__).parents[2] / "k8s/base/access.yaml"
+KUBECTL = {("pods", "get"), ("pods/log", "get"), ("jobs", "get")}
+"""For `kubectl logs job/…` and `kubectl describe pod`, which docs/kubernetes.md has."""
+Verbs = set[tuple[str, str]]
+
+
+def allowed(role: str) -> Verbs:
+    documents = yaml.safe_load_all(ACCESS.read_text())
+    (rules,) = [d["rules"] for d in documents if d["kind"] == "Role" and d["metadata"]["name"] == role]
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Verbs:
+    """What the API server was asked for."""
+    used, request = set(), Api._request
+
+    def noted(self: Api, verb: str, method: str, resource: Any, *name: str, **content: Any) -> Any:
+        used.add((resource.plural, verb))
+        return request(self, verb, method, resource, *name, **content)
+
+    monkeypatch.setattr(Api, "_request", noted)
+    return used
+
+
+def test_who_submits_follows_and_cancels_may_do_just_that(
+    used: Verbs, kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    names = {submit(job, Options(overlay), said)["name"] for _ in range(2)}
+    (name,) = names
+    api = connect(None, "thaw")
+    kube.put("pods", {"metadata": {"name": "head", "labels": {"app.kubernetes.io/instance": name}}})
+    rayjob_status(api, name)
+    kube.edit("rayjobs", name, {"status": {"jobDeploymentStatus": "Running"}})
+
+    def end(method: str, plural: str) -> None:
+        """Once both are watched."""
+        if {("WATCH", "rayjobs"), ("WATCH", "pods")} <= set(kube.requests):
+            kube.edit("rayjobs", name, {"status": {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}})
+
+    kube.on_request = end
+    assert follow(api, name, said) == 0
+    cancel_rayjob(api, name)
+    assert used | KUBECTL == allowed("thaw-submit")
+
+
+def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube.put("rayjobs", {"metadata": {"name": "cells"}})
+    monkeypatch.setenv("THAW_RAYJOB", "cells")
+    monkeypatch.setenv("THAW_NAMESPACE", "thaw")
+    with reported(said, lambda by: None) as say:
+        say("stage", text="at work")
+    assert used == allowed("thaw-run")
