@@ -35,6 +35,10 @@ test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are 
 test-kills: $(STAMP) ## runs that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kill_anywhere.py -k "$(KILLS)"
 
+test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use (ARRIVAL="not gcs": some of them)
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_arrival.py \
+		tests/integration/test_retrain.py tests/integration/test_storm.py -k "$(ARRIVAL)"
+
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
 	$(BIN)/python -m pytest -m image --numprocesses=0
 
@@ -63,6 +67,7 @@ bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/arrival.py
 
 image: ## build the container image (ENGINE=docker|buildah, VARIANT=cpu|gpu, BASE_IMAGE=…)
 	$(ENGINE) build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) \
@@ -80,4 +85,4 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-image lint lint-terraform bench image lock clean
+.PHONY: help setup demo test test-all test-kills test-arrival test-image lint lint-terraform bench image lock clean

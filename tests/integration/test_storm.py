@@ -24,6 +24,7 @@ from sites import Site, until
 
 from job.deploy.arrival.events import Refused, read_s3
 
+EVENTS, KILLS = 10_000, 20
 WAVES = 3
 """States of the data: each is added while the run of the one before is active."""
 OBJECTS = 80
@@ -90,13 +91,9 @@ def killed_again_and_again(site: Site, mailbox: Mailbox, kills: int, chance: ran
         thread.join()
 
 
-@pytest.mark.parametrize(
-    ("events", "kills"), [(900, 4), pytest.param(10_000, 20, marks=pytest.mark.slow)], ids=lambda value: str(value)
-)
-def test_a_storm_is_one_rayjob_for_each_state_of_the_data(
-    events: int, kills: int, site: Site, mailbox: Mailbox
-) -> None:
-    chance, malformed, expected, early = random.Random(events), set[str](), list[str](), list[str]()
+@pytest.mark.slow
+def test_a_storm_is_one_rayjob_for_each_state_of_the_data(site: Site, mailbox: Mailbox) -> None:
+    chance, malformed, expected, early = random.Random(EVENTS), set[str](), list[str](), list[str]()
 
     def deleted(sent: Sent) -> None:
         try:
@@ -107,14 +104,14 @@ def test_a_storm_is_one_rayjob_for_each_state_of_the_data(
             early.append(sent.id)
 
     mailbox.on_delete = deleted
-    with killed_again_and_again(site, mailbox, kills, random.Random(kills)) as lives:
+    with killed_again_and_again(site, mailbox, KILLS, random.Random(KILLS)) as lives:
         for wave in range(WAVES):
             site.put(range(OBJECTS * wave, OBJECTS * (wave + 1)))
             expected.append(site.run())
-            malformed |= storm(site, mailbox, wave, events // WAVES, chance)
+            malformed |= storm(site, mailbox, wave, EVENTS // WAVES, chance)
             site.end_runs()
             until(lambda wave=wave: len(site.rayjobs()) > wave, f"no RayJob of wave {wave}")
-        until(lambda: len(lives) == kills, "it was not killed as often")
+        until(lambda: len(lives) == KILLS, "it was not killed as often")
         site.end_runs()
         until(lambda: mailbox.messages.keys() == malformed, "messages that nobody deleted")
     assert site.rayjobs() == expected
