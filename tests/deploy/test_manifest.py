@@ -42,7 +42,8 @@ def cloud_job() -> Job:
 def test_only_names_labels_job_file_workers_and_image_differ_from_the_overlay(overlay: str, kubectl: None) -> None:
     job = parse_job(TEXT) if overlay == "local" else cloud_job()
     (shipped,) = [o for o in read_overlay(overlay) if o["kind"] == "RayJob"]
-    (placeholder,) = [o["metadata"]["name"] for o in read_overlay(overlay) if o["kind"] == "ConfigMap"]
+    maps = [o["metadata"]["name"] for o in read_overlay(overlay) if o["kind"] == "ConfigMap"]
+    (placeholder,) = [name for name in maps if name.startswith("thaw-job-")]
     configmap, rayjob = filled(overlay, job, image="registry/thaw:2")
     assert configmap["metadata"]["name"] == rayjob["metadata"]["name"] == RUN
     assert configmap["metadata"]["namespace"] == rayjob["metadata"]["namespace"] == "thaw"

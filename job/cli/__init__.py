@@ -1,0 +1,40 @@
+"""The verbs a person types; no logic."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import tempfile
+
+import click
+
+from job.cli import cluster, models, runs
+from job.cli.group import thaw
+from job.errors import ThawError, exit_code_of
+
+__all__ = ["cluster", "main", "models", "runs", "thaw"]
+
+
+def main() -> None:
+    """Runs the command line; every error that a user can meet is one or two sentences and an exit code."""
+    import os
+
+    debug = "--debug" in sys.argv
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    try:
+        thaw()
+    except ThawError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            click.echo(f"thaw: {line}", err=True)
+        sys.exit(exit_code_of(error))
+    except OSError as error:
+        if debug:
+            raise
+        where = error.filename or tempfile.gettempdir()
+        room = ": make room, or set TMPDIR" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        click.echo(f"thaw: {where}: {error.strerror or error}{room}.", err=True)
+        sys.exit(exit_code_of(error))

@@ -1,0 +1,73 @@
+"""Models: which is in use, and what one answers."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from job.cli.group import as_json, debug, overrides, thaw
+from job.cli.telling import console, narrator
+
+
+@thaw.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True)
+@as_json
+@debug
+def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
+    """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
+    from job.report.console import prediction_table
+    from job.report.predict import check_all_answered
+    from job.report.predict import predict as predictions
+    from job.run.quiet import no_stderr
+
+    with no_stderr():
+        import tensorflow  # noqa: F401
+    records = list(predictions(model, list(files)))
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+    else:
+        console(stderr=False).print(prediction_table(records))
+    check_all_answered(records)
+
+
+@thaw.command()
+@click.argument("run")
+@debug
+def promote(run: str, debug: bool) -> None:
+    """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
+    from job.run.current import current_key, job_name
+    from job.run.current import promote as promoted
+    from job.run.status import open_run
+
+    store, id = open_run(run)
+    current = promoted(store, id)
+    click.echo(f"{current.entry.model}\nis in use: {store.uri}{current_key(job_name(store, id))}")
+
+
+@thaw.command()
+@click.argument("job")
+@debug
+def rollback(job: str, debug: bool) -> None:
+    """Put the model before the current one into use again, by one write.
+
+    JOB is a job file (or a folder of them), or …/jobs/<name>/ in the store.
+    """
+    from job.deploy.verbs import rollback_of
+
+    click.echo(rollback_of(job))
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overrides
+@debug
+def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
+    """Put the pretrained weights of JOB into its store, so that its runs can be named without TensorFlow."""
+    from job.jobfile import load_job
+    from job.run.identity import prepare_base
+    from job.storage import open_store
+
+    loaded = load_job(job, overrides)
+    prepare_base(loaded, open_store(loaded.store), narrator())

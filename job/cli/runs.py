@@ -1,0 +1,111 @@
+"""A run, and where it stands."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from job.cli.group import as_json, context, debug, overrides, thaw, where
+from job.cli.telling import console, finish, narrator
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overrides
+@click.option("--phase", type=click.Choice(["all", "head", "fine_tune"]), default="all", show_default=True)
+@click.option("--new", is_flag=True, help="Start another run, even though there is one of the same thing.")
+@as_json
+@debug
+def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bool, debug: bool) -> None:
+    """Run JOB, or continue its run: the same job on the same data is the same run.
+
+    JOB is a YAML file, or a folder of them, which are merged in the order of their names.
+    """
+    from job.deploy.progress import reported
+    from job.jobfile import load_job
+    from job.run.interrupt import Interrupts
+    from job.run.pipeline import run_job
+
+    interrupts = Interrupts()
+    with reported(narrator(), interrupts.ask) as say:
+        result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
+    finish(result, as_json)
+
+
+@thaw.command()
+@click.option("--out", default=".demo", show_default=True, help="Folder for the photographs and the store.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
+@as_json
+@debug
+def demo(out: str, workers: int, as_json: bool, debug: bool) -> None:
+    """The main job on 2,624 real photographs, from nothing, on this machine."""
+    from job.run.demo import PUBLISHED, run_demo
+
+    finish(run_demo(out, workers, narrator(), debug), as_json, PUBLISHED)
+
+
+@thaw.command()
+@click.argument("run")
+@where
+@context
+@as_json
+@debug
+def status(run: str, namespace: str | None, context: str | None, as_json: bool, debug: bool) -> None:
+    """Where RUN stands: a run by its URI (…/runs/<id>/), or a RayJob by its name.
+
+    Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
+    """
+    from job.deploy.verbs import status_of
+    from job.report.console import result_table
+
+    found, lines = status_of(run, context, namespace, watch=not as_json)
+    if as_json:
+        return click.echo(json.dumps(found, indent=1))
+    click.echo("\n".join(lines))
+    if found.get("result"):
+        console(stderr=False).print(result_table(found["result"]))
+
+
+@thaw.command()
+@click.argument("run")
+@where
+@context
+@debug
+def cancel(run: str, namespace: str | None, context: str | None, debug: bool) -> None:
+    """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
+    from job.deploy.verbs import cancel_either
+
+    click.echo(cancel_either(run, context, namespace))
+
+
+@thaw.command()
+@click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(min=0), help="How long to wait.")
+def drain(seconds: float) -> None:
+    """Before this pod ends: let its run keep a checkpoint (what a preStop hook calls)."""
+    from job.run.drain import drain as drain_here
+
+    if not drain_here(seconds):
+        click.echo(f"thaw: after {seconds:g} s the run is still at work here.", err=True)
+
+
+@thaw.command()
+@click.argument("what")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: for everybody who reaches this machine.")
+@click.option("--port", default=6006, show_default=True, type=click.IntRange(0, 65535))
+@debug
+def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
+    """Serve TensorBoard over WHAT: a run or a store by its URI, or the store of a job file (or a folder of them)."""
+    from job.jobfile import load_job
+    from job.report.board import serve
+
+    uri = what if "://" in what else load_job(what, ()).store
+    serve(uri, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+
+
+@thaw.command()
+def schema() -> None:
+    """The job file's JSON schema, for editors."""
+    from job.config import job_schema
+
+    click.echo(json.dumps(job_schema(), indent=1))
