@@ -19,7 +19,7 @@ provider "helm" {
 }
 
 locals {
-  region = regex("^[a-z]+(?:-[a-z]+)+-[0-9]", var.zones[0])
+  region = regex("^[a-z]+(?:-[a-z]+)+-[0-9]+", var.zones[0])
 }
 
 module "network" {

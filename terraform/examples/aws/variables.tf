@@ -9,14 +9,14 @@ variable "zones" {
   description = "Three availability zones of one region, which have GPUs of the types in the cluster module and for which you have quota."
 
   validation {
-    condition     = length(distinct([for zone in var.zones : try(regex("^[a-z]+(?:-[a-z]+)+-[0-9]", zone), zone)])) == 1
+    condition     = length(distinct([for zone in var.zones : try(regex("^[a-z]+(?:-[a-z]+)+-[0-9]+", zone), zone)])) == 1
     error_message = "zones names availability zones of one region: [\"eu-central-1a\", \"eu-central-1b\", \"eu-central-1c\"]."
   }
 }
 
 variable "kubernetes_version" {
   type        = string
-  description = "Version of Kubernetes, such as 1.34: one that EKS has in standard support."
+  description = "Version of Kubernetes, such as 1.35: one that EKS has in standard support."
 }
 
 variable "api_cidrs" {

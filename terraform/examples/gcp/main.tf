@@ -8,6 +8,12 @@ provider "google" {
 
 data "google_client_config" "current" {}
 
+# Here alone: in a module that depends on the services below, it would not be read before the first apply, and what has
+# the project in its name could not be planned.
+data "google_project" "this" {
+  project_id = var.project
+}
+
 provider "helm" {
   kubernetes = {
     host                   = "https://${module.cluster.endpoint}"
@@ -17,13 +23,14 @@ provider "helm" {
 }
 
 locals {
-  region = join("-", slice(split("-", var.zones[0]), 0, 2))
+  region  = join("-", slice(split("-", var.zones[0]), 0, 2))
+  project = { id = var.project, number = data.google_project.this.number }
 }
 
 resource "google_project_service" "this" {
   for_each = toset([
-    "artifactregistry", "billingbudgets", "cloudresourcemanager", "compute", "container", "iam", "iamcredentials",
-    "pubsub", "storage",
+    "artifactregistry", "billingbudgets", "cloudresourcemanager", "compute", "container", "containerfilesystem", "iam",
+    "iamcredentials", "pubsub", "storage",
   ])
   service            = "${each.key}.googleapis.com"
   disable_on_destroy = false
@@ -39,6 +46,7 @@ module "network" {
 module "cluster" {
   source         = "../../modules/gcp/cluster"
   name           = var.name
+  project        = local.project
   location       = var.zones[0]
   node_zones     = var.zones
   network        = module.network.network
@@ -55,6 +63,7 @@ module "kuberay" {
 module "storage" {
   source     = "../../modules/gcp/storage"
   name       = var.name
+  project    = local.project
   location   = local.region
   depends_on = [google_project_service.this]
 }
@@ -62,17 +71,19 @@ module "storage" {
 module "arrival" {
   source     = "../../modules/gcp/arrival"
   name       = var.name
+  project    = local.project
   bucket     = module.storage.data_bucket
   prefix     = module.storage.data_prefix
   depends_on = [google_project_service.this]
 }
 
 module "identity" {
-  source       = "../../modules/gcp/identity"
-  name         = var.name
-  data_bucket  = module.storage.data_bucket
-  store_bucket = module.storage.store_bucket
-  subscription = module.arrival.queue
-  repository   = module.storage.repository
-  node_member  = module.cluster.node_member
+  source        = "../../modules/gcp/identity"
+  name          = var.name
+  workload_pool = module.cluster.workload_pool
+  data_bucket   = module.storage.data_bucket
+  store_bucket  = module.storage.store_bucket
+  subscription  = module.arrival.queue
+  repository    = module.storage.repository
+  node_member   = module.cluster.node_member
 }

@@ -19,7 +19,12 @@ variable "zones" {
   description = "Zones of one region that have GPUs of the types in the cluster module. The control plane is in the first."
 
   validation {
-    condition     = length(var.zones) > 0 && length(distinct([for zone in var.zones : join("-", slice(split("-", "${zone}--"), 0, 2))])) == 1
+    condition     = alltrue([for zone in var.zones : can(regex("^[a-z]+-[a-z]+[0-9]+-[a-z]$", zone))])
+    error_message = "zones are zones, not regions: europe-west4-a."
+  }
+
+  validation {
+    condition     = length(distinct([for zone in var.zones : try(regex("^[a-z]+-[a-z]+[0-9]+", zone), zone)])) == 1
     error_message = "zones names zones of one region: [\"europe-west4-a\", \"europe-west4-b\"]."
   }
 }

@@ -15,6 +15,9 @@ mock_provider "aws" {
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
+  mock_data "aws_eks_addon_version" {
+    defaults = { version = "v1.0.0-eksbuild.1" }
+  }
   mock_data "aws_ec2_instance_type" {
     defaults = {
       gpus                       = [{ count = 1, manufacturer = "NVIDIA", memory_size = 24576, name = "L4" }]
@@ -22,6 +25,7 @@ mock_provider "aws" {
       memory_size                = 32768
       instance_storage_supported = true
       total_instance_storage     = 450
+      supported_architectures    = ["x86_64"]
     }
   }
   mock_resource "aws_eks_cluster" {
@@ -68,7 +72,7 @@ override_resource {
 
 variables {
   zones              = ["eu-central-1a", "eu-central-1b", "eu-central-1c"]
-  kubernetes_version = "1.34"
+  kubernetes_version = "1.35"
   api_cidrs          = ["203.0.113.7/32"]
   monthly_budget     = { usd = 100, emails = ["ops@example.com"] }
 }

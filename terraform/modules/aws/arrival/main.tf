@@ -4,14 +4,17 @@ data "aws_partition" "current" {}
 
 locals {
   bucket_arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
-  two_weeks  = 1209600
+
+  # A dead letter keeps the time at which it came: what the second has beyond the first is left to look at it.
+  week      = 604800
+  two_weeks = 1209600
 }
 
 resource "aws_sqs_queue" "events" {
   name                       = "${var.name}-events"
   sqs_managed_sse_enabled    = true
   visibility_timeout_seconds = var.visibility_seconds
-  message_retention_seconds  = local.two_weeks
+  message_retention_seconds  = local.week
   receive_wait_time_seconds  = 20
 
   redrive_policy = jsonencode({

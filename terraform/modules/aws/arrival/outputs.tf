@@ -9,6 +9,6 @@ output "queue_arn" {
 }
 
 output "dead_letter_queue" {
-  description = "URL of the queue that keeps, for two weeks, what the watcher could not use."
+  description = "URL of the queue that keeps what the watcher could not use, until two weeks after it came."
   value       = aws_sqs_queue.dead.url
 }

@@ -2,6 +2,7 @@ data "aws_region" "current" {}
 
 locals {
   regional = split(":cluster/", aws_eks_cluster.this.arn)[0]
+  issuer   = split(":oidc-provider/", aws_iam_openid_connect_provider.this.arn)[1]
 
   # Gigabytes for pods on a node that is not there yet, of which the autoscaler knows CPUs, memory and GPUs alone: without
   # this no pod that asks for ephemeral storage, as all of Thaw's do, would make a pool leave 0. A sixth is the kubelet's.
@@ -95,13 +96,13 @@ data "aws_iam_policy_document" "autoscaler_trust" {
 
     condition {
       test     = "StringEquals"
-      variable = "${aws_iam_openid_connect_provider.this.url}:sub"
+      variable = "${local.issuer}:sub"
       values   = ["system:serviceaccount:kube-system:cluster-autoscaler"]
     }
 
     condition {
       test     = "StringEquals"
-      variable = "${aws_iam_openid_connect_provider.this.url}:aud"
+      variable = "${local.issuer}:aud"
       values   = ["sts.amazonaws.com"]
     }
   }

@@ -57,21 +57,32 @@ resource "aws_iam_openid_connect_provider" "this" {
   client_id_list = ["sts.amazonaws.com"]
 }
 
+# Add-ons go up with the cluster: EKS leaves them at the version that they were made with.
+data "aws_eks_addon_version" "this" {
+  for_each           = toset(["vpc-cni", "kube-proxy", "coredns"])
+  addon_name         = each.key
+  kubernetes_version = var.kubernetes_version
+}
+
 # The CNI's agent enforces the NetworkPolicies of k8s/base, which are only text without it. Both are there before nodes.
 resource "aws_eks_addon" "before_nodes" {
   for_each = {
     vpc-cni    = jsonencode({ enableNetworkPolicy = "true" })
     kube-proxy = null
   }
-  cluster_name         = aws_eks_cluster.this.name
-  addon_name           = each.key
-  configuration_values = each.value
+  cluster_name                = aws_eks_cluster.this.name
+  addon_name                  = each.key
+  addon_version               = data.aws_eks_addon_version.this[each.key].version
+  configuration_values        = each.value
+  resolve_conflicts_on_update = "OVERWRITE"
 }
 
 resource "aws_eks_addon" "coredns" {
-  cluster_name = aws_eks_cluster.this.name
-  addon_name   = "coredns"
-  depends_on   = [aws_eks_node_group.system]
+  cluster_name                = aws_eks_cluster.this.name
+  addon_name                  = "coredns"
+  addon_version               = data.aws_eks_addon_version.this["coredns"].version
+  resolve_conflicts_on_update = "OVERWRITE"
+  depends_on                  = [aws_eks_node_group.system]
 }
 
 resource "aws_iam_role" "cluster" {

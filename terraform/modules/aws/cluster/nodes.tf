@@ -86,12 +86,14 @@ resource "aws_eks_node_group" "system" {
   depends_on = [aws_iam_role_policy_attachment.node, aws_eks_addon.before_nodes]
 }
 
-# On demand only: a head that is lost takes its attempt along. The label is what the overlay's heads select.
+# On demand only: a head that is lost takes its attempt along. The label is what the overlay's heads select; the taint
+# keeps all others away, of which one of kube-system would keep the node. One zone: in several, Auto Scaling ends nodes to
+# balance the zones, whatever PodDisruptionBudgets say.
 resource "aws_eks_node_group" "head" {
   cluster_name    = aws_eks_cluster.this.name
   node_group_name = "head"
   node_role_arn   = aws_iam_role.node.arn
-  subnet_ids      = var.subnet_ids
+  subnet_ids      = [var.subnet_ids[0]]
   version         = aws_eks_cluster.this.version
   ami_type        = "AL2023_x86_64_STANDARD"
   instance_types  = var.head_nodes.instance_types
@@ -101,6 +103,12 @@ resource "aws_eks_node_group" "head" {
     min_size     = 0
     desired_size = 0
     max_size     = var.head_nodes.max
+  }
+
+  taint {
+    key    = "thaw/head"
+    value  = "true"
+    effect = "NO_SCHEDULE"
   }
 
   launch_template {
@@ -166,6 +174,10 @@ resource "aws_eks_node_group" "gpu" {
     precondition {
       condition     = alltrue([for type in each.value.instance_types : length(data.aws_ec2_instance_type.gpu[type].gpus) > 0])
       error_message = "gpu_pools.${each.key}: an instance type has no GPU."
+    }
+    precondition {
+      condition     = alltrue([for type in each.value.instance_types : contains(data.aws_ec2_instance_type.gpu[type].supported_architectures, "x86_64")])
+      error_message = "gpu_pools.${each.key}: an instance type has Arm CPUs, and the nodes' image is for x86_64."
     }
     precondition {
       condition = alltrue([

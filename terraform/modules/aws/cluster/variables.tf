@@ -3,18 +3,18 @@ variable "name" {
   description = "Name of the cluster, and prefix of its roles'."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{2,19}$", var.name))
-    error_message = "name has 3 to 20 lower-case letters, digits and dashes, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name has 3 to 20 lower-case letters, digits and dashes, begins with a letter, and does not end in a dash."
   }
 }
 
 variable "kubernetes_version" {
   type        = string
-  description = "Version of control plane, nodes and autoscaler, such as 1.34: one that EKS has in standard support. It goes up by one at a time."
+  description = "Version of control plane, nodes and autoscaler, such as 1.35: one that EKS has in standard support. It goes up by one at a time."
 
   validation {
-    condition     = can(regex("^1\\.(3[0-9]|[4-9][0-9])$", var.kubernetes_version))
-    error_message = "kubernetes_version is 1.30 or newer, without a patch number: 1.34."
+    condition     = can(regex("^1\\.(3[5-9]|[4-9][0-9])$", var.kubernetes_version))
+    error_message = "kubernetes_version is 1.35 or newer, without a patch number: 1.35."
   }
 }
 
@@ -33,8 +33,8 @@ variable "api_cidrs" {
   description = "Who reaches the API server from outside the VPC, such as 203.0.113.7/32; empty for nobody. Where Terraform runs must be among them, or in the VPC."
 
   validation {
-    condition     = alltrue([for cidr in var.api_cidrs : can(cidrnetmask(cidr)) && !endswith(cidr, "/0")])
-    error_message = "api_cidrs are IPv4 ranges, and never the whole internet: 203.0.113.7/32."
+    condition     = alltrue([for cidr in var.api_cidrs : can(cidrnetmask(cidr)) && try(tonumber(split("/", cidr)[1]) >= 8, false)])
+    error_message = "api_cidrs are IPv4 ranges of /8 or smaller, never the whole internet, nor half of it: 203.0.113.7/32."
   }
 }
 
@@ -43,7 +43,7 @@ variable "system_nodes" {
     instance_types = optional(list(string), ["t3.large"])
     max            = optional(number, 3)
   })
-  description = "Nodes of the operators, one of which is always there."
+  description = "Nodes of the operators and the watcher, one of which is always there. A t3.medium is enough for operators alone: the watcher may take 4 GiB while it prepares weights."
   default     = {}
 
   validation {
@@ -81,8 +81,8 @@ variable "gpu_pools" {
   }
 
   validation {
-    condition     = alltrue([for name, pool in var.gpu_pools : can(regex("^[a-z][a-z0-9-]{0,19}$", name)) && length(pool.instance_types) > 0])
-    error_message = "gpu_pools: a pool has a name of 1 to 20 lower-case letters, digits and dashes, and at least one instance type."
+    condition     = alltrue([for name, pool in var.gpu_pools : can(regex("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", name)) && length(pool.instance_types) > 0])
+    error_message = "gpu_pools: a pool has a name of 1 to 20 lower-case letters, digits and dashes, no dash at its end, and at least one instance type."
   }
 
   validation {

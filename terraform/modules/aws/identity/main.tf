@@ -3,6 +3,9 @@
 locals {
   issuer = split(":oidc-provider/", var.oidc_provider_arn)[1]
 
+  # The key serves S3 alone, in the key's own region.
+  storage = "s3.${split(":", var.kms_key_arn)[3]}.amazonaws.com"
+
   roles = {
     run   = { service_account = var.run_service_account, policy = data.aws_iam_policy_document.run.json }
     watch = { service_account = var.watch_service_account, policy = data.aws_iam_policy_document.watch.json }
@@ -94,6 +97,12 @@ data "aws_iam_policy_document" "run" {
     sid       = "UseKey"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
     resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = [local.storage]
+    }
   }
 }
 
@@ -138,5 +147,11 @@ data "aws_iam_policy_document" "watch" {
     sid       = "UseKey"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
     resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = [local.storage]
+    }
   }
 }

@@ -3,7 +3,7 @@ data "aws_region" "current" {}
 locals {
   zones      = { for index, zone in var.zones : zone => index }
   nat_zones  = slice(var.zones, 0, var.nat_gateways)
-  needed     = ["ec2", "ecr.api", "ecr.dkr", "eks", "sts"]
+  needed     = ["autoscaling", "ec2", "ecr.api", "ecr.dkr", "eks", "sqs", "sts"]
   public_all = cidrsubnet(var.cidr, 3, 3)
 }
 
@@ -17,7 +17,7 @@ resource "aws_vpc" "this" {
   lifecycle {
     precondition {
       condition     = var.nat_gateways > 0 || length(setsubtract(local.needed, var.interface_endpoints)) == 0
-      error_message = "nat_gateways = 0 leaves the nodes without a way to the AWS APIs: interface_endpoints must have ec2, ecr.api, ecr.dkr, eks and sts."
+      error_message = "nat_gateways = 0 leaves the nodes without a way to the AWS APIs: interface_endpoints must have autoscaling, ec2, ecr.api, ecr.dkr, eks, sqs and sts."
     }
   }
 }

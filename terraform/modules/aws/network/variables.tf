@@ -3,8 +3,8 @@ variable "name" {
   description = "Prefix of the names of all that is made."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{2,19}$", var.name))
-    error_message = "name has 3 to 20 lower-case letters, digits and dashes, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name has 3 to 20 lower-case letters, digits and dashes, begins with a letter, and does not end in a dash."
   }
 }
 
@@ -15,6 +15,11 @@ variable "zones" {
   validation {
     condition     = length(distinct(var.zones)) == 3 && length(var.zones) == 3
     error_message = "zones names three different availability zones: spot capacity of GPUs comes and goes by zone."
+  }
+
+  validation {
+    condition     = alltrue([for zone in var.zones : can(regex("^[a-z]+(-[a-z]+)+-[0-9]+[a-z]$", zone))])
+    error_message = "zones are names such as eu-central-1a: no ids such as euc1-az1, and no local zones."
   }
 }
 

@@ -1,9 +1,7 @@
-data "google_project" "current" {}
-
 data "google_storage_project_service_account" "current" {}
 
 locals {
-  pubsub_agent = "serviceAccount:service-${data.google_project.current.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  pubsub_agent = "serviceAccount:service-${var.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 }
 
 resource "google_pubsub_topic" "events" {

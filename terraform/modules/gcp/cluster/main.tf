@@ -1,5 +1,3 @@
-data "google_project" "current" {}
-
 resource "google_container_cluster" "this" {
   #checkov:skip=CKV_GCP_65:Google groups for RBAC need a Workspace domain, which not everybody has.
   #checkov:skip=CKV_GCP_66:Which images are trusted is the user's policy; binary authorization without one lets all in.
@@ -20,6 +18,15 @@ resource "google_container_cluster" "this" {
 
   release_channel {
     channel = var.release_channel
+  }
+
+  # An upgrade waits an hour for a head, and no longer: at weekends fewer are at work.
+  maintenance_policy {
+    recurring_window {
+      start_time = "2026-01-03T00:00:00Z"
+      end_time   = "2026-01-03T12:00:00Z"
+      recurrence = "FREQ=WEEKLY;BYDAY=SA,SU"
+    }
   }
 
   ip_allocation_policy {
@@ -52,7 +59,7 @@ resource "google_container_cluster" "this" {
   }
 
   workload_identity_config {
-    workload_pool = "${data.google_project.current.project_id}.svc.id.goog"
+    workload_pool = "${var.project.id}.svc.id.goog"
   }
 
   dynamic "database_encryption" {
@@ -132,7 +139,7 @@ resource "google_kms_crypto_key_iam_member" "secrets" {
   for_each      = toset(var.kms_key == null ? [] : [var.kms_key])
   crypto_key_id = each.key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
-  member        = "serviceAccount:service-${data.google_project.current.number}@container-engine-robot.iam.gserviceaccount.com"
+  member        = "serviceAccount:service-${var.project.number}@container-engine-robot.iam.gserviceaccount.com"
 }
 
 resource "google_service_account" "node" {
@@ -141,10 +148,12 @@ resource "google_service_account" "node" {
   description  = "The nodes of ${var.name}; pods can't reach it."
 }
 
+# The second is for image streaming.
 resource "google_project_iam_member" "node" {
-  project = data.google_project.current.project_id
-  role    = "roles/container.defaultNodeServiceAccount"
-  member  = google_service_account.node.member
+  for_each = toset(["roles/container.defaultNodeServiceAccount", "roles/serviceusage.serviceUsageConsumer"])
+  project  = var.project.id
+  role     = each.key
+  member   = google_service_account.node.member
 }
 
 # Who has Billing Account Administrator or User is told.
@@ -153,12 +162,12 @@ resource "google_billing_budget" "this" {
   display_name    = var.name
 
   budget_filter {
-    projects = ["projects/${data.google_project.current.number}"]
+    projects = ["projects/${var.project.number}"]
   }
 
   amount {
     specified_amount {
-      units = tostring(var.monthly_budget.units)
+      units = tostring(floor(var.monthly_budget.units))
     }
   }
 

@@ -1,9 +1,10 @@
 # system: what is always there. head: heads of runs, one machine for each, from 0. gpu: workers, from 0.
 
 resource "google_container_node_pool" "system" {
-  name           = "system"
-  cluster        = google_container_cluster.this.id
-  node_locations = local.one_zone
+  name               = "system"
+  cluster            = google_container_cluster.this.id
+  node_locations     = local.one_zone
+  initial_node_count = 1
 
   autoscaling {
     total_min_node_count = 1
@@ -34,9 +35,14 @@ resource "google_container_node_pool" "system" {
       enable_integrity_monitoring = true
     }
   }
+
+  lifecycle {
+    ignore_changes = [initial_node_count]
+  }
 }
 
-# On demand only: a head that is lost takes its attempt along. Nothing but its size leads a head here.
+# On demand only: a head that is lost takes its attempt along. The label is what the overlay's heads select; the taint
+# keeps all others away, of which one of kube-system would keep the node.
 resource "google_container_node_pool" "head" {
   name               = "head"
   cluster            = google_container_cluster.this.id
@@ -64,6 +70,12 @@ resource "google_container_node_pool" "head" {
 
     labels   = { "thaw/pool" = "head" }
     metadata = { disable-legacy-endpoints = "true" }
+
+    taint {
+      key    = "thaw/head"
+      value  = "true"
+      effect = "NO_SCHEDULE"
+    }
 
     gcfs_config {
       enabled = true

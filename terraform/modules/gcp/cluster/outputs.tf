@@ -18,3 +18,8 @@ output "node_member" {
   description = "Service account of the nodes, as IAM names it."
   value       = google_service_account.node.member
 }
+
+output "workload_pool" {
+  description = "The pool of workload identities, which the project has from its first cluster on."
+  value       = google_container_cluster.this.workload_identity_config[0].workload_pool
+}

@@ -3,8 +3,18 @@ variable "name" {
   description = "Name of the cluster, and prefix of its nodes' service account."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{2,19}$", var.name))
-    error_message = "name has 3 to 20 lower-case letters, digits and dashes, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name has 3 to 20 lower-case letters, digits and dashes, begins with a letter, and does not end in a dash."
+  }
+}
+
+variable "project" {
+  type        = object({ id = string, number = string })
+  description = "The project, by its id and its number."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project.id)) && can(regex("^[0-9]+$", var.project.number))
+    error_message = "project has the project's id and its number: { id = \"my-project\", number = \"123456789012\" }."
   }
 }
 
@@ -43,8 +53,8 @@ variable "api_cidrs" {
   description = "Who reaches the API server from outside the network, such as 203.0.113.7/32; empty for nobody. Where Terraform runs must be among them, or in the network."
 
   validation {
-    condition     = alltrue([for cidr in var.api_cidrs : can(cidrnetmask(cidr)) && !endswith(cidr, "/0")])
-    error_message = "api_cidrs are IPv4 ranges, and never the whole internet: 203.0.113.7/32."
+    condition     = alltrue([for cidr in var.api_cidrs : can(cidrnetmask(cidr)) && try(tonumber(split("/", cidr)[1]) >= 8, false)])
+    error_message = "api_cidrs are IPv4 ranges of /8 or smaller, never the whole internet, nor half of it: 203.0.113.7/32."
   }
 }
 
@@ -105,13 +115,18 @@ variable "gpu_pools" {
   }
 
   validation {
-    condition     = alltrue([for name, pool in var.gpu_pools : can(regex("^[a-z][a-z0-9-]{0,19}$", name)) && startswith(pool.gpu, "nvidia-")])
-    error_message = "gpu_pools: a pool has a name of 1 to 20 lower-case letters, digits and dashes, and a gpu such as nvidia-l4."
+    condition     = alltrue([for name, pool in var.gpu_pools : can(regex("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", name)) && startswith(pool.gpu, "nvidia-")])
+    error_message = "gpu_pools: a pool has a name of 1 to 20 lower-case letters, digits and dashes, no dash at its end, and a gpu such as nvidia-l4."
   }
 
   validation {
-    condition     = alltrue([for pool in var.gpu_pools : pool.gpus >= 1 && pool.max_nodes >= 1 && pool.disk_gb >= 80])
-    error_message = "gpu_pools: gpus and max_nodes are 1 or more, and disk_gb 80 or more: the image, and the 50 GiB that a worker asks for."
+    condition     = alltrue([for pool in var.gpu_pools : pool.gpus >= 1 && pool.max_nodes >= 1 && pool.disk_gb >= (pool.local_ssds == 0 ? 115 : 80)])
+    error_message = "gpu_pools: gpus and max_nodes are 1 or more, and disk_gb 80 or more, without local_ssds 115: GKE keeps half of a disk of this size, and a worker asks for 50 GiB of the rest."
+  }
+
+  validation {
+    condition     = alltrue([for pool in var.gpu_pools : pool.local_ssds <= 1 || !can(regex("^g2-standard-(4|8|12|16|32)$", pool.machine_type))])
+    error_message = "gpu_pools: g2-standard-4, -8, -12, -16 and -32 take one local SSD: for two take g2-standard-24, or n1 machines."
   }
 
   validation {
@@ -122,7 +137,7 @@ variable "gpu_pools" {
 
 variable "kms_key" {
   type        = string
-  description = "Key of yours that the cluster's secrets are encrypted with, in its region; null for Google's own."
+  description = "An existing key of yours, made before this is planned, that the cluster's secrets are encrypted with, in its region; null for Google's own."
   default     = null
 
   validation {

@@ -1,5 +1,3 @@
-data "google_project" "current" {}
-
 locals {
   accounts = { run = var.run_service_account, watch = var.watch_service_account }
 
@@ -37,7 +35,7 @@ resource "google_service_account_iam_member" "workload_identity" {
   for_each           = local.accounts
   service_account_id = google_service_account.this[each.key].name
   role               = "roles/iam.workloadIdentityUser"
-  member             = "serviceAccount:${data.google_project.current.project_id}.svc.id.goog[${var.namespace}/${each.value}]"
+  member             = "serviceAccount:${var.workload_pool}[${var.namespace}/${each.value}]"
 }
 
 # The predefined roles of Cloud Storage and Pub/Sub all have more than this. docs/cloud.md names the line of code that

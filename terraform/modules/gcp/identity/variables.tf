@@ -3,8 +3,18 @@ variable "name" {
   description = "Prefix of the names of service accounts and roles."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{2,19}$", var.name))
-    error_message = "name has 3 to 20 lower-case letters, digits and dashes, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name has 3 to 20 lower-case letters, digits and dashes, begins with a letter, and does not end in a dash."
+  }
+}
+
+variable "workload_pool" {
+  type        = string
+  description = "The cluster's pool of workload identities, which is there once the project has had a cluster with one: take it from the cluster module's output."
+
+  validation {
+    condition     = endswith(var.workload_pool, ".svc.id.goog")
+    error_message = "workload_pool ends with .svc.id.goog: my-project.svc.id.goog."
   }
 }
 

@@ -1,3 +1,14 @@
+locals {
+  pairs = [[var.node_cidr, var.pod_cidr], [var.node_cidr, var.service_cidr], [var.pod_cidr, var.service_cidr]]
+
+  # Two ranges overlap where they are the same as far as the shorter of their prefixes goes.
+  overlaps = [
+    for pair in local.pairs : join(" and ", pair) if length(distinct([
+      for cidr in pair : cidrhost("${split("/", cidr)[0]}/${min([for each in pair : tonumber(split("/", each)[1])]...)}", 0)
+    ])) == 1
+  ]
+}
+
 resource "google_compute_network" "this" {
   #checkov:skip=CKV2_GCP_18:GKE makes the firewall rules that its nodes need; nothing else lets anybody in.
   name                    = var.name
@@ -27,8 +38,8 @@ resource "google_compute_subnetwork" "this" {
 
   lifecycle {
     precondition {
-      condition     = length(distinct([var.node_cidr, var.pod_cidr, var.service_cidr])) == 3
-      error_message = "node_cidr, pod_cidr and service_cidr are three ranges that do not overlap."
+      condition     = length(local.overlaps) == 0
+      error_message = "node_cidr, pod_cidr and service_cidr are three ranges apart from each other: ${join(", ", local.overlaps)} overlap."
     }
   }
 }

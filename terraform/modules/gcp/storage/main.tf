@@ -1,10 +1,8 @@
-data "google_project" "current" {}
-
 data "google_storage_project_service_account" "current" {}
 
 locals {
   # Buckets of all the world share their names.
-  prefix = "${data.google_project.current.project_id}-${var.name}"
+  prefix = "${var.project.id}-${var.name}"
   keys   = toset(var.kms_key == null ? [] : [var.kms_key])
 }
 

@@ -3,8 +3,18 @@ variable "name" {
   description = "Name of the image repository, and part of the buckets' names, which begin with the project's."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{2,19}$", var.name))
-    error_message = "name has 3 to 20 lower-case letters, digits and dashes, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name has 3 to 20 lower-case letters, digits and dashes, begins with a letter, and does not end in a dash."
+  }
+}
+
+variable "project" {
+  type        = object({ id = string, number = string })
+  description = "The project, by its id and its number."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project.id)) && can(regex("^[0-9]+$", var.project.number))
+    error_message = "project has the project's id and its number: { id = \"my-project\", number = \"123456789012\" }."
   }
 }
 
@@ -53,7 +63,7 @@ variable "soft_delete_days" {
 
 variable "kms_key" {
   type        = string
-  description = "Key of yours that both buckets are encrypted with, in their region; null for Google's own."
+  description = "An existing key of yours, made before this is planned, that both buckets are encrypted with, in their region; null for Google's own."
   default     = null
 
   validation {

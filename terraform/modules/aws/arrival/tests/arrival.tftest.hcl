@@ -24,8 +24,8 @@ run "events_of_one_folder" {
     error_message = "Only what arrives in the folder makes an event."
   }
   assert {
-    condition     = aws_sqs_queue.dead.message_retention_seconds == 1209600
-    error_message = "What could not be used is kept for two weeks."
+    condition     = aws_sqs_queue.dead.message_retention_seconds - aws_sqs_queue.events.message_retention_seconds == 604800
+    error_message = "A dead letter is as old as its message: a week is left to look at it."
   }
 }
 

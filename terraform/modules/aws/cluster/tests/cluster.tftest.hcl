@@ -10,6 +10,9 @@ mock_provider "aws" {
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
+  mock_data "aws_eks_addon_version" {
+    defaults = { version = "v1.0.0-eksbuild.1" }
+  }
   mock_data "aws_ec2_instance_type" {
     defaults = {
       gpus                       = [{ count = 1, manufacturer = "NVIDIA", memory_size = 24576, name = "L4" }]
@@ -17,13 +20,14 @@ mock_provider "aws" {
       memory_size                = 32768
       instance_storage_supported = true
       total_instance_storage     = 450
+      supported_architectures    = ["x86_64"]
     }
   }
 }
 
 variables {
   name               = "thaw"
-  kubernetes_version = "1.34"
+  kubernetes_version = "1.35"
   subnet_ids         = ["subnet-a", "subnet-b", "subnet-c"]
   api_cidrs          = ["203.0.113.7/32"]
   monthly_budget     = { usd = 100, emails = ["ops@example.com"] }
@@ -80,6 +84,24 @@ run "an_instance_that_a_worker_does_not_fit" {
       memory_size                = 16384
       instance_storage_supported = true
       total_instance_storage     = 250
+      supported_architectures    = ["x86_64"]
+    }
+  }
+}
+
+run "an_instance_with_arm_cpus" {
+  command         = plan
+  expect_failures = [aws_eks_node_group.gpu]
+
+  override_data {
+    target = data.aws_ec2_instance_type.gpu
+    values = {
+      gpus                       = [{ count = 1, manufacturer = "NVIDIA", memory_size = 16384, name = "T4g" }]
+      default_vcpus              = 8
+      memory_size                = 32768
+      instance_storage_supported = true
+      total_instance_storage     = 450
+      supported_architectures    = ["arm64"]
     }
   }
 }
@@ -89,6 +111,6 @@ run "a_patch_version" {
   expect_failures = [var.kubernetes_version]
 
   variables {
-    kubernetes_version = "1.34.2"
+    kubernetes_version = "1.35.2"
   }
 }

@@ -31,7 +31,7 @@ run "a_network_without_the_internet" {
 
   variables {
     nat_gateways        = 0
-    interface_endpoints = ["ec2", "ecr.api", "ecr.dkr", "eks", "sts"]
+    interface_endpoints = ["autoscaling", "ec2", "ecr.api", "ecr.dkr", "eks", "sqs", "sts"]
   }
 
   assert {
@@ -46,6 +46,15 @@ run "two_zones_are_too_few" {
 
   variables {
     zones = ["eu-central-1a", "eu-central-1b"]
+  }
+}
+
+run "zones_by_their_ids" {
+  command         = plan
+  expect_failures = [var.zones]
+
+  variables {
+    zones = ["euc1-az1", "euc1-az2", "euc1-az3"]
   }
 }
 

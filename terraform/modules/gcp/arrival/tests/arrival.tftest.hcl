@@ -1,15 +1,13 @@
 mock_provider "google" {
-  mock_data "google_project" {
-    defaults = { project_id = "my-project", number = "123456789012" }
-  }
   mock_data "google_storage_project_service_account" {
     defaults = { member = "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com" }
   }
 }
 
 variables {
-  name   = "thaw"
-  bucket = "my-project-thaw-data"
+  name    = "thaw"
+  project = { id = "my-project", number = "123456789012" }
+  bucket  = "my-project-thaw-data"
 }
 
 run "storage_alone_may_publish" {

@@ -1,11 +1,8 @@
-mock_provider "google" {
-  mock_data "google_project" {
-    defaults = { project_id = "my-project", number = "123456789012" }
-  }
-}
+mock_provider "google" {}
 
 variables {
   name           = "thaw"
+  project        = { id = "my-project", number = "123456789012" }
   location       = "europe-west4-a"
   node_zones     = ["europe-west4-a", "europe-west4-b"]
   network        = { network = "thaw", subnetwork = "thaw", pod_range = "pods", service_range = "services" }
@@ -23,6 +20,10 @@ run "gpus_cost_nothing_while_nobody_trains" {
   assert {
     condition     = contains([for taint in google_container_node_pool.gpu["l4-spot"].node_config[0].taint : taint.key], "thaw/spot")
     error_message = "Spot nodes have the taint of k8s/components/spot."
+  }
+  assert {
+    condition     = google_container_node_pool.system.initial_node_count == 1
+    error_message = "The operators have a node from the beginning."
   }
 }
 
@@ -50,5 +51,32 @@ run "a_machine_that_a_worker_does_not_fit" {
 
   variables {
     gpu_pools = { small = { machine_type = "g2-standard-4", gpu = "nvidia-l4" } }
+  }
+}
+
+run "a_disk_that_a_worker_does_not_fit" {
+  command         = plan
+  expect_failures = [var.gpu_pools]
+
+  variables {
+    gpu_pools = { l4 = { machine_type = "g2-standard-8", gpu = "nvidia-l4", disk_gb = 100 } }
+  }
+}
+
+run "more_local_ssds_than_the_machine_takes" {
+  command         = plan
+  expect_failures = [var.gpu_pools]
+
+  variables {
+    gpu_pools = { l4 = { machine_type = "g2-standard-8", gpu = "nvidia-l4", local_ssds = 2 } }
+  }
+}
+
+run "an_api_server_for_half_of_the_internet" {
+  command         = plan
+  expect_failures = [var.api_cidrs]
+
+  variables {
+    api_cidrs = ["0.0.0.0/1"]
   }
 }

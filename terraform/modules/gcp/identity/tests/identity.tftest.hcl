@@ -1,16 +1,13 @@
-mock_provider "google" {
-  mock_data "google_project" {
-    defaults = { project_id = "my-project", number = "123456789012" }
-  }
-}
+mock_provider "google" {}
 
 variables {
-  name         = "thaw"
-  data_bucket  = "my-project-thaw-data"
-  store_bucket = "my-project-thaw-store"
-  subscription = "projects/my-project/subscriptions/thaw-events"
-  repository   = { id = "thaw", location = "europe-west4" }
-  node_member  = "serviceAccount:thaw-node@my-project.iam.gserviceaccount.com"
+  name          = "thaw"
+  workload_pool = "my-project.svc.id.goog"
+  data_bucket   = "my-project-thaw-data"
+  store_bucket  = "my-project-thaw-store"
+  subscription  = "projects/my-project/subscriptions/thaw-events"
+  repository    = { id = "thaw", location = "europe-west4" }
+  node_member   = "serviceAccount:thaw-node@my-project.iam.gserviceaccount.com"
 }
 
 run "one_service_account_for_each_identity" {

@@ -23,6 +23,15 @@ run "a_zone_is_no_region" {
   }
 }
 
+run "a_range_within_another" {
+  command         = plan
+  expect_failures = [google_compute_subnetwork.this]
+
+  variables {
+    node_cidr = "10.64.4.0/22"
+  }
+}
+
 run "the_same_range_twice" {
   command         = plan
   expect_failures = [google_compute_subnetwork.this]

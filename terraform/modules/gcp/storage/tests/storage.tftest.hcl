@@ -1,7 +1,4 @@
 mock_provider "google" {
-  mock_data "google_project" {
-    defaults = { project_id = "my-project", number = "123456789012" }
-  }
   mock_data "google_storage_project_service_account" {
     defaults = { member = "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com" }
   }
@@ -9,6 +6,7 @@ mock_provider "google" {
 
 variables {
   name     = "thaw"
+  project  = { id = "my-project", number = "123456789012" }
   location = "europe-west4"
 }
 
