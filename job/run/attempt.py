@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
-
-import numpy as np
-import pyarrow.parquet as pq
 
 from job.config import Job
 from job.data.dataset import dataset_key
@@ -26,6 +22,7 @@ from job.run.interrupt import Interrupts
 from job.run.lease import Lease
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
+from job.run.rival import logits_of, predictions
 from job.run.training import run_training
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
@@ -92,21 +89,20 @@ class Attempt:
         stored = worth.recorded(self.store, self.run)
         if self.job.retrain_when is None or (stored and stored.train) or self._checkpoints():
             return Decision(True, "")
-        decision = worth.decide(self.job, self.store, self.snapshot)
-        if decision.train:
+        return self._told(worth.decide(self.job, self.store, self.snapshot))
+
+    def _decision_by_features(self, decision: Decision) -> Decision:
+        self.say("stage", text="comparing the features of the new examples with those of the others")
+        return self._told(worth.decide_by_features(self.job, self.store, self.run, self.snapshot, decision))
+
+    def _told(self, decision: Decision) -> Decision:
+        """Written down, unless the features are to decide."""
+        if decision.train is not None:
             worth.record(self.store, self.run, decision)
         self.say("stage", text=f"train? {decision.reason}")
         return decision
 
-    def _decision_by_features(self, decision: Decision) -> Decision:
-        self.say("stage", text="comparing the features of the new examples with those of the others")
-        decision = worth.decide_by_features(self.job, self.store, self.run, self.snapshot, decision)
-        worth.record(self.store, self.run, decision)
-        self.say("stage", text=f"train? {decision.reason}")
-        return decision
-
     def _left_alone(self, decision: Decision) -> dict[str, Any]:
-        worth.record(self.store, self.run, decision)
         self.say("stage", text="nothing is trained (--set retrain_when=null trains nevertheless)")
         return {
             "run": f"{self.store.uri}runs/{self.run}/",
@@ -229,8 +225,7 @@ class Attempt:
 def _test_metrics(store: Store, run: str) -> dict[str, Any]:
     from job.report.metrics import evaluate
 
-    table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
-    table = table.filter(np.array(table["split"].to_pylist()) == "test")
+    table = predictions(store, run)
     labels = table["label"].to_numpy()
     models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
-    return {name: evaluate(np.array(table[f"logits_{name}"].to_pylist(), np.float32), labels) for name in models}
+    return {name: evaluate(logits_of(table, name), labels) for name in models}

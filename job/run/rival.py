@@ -65,7 +65,9 @@ def answers(
     rival can't be asked any more.
     """
     model = load_model(store, rival)
-    keys, labels, logits = _predictions(store, run, kept)
+    table = predictions(store, run)
+    keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
+    logits = logits_of(table, kept)
     examples = _chosen(read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed), keys)
     theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
     plan = model.plan
@@ -105,12 +107,15 @@ def load_model(store: Store, run: str) -> Model:
     return Model(run, job, base, plan, result["kept"], result["classes"])
 
 
-def _predictions(store: Store, run: str, kept: str) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """Keys, labels and logits of the test examples."""
+def predictions(store: Store, run: str) -> pa.Table:
+    """What a run has answered to its test examples: key, label, and the logits of each of its models."""
     table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
-    table = table.filter(pc.equal(table["split"], "test"))
-    logits = np.array(table[f"logits_{kept}"].to_pylist(), np.float32)
-    return table["key"].combine_chunks(), table["label"].to_numpy(), logits
+    return table.filter(pc.equal(table["split"], "test"))
+
+
+def logits_of(table: pa.Table, model: str) -> np.ndarray:
+    """float32 [n, classes]"""
+    return np.array(table[f"logits_{model}"].to_pylist(), np.float32)
 
 
 def _chosen(examples: Examples, keys: pa.Array) -> Examples:
