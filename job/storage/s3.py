@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
 import s3transfer.exceptions
 import urllib3
 from boto3.exceptions import Boto3Error, RetriesExceededError
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.loaders import Loader
+from botocore.session import Session
 from s3transfer.exceptions import S3DownloadFailedError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
@@ -38,6 +39,8 @@ CONFIG = Config(
     read_timeout=20,
     max_pool_connections=32,
 )
+LOADER = Loader()
+"""Reads what S3's requests look like once for all clients, which takes longer than all else of a client's making."""
 DOWNLOAD = TransferConfig(num_download_attempts=3)
 """Of each part, without a pause."""
 UPLOAD_ATTEMPTS = 3
@@ -82,7 +85,9 @@ class S3Store:
     def _client(self) -> Any:
         with self._lock:
             if self._made is None:
-                self._made = boto3.session.Session().client("s3", region_name=_region(), config=CONFIG)
+                session = Session()
+                session.register_component("data_loader", LOADER)
+                self._made = session.create_client("s3", region_name=_region(), config=CONFIG)
             return self._made
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -143,7 +148,8 @@ class S3Store:
         with self._translated("write", key):
             for attempt in range(1, UPLOAD_ATTEMPTS + 1):
                 try:
-                    self._client.upload_file(path, self.bucket, self.prefix + key)
+                    with S3Transfer(self._client) as transfer:
+                        transfer.upload_file(path, self.bucket, self.prefix + key)
                     break
                 except Boto3Error as error:  # it was put together, the answer was lost, and asking again found nothing
                     if "(NoSuchUpload)" not in str(error) or attempt == UPLOAD_ATTEMPTS:
@@ -157,7 +163,8 @@ class S3Store:
         def ask() -> None:
             head = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
             try:
-                self._client.download_file(self.bucket, self.prefix + key, half, Config=DOWNLOAD)
+                with S3Transfer(self._client, DOWNLOAD) as transfer:
+                    transfer.download_file(self.bucket, self.prefix + key, half)
             except RetriesExceededError as error:
                 raise error.last_exception from error
             self._check(head, lambda: _md5_of_file(half))
@@ -268,5 +275,5 @@ def _md5_of_file(path: str) -> Any:
 
 
 def _region() -> str | None:
-    """boto3 reads AWS_DEFAULT_REGION only, the other SDKs and EKS go by AWS_REGION."""
+    """botocore reads AWS_DEFAULT_REGION only, the other SDKs and EKS go by AWS_REGION."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

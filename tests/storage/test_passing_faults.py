@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from boto3.s3.transfer import S3Transfer
 from faults import any_request, faulty, object_read
 
 from job.errors import WriteConflict
@@ -145,7 +146,7 @@ def test_a_file_that_is_overwritten_during_its_download_is_downloaded_again(
         def head_then_overwrite(**kwargs: str) -> object:
             answer = head(**kwargs)
             if heads.pop(0):
-                store._client.upload_file(str(tmp_path / "two"), kwargs["Bucket"], kwargs["Key"])
+                S3Transfer(store._client).upload_file(str(tmp_path / "two"), kwargs["Bucket"], kwargs["Key"])
             return answer
 
         heads = [False, True, False, False]  # its own, and that of the transfer
