@@ -281,11 +281,6 @@ def test_images_that_cannot_be_decoded(told: Callable[[Bad], str], cluster: None
     assert "2 huge.png: more than data.max_pixels (50000000) pixels" in undecodable
 
 
-def test_a_head_that_has_not_converged(told: Callable[[Bad], str], cluster: None) -> None:
-    message = told(Bad("", 5, ""))
-    assert re.search(r"has not converged in phases.head.epochs \(1\).*Raise phases.head.epochs", message)
-
-
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite(told: Callable[[Bad], str], cluster: None) -> None:
     message = told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -56,8 +57,12 @@ class Place:
     def store(self) -> Store:
         return open_store(f"file://{self.folder}/store/")
 
+    @property
+    def job(self) -> str:
+        return str(self.folder / "job.yaml")
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        done = self.thaw("run", str(self.folder / "job.yaml"), "--json", *words)
+        done = self.thaw("run", self.job, "--json", *words)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -137,11 +142,16 @@ def test_every_epoch_proves_which_examples_it_saw(place: Place) -> None:
     assert {epoch["examples"] for epoch in epochs} == {place.stored()["pooled", 1]}
 
 
-def test_another_head_and_other_phases_compute_no_feature(place: Place) -> None:
+def test_another_head_computes_no_feature_and_nothing_is_thawed_before_it_has_converged(place: Place) -> None:
     before = place.parts()
-    done = place.run("--phase", "head", "--set", "model.head.hidden=[8]", "--set", "phases.head.learning_rate=1e-2")
+    settings = "model.head.hidden=[8]", "phases.head.epochs=1", "phases.fine_tune.allow_unconverged_head=false"
+    done = place.thaw("run", place.job, *(word for setting in settings for word in ("--set", setting)))
     assert f"the features of all {EXAMPLES} examples are stored already" in done.stderr
     assert place.parts() == before
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "Traceback" not in done.stderr
+    message = done.stderr.strip().splitlines()[-1]
+    assert re.match(r"thaw: .*has not converged in phases.head.epochs \(1\).*Raise phases.head.epochs", message)
 
 
 def test_of_a_larger_source_only_the_new_examples_are_computed(place: Place) -> None:
