@@ -3,8 +3,9 @@
 python benchmarks/arrival.py [--new 0.01 0.1 1] [--images N] [--json FILE]
 
 The demo's recipe with four views on photographs of solar cells. For each fraction of new examples, a run on the others
-first puts a model into use; then the rest of the photographs arrive, and the job runs again: a warm head, the features
-of the new examples only, and the comparison with the model in use. Beside it, the same job on all photographs from an
+first puts a model into use; then the rest of the photographs arrive, and the job runs again: the features of the new
+examples only, a warm head, 2 epochs of fine-tuning from the layers of the model in use instead of 7 from the pretrained
+ones, and the comparison of both models. Beside it, the same job on all photographs from an
 empty store. Each run is a process of its own. Seconds, by what a run says on its way:
     start       Python, TensorFlow, the listing, and what is stored or computed is decided
     ray         Ray starts
@@ -42,8 +43,8 @@ store: "file://{folder}/store/"
 model: {{backbone: efficientnet_lite0, weights: package, image_size: 224, head: {{hidden: [256], dropout: 0.2}}}}
 phases:
   head: {{epochs: 60, learning_rate: 1e-3, patience: 5, warm_start: true}}
-  fine_tune: {{unfreeze: {{blocks: 4}}, epochs: 7, learning_rate: 3e-4, optimizer: adamw, schedule: cosine,
-    weight_decay: 1e-4}}
+  fine_tune: {{unfreeze: {{blocks: 4}}, epochs: 7, warm_epochs: 2, learning_rate: 3e-4, optimizer: adamw,
+    schedule: cosine, weight_decay: 1e-4}}
 augment: {{flip_horizontal: true, flip_vertical: true}}
 train: {{batch_size: 32, seed: 0, views: 4, cache: "on"}}
 scaling: {{workers: 2}}

@@ -25,7 +25,7 @@ from job.storage import Store
 from job.train.checkpoint import Checkpoint
 from job.train.control import Control
 from job.train.loop import Team
-from job.train.phases import Inputs, Trained, train_phases
+from job.train.phases import Inputs, Trained, WarmStart, train_phases
 
 
 def job_of(backbone: str, *overrides: str) -> Job:
@@ -59,8 +59,9 @@ class Bench:
         saved: list[Checkpoint],
         resumed: Checkpoint | None = None,
         stop: threading.Event | None = None,
+        warm: WarmStart | None = None,
     ) -> Trained:
-        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed)
+        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed, warm)
 
 
 def set_up(

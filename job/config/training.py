@@ -63,6 +63,9 @@ class FineTunePhase(Optimization):
     unfreeze: Unfreeze = UnfreezeBlocks(blocks=2)
     epochs: int = Field(10, gt=0)
     learning_rate: float = Field(1e-4, gt=0)
+    warm_epochs: int | None = Field(None, gt=0)
+    """Start from the fine-tuned layers of the current model, where the same ones are thawed on the same base, and make
+    so many epochs instead of `epochs`. Needs `phases.head.warm_start`."""
     allow_unconverged_head: bool = False
     """Fine-tune even if the head phase ran out of epochs before its patience was reached."""
 
@@ -86,6 +89,12 @@ class Phases(Section):
     head: HeadPhase = HeadPhase()
     fine_tune: FineTunePhase | None = FineTunePhase()
     """`null` ends the run with the head."""
+
+    @model_validator(mode="after")
+    def _warm_together(self) -> Phases:
+        if self.fine_tune and self.fine_tune.warm_epochs and not self.head.warm_start:
+            raise ValueError("fine_tune.warm_epochs needs `head: {warm_start: true}`: both start from the same model")
+        return self
 
 
 class Augment(Section):

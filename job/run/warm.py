@@ -1,6 +1,6 @@
-"""What a run takes over from the model in use: its head to start from, and what of the network it has stored.
+"""What a run takes over from the model in use: what it has trained, to start from, and what it has stored.
 
-runs/<run>/warm_start.json   {from: {run, classes} or null, reason}, decided once: a run that goes on keeps it
+runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason}: a run that goes on keeps it
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from job.storage import Store, read_json
 @dataclass(frozen=True)
 class WarmStart:
     source: dict[str, Any] | None
-    """{run, classes} of the head to start from; None: afresh."""
+    """{run, classes, fine_tuned} of the model whose head to start from; None: afresh. `fine_tuned`: whether fine-tuning
+    starts from its layers as well."""
     reason: str
     """In one line."""
 
@@ -55,7 +56,18 @@ def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: lis
         return WarmStart(None, f"the head of {model.run} has other layers, or stands on another base: it starts afresh")
     fresh = [label for label in classes if label not in model.classes]
     told = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
-    return WarmStart({"run": model.run, "classes": model.classes}, f"the head starts from that of {model.run}{told}")
+    tuned = _can_go_on(job, model)
+    what = "the head and the thawed layers start from those" if tuned else "the head starts from that"
+    source = {"run": model.run, "classes": model.classes, "fine_tuned": tuned}
+    return WarmStart(source, f"{what} of {model.run}{told}")
+
+
+def _can_go_on(job: Job, model: Model) -> bool:
+    """Whether fine-tuning may start from what the model has thawed."""
+    ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
+    if ours is None or theirs is None or ours.warm_epochs is None:
+        return False
+    return model.kept == "fine_tune" and ours.unfreeze == theirs.unfreeze
 
 
 def _in_use(job: Job, run: str, store: Store) -> Model | None:

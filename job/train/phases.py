@@ -17,7 +17,7 @@ from job.model.cut import cut_named, split
 from job.model.depthwise import call_with_fast_gradients
 from job.model.flatten import call_frozen, flatten
 from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
-from job.model.heads import head_logits
+from job.model.heads import head_logits, take_over
 from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, Tensors, restore, values
 from job.train.loop import Phase, PhaseTask, Team
@@ -36,6 +36,26 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """A model of the same layers on the same base, that was trained on other examples."""
+
+    before: list[str]
+    """Its classes."""
+    classes: list[str]
+    """Ours, of which each that it had is taken over."""
+    head: Tensors
+    """Its converged head."""
+    fine_tuned: Tensors | None = None
+    """Its head and thawed variables after fine-tuning, where that is to start from them."""
+
+    def take_over(self, network: Network, weights: Tensors) -> None:
+        take_over(network.head, weights, self.before, self.classes)
+        for path, variable in variables_by_path(network.base).items():
+            if path in weights:
+                variable.assign(weights[path])
+
+
+@dataclass(frozen=True)
 class Trained:
     """What a worker ends with: the variables that differ from the frozen base, and the logits to measure it by."""
 
@@ -45,7 +65,7 @@ class Trained:
     fine_tuned: Tensors | None
     """Head and thawed variables at the best validation loss; None where only the head was trained."""
     kept: str
-    """`fine_tune`, or `head` where fine-tuning was not better on the validation split."""
+    """`fine_tune`, or `head` where that was the better one on the validation split."""
     logits: dict[str, np.ndarray]
     """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
     examples: np.ndarray
@@ -60,19 +80,19 @@ def train_phases(
     inputs: Inputs,
     team: Team,
     resumed: Checkpoint | None,
-    warm: bool = False,
+    warm: WarmStart | None = None,
 ) -> Trained:
     """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
-
-    `warm`: the head of `network` was trained before.
 
     1. in the head phase: resume at its epoch   2. in fine-tuning: resume at its epoch   3. else: from the start.
     """
     freeze(network.model)
     for layer in network.head.layers:
         layer.trainable = True
+    if warm:
+        warm.take_over(network, warm.head)
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
-    head_phase = Phase(_head_task(job, network, inputs, warm), data, team)
+    head_phase = Phase(_head_task(job, network, inputs, warm is not None), data, team)
     if resumed is None or resumed.progress.phase == "head":
         last = head_phase.run(resumed, {"head": [], "fine_tune": []}, head={})
         converged = last.progress.stopping.converged
@@ -94,10 +114,15 @@ def train_phases(
     thaw(network.base, job.phases.fine_tune.unfreeze)
     team.say("thaw", rows=[list(row) for row in trainable_rows(network.model)])
     statistics = _moving_statistics(network.base)
-    fine_tune = Phase(_fine_tune_task(job, network, inputs), data, team)
+    tuned = warm.fine_tuned if warm else None
+    if warm and tuned:
+        warm.take_over(network, tuned)
+    fine_tune = Phase(_fine_tune_task(job, network, inputs, goes_on=tuned is not None), data, team)
     last = fine_tune.run(resumed, history, head)
     _assert_unmoved(statistics, _moving_statistics(network.base))
-    kept = "fine_tune" if last.progress.stopping.best_epoch > 0 else "head"
+    stopping = last.progress.stopping
+    improved = stopping.best_epoch > 0 or (tuned is not None and stopping.best_loss < _best_loss(history["head"]))
+    kept = "fine_tune" if improved else "head"
     logits["fine_tune"] = fine_tune.predict(examples)
     return Trained(head, converged, last.best, kept, logits, examples, last.progress.history)
 
@@ -117,7 +142,8 @@ def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseT
     )
 
 
-def _fine_tune_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
+def _fine_tune_task(job: Job, network: Network, inputs: Inputs, goes_on: bool) -> PhaseTask:
+    """`goes_on`: what is thawed was fine-tuned before."""
     on_features = _on_features(job, network.head)
     call = call_frozen if job.scaling.gpu else call_with_fast_gradients
     rest = network.base if inputs.cut is None else split(network.base, cut_named(network.base, inputs.cut))[1]
@@ -125,10 +151,13 @@ def _fine_tune_task(job: Job, network: Network, inputs: Inputs) -> PhaseTask:
     def on_inputs(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
         return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
 
-    assert job.phases.fine_tune is not None
+    settings = job.phases.fine_tune
+    assert settings is not None
+    if goes_on:
+        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
     return PhaseTask(
         name="fine_tune",
-        settings=job.phases.fine_tune,
+        settings=settings,
         batch_size=job.train.batch_size,
         seed=job.train.seed,
         inputs=inputs.fine_tune,
@@ -153,6 +182,10 @@ def _on_features(job: Job, head: keras.Model) -> Forward:
 
 def _trainable(model: keras.Model) -> dict[str, keras.Variable]:
     return {path: variable for path, variable in sorted(variables_by_path(model).items()) if variable.trainable}
+
+
+def _best_loss(records: list[dict[str, Any]]) -> float:
+    return min(record["validation_loss"] for record in records)
 
 
 def _moving_statistics(base: keras.Model) -> Tensors:

@@ -26,8 +26,8 @@ NAMED = 4
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """`config`: job, run (id), attempt, until, snapshot, base, cut, warm_start ({run, classes} of the head to start
-    from, or None), cpus, events (a Ray queue), ledger (a Ray actor).
+    """`config`: job, run (id), attempt, until, snapshot, base, cut, warm_start ({run, classes, fine_tuned} of the
+    model to start from, or None), cpus, events (a Ray queue), ledger (a Ray actor).
 
     An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
     wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
@@ -85,13 +85,13 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
 
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
-    from job.model.heads import build_head, take_over
+    from job.model.heads import build_head
     from job.model.network import build_network
     from job.model.weights import ResolvedBase, load_base
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
     from job.train.loop import Team
-    from job.train.phases import Inputs, train_phases
+    from job.train.phases import Inputs, WarmStart, train_phases
     from job.train.watch import listen
 
     done("imports")
@@ -111,9 +111,11 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
     base = load_base(job.model, store, ResolvedBase(**config["base"]))
     head = build_head(base.output_shape[-1], job.model.head, len(snapshot.classes), job.train.seed)
-    warm = config["warm_start"]
-    if warm:
-        take_over(head, load(store.read(f"runs/{warm['run']}/head.safetensors")), warm["classes"], snapshot.classes)
+    warm = None
+    if source := config["warm_start"]:
+        trained_before = [f"runs/{source['run']}/{name}.safetensors" for name in ("head", "fine_tuned")]
+        tensors = [load(store.read(key)) for key in trained_before[: 1 + source["fine_tuned"]]]
+        warm = WarmStart(source["classes"], snapshot.classes, *tensors)
     network = build_network(base, head)
     if begun["entry"] and resumed is None:
         resumed = load_checkpoint(store, run, begun["entry"])
@@ -136,7 +138,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
     inputs = Inputs(pooled, fine_tune, config["cut"])
-    trained = train_phases(job, config["until"], network, data, inputs, team, resumed, warm=warm is not None)
+    trained = train_phases(job, config["until"], network, data, inputs, team, resumed, warm)
     watchdog.end()
     if rank == 0:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])

@@ -33,7 +33,8 @@ store: file://{root}/store/
 model: {{backbone: "file://{root}/own.keras", image_size: 32, head: {{hidden: [16]}}}}
 phases:
   head: {{epochs: 8, learning_rate: 3e-2, warm_start: true}}
-  fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}}
+  fine_tune:
+    {{unfreeze: {{from: conv_1}}, epochs: 2, warm_epochs: 1, learning_rate: 1e-2, allow_unconverged_head: true}}
 train: {{batch_size: 16, cache: on}}
 scaling: {{workers: 2}}
 retrain_when: {{new_examples: 20, shift: 0.001}}
@@ -130,7 +131,7 @@ def test_the_head_starts_from_that_of_the_model_in_use(
     place: Place, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     decided = json.loads(place.store.read(f"runs/{id_of(second)}/warm_start.json"))
-    assert decided["source"] == {"run": id_of(first), "classes": ["green", "red"]}
+    assert decided["source"] == {"run": id_of(first), "classes": ["green", "red"], "fine_tuned": False}
     assert "new classes start afresh: blue" in decided["reason"]
     history = json.loads(place.store.read(f"runs/{id_of(second)}/training.json"))["history"]
     assert history["head"][0]["epoch"] == 0, "what it starts from counts as the best so far"
@@ -172,13 +173,17 @@ def test_a_run_that_is_not_worth_it_says_why_and_trains_nothing(place: Place, se
     assert place.current() == second["run"]
 
 
-def test_a_run_whose_new_examples_look_otherwise_is_worth_it(place: Place, second: dict[str, Any]) -> None:
+def test_a_run_whose_new_examples_look_otherwise_is_worth_it_and_goes_on_from_what_was_thawed(
+    place: Place, second: dict[str, Any]
+) -> None:
+    assert second["kept"] == "fine_tune"
     place.put(*range(60, 72), inverted=True)
-    decided = place.run(
-        "retrain_when={new_examples: null, shift: 0.05}", "phases.head.epochs=1", "phases.fine_tune=null"
-    )
+    decided = place.run("retrain_when={new_examples: null, shift: 0.05}", "phases.head.epochs=1")
     assert decided["state"] == "finished"
     assert "features have shifted" in place.told
+    assert f"the head and the thawed layers start from those of {id_of(second)}" in place.told
+    history = json.loads(place.store.read(f"runs/{id_of(decided)}/training.json"))["history"]
+    assert [record["epoch"] for record in history["fine_tune"]] == [0, 1], "warm_epochs"
 
 
 def test_a_killed_attempt_is_judged_by_the_next_one(place: Place, second: dict[str, Any]) -> None:

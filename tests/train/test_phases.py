@@ -16,7 +16,7 @@ from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.convergence import EarlyStopping
 from job.train.loop import Phase
-from job.train.phases import Trained
+from job.train.phases import Trained, WarmStart
 from job.train.step import make_train_steps
 
 
@@ -167,6 +167,24 @@ def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(t
     last = bench.train(job, "fine_tune", saved, through_a_file(saved[-1], tmp_path))
     assert curves(last) == curves(whole)
     assert all(last.fine_tuned[path].tobytes() == value.tobytes() for path, value in whole.fine_tuned.items())
+
+
+def test_fine_tuning_goes_on_from_the_layers_of_another_model(tmp_path: Path) -> None:
+    """Its own rate is so small that nothing moves: what it ends with is what it began with."""
+    tuned = "phases.fine_tune={unfreeze: {from: conv_1}, epochs: 3, learning_rate: 1e-2, allow_unconverged_head: true}"
+    job = job_of("file:///own.keras", "model.weights=null", tuned)
+    before = set_up(job, tmp_path / "before", sizes=(40, 20, 5)).train(job, "fine_tune", [])
+    assert before.kept == "fine_tune"
+    still = ("phases.fine_tune.warm_epochs=1", "phases.head.warm_start=true", "phases.fine_tune.learning_rate=1e-30")
+    job = job_of("file:///own.keras", "model.weights=null", tuned, *still, "phases.head.learning_rate=1e-30")
+    warm = WarmStart(["a", "b"], ["a", "b"], before.head, before.fine_tuned)
+    after = set_up(job, tmp_path / "after", sizes=(40, 20, 5)).train(job, "fine_tune", [], warm=warm)
+    assert after.kept == "fine_tune"
+    assert {path: v.tobytes() for path, v in after.head.items()} == {p: v.tobytes() for p, v in before.head.items()}
+    assert after.logits["fine_tune"] == pytest.approx(before.logits["fine_tune"], abs=1e-4)
+    assert [record["epoch"] for record in after.history["fine_tune"]] == [0, 1]
+    best = min(record["validation_loss"] for record in before.history["fine_tune"])
+    assert after.history["fine_tune"][0]["validation_loss"] == pytest.approx(best, rel=1e-5)
 
 
 def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: Path) -> None:
