@@ -5,8 +5,8 @@ python benchmarks/arrival.py [--new 0.01 0.1 1] [--images N] [--json FILE]
 The demo's recipe with four views on photographs of solar cells. For each fraction of new examples, a run on the others
 first puts a model into use; then the rest of the photographs arrive, and the job runs again: the features of the new
 examples only, a warm head, 2 epochs of fine-tuning from the layers of the model in use instead of 7 from the pretrained
-ones, and the comparison of both models. Beside it, the same job on all photographs from an
-empty store. Each run is a process of its own. Seconds, by what a run says on its way:
+ones, and the comparison of both models. Beside it, the same job on all photographs from an empty store. Each run is a
+process of its own. Seconds, by what a run says on its way:
     start       Python, TensorFlow, the listing, and what is stored or computed is decided
     ray         Ray starts
     extraction  the features of what has none
