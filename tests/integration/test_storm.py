@@ -129,14 +129,12 @@ def test_sigterm_lets_go_of_what_is_held(site: Site, mailbox: Mailbox) -> None:
     storm(site, mailbox, 0, 40, random.Random(1))
     process = site.start()
     until(lambda: len(mailbox.receives) == 40, "not all messages were received")
-    asked = mailbox.requests
-    until(lambda: mailbox.requests > asked, "it does not ask again")  # so that the last answer has reached it
     assert mailbox.visible() == 0
     process.terminate()
     errors = site.read(process)
     assert process.returncode == 143, errors
     assert errors.startswith("thaw: Stopped by SIGTERM")
-    assert mailbox.visible() == 39, "all but the malformed one"
+    assert mailbox.visible() == 39, "all but the malformed one; none went to the request that waited meanwhile"
     assert mailbox.deleted == []
     assert (site.told[-1]["event"], site.told[-1]["released"]) == ("end", 39)
 

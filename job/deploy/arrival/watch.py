@@ -240,7 +240,14 @@ class Watcher:
         for thread in threads.values():
             thread.join(max(0.0, until - time.monotonic()))
         receiving.join(ANSWER)
+        released = self._let_go()
+        if released and receiving.is_alive():
+            receiving.join(ANSWER)
+            self._let_go()  # its request, which was still waiting for messages, got some of those
+        self._log("end", released=released)
+
+    def _let_go(self) -> int:
         handles = self.held.drop_all()
         if handles:
             self._attempt("queue", lambda: self._queue.release(handles))
-        self._log("end", released=len(handles))
+        return len(handles)
