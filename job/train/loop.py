@@ -81,7 +81,7 @@ class Phase:
         self.views = [Batches(arena, data, self.share, task.augment) for arena in task.inputs]
         how = task.forward, variables, self.optimizer, task.jit_compile
         self.train_steps = make_train_steps(team.strategy, self.plain.spec, *how)
-        self.predict_steps = make_predict_steps(team.strategy, self.plain.spec, task.forward)
+        self.predict_steps = make_predict_steps(team.strategy, self.plain.spec, task.forward, team.rank)
         self.sum = make_sum(team.strategy)
         self._due = False
 

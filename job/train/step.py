@@ -73,16 +73,17 @@ def make_train_steps(
 
 
 def make_predict_steps(
-    strategy: tf.distribute.Strategy, batches: tf.TypeSpec, forward: Forward
+    strategy: tf.distribute.Strategy, batches: tf.TypeSpec, forward: Forward, rank: int
 ) -> Callable[[Batches, tf.Tensor], tf.Tensor]:
-    """Compiled steps: k of this worker's batches -> every worker's logits, float32 [world, k, n, classes]."""
+    """Compiled steps: k of this worker's batches -> every worker's logits by rank, float32 [world, k, n, classes]."""
 
     @tf.function(input_signature=[batches, tf.TensorSpec([], tf.int32)])
     def steps(batches: Batches, count: tf.Tensor) -> tf.Tensor:
         logits = tf.TensorArray(tf.float32, count)
         for k in tf.range(count):
             logits = logits.write(k, forward(next(batches)[0], None))
-        return _gather(strategy, logits.stack()[None])
+        ranks = _gather(strategy, tf.constant([rank]))  # TensorFlow's order is that of names: 0, 1, 10, 2, …
+        return tf.gather(_gather(strategy, logits.stack()[None]), tf.argsort(ranks))
 
     return steps
 
