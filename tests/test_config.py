@@ -62,11 +62,12 @@ def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
         ("store=bucket/x", "job file: store: a URI must begin with s3://, gs:// or file://, got 'bucket/x'."),
         (
             "model.weights=imagnet",
-            "job file: model.weights: weights are `imagenet`, `package`, `none` or a URI, not 'imagnet'.",
+            "job file: model.weights: weights are `imagenet`, `package`, `none`, a URI or a path (/…, ./…), not "
+            "'imagnet'.",
         ),
         (
             "phases.fine_tune={unfreeze: {blocks: 2, from: x}}",
-            "job file: phases.fine_tune.unfreeze: exactly one of `blocks`, `from`, `match` is needed, got blocks, from.",  # noqa: E501
+            "job file: phases.fine_tune.unfreeze: exactly one of `blocks`, `from`, `match`, `words` is needed, got blocks, from.",  # noqa: E501
         ),
         ("train.batch_size=0", "job file: train.batch_size: input should be greater than 0, got 0."),
         (
@@ -198,3 +199,75 @@ def test_the_schema_describes_every_section() -> None:
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("examples/*.yaml")), ids=lambda file: file.name)
 def test_the_examples_are_valid(file: Path) -> None:
     load_job(file)
+
+
+TEXTS = """
+name: notes
+task: text
+data: {source: s3://bucket/notes/}
+store: s3://bucket/thaw/
+model: {backbone: glove, weights: s3://bucket/glove.6B.100d.txt}
+"""
+
+
+def test_a_job_of_texts_thaws_its_one_block_by_default() -> None:
+    job = parse_job(TEXTS)
+    assert job.phases.fine_tune.unfreeze.blocks == 1
+    assert parse_job(TEXTS, ["phases.fine_tune.epochs=3"]).phases.fine_tune.unfreeze.blocks == 1
+    assert parse_job(TEXTS, ["phases.fine_tune={unfreeze: {words: 50}}"]).phases.fine_tune.unfreeze.words == 50
+    assert parse_job(TEXTS, ["phases.fine_tune=null"]).phases.fine_tune is None
+    assert type(job).model_validate(job.model_dump(mode="json", by_alias=True)) == job
+    assert parse_job(dump_job(job)) == job
+
+
+def test_vectors_may_be_named_by_a_path(tmp_path: Path) -> None:
+    assert parse_job(TEXTS, [f"model.weights={tmp_path}/v.txt"]).model.weights.uri == f"file://{tmp_path}/v.txt"
+    here = parse_job(TEXTS, ["model.weights=./v.txt"]).model.weights.uri
+    assert here == f"file://{Path.cwd()}/v.txt"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=image", "model.backbone: glove is for `task: text`"),
+        ("model.weights=null", "weights: glove takes the URI or the path of a file of word vectors"),
+        ("model.weights=none", "weights: glove takes the URI or the path of a file of word vectors"),
+        ("model.weights=v.txt", "weights are `imagenet`, `package`, `none`, a URI or a path (/…, ./…), not 'v.txt'"),
+        ("model.image_size=300", "model.image_size means nothing for `task: text`"),
+        ("model.backbone=vgg19", "texts take glove or the URI of a .keras file, not 'vgg19'"),
+        ("model.max_tokens=0", "greater than or equal to 1"),
+        ("data.layout=tfrecord", "data.layout: texts are read from folders or a table, not from tfrecord"),
+        ("augment.flip_horizontal=true", "augment changes pictures"),
+        ("phases.fine_tune={unfreeze: {words: 0}}", "greater than 0"),
+        ("phases.fine_tune={unfreeze: {rows: 1}}", "exactly one of `blocks`, `from`, `match`, `words` is needed"),
+    ],
+)
+def test_what_a_job_of_texts_can_not_have(override: str, message: str) -> None:
+    with pytest.raises(JobError) as caught:
+        parse_job(TEXTS, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.max_tokens=5", "model.max_tokens means nothing for `task: image`"),
+        ("phases.fine_tune={unfreeze: {words: 5}}", "unfreeze.words is for `model.backbone: glove`"),
+        ("data.table={text: body}", "`table` is only for `layout: table`"),
+        ("data={source: s3://b-k/x/, layout: table, table: {text: body}}", "data.table.text is for `task: text`"),
+    ],
+)
+def test_what_a_job_of_pictures_can_not_have(override: str, message: str) -> None:
+    with pytest.raises(JobError) as caught:
+        parse_job(JOB, [override])
+    assert message in str(caught.value)
+
+
+def test_the_meaning_of_a_job_of_pictures_is_what_it_was_before_there_were_texts() -> None:
+    """Its keys are part of every run's name."""
+    meaning = parse_job(JOB).meaning()
+    assert sorted(meaning["model"]) == ["backbone", "head", "image_size", "preprocessing", "resize", "weights"]
+    assert meaning["data"] == {"max_pixels": 50_000_000}
+    texts = parse_job(TEXTS).meaning()
+    assert sorted(texts["model"]) == ["backbone", "encoder", "head", "max_tokens", "weights"]
+    assert texts["data"] == {}

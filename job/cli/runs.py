@@ -34,12 +34,17 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
 
 
 @thaw.command()
-@click.option("--out", default=".demo", show_default=True, help="Folder for the photographs and the store.")
+@click.option("--task", type=click.Choice(["image", "text"]), default="image", show_default=True)
+@click.option("--out", default=".demo", show_default=True, help="Folder for the examples and the store.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
 @as_json
 @debug
-def demo(out: str, workers: int, as_json: bool, debug: bool) -> None:
-    """The main job on 2,624 real photographs, from nothing, on this machine."""
+def demo(task: str, out: str, workers: int, as_json: bool, debug: bool) -> None:
+    """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
+    if task == "text":
+        from job.run.demo_text import run_text_demo
+
+        return finish(run_text_demo(out, workers, narrator(), debug), as_json)
     from job.run.demo import PUBLISHED, run_demo
 
     finish(run_demo(out, workers, narrator(), debug), as_json, PUBLISHED)

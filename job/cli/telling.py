@@ -29,18 +29,25 @@ def console(stderr: bool) -> Any:
 
 
 def finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] | None = None) -> None:
-    from job.report.console import result_table
+    from job.report.console import comparison_table, result_table, unknown_words
 
     to = console(stderr=True)
     if result["model"] or result["state"] == "head":
         to.print()
         to.print(result_table(result, published))
+    if "comparison" in result:
+        to.print()
+        to.print(comparison_table(result["comparison"]))
+    if "words" in result:
+        to.print(f"\nWords {unknown_words(result['words'])}", highlight=False, markup=False, soft_wrap=True)
     to.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
     if result["model"]:
         to.print(f"model  {result['model']}", highlight=False, soft_wrap=True)
         command = [own_name(), "predict", result["model"]]
-        image = shlex.quote(result["image"]) if "image" in result else "IMAGE…"
-        to.print(f"\nClassify an image:\n  {shlex.join(command)} {image}", highlight=False, soft_wrap=True)
+        task = result.get("task", "image")
+        example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"
+        called = {"image": "an image", "text": "a text"}[task]
+        to.print(f"\nClassify {called}:\n  {shlex.join(command)} {example}", highlight=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps(result, indent=1))
 

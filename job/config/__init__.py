@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
 from job.config.data import Data, Packed, Split, Table
-from job.config.model import Head, Model, Weights
+from job.config.model import GLOVE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
+from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
 from job.config.training import (
     Augment,
     FineTunePhase,
@@ -21,9 +22,11 @@ from job.config.training import (
     UnfreezeBlocks,
     UnfreezeFrom,
     UnfreezeMatch,
+    UnfreezeWords,
 )
 
 __all__ = [
+    "GLOVE",
     "Augment",
     "CheckpointPolicy",
     "Data",
@@ -45,6 +48,7 @@ __all__ = [
     "UnfreezeBlocks",
     "UnfreezeFrom",
     "UnfreezeMatch",
+    "UnfreezeWords",
     "Weights",
     "WorkerRange",
     "job_schema",
@@ -56,7 +60,7 @@ class Job(Section):
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     """1 to 40 lower-case letters, digits and dashes."""
-    task: Literal["image"] = "image"
+    task: Literal["image", "text"] = "image"
     data: Data
     store: Uri
     """Where snapshots, features, runs and models are kept."""
@@ -71,6 +75,16 @@ class Job(Section):
     """`null`: every run trains."""
     promote: Promotion | None = Promotion()
     """`null`: no model becomes the current one but by hand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, document: Any) -> Any:
+        return fill_in(document)
+
+    @model_validator(mode="after")
+    def _settings_of_task(self) -> Job:
+        check_task(self)
+        return self
 
     @field_validator("store")
     @classmethod
@@ -100,7 +114,9 @@ class Job(Section):
             mode="json", by_alias=True, include={"name", "task", "model", "phases", "augment", "train"}
         )
         del meaning["train"]["cache_limit"]
-        meaning["data"] = {"max_pixels": self.data.max_pixels}
+        for name in OF_TEXTS if self.task == "image" else OF_PICTURES:
+            del meaning["model"][name]
+        meaning["data"] = {"max_pixels": self.data.max_pixels} if self.task == "image" else {}
         if self.data.is_packed:
             meaning["data"]["image"] = self.data.record_names.image
         return meaning

@@ -30,9 +30,12 @@ class Table(Section):
     """The label file of the layout `table`."""
 
     file: str = "labels.csv"
-    """A CSV or Parquet file: relative to `data.source`, or a URI of its own."""
+    """A file of CSV, Parquet or JSON lines (.jsonl): relative to `data.source`, or a URI of its own."""
     key: str = "key"
-    """The column with the object's key, relative to `data.source`."""
+    """The column with the object's key, relative to `data.source`. Of texts in the table, whatever names a row; where
+    there is no such column, a digest of the text."""
+    text: str | None = None
+    """The column with the text, where the examples are in the table themselves (`task: text`)."""
     label: str = "label"
     """The column with the label: a class name, or a number that is used as a name."""
     group: str | None = None
@@ -62,7 +65,8 @@ class Data(Section):
     source: Uri
     """The labelled examples: s3://bucket/prefix/, gs://bucket/prefix/ or file:///folder/."""
     layout: Literal["folders", "table", "webdataset", "parquet", "tfrecord"] = "folders"
-    """`folders`: the first folder below the source is the label. `table`: a CSV or Parquet file has the labels.
+    """`folders`: the first folder below the source is the label. `table`: a CSV, Parquet or
+    JSON lines file has the labels.
     `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
     table: Table | None = None
     packed: Packed | None = None

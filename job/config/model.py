@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from job.config.base import Section, Uri, check_uri
+
+GLOVE = "glove"
+"""Word vectors instead of a network."""
 
 
 class Weights(Section):
@@ -33,10 +37,12 @@ class Head(Section):
 
 class Model(Section):
     backbone: str = "efficientnet_lite0"
-    """`efficientnet_lite0`, a name of keras.applications (`vgg19`, `resnet50`, …), or the URI of a .keras file."""
+    """`efficientnet_lite0`, a name of keras.applications (`vgg19`, `resnet50`, …), or the URI of a .keras file; for
+    texts `glove`, or the URI of a .keras file that takes the ids of words."""
     weights: Literal["imagenet", "package", "none"] | Weights | None = Field(None, union_mode="left_to_right")
-    """`imagenet`, `package`, `none`, a URI, or {uri, sha256}. By default `package` for efficientnet_lite0,
-    the file's own for a .keras file, and `imagenet` for the others."""
+    """`imagenet`, `package`, `none`, a URI, a path (`/…`, `./…`), or {uri, sha256}. By default `package` for
+    efficientnet_lite0, the file's own for a .keras file, and `imagenet` for the others. For glove, the file of
+    vectors in GloVe's text format, also gzip."""
     image_size: int = Field(224, ge=16, le=4096)
     """Height and width that images are resized to, in pixels."""
     resize: Literal["stretch", "crop"] = "stretch"
@@ -44,15 +50,22 @@ class Model(Section):
     preprocessing: Literal["auto", "none", "unit", "symmetric", "torch", "caffe"] = "auto"
     """How pixels 0…255 become inputs: `auto` is the backbone's own (`none` for a .keras file), `unit` 0…1,
     `symmetric` -1…1, `torch` ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean."""
+    max_tokens: int = Field(128, ge=1, le=4096)
+    """Words of a text that are looked at: its first ones."""
+    encoder: Literal["mean", "conv", "gru"] = "mean"
+    """What the head makes of a text's word vectors: `mean` their mean, before anything is trained; `conv` the maxima of
+    a convolution over three words, `gru` the last state of a recurrent layer, both trained with the head."""
     head: Head = Head()
 
     @field_validator("weights", mode="before")
     @classmethod
     def _weights_by_uri(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(("/", "./", "../")):
+            return {"uri": f"file://{os.path.abspath(value)}"}
         if isinstance(value, str) and "://" in value:
             return {"uri": value}
         if isinstance(value, str) and value not in ("imagenet", "package", "none"):
-            raise ValueError(f"weights are `imagenet`, `package`, `none` or a URI, not {value!r}")
+            raise ValueError(f"weights are `imagenet`, `package`, `none`, a URI or a path (/…, ./…), not {value!r}")
         return value
 
     @field_validator("backbone")
@@ -69,6 +82,8 @@ class Model(Section):
     def _weights_fit_backbone(self) -> Model:
         if self.weights == "package" and self.backbone != "efficientnet_lite0":
             raise ValueError(f"weights: package exists for efficientnet_lite0 only, not for {self.backbone!r}")
+        if self.backbone == GLOVE and not isinstance(self.weights, Weights):
+            raise ValueError("weights: glove takes the URI or the path of a file of word vectors")
         if self.weights == "imagenet" and (self.backbone == "efficientnet_lite0" or "://" in self.backbone):
             raise ValueError(f"weights: imagenet exists for the names of keras.applications, not for {self.backbone!r}")
         return self

@@ -26,7 +26,12 @@ class UnfreezeMatch(Section):
     """Thaw the layers whose names match one of these shell patterns."""
 
 
-Unfreeze = Union[UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch]
+class UnfreezeWords(Section):
+    words: int = Field(gt=0)
+    """Thaw the vectors of this many words (`glove`): those that are most frequent in the train split."""
+
+
+Unfreeze = Union[UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords]
 
 
 class Optimization(Section):
@@ -73,11 +78,15 @@ class FineTunePhase(Optimization):
     @classmethod
     def _one_rule(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            known = ["blocks", "from", "match"]
-            if len(value) != 1 or next(iter(value)) not in known:
+            rules: dict[str, type[Section]] = {
+                "blocks": UnfreezeBlocks,
+                "from": UnfreezeFrom,
+                "match": UnfreezeMatch,
+                "words": UnfreezeWords,
+            }
+            if len(value) != 1 or next(iter(value)) not in rules:
                 got = ", ".join(map(str, value)) or "nothing"
-                raise ValueError(f"exactly one of `blocks`, `from`, `match` is needed, got {got}")
-            rules: dict[str, type[Section]] = {"blocks": UnfreezeBlocks, "from": UnfreezeFrom, "match": UnfreezeMatch}
+                raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in rules)} is needed, got {got}")
             rule = rules[next(iter(value))]
             if isinstance(value.get("match"), str):
                 value = {"match": [value["match"]]}

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.data.forms import INPUTS
 from job.errors import CorruptFeatures, ObjectMissing
 from job.storage import Store
 
@@ -37,11 +38,11 @@ class Featurizer:
     """A tensor of the frozen network, under one augmentation of its input."""
 
     tap: str
-    """`image` (the pixels themselves), `pooled`, or the name of the layer at the cut."""
+    """`image` or `words` (what was decoded), `pooled`, or the name of the layer at the cut."""
     view: int
-    """0 is the plain image."""
+    """0 is the plain example."""
     dtype: str
-    """`uint8`, `float16`, `bfloat16` or `float32`"""
+    """`uint8`, `int64`, `float16`, `bfloat16` or `float32`"""
     shape: tuple[int, ...]
     """Of one example."""
     meaning: dict[str, object]
@@ -51,6 +52,11 @@ class Featurizer:
     def id(self) -> str:
         text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is what the network takes."""
+        return self.tap in INPUTS
 
     @property
     def bytes_per_example(self) -> int:
@@ -164,7 +170,7 @@ def write_part(
         stored = np.ascontiguousarray(values.reshape(len(values), -1).view(featurizer.storage))
         columns = {"address": to_binary(addresses[:, None]), "value": to_binary(stored)}
         buffer = io.BytesIO()
-        compression = {"address": "none", "value": "zstd" if featurizer.tap == "image" else "none"}
+        compression = {"address": "none", "value": "zstd" if featurizer.is_input else "none"}
         pq.write_table(pa.table(columns), buffer, compression=compression, use_dictionary=False, write_statistics=False)
         content = buffer.getvalue()
         store.write(f"{_folder(featurizer.id)}{name}.parquet", content)

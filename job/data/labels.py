@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from job.config import Data
 from job.data.packed import ROWS, is_hidden, is_shard, join_key, no_shards, read_indexes
-from job.errors import DataError, ObjectMissing, nearest
-from job.storage import ObjectInfo, Store, open_store, split_uri
+from job.data.table import read_table, text_version
+from job.errors import DataError
+from job.storage import ObjectInfo, Store
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,15 @@ class Listed:
 def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[Listed]:
     """Every object below the source in the order of its key, each with a label or a reason. Streams.
 
-    The layout `table` holds the label file in memory (about 100 bytes a row), never the listing. Packed layouts
-    give every record of every shard by its position, from the indexes in the store.
+    The layout `table` holds the label file in memory (about 100 bytes a row, and the texts that are in it), never the
+    listing. Packed layouts give every record of every shard by its position, from the indexes in the store.
     """
     if data.layout == "folders":
         return (_by_folder(info) for info in source.list())
     if data.is_packed:
         assert store is not None
         return _by_record(data, source, store)
-    return _by_table(data, source)
+    return _by_table(data, source) if data.label_table.text is None else _by_text(data, source)
 
 
 def _by_folder(info: ObjectInfo) -> Listed:
@@ -72,7 +71,7 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
 
 def _by_table(data: Data, source: Store) -> Iterator[Listed]:
     spec = data.label_table
-    rows = _rows(_read_table(data, source))
+    rows = _rows(read_table(data, source))
     row = next(rows, None)
     for info in source.list():
         if info.key == spec.file:
@@ -91,6 +90,16 @@ def _by_table(data: Data, source: Store) -> Iterator[Listed]:
         row = next(rows, None)
 
 
+def _by_text(data: Data, source: Store) -> Iterator[Listed]:
+    """The rows of a table of texts by ascending key; what says two things of one key is rejected."""
+    rows = read_table(data, source).sort_by("key")
+    for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
+        (_, label, group, text), *others = dict.fromkeys(same)
+        reason = "there twice, with different labels or texts" if others else None if label else "empty label"
+        known = None if reason else label
+        yield Listed(key, len(text.encode()), text_version(text), known, group, reason)
+
+
 def _rows(table: pa.Table) -> Iterator[tuple[str, str, str | None]]:
     """Rows (key, label, group) by ascending key; equal rows once; a key with two labels is an error."""
     previous: tuple[str, str, str | None] | None = None
@@ -106,40 +115,3 @@ def _rows(table: pa.Table) -> Iterator[tuple[str, str, str | None]]:
                 continue
             previous = row
             yield row
-
-
-def _read_table(data: Data, source: Store) -> pa.Table:
-    spec = data.label_table
-    store, key = source, spec.file
-    if "://" in spec.file:
-        root, key = split_uri(spec.file)
-        store = open_store(root)
-    uri = f"{store.uri}{key}"
-    try:
-        content = store.read(key)
-    except ObjectMissing as error:
-        raise DataError(f"data.table.file: there is no label file {uri}.") from error
-    try:
-        table = _parse(content, key)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
-        raise DataError(f"{uri}: not a CSV or Parquet file that can be read: {str(error).splitlines()[0]}.") from error
-    columns = []
-    for role, name in (("key", spec.key), ("label", spec.label), ("group", spec.group)):
-        if name is None:
-            columns.append(pa.nulls(len(table), pa.string()))
-        elif name not in table.column_names:
-            raise DataError(
-                f"data.table.{role}: {uri} has no column {name!r}{nearest(name, table.column_names)}; "
-                f"it has {', '.join(table.column_names)}."
-            )
-        else:
-            columns.append(pc.fill_null(pc.cast(table[name], pa.string()), ""))
-    return pa.table(columns, names=["key", "label", "group"])
-
-
-def _parse(content: bytes, key: str) -> pa.Table:
-    if key.lower().endswith((".parquet", ".pq")):
-        return pq.read_table(io.BytesIO(content))
-    header = pyarrow.csv.open_csv(io.BytesIO(content)).schema.names
-    text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
-    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=text)

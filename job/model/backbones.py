@@ -17,6 +17,7 @@ from job import config
 from job.errors import JobError, nearest
 from job.model import efficientnet_lite0
 from job.model.flatten import flatten
+from job.model.words import Vocabulary, word_vectors
 
 LITE0 = "efficientnet_lite0"
 Triple = tuple[float, float, float]
@@ -53,30 +54,49 @@ NAMED = {
 }
 
 
-def build_base(model: config.Model, keras_file: str | None = None, weights: str | None = None) -> keras.Model:
-    """A flat network from pixels 0…255, float32 [n, S, S, 3], to pooled features, float32 [n, d].
+def build_base(
+    model: config.Model,
+    keras_file: str | None = None,
+    weights: str | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> keras.Model:
+    """A flat network to pooled features, float32 [n, d], from pixels 0…255, float32 [n, S, S, 3]; or from the ids of
+    words, int64 [n, L], which those of `vocabulary` are known of where the backbone is glove.
 
     `keras_file` is the local file of a backbone by URI; `weights` is "imagenet" or None (random). Layer names are the
-    same in every process. Raises JobError where there is no such network, or it doesn't take such images.
+    same in every process. Raises JobError where there is no such network, or it doesn't take such inputs.
     """
     reset_uids()  # else automatic names (`conv2d_93`) would depend on what this process built before
+    loaded = None if keras_file is None else _load_keras_file(keras_file, model)
+    if vocabulary is not None or (loaded is not None and _takes_words(loaded)):
+        words = keras.Input([model.max_tokens], dtype="int64", name="words")
+        if loaded is not None:
+            return _pooled(model, words, flatten(loaded, words), rank=3)
+        assert vocabulary is not None
+        return _pooled(model, words, word_vectors(words, vocabulary, pooled=model.encoder == "mean"), rank=3)
     size = model.image_size
     image = keras.Input([size, size, 3], dtype="float32", name="image")
     pixels = preprocessing(model)(image)
     if model.backbone == LITE0:
         output = efficientnet_lite0.features(pixels)
-    elif keras_file is not None:
-        output = flatten(_load_keras_file(keras_file, model), pixels)
+    elif loaded is not None:
+        output = flatten(loaded, pixels)
     else:
         output = flatten(_build_application(model, weights), pixels)
-    if isinstance(output, list) or len(output.shape) not in (2, 4):
+    return _pooled(model, image, output, rank=4)
+
+
+def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, rank: int) -> keras.Model:
+    """Ends in the mean over the places of a tensor of this rank, or in one that has none already."""
+    if isinstance(output, list) or len(output.shape) not in (2, rank):
         shape = [tuple(o.shape) for o in output] if isinstance(output, list) else tuple(output.shape)
-        raise JobError(f"model.backbone: {model.backbone} must end in one tensor of rank 2 or 4, not in {shape}.")
-    if len(output.shape) == 4:
-        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(output)
-    else:
-        pooled = keras.layers.Activation("linear", dtype="float32", name="pooled")(output)
-    return keras.Model(image, pooled, name="base")
+        raise JobError(f"model.backbone: {model.backbone} must end in one tensor of rank 2 or {rank}, not in {shape}.")
+    layers = keras.layers
+    mean: Any = layers.GlobalAveragePooling2D if rank == 4 else layers.GlobalAveragePooling1D
+    pool = layers.Activation("linear", dtype="float32", name="pooled")
+    if len(output.shape) == rank:
+        pool = mean(dtype="float32", name="pooled")
+    return keras.Model(inputs, pool(output), name="base")
 
 
 def draw_weights(base: keras.Model, seed: int) -> keras.Model:
@@ -161,11 +181,18 @@ def _load_keras_file(file: str, model: config.Model) -> keras.Model:
     if not hasattr(loaded, "_nodes_by_depth") and not isinstance(loaded, keras.Sequential):
         raise JobError(f"model.backbone: {model.backbone} is no Functional or Sequential network, so it can't be cut.")
     shapes = [tuple(tensor.shape) for tensor in loaded.inputs]
-    wanted = (model.image_size, model.image_size, 3)
+    size, words = model.image_size, _takes_words(loaded)
+    key, wanted = ("max_tokens", (model.max_tokens,)) if words else ("image_size", (size, size, 3))
     if (
         len(shapes) != 1
-        or len(shapes[0]) != 4
+        or len(shapes[0]) != 1 + len(wanted)
         or any(d not in (None, w) for d, w in zip(shapes[0][1:], wanted, strict=True))
     ):
-        raise JobError(f"model.image_size: {model.backbone} takes {shapes}, and the job file says {wanted}.")
+        raise JobError(f"model.{key}: {model.backbone} takes {shapes}, and the job file says {wanted}.")
     return loaded
+
+
+def _takes_words(loaded: keras.Model) -> bool:
+    """Whether it takes integers [n, L] rather than pictures."""
+    first = loaded.inputs[0]
+    return len(first.shape) == 2 and "int" in str(first.dtype)

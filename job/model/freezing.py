@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 
 import keras
 
-from job.config import UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch
+from job.config import UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords
 from job.errors import JobError, nearest
+from job.model.words import LAYER
 
-Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch
+Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch | UnfreezeWords
 
 BLOCK_NAMES = re.compile(
     r"^(?P<block>"
@@ -103,6 +104,8 @@ def _chosen(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
             near = nearest(rule.from_, names)
             raise JobError(f"phases.fine_tune.unfreeze.from: no layer {rule.from_!r} in the backbone{near}.")
         return list(base.layers[names.index(rule.from_) :])
+    if isinstance(rule, UnfreezeWords):  # which of its words train was decided when the layer was made
+        return [layer for layer in base.layers if layer.name == LAYER]
     for pattern in rule.match:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = nearest(pattern.replace("*", ""), names)

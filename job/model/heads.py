@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,13 +11,21 @@ import tensorflow as tf
 from job import config
 from job.model.network import variables_by_path
 
+ENCODER_UNITS = 128
+"""Of the layer that makes one vector of a text's word vectors."""
 
-def build_head(features: int, head: config.Head, classes: int, seed: int) -> keras.Model:
+
+def build_head(
+    features: int, head: config.Head, classes: int, seed: int, encoder: str = "mean", words: int = 0
+) -> keras.Model:
     """Pooled features float32 [n, features] -> logits float32 [n, classes]; the same seed gives the same bytes.
 
-    Layers: [`head_dense_i` (ReLU), `head_dropout_i`] for each hidden layer, then `head_logits`.
+    Layers: [`head_dense_i` (ReLU), `head_dropout_i`] for each hidden layer, then `head_logits`. Below them, where the
+    features are the vectors of so many `words`, those of an `encoder` (`conv` or `gru`).
     """
     x = inputs = keras.Input([features], name="pooled_features")
+    for layer in _encoder(encoder, features, words, seed):
+        x = layer(x)
     for index, units in enumerate(head.hidden):
         x = keras.layers.Dense(units, "relu", kernel_initializer=_glorot(seed, index), name=f"head_dense_{index}")(x)
         x = keras.layers.Dropout(head.dropout, name=f"head_dropout_{index}")(x)
@@ -58,6 +68,21 @@ def head_logits(
             keep = tf.cast(tf.gather(chances, positions) >= layer.rate, x.dtype)
             x = x * keep / tf.cast(1.0 - layer.rate, x.dtype)
     return x
+
+
+def _encoder(kind: str, features: int, words: int, seed: int) -> list[keras.layers.Layer]:
+    if kind == "mean":
+        return []
+    layers, initializers = keras.layers, keras.initializers
+    vectors = layers.Reshape([words, features // words], name="head_vectors")
+    kernel: dict[str, Any] = {"kernel_initializer": initializers.GlorotUniform(seed=seed * 1000 + 999)}
+    if kind == "conv":
+        convolution = layers.Conv1D(ENCODER_UNITS, 3, padding="same", activation="relu", name="head_conv", **kernel)
+        return [vectors, convolution, layers.GlobalMaxPooling1D(name="head_maxima")]
+    kernel["recurrent_initializer"] = initializers.Orthogonal(seed=seed * 1000 + 998)
+    # Unknown words are zeros between others, which cuDNN's kernel does not bear.
+    recurrent = layers.GRU(ENCODER_UNITS, use_cudnn=False, name="head_gru", **kernel)
+    return [vectors, layers.Masking(name="head_known"), recurrent]
 
 
 def _glorot(seed: int, index: int) -> keras.initializers.Initializer:

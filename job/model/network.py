@@ -12,11 +12,11 @@ from job.model.flatten import flatten
 @dataclass(frozen=True)
 class Network:
     base: keras.Model
-    """Pixels 0…255, float32 [n, S, S, 3] -> pooled features float32 [n, d]."""
+    """Pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> pooled features float32 [n, d]."""
     head: keras.Model
     """Pooled features -> logits float32 [n, classes]."""
     model: keras.Model
-    """Pixels -> logits."""
+    """What `base` takes -> logits."""
 
 
 def build_network(base: keras.Model, head: keras.Model) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job import config
@@ -17,7 +17,7 @@ class ResolvedBase:
     """The base of a run, by content."""
 
     weights_sha256: str
-    """`weights/<sha256>.safetensors`: every variable by path."""
+    """`weights/<sha256>.safetensors`: every variable by path; of glove, the file of vectors itself."""
     keras_sha256: str | None = None
     """`weights/<sha256>.keras`: the network itself, where it is the user's own."""
 
@@ -26,6 +26,10 @@ def known_base(store: Store, request: dict[str, Any]) -> ResolvedBase | None:
     """What a request was resolved to before, or None."""
     record = read_json(store, record_key(request))
     return None if record is None else ResolvedBase(**record)
+
+
+def record_base(store: Store, request: dict[str, Any], resolved: ResolvedBase) -> None:
+    store.write(record_key(request), json.dumps(asdict(resolved)).encode())
 
 
 def weights_request(model: config.Model, seed: int) -> dict[str, Any]:

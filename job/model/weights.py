@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ from job.errors import JobError, StorageError
 from job.model import efficientnet_lite0
 from job.model.backbones import LITE0, build_base, draw_weights
 from job.model.network import variables_by_path
-from job.model.resolved import ResolvedBase, known_base, record_key, weights_request
+from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.model.torch_file import read_torch_file
+from job.model.words import Vocabulary
 from job.storage import Store, open_store, split_uri
 from job.storage.scratch import scratch
 
@@ -49,12 +48,18 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
             keras_sha256 = _keep(store, content, "keras")
         tensors = _obtain(model, seed, keras_file, folder)
     resolved = ResolvedBase(_keep(store, save(tensors), "safetensors"), keras_sha256)
-    store.write(record_key(request), json.dumps(asdict(resolved)).encode())
+    record_base(store, request, resolved)
     return resolved
 
 
-def load_base(model: config.Model, store: Store, resolved: ResolvedBase) -> keras.Model:
-    """The base with its weights, from the store alone; also inside a strategy's scope."""
+def load_base(
+    model: config.Model, store: Store, resolved: ResolvedBase, vocabulary: Vocabulary | None = None
+) -> keras.Model:
+    """The base with its weights, from the store alone; also inside a strategy's scope. Of glove, these are those of
+    the `vocabulary`.
+    """
+    if vocabulary is not None:
+        return build_base(model, vocabulary=vocabulary)
     with scratch() as folder:
         keras_file = None
         if resolved.keras_sha256:

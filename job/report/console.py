@@ -53,6 +53,9 @@ class Narrator:
         reasons = [f"{count} {reason}" for reason, count in listing.items()] + decoding
         self._line(f"{total} rejected: {'; '.join(reasons)}", "yellow")
 
+    def _words(self, **words: Any) -> None:
+        self._line(unknown_words(words))
+
     def _index(self, done: int, of: int) -> None:
         self._progress("shards indexed", "", done, of)
 
@@ -141,6 +144,24 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
     table.caption = f"Confusion: columns are predicted {', '.join(result['classes'])}."
     table.caption_justify = "left"
     return table
+
+
+def comparison_table(rows: list[dict[str, Any]]) -> Table:
+    """Accuracies of a job on several training sets beside others' on the same splits."""
+    columns = {"majority": "majority class", "head": "head only", "fine_tune": "fine-tuned", "tfidf": "TF-IDF + LR"}
+    table = Table("training texts", title="Accuracy on the test split", title_justify="left", box=None)
+    for name in columns.values():
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(str(row["training"]), *(f"{row[name]:.4f}" for name in columns))
+    return table
+
+
+def unknown_words(words: dict[str, Any]) -> str:
+    """How many words have no pretrained vector, and which of them occur most often."""
+    worst = ", ".join(f"{word} ({count})" for word, count in words["worst"])
+    told = f"{words['unknown']} of {words['occurrences']} words ({words['rate']:.1%}), {words['unknown_distinct']} of"
+    return f"without a vector: {told} {words['distinct']} different ones{f': {worst}' if worst else ''}"
 
 
 def prediction_table(records: list[dict[str, Any]]) -> Table:

@@ -1,9 +1,9 @@
-"""The exported model: image bytes in, class names and probabilities out, preprocessing inside.
+"""The exported model: encoded images or texts in, class names and probabilities out, decoding inside.
 
-model.keras           pixels 0…255, float32 [n, S, S, 3] -> probabilities [n, classes]
-saved_model/          encoded images, string [n] -> {class, probabilities}
+model.keras           pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> probabilities [n, classes]
+saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}
 weights.safetensors   every variable by path
-labels.json           classes in the order of the probabilities; image size and resizing
+labels.json           classes in the order of the probabilities; what is decoded: image size and resizing, or max_tokens
 metrics.json          what was measured on the test split
 files.json            the sha256 of each of these files
 """
@@ -20,13 +20,13 @@ import tensorflow as tf
 from safetensors.numpy import load, save_file
 
 from job.config import Job
-from job.data.decoding import decode_image
-from job.model.heads import build_head
-from job.model.network import Network, build_network, variables_by_path
-from job.model.weights import ResolvedBase, load_base
+from job.data.forms import form_of
+from job.model.network import Network, variables_by_path
+from job.model.resolved import ResolvedBase
 from job.report.manifest import upload_files
 from job.storage import Store
 from job.storage.scratch import scratch
+from job.train.networks import network_of_run
 
 
 def export_model(
@@ -49,7 +49,7 @@ def export_model(
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.model.output)
     model = keras.Model(network.model.input, probabilities, name=job.name.replace("-", "_"))
     tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network.model).items()}
-    labels = {"classes": classes, "image_size": job.model.image_size, "resize": job.model.resize}
+    labels = {"classes": classes, **_decoding(job)}
     with scratch() as temporary:
         folder = Path(temporary)
         model.save(folder / "model.keras")
@@ -75,9 +75,7 @@ def trained_network(job: Job, store: Store, run: str, classes: int, base: Resolv
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(job.train.precision)
     try:
-        loaded = load_base(job.model, store, base)
-        head = build_head(loaded.output_shape[-1], job.model.head, classes, job.train.seed)
-        network = build_network(loaded, head)
+        network = network_of_run(job, store, run, base, classes)
     finally:
         keras.config.set_dtype_policy(policy)
     name = "fine_tuned" if kept == "fine_tune" else "head"
@@ -87,17 +85,22 @@ def trained_network(job: Job, store: Store, run: str, classes: int, base: Resolv
     return network
 
 
-def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
-    names = tf.constant(classes)
-    size, resize = job.model.image_size, job.model.resize
-    pixels = tf.TensorSpec([size, size, 3], tf.uint8)
+def _decoding(job: Job) -> dict[str, Any]:
+    if job.task == "text":
+        return {"task": "text", "max_tokens": job.model.max_tokens}
+    return {"image_size": job.model.image_size, "resize": job.model.resize}
 
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(lambda encoded: decode_image(encoded, size, resize), image, fn_output_signature=pixels)
-        chances = model(tf.cast(images, tf.float32), training=False)
+
+def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
+    names, form = tf.constant(classes), form_of(job)
+    decoded = tf.TensorSpec(form.shape, form.dtype)
+
+    def serve(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs = tf.map_fn(form.decode, encoded, fn_output_signature=decoded)
+        chances = model(tf.cast(inputs, model.input.dtype), training=False)
         return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name="image")])
+    archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name=job.task)])
     archive.write_out(str(path), verbose=False)

@@ -148,17 +148,17 @@ class Attempt:
         if self.job.phases.head.warm_start:
             self.say("stage", text=warm.reason)
         for tries in range(MAX_CORRUPT + 1):
-            plan = self._extract(plan)
-            config = {
-                "job": self.job.model_dump(mode="json", by_alias=True),
-                "attempt": self.attempt,
-                "until": until,
-                "snapshot": asdict(self.snapshot),
-                "base": self.base,
-                "cut": plan.cut,
-                "warm_start": warm.source,
-            }
             try:
+                plan = self._extract(plan)
+                config = {
+                    "job": self.job.model_dump(mode="json", by_alias=True),
+                    "attempt": self.attempt,
+                    "until": until,
+                    "snapshot": asdict(self.snapshot),
+                    "base": self.base,
+                    "cut": plan.cut,
+                    "warm_start": warm.source,
+                }
                 return run_training(self.job, self.run, config, self.interrupts, say)
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
@@ -207,6 +207,9 @@ class Attempt:
             "classes": classes,
             "model": None,
         }
+        if self.job.task == "text":
+            words = read_json(store, f"runs/{run}/words.json")
+            result |= {"task": "text", **({"words": words} if words else {})}
         if stop_at_head:
             return result
         self.say("stage", text="exporting the model")

@@ -1,4 +1,4 @@
-"""The decoders of the extract stage: encoded images, one by one from the store or as records, become pixels."""
+"""The decoders of the extract stage: encoded examples, one by one from the store or as records, become inputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from job.config import Job
-from job.data.decoding import decode_image, inspect_image
 from job.data.features import address_bytes
+from job.data.forms import form_of
 from job.data.packed import join_key
+from job.data.table import object_reader
 from job.data.work import Chunk, read_chunk, read_chunks_of
 from job.errors import ObjectMissing
 from job.run.actors import Actor, Row
@@ -27,39 +28,39 @@ GONE = "deleted or overwritten after it was listed"
 
 
 class Decoder(Actor[Row]):
-    """-> {images uint8 [n, S, S, 3], addresses, hashes, needs of these; rejects and gone (JSON), done}"""
+    """-> {inputs [n, …] in the job's form, addresses, hashes, needs of these; rejects and gone (JSON), done}"""
 
     def start(self, config: dict[str, Any]) -> None:
         import tensorflow as tf
 
         self.job, self.run = Job.model_validate(config["job"]), config["run"]
-        self.source, self.store = open_store(self.job.data.source), open_store(self.job.store)
-        size, resize = self.job.model.image_size, self.job.model.resize
-        signature = [tf.TensorSpec([], tf.string)]
-        self.decode = tf.function(lambda encoded: decode_image(encoded, size, resize), input_signature=signature)
+        source, self.store = open_store(self.job.data.source), open_store(self.job.store)
+        self.read = object_reader(self.job.data, source)
+        self.form = form_of(self.job)
+        self.decode = tf.function(self.form.decode, input_signature=[tf.TensorSpec([], tf.string)])
         self.invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
 
-    def image(self, encoded: bytes) -> np.ndarray | str:
-        """uint8 [S, S, 3], or the reason why it can't be decoded."""
-        reason = inspect_image(encoded, self.job.data.max_pixels)
+    def input(self, encoded: bytes) -> np.ndarray | str:
+        """What the network takes, or the reason why it can't be decoded."""
+        reason = self.form.inspect(encoded)
         if reason:
             return reason
         try:
-            return self.decode(encoded).numpy()
+            decoded = self.decode(encoded).numpy()
         except self.invalid:
-            return "broken image: its pixels can't be decoded (truncated?)"
+            return self.form.broken
+        return self.form.blank if self.form.blank and not decoded.any() else decoded
 
     def row(self, chunk: Chunk, results: Sequence[np.ndarray | str]) -> dict[str, Any]:
-        """`results` are images, or why there is none, of the chunk's examples."""
-        size = self.job.model.image_size
+        """`results` are inputs, or why there is none, of the chunk's examples."""
         kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
-        images = [result for result in results if isinstance(result, np.ndarray)]
+        inputs = [result for result in results if isinstance(result, np.ndarray)]
         refused = [(at, result) for at, result in enumerate(results) if isinstance(result, str)]
         addresses = address_bytes(chunk.addresses)
         rejects = [(base64.b64encode(addresses[at]).decode(), why) for at, why in refused if why != GONE]
         gone = {chunk.keys[at]: why for at, why in refused if why == GONE}
         return {
-            "images": np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8),
+            "inputs": np.stack(inputs) if inputs else np.zeros((0, *self.form.shape), self.form.dtype),
             "addresses": chunk.addresses[kept].tobytes(),
             "hashes": chunk.hashes[kept],
             "needs": chunk.needs[kept],
@@ -79,7 +80,7 @@ class DecodeObjects(Decoder[dict[str, Any]]):
 
     def _read(self, key: str, version: str) -> np.ndarray | str:
         try:
-            return self.image(self.source.read(key, version))
+            return self.input(self.read(key, version))
         except ObjectMissing:
             return GONE
 
@@ -101,7 +102,7 @@ class DecodeRecords(Decoder[dict[str, np.ndarray]]):
         found = {i: places.get(join_key(shard, int(batch["position"][i]))) for i in records}
         wanted = {i: place for i, place in found.items() if place is not None}
         with ThreadPoolExecutor(READERS) as pool:
-            results = list(pool.map(self.image, (batch["encoded"][i] for i in wanted)))
+            results = list(pool.map(self.input, (batch["encoded"][i] for i in wanted)))
         return self.row(_choose(chunk, list(wanted.values())), results)
 
     def _chunk(self, shard: str) -> tuple[Chunk, dict[str, int]]:

@@ -1,6 +1,6 @@
 """The extract stage: Ray Data decodes what is missing and runs the frozen network over it, once per example and view.
 
-Decoders (CPU) hand images to featurizers (GPU, where there is one), which write parts into the feature store.
+Decoders (CPU) hand inputs to featurizers (GPU, where there is one), which write parts into the feature store.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from job.config import Job
+from job.config import GLOVE, Job
 from job.data.dataset import Examples, read_examples, write_dataset
 from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
@@ -23,7 +24,8 @@ from job.run.cluster import extract_processes
 from job.run.decode import GONE, DecodeObjects, DecodeRecords
 from job.run.featurize import Featurize
 from job.run.packed import read_records
-from job.run.plan import Plan, featurizers
+from job.run.plan import Plan, featurizers, input_featurizer
+from job.run.words import Words, count_words, learn_vectors, note_words
 from job.storage import Store, open_store
 
 Say = Callable[..., None]
@@ -40,34 +42,66 @@ def extract(
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
-    pooled, inputs, gone = complete(job, run, store, examples, base, plan, say)
-    found = [*pooled, *inputs]
-    rejects, accepted = _rejects(examples, found, gone)
+    done = complete(job, run, store, examples, base, plan, say)
+    rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
     store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
-    write_dataset(store, run, snapshot.classes, examples, accepted, pooled, inputs)
+    if done.words is not None:
+        say("words", **note_words(job, run, store, base["weights_sha256"], done.words, examples))
+    write_dataset(store, run, snapshot.classes, examples, accepted, done.pooled, done.inputs)
     return rejects
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The features of some examples, all that can be had."""
+
+    pooled: Stored
+    """What the head phase reads."""
+    inputs: Stored
+    """What fine-tuning reads."""
+    gone: dict[str, str]
+    """Why some examples are gone, by key."""
+    words: Words | None
+    """Of glove, the words that occur."""
 
 
 def complete(
     job: Job, run: str, store: Store, examples: Examples, base: dict[str, Any], plan: Plan, say: Say
-) -> tuple[Stored, Stored, dict[str, str]]:
-    """Computes the features that these examples lack; returns what the head phase reads and what fine-tuning does, and
-    why some examples are gone, by key. Raises Overflow.
-    """
+) -> Complete:
+    """Computes the features that these examples lack. Raises Overflow."""
+    words, gone = None, dict[str, str]()
+    if job.model.backbone == GLOVE:  # a text's words first: their vectors are the network
+        ((tokens, stored),), gone = _completed(job, run, store, examples, base, [input_featurizer(job)], "words", say)
+        words = count_words(store, tokens, stored, examples)
+        learn_vectors(job, store, base["weights_sha256"], words, say)
     pooled, inputs = featurizers(job, base, plan)
-    found = [(featurizer, known(store, featurizer)) for featurizer in (*pooled, *inputs)]
+    found, lost = _completed(job, run, store, examples, base, [*pooled, *inputs], "features", say)
+    return Complete(found[: len(pooled)], found[len(pooled) :], gone | lost, words)
+
+
+def _completed(
+    job: Job,
+    run: str,
+    store: Store,
+    examples: Examples,
+    base: dict[str, Any],
+    wanted: list[Featurizer],
+    what: str,
+    say: Say,
+) -> tuple[Stored, dict[str, str]]:
+    found = [(featurizer, known(store, featurizer)) for featurizer in wanted]
     needs = missing(examples, found)
     gone: dict[str, str] = {}
     if needs.any():
         lacking = int(needs.any(axis=1).sum())
-        say("stage", text=f"computing the features of {lacking} examples; {len(needs) - lacking} have theirs")
-        gone = _compute(job, run, store, base, plan, examples, needs, found, say)
+        say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs")
+        gone = _compute(job, run, store, base, examples, needs, found, say)
         found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
     else:
-        say("note", text=f"the features of all {len(needs)} examples are stored already")
-    return found[: len(pooled)], found[len(pooled) :], gone
+        say("note", text=f"the {what} of all {len(needs)} examples are stored already")
+    return found, gone
 
 
 def _compute(
@@ -75,7 +109,6 @@ def _compute(
     run: str,
     store: Store,
     base: dict[str, Any],
-    plan: Plan,
     examples: Examples,
     needs: np.ndarray,
     found: list[tuple[Featurizer, Known]],
@@ -88,7 +121,8 @@ def _compute(
     for featurizer in wanted:
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
-    config = {"job": job.model_dump(mode="json", by_alias=True), "run": run, "base": base, "plan": plan, "store": store}
+    described = job.model_dump(mode="json", by_alias=True)
+    config = {"job": described, "run": run, "base": base, "wanted": wanted, "store": store}
     decoders, networks = extract_processes(job)
     failures = job.recovery.max_failures
     options: dict[str, Any] = {

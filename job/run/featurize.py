@@ -1,4 +1,4 @@
-"""The featurizers of the extract stage: pixels become what the frozen network makes of them, in the feature store."""
+"""The featurizers of the extract stage: inputs become what the frozen network makes of them, in the feature store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 from job.config import Job
 from job.data.augment import augment_images, view_seeds
 from job.data.features import ADDRESS, Featurizer, write_part
+from job.data.forms import INPUTS
 from job.errors import ThawError
+from job.model.resolved import ResolvedBase
 from job.run.actors import Actor
 from job.run.cluster import is_local
-from job.run.plan import featurizers
+from job.train.networks import base_of_store
 
 BATCH = 32
-"""Images that the frozen network takes at a time."""
+"""Examples that the frozen network takes at a time."""
 
 
 class Overflow(ThawError):
@@ -31,38 +33,41 @@ class Featurize(Actor[dict[str, Any]]):
     def start(self, config: dict[str, Any]) -> None:
         from job.train.strategy import prepare_process
 
-        self.job, plan = Job.model_validate(config["job"]), config["plan"]
+        self.job, self.featurizers = Job.model_validate(config["job"]), config["wanted"]
         prepare_process(self.job, cpus=(os.cpu_count() or 1) if is_local() else 1)
+        import tensorflow as tf
+
+        self.store = config["store"]
+        dtypes = {featurizer.tap: featurizer.dtype for featurizer in self.featurizers if not featurizer.is_input}
+        self.network: Any = self._network(config["base"], dtypes) if dtypes else None
+        self.augment = tf.function(lambda images, seeds: augment_images(images, seeds, self.job.augment))
+
+    def _network(self, base: dict[str, Any], dtypes: dict[str, str]) -> Any:
+        """Inputs -> what is stored of each tap."""
         import keras
         import tensorflow as tf
 
         from job.model.cut import cut_named
-        from job.model.weights import ResolvedBase, load_base
 
-        self.store = config["store"]
-        pooled, inputs = featurizers(self.job, config["base"], plan)
-        self.featurizers = [*pooled, *inputs]
-        base = load_base(self.job.model, self.store, ResolvedBase(**config["base"]))
-        taps = {"pooled": base.output} | ({plan.cut: cut_named(base, plan.cut).tensor} if plan.cut else {})
-        network = keras.Model(base.input, taps)
-        dtypes = {featurizer.tap: featurizer.dtype for featurizer in self.featurizers}
+        whole = base_of_store(self.job, self.store, ResolvedBase(**base))
+        taps = {tap: whole.output if tap == "pooled" else cut_named(whole, tap).tensor for tap in dtypes}
+        network = keras.Model(whole.input, taps)
 
         @tf.function
-        def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            answers = network(tf.cast(images, tf.float32), training=False)
+        def run(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            answers = network(tf.cast(inputs, whole.input.dtype), training=False)
             return {tap: _stored(answers[tap], dtypes[tap]) for tap in taps}
 
-        self.network = run
-        self.augment = tf.function(lambda images, seeds: augment_images(images, seeds, self.job.augment))
+        return run
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
-        images, hashes, needs = row["images"], row["hashes"], row["needs"]
+        inputs, hashes, needs = row["inputs"], row["hashes"], row["needs"]
         addresses = np.frombuffer(row["addresses"], ADDRESS)
         rejects = [(base64.b64decode(address), why) for address, why in json.loads(row["rejects"])]
         for view in sorted({featurizer.view for featurizer in self.featurizers}):
             mine = [i for i, featurizer in enumerate(self.featurizers) if featurizer.view == view]
             lacking = np.flatnonzero(needs[:, mine].any(axis=1)) if len(needs) else np.empty(0, np.int64)
-            values = self._values(images[lacking], hashes[lacking], view)
+            values = self._values(inputs[lacking], hashes[lacking], view)
             for i in mine:
                 featurizer = self.featurizers[i]
                 wanted = np.flatnonzero(needs[lacking, i]) if len(lacking) else np.empty(0, np.int64)
@@ -76,11 +81,11 @@ class Featurize(Actor[dict[str, Any]]):
                 write_part(self.store, featurizer, stored, chosen, refused)
         return {"done": row["done"], "gone": row["gone"]}
 
-    def _values(self, images: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
-        """Every tap of these images, by name; batches are padded to one size, so that the network is compiled once."""
-        results: dict[str, list[np.ndarray]] = {"image": [images]}
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
+    def _values(self, inputs: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
+        """Every tap of these inputs, by name; batches are padded to one size, so that the network is compiled once."""
+        results: dict[str, list[np.ndarray]] = {tap: [inputs] for tap in INPUTS}
+        for start in range(0, len(inputs) if self.network else 0, BATCH):
+            part = inputs[start : start + BATCH]
             padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
             if view:
                 padded = self.augment(padded, view_seeds(np.resize(hashes[start : start + BATCH], BATCH), view))

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from job.config import Job
+from job.config import GLOVE, Job
 from job.data.dataset import check_class_weights
+from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
+from job.data.text import TOKENISER
+from job.errors import JobError
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.quiet import no_stderr
+from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
+from job.train.networks import base_of_store
 from job.train.runstate import read_state, state_key
 
 FORMAT = 2
@@ -54,10 +59,16 @@ def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[Reso
     with no_stderr():
         import tensorflow  # noqa: F401
     from job.model.freezing import freeze, thaw
-    from job.model.weights import load_base, resolve_base
+    from job.model.weights import resolve_base
 
-    resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
-    network = load_base(job.model, store, resolved)
+    if job.model.backbone == GLOVE:
+        resolved = resolve_vectors(job, store, say)
+    else:
+        resolved = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+    network = base_of_store(job, store, resolved)
+    form = form_of(job)
+    if network.input_shape[1:] != form.shape:
+        raise JobError(f"model.backbone: {job.model.backbone} does not take what `task: {job.task}` gives it.")
     freeze(network)
     if job.phases.fine_tune is not None:
         thaw(network, job.phases.fine_tune.unfreeze)
@@ -97,5 +108,7 @@ def latest_run(store: Store, run: str, another: bool) -> str:
 
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:
+    if job.task == "text":
+        meaning = {**meaning, "tokeniser": TOKENISER}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from job.config import Job
 from job.data.arena import NodeCache
 from job.data.features import Featurizer, storage_type
+from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.storage import Store, read_json
@@ -36,7 +37,7 @@ class Plan:
     features: int
     """Length of the pooled features."""
     cut: str | None = None
-    """The layer whose stored output fine-tuning starts from; None: from the images."""
+    """The layer whose stored output fine-tuning starts from; None: from what is decoded."""
     shape: tuple[int, ...] = ()
     """Of that output, for one example."""
     dtype: str = "float32"
@@ -62,6 +63,7 @@ def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
             "every epoch; train.views: 4 would store four views of each example instead",
         )
     legal = [cut for cut in legal_cuts(base) if cut.work_below > LEAST_WORK * (cut.work_below + cut.work_above)]
+    legal = [cut for cut in legal if "float" in str(cut.tensor.dtype)]  # a text's ids would not survive float16
     if not legal:
         if train.cache == "on":
             raise JobError(
@@ -73,7 +75,7 @@ def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
 
 
 def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], features: int) -> Plan:
-    """The cheapest cut whose activations fit; images where none does, or where reading would be no faster."""
+    """The cheapest cut whose activations fit; the inputs where none does, or where reading would be no faster."""
     from job.model.cut import cheapest_cut
 
     train, fine_tune = job.train, job.phases.fine_tune
@@ -121,12 +123,9 @@ def _room(job: Job, features: int, stored: int) -> int:
 
 def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
     """What the head phase and what fine-tuning reads, each by view."""
-    pixels: dict[str, object] = {"image_size": job.model.image_size, "resize": job.model.resize}
-    pixels["max_pixels"] = job.data.max_pixels  # decides which images are rejected
-    if job.data.is_packed:
-        pixels["image"] = job.data.record_names.image
+    form = form_of(job)
     network: dict[str, object] = {
-        **pixels,
+        **form.meaning,
         "base": base,
         "preprocessing": job.model.preprocessing,
         "precision": job.train.precision,
@@ -143,9 +142,14 @@ def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featur
     if job.phases.fine_tune is None:
         return pooled, []
     if plan.cut is None:
-        size = job.model.image_size
-        return pooled, [Featurizer("image", 0, "uint8", (size, size, 3), pixels)]
+        return pooled, [input_featurizer(job)]
     return pooled, [tapped(plan.cut, plan.dtype, plan.shape, view) for view in views]
+
+
+def input_featurizer(job: Job) -> Featurizer:
+    """What is decoded: it depends on no network."""
+    form = form_of(job)
+    return Featurizer(form.tap, 0, form.dtype, form.shape, form.meaning)
 
 
 def read_plan(store: Store, run: str) -> Plan | None:
@@ -161,10 +165,10 @@ def _seconds_per_example(base: keras.Model) -> float:
     """Of the frozen base on this machine, measured on noise."""
     import numpy as np
 
-    images = np.random.default_rng(0).random((SAMPLE, *base.input_shape[1:])).astype(np.float32) * 255
-    base(images, training=False)  # the first call prepares each layer
+    inputs = (np.random.default_rng(0).random((SAMPLE, *base.input_shape[1:])) * 255).astype(base.input.dtype)
+    base(inputs, training=False)  # the first call prepares each layer
     started = time.perf_counter()
-    base(images, training=False)
+    base(inputs, training=False)
     return (time.perf_counter() - started) / SAMPLE
 
 

@@ -69,19 +69,19 @@ def answers(
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
     examples = _chosen(read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed), keys)
-    theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
+    try:
+        theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
+    except ValidationError as error:
+        raise ObjectMissing(f"{rival}: its model is of another task, and can't be asked about this data.") from error
     plan = model.plan
     for tries in range(TRIES + 1):
         try:
-            pooled, inputs, _ = complete(theirs, run, store, examples, asdict(model.base), plan, say)
+            done = complete(theirs, run, store, examples, asdict(model.base), plan, say)
+            ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
+            predicted = _ask(job, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
+            break
         except Overflow:
             plan = replace(plan, dtype="bfloat16")
-            continue
-        ((featurizer, stored), *_) = inputs if model.kept == "fine_tune" else pooled
-        where = stored.parts, *stored.find(examples.addresses)
-        try:
-            predicted = _ask(job, store, model, featurizer, *where)
-            break
         except CorruptFeatures as error:
             if tries == TRIES:
                 raise
@@ -172,8 +172,8 @@ def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
     from job.report.export import trained_network
 
     network = trained_network(model.job, store, model.run, len(model.classes), model.base, model.kept)
-    suffix: Any = {"image": network.base, "pooled": None}.get(featurizer.tap)
-    if featurizer.tap not in ("image", "pooled"):
+    suffix: Any = network.base if featurizer.is_input else None
+    if not featurizer.is_input and featurizer.tap != "pooled":
         suffix = split(network.base, cut_named(network.base, featurizer.tap))[1]
 
     @tf.function

@@ -32,7 +32,7 @@ class Inputs:
     pooled: list[Arena]
     fine_tune: list[Arena]
     cut: str | None
-    """The layer whose output `fine_tune` holds; None where it holds images."""
+    """The layer whose output `fine_tune` holds; None where it holds what is decoded."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ def make_train_steps(
             logits = forward(inputs, (seed, places))
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
             loss = tf.reduce_sum(losses * weights)
-        return loss, tape.gradient(loss, [variable.value for variable in variables])
+        grads = tape.gradient(loss, [variable.value for variable in variables])
+        return loss, [tf.convert_to_tensor(grad) for grad in grads]  # that of a table has the rows used alone
 
     compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
 

@@ -85,12 +85,11 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
 
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
-    from job.model.heads import build_head
-    from job.model.network import build_network
-    from job.model.weights import ResolvedBase, load_base
+    from job.model.resolved import ResolvedBase
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
     from job.train.loop import Team
+    from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
     from job.train.watch import listen
 
@@ -109,14 +108,12 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.get_local_world_size())
     pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
-    base = load_base(job.model, store, ResolvedBase(**config["base"]))
-    head = build_head(base.output_shape[-1], job.model.head, len(snapshot.classes), job.train.seed)
+    network = network_of_run(job, store, run, ResolvedBase(**config["base"]), len(snapshot.classes))
     warm = None
     if source := config["warm_start"]:
         trained_before = [f"runs/{source['run']}/{name}.safetensors" for name in ("head", "fine_tuned")]
         tensors = [load(store.read(key)) for key in trained_before[: 1 + source["fine_tuned"]]]
         warm = WarmStart(source["classes"], snapshot.classes, *tensors)
-    network = build_network(base, head)
     if begun["entry"] and resumed is None:
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")

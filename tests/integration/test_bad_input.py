@@ -129,8 +129,8 @@ DATA = [
         TABLE % "missing.csv",
     ),
     case("a key with two labels", 3, "gives 'red/image 001.png' twice", TABLE % "twice.csv"),
-    case("label file of another kind", 3, "not a CSV or Parquet file", TABLE % "no.parquet"),
-    case("label file with broken rows", 3, "not a CSV or .*Expected 2 columns, got 3", TABLE % "ragged.csv"),
+    case("label file of another kind", 3, "not a CSV, Parquet or JSON lines file", TABLE % "no.parquet"),
+    case("label file with broken rows", 3, "not a CSV, .*Expected 2 columns, got 3", TABLE % "ragged.csv"),
 ]
 STORAGE = [
     case("missing folder", 4, "absent/ does not exist: check the path", "data.source=file://{root}/absent/"),

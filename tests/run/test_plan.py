@@ -7,14 +7,16 @@ from pathlib import Path
 
 import keras
 import pytest
+from networks import own_base
 
-from job.config import Job
+from job.config import Job, Train, UnfreezeBlocks, UnfreezeMatch
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
 from job.jobfile import parse_job
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
-from job.run.plan import Plan, choose_plan, featurizers, read_plan, write_plan
+from job.run.identity import prepare_base, run_id
+from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.storage import open_store
 
 COUNTS = {"train": {"a": 40, "b": 30}, "validation": {"a": 8, "b": 7}, "test": {"a": 8, "b": 7}}
@@ -168,3 +170,55 @@ def test_features_depend_on_which_images_are_read_from_packed_files() -> None:
         for more in ([], ["data.packed.image=infrared"])
     ]
     assert not ids[0] & ids[1]
+
+
+def own_encoder(folder: Path) -> Job:
+    """A job of texts whose network makes rows of the ids, vectors of the rows, and something of their mean."""
+    words = keras.Input([16], dtype="int64")
+    vectors = keras.layers.Embedding(64, 4, name="table")(keras.layers.Hashing(64, name="rows")(words))
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(vectors)
+    keras.Model(words, keras.layers.Dense(8, name="dense")(mean)).save(folder / "own.keras")
+    source = f"{{source: 'file://{folder}/source/'}}"
+    model = f"{{backbone: 'file://{folder}/own.keras', max_tokens: 16}}"
+    return parse_job(f"{{name: own, task: text, data: {source}, store: 'file://{folder}/store/', model: {model}}}")
+
+
+def test_ids_are_never_stored_as_activations(tmp_path: Path) -> None:
+    job = own_encoder(tmp_path).model_copy(update={"train": Train(cache="on")})
+    base = build_base(job.model, str(tmp_path / "own.keras"))
+    freeze(base)
+    thaw(base, UnfreezeBlocks(blocks=1))
+    assert choose_plan(job, base, SNAPSHOT).cut == "mean"
+    thaw(base, UnfreezeMatch(match=["table"]))
+    with pytest.raises(JobError, match="no single tensor that holds any work"):
+        choose_plan(job, base, SNAPSHOT)
+
+
+@pytest.mark.parametrize(("task", "other"), [("text", "image"), ("image", "text")])
+def test_a_network_that_takes_what_the_other_task_gives(task: str, other: str, tmp_path: Path) -> None:
+    job = own_encoder(tmp_path)
+    if task == "image":
+        own_base(tmp_path / "own.keras")
+    model = job.model.model_copy(update={"max_tokens": 16, "image_size": 32})
+    wrong = job.model_copy(update={"task": other, "model": model})
+    store = open_store(job.store)
+    store.write("x", b"")
+    with pytest.raises(JobError, match=f"does not take what `task: {other}` gives it"):
+        prepare_base(wrong, store, lambda kind, **event: None)
+
+
+def test_what_is_decoded_depends_on_the_decoding_alone(tmp_path: Path) -> None:
+    job = own_encoder(tmp_path)
+    other = job.model_copy(update={"model": job.model.model_copy(update={"backbone": "glove"})})
+    assert input_featurizer(job) == input_featurizer(other)
+    assert input_featurizer(job).is_input
+    longer = job.model_copy(update={"model": job.model.model_copy(update={"max_tokens": 17})})
+    assert input_featurizer(job).id != input_featurizer(longer).id
+
+
+def test_names_of_what_jobs_of_pictures_have_stored_stay_what_they_are() -> None:
+    """Else all of it would be computed again, and finished runs would not be found."""
+    job = parse_job("{name: golden, data: {source: 'file:///tmp/source/'}, store: 'file:///tmp/store/'}")
+    assert run_id(job, SNAPSHOT, BASE) == "golden-3a08914eaabc"
+    pooled, inputs = featurizers(job, BASE, Plan(512))
+    assert [featurizer.id for featurizer in (*pooled, *inputs)] == ["1b37a00c3aa9ad20d41d", "91051643444516b7c645"]

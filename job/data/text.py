@@ -1,0 +1,80 @@
+"""From a text's bytes to the ids of its words: the same TensorFlow operations in training and in the exported model.
+
+An id is a digest of the word, so that it depends on no vocabulary: new texts and other vectors change none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+TOKENISER = 1
+"""Part of what names stored ids: raise it when a text is divided into other words."""
+LONGEST = 64
+"""Bytes for each of the `max_tokens` words: no more of a text is looked at, whatever it is."""
+IDS = 2**62
+"""Ids are 1 to IDS; 0 is padding."""
+RULES = (
+    ("[’‘ʼ`]", "'"),
+    (r"n't\b", " n\x01t "),
+    (r"'(s|re|ve|ll|d|m)\b", " \x01\\1 "),
+    (r"[^\p{L}\p{M}\p{N}\x01]+", " "),
+    ("\x01", "'"),
+)
+"""What is replaced by what in lower-case text, in this order. An apostrophe divides words, but those of contractions,
+which are words of their own (do n't, it 's), as in the texts that GloVe's vectors were made from.
+"""
+
+
+def inspect_text(encoded: bytes) -> str | None:
+    """Why an object can't be a text; None where it can be decoded."""
+    if not encoded:
+        return "empty object"
+    try:
+        encoded.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 text (byte {error.start})"
+    return None
+
+
+def decode_text(encoded: tf.Tensor, max_tokens: int) -> tf.Tensor:
+    """The ids of the first words of a scalar string tensor, int64 [max_tokens], then zeros; usable in a tf.function."""
+    import tensorflow as tf
+
+    ids = ids_of_words(words_of(encoded, max_tokens))
+    padded = tf.pad(ids, [[0, max_tokens - tf.size(ids)]])
+    padded.set_shape([max_tokens])
+    return padded
+
+
+def words_of(encoded: tf.Tensor, max_tokens: int) -> tf.Tensor:
+    """The first words of a scalar string tensor, string [k], k <= max_tokens.
+
+    Lower case; a word is a run of letters, marks and digits, or a contraction's second half. What is not UTF-8, and
+    control characters, count as space. At most `LONGEST * max_tokens` bytes are looked at: a word that they cut short
+    is left out.
+    """
+    import tensorflow as tf
+
+    bound = LONGEST * max_tokens
+    text = tf.strings.substr(encoded, 0, bound)
+    spaces = {"errors": "replace", "replacement_char": ord(" "), "replace_control_characters": True}
+    text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", **spaces)
+    whole = tf.strings.regex_replace(text, r"\S*$", "")
+    text = tf.where(tf.strings.length(encoded) > bound, whole, text)
+    text = tf.strings.lower(text, encoding="utf-8")
+    for pattern, replacement in RULES:
+        text = tf.strings.regex_replace(text, pattern, replacement)
+    return tf.strings.split(text)[:max_tokens]
+
+
+def ids_of_words(words: tf.Tensor) -> tf.Tensor:
+    """int64, of the shape of `words` (strings): 1 + FarmHash's Fingerprint64 modulo IDS.
+
+    Two of 2 million words have the same id with a chance of one in two million.
+    """
+    import tensorflow as tf
+
+    return tf.strings.to_hash_bucket_fast(words, IDS) + 1
