@@ -1,8 +1,10 @@
-"""Where the networks are cut when their top two blocks are thawed: a table, one row a network, at its usual image size.
+"""How the networks divide into blocks, and where they are cut when the top two are thawed: two tables, one row a
+network, at its usual image size.
 
 python benchmarks/cuts.py [--write]
 
-`--write` rewrites docs/cuts.md. Takes two minutes and 3 GiB; the weights are random, for they change nothing here.
+`--write` rewrites docs/blocks.md and docs/cuts.md. Takes two minutes and 3 GiB; the weights are random, for they change
+nothing here.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import keras
 from job.config import Model, UnfreezeBlocks
 from job.model.backbones import LITE0, application_names, build_base
 from job.model.cut import MACS_PER_BYTE, cheapest_cut, cuts, legal_cuts
-from job.model.freezing import thaw
+from job.model.freezing import blocks, depths, thaw, trainable_rows
 
-FILE = Path(__file__).parents[1] / "docs" / "cuts.md"
+DOCS = Path(__file__).parents[1] / "docs"
 SIZES = {
     "efficientnetb1": 240,
     "efficientnetb2": 260,
@@ -60,26 +62,64 @@ the share of the multiply-adds that the stored tensor saves. `python benchmarks/
 """
 
 
+BLOCKS_HEADER = """\
+| network | blocks | 1 | 2 | 3 | 4 |
+| --- | --- | --- | --- | --- | --- |
+"""
+BLOCKS_TEXT = """\
+# What a block is
+
+`unfreeze: {blocks: n}` thaws the top n blocks of the network, `unfreeze: auto` one after another, and `thaw sweep`
+compares them. A network divides as its family names its layers (`block5_conv1` is in `block5`); Inception's and
+NASNet's cells end at the layer that joins them. Where names tell nothing, as in most networks of one's own, each
+layer with weights is a block, together with the weightless layers above it. What lies above the last named block,
+such as the last convolution of an EfficientNet, belongs to that block. Batch normalization stays frozen in all of
+them.
+
+The table has the top four blocks of each network, from the top, each with the parameters that it adds to those that
+train (0: it holds nothing that could, and `auto` passes over it). `python benchmarks/cuts.py --write` makes it.
+
+"""
+TOP = 4
+
+
 def main(write: bool) -> None:
     print(HEADER, end="", flush=True)
-    rows = []
+    cut_rows, block_rows = [], []
     for name in [LITE0, *application_names()]:
-        rows.append(row(name, SIZES.get(name, 224)))
-        print(rows[-1], flush=True)
+        base = build_base(Model(backbone=name, image_size=SIZES.get(name, 224), weights="none"))
+        cut_rows.append(cut_row(name, base))
+        block_rows.append(block_row(name, base))
+        print(cut_rows[-1], flush=True)
+        del base
         keras.utils.clear_session()
         gc.collect()
     if write:
-        FILE.write_text(TEXT + HEADER + "\n".join(rows) + "\n")
+        (DOCS / "cuts.md").write_text(TEXT + HEADER + "\n".join(cut_rows) + "\n")
+        (DOCS / "blocks.md").write_text(BLOCKS_TEXT + BLOCKS_HEADER + "\n".join(block_rows) + "\n")
 
 
-def row(name: str, size: int) -> str:
-    base = build_base(Model(backbone=name, image_size=size, weights="none"))
+def cut_row(name: str, base: keras.Model) -> str:
     thaw(base, UnfreezeBlocks(blocks=2))
     cut = cheapest_cut(legal_cuts(base), FLOAT16)
     assert cut is not None
-    total = cut.work_below + cut.work_above
+    total, size = cut.work_below + cut.work_above, base.input_shape[1]
     kib, share = cut.values * FLOAT16 / 1024, 100 * cut.work_below / total
     return f"| {name} | {size} | {total / 1e9:.2f} | {len(cuts(base))} | `{cut.layer}` | {kib:.0f} | {share:.0f} |"
+
+
+def block_row(name: str, base: keras.Model) -> str:
+    found = blocks(base)
+    thaw(base, UnfreezeBlocks(blocks=max(depths(base, len(found)))))
+    rows = trainable_rows(base)[::-1]
+    top = " | ".join(f"`{block}` {_thousands(trainable)}" for block, _, _, trainable in rows[:TOP])
+    return f"| {name} | {len(found)} | {top} |"
+
+
+def _thousands(count: int) -> str:
+    if not count:
+        return "0"
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count / 1e3:.1f} K"
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from job.model.network import Network, build_network
 from job.storage import Store
 from job.train.checkpoint import Checkpoint
 from job.train.control import Control
-from job.train.loop import Team
 from job.train.phases import Inputs, Trained, WarmStart, train_phases
+from job.train.task import Team
 
 
 def job_of(backbone: str, *overrides: str) -> Job:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.config import Scaling, Weights, WorkerRange, job_schema
+from job.config import Scaling, UnfreezeAuto, Weights, WorkerRange, job_schema
 from job.errors import JobError
 from job.jobfile import dump_job, load_job, parse_job
 
@@ -31,6 +31,15 @@ def test_overrides_reach_nested_keys_and_are_checked() -> None:
     job = parse_job(JOB, ["model.backbone=vgg19", "model.weights=none", "phases.fine_tune={unfreeze: {from: x}}"])
     assert job.phases.fine_tune.unfreeze.from_ == "x"
     assert parse_job(JOB, ["phases.fine_tune=null"]).phases.fine_tune is None
+
+
+def test_unfreezing_may_be_left_to_the_data() -> None:
+    job = parse_job(JOB, ["phases.fine_tune.unfreeze=auto"])
+    assert job.phases.fine_tune.unfreeze == UnfreezeAuto()
+    assert parse_job(dump_job(job)) == job
+    job = parse_job(JOB, ["phases.fine_tune.unfreeze={auto: {max_blocks: 7}}"])
+    assert job.phases.fine_tune.unfreeze.auto.max_blocks == 7
+    assert type(job).model_validate(job.model_dump(mode="json", by_alias=True)) == job
 
 
 def test_weights_by_uri_may_be_a_string() -> None:
@@ -67,7 +76,23 @@ def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
         ),
         (
             "phases.fine_tune={unfreeze: {blocks: 2, from: x}}",
-            "job file: phases.fine_tune.unfreeze: exactly one of `blocks`, `from`, `match`, `words` is needed, got blocks, from.",  # noqa: E501
+            "job file: phases.fine_tune.unfreeze: exactly one of `blocks`, `from`, `match`, `words`, `auto` is needed, got blocks, from.",  # noqa: E501
+        ),
+        (
+            "phases.fine_tune.warm_epochs=2",
+            "job file: phases: fine_tune.warm_epochs needs `head: {warm_start: true}`: both start from the same model.",
+        ),
+        (
+            "phases={head: {warm_start: true}, fine_tune: {unfreeze: auto, warm_epochs: 2}}",
+            "job file: phases.fine_tune: warm_epochs goes on with blocks that `unfreeze: auto` chooses: leave out one.",
+        ),
+        (
+            "phases.head={epochs: 3, warmup_epochs: 3}",
+            "job file: phases.head: warmup_epochs (3) must be less than epochs (3).",
+        ),
+        (
+            "phases.head={schedule: one_cycle, warmup_epochs: 1}",
+            "job file: phases.head: `schedule: one_cycle` has a rise of its own: leave out warmup_epochs.",
         ),
         ("train.batch_size=0", "job file: train.batch_size: input should be greater than 0, got 0."),
         (
@@ -239,7 +264,10 @@ def test_vectors_may_be_named_by_a_path(tmp_path: Path) -> None:
         ("data.layout=tfrecord", "data.layout: texts are read from folders or a table, not from tfrecord"),
         ("augment.flip_horizontal=true", "augment changes pictures"),
         ("phases.fine_tune={unfreeze: {words: 0}}", "greater than 0"),
-        ("phases.fine_tune={unfreeze: {rows: 1}}", "exactly one of `blocks`, `from`, `match`, `words` is needed"),
+        (
+            "phases.fine_tune={unfreeze: {rows: 1}}",
+            "exactly one of `blocks`, `from`, `match`, `words`, `auto` is needed",
+        ),
     ],
 )
 def test_what_a_job_of_texts_can_not_have(override: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -46,3 +47,16 @@ def vectors(more: int = 200) -> bytes:
     for label, words in WORDS.items():
         lines += [(word, centres[label] + random.normal(size=DIMENSIONS) / 2) for word in words]
     return "".join(f"{word} {' '.join(f'{x:.5f}' for x in vector)}\n" for word, vector in lines).encode()
+
+
+def own_encoder(path: Path, words: int, rows: int) -> None:
+    """Writes a network that makes rows of the ids of words, vectors of the rows, and something of their mean."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    ids = keras.Input([words], dtype="int64")
+    table = keras.layers.Embedding(
+        rows, 64, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0), name="table"
+    )
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(table(keras.layers.Hashing(rows, name="rows")(ids)))
+    keras.Model(ids, keras.layers.Dense(64, name="dense")(mean)).save(path)

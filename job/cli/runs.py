@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -31,6 +32,51 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     with reported(narrator(), interrupts.ask) as say:
         result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
     finish(result, as_json)
+
+
+class Depths(click.ParamType):
+    name = "0,1,2"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        try:
+            depths = [int(part) for part in value.split(",")]
+        except ValueError:
+            depths = [-1]
+        if min(depths) < 0 or not max(depths):
+            self.fail(f"numbers of blocks with commas between them are needed, such as 0,1,2: got {value!r}")
+        return depths
+
+
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overrides
+@click.option("--unfreeze", type=Depths(), default="0,1,2,3", show_default=True, help="Blocks to thaw, from the top.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each depth.")
+@click.option("--at-once", type=click.IntRange(min=1), help="Runs side by side.  [default: what Ray has room for]")
+@as_json
+@debug
+def sweep(
+    job: str,
+    overrides: tuple[str, ...],
+    unfreeze: list[int],
+    seeds: int,
+    at_once: int | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
+    from job.jobfile import load_job
+    from job.report.console import sweep_table
+    from job.run.cluster import room
+    from job.run.sweep import sweep as run_sweep
+
+    loaded = load_job(job, overrides)
+    found = run_sweep(loaded, unfreeze, seeds, at_once or room(loaded), narrator())
+    console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
 
 
 @thaw.command()

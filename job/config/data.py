@@ -40,6 +40,14 @@ class Table(Section):
     """The column with the label: a class name, or a number that is used as a name."""
     group: str | None = None
     """A column whose equal values stay on one side of the split (a module, a patient)."""
+    split: str | None = None
+    """A column of `train`, `validation` and `test`, which `data.split` then leaves alone: a published division."""
+
+    @model_validator(mode="after")
+    def _divided_once(self) -> Table:
+        if self.group and self.split:
+            raise ValueError("`split` says where each example goes: leave out `group`")
+        return self
 
 
 class Packed(Section):

@@ -44,5 +44,7 @@ def check_task(job: Job) -> None:
         raise ValueError("model.encoder is for `model.backbone: glove`: a .keras file has its own")
     if job.data.is_packed:
         raise ValueError(f"data.layout: texts are read from folders or a table, not from {job.data.layout}")
+    if fine_tune and fine_tune.mixup:
+        raise ValueError("phases.fine_tune.mixup: words can't be mixed; phases.head.mixup mixes their vectors")
     if job.augment.active:
         raise ValueError("augment changes pictures: remove it from a job of texts")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from job.config.base import Bytes, Fraction, Section
 
@@ -26,38 +27,86 @@ class UnfreezeMatch(Section):
     """Thaw the layers whose names match one of these shell patterns."""
 
 
+class BlockByBlock(Section):
+    """How `unfreeze: auto` decides."""
+
+    max_blocks: int = Field(4, gt=0)
+    """The most blocks that are thawed, counted from the top. What is stored is cut below them."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """A block stays thawed where the validation loss falls in at least this share of the resamples."""
+    rate_decay: float = Field(0.5, gt=0, le=1)
+    """The learning rate of each block, as a fraction of that of the block above it."""
+
+
+class UnfreezeAuto(Section):
+    auto: BlockByBlock = BlockByBlock()
+    """Thaw one block after another, from the top, as long as the validation loss falls beyond noise."""
+
+
 class UnfreezeWords(Section):
     words: int = Field(gt=0)
     """Thaw the vectors of this many words (`glove`): those that are most frequent in the train split."""
 
 
-Unfreeze = Union[UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords]
+Unfreeze = Union[UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeAuto, UnfreezeWords]
+
+
+RULES: dict[str, type[Section]] = {
+    "blocks": UnfreezeBlocks, "from": UnfreezeFrom, "match": UnfreezeMatch, "words": UnfreezeWords,
+    "auto": UnfreezeAuto,
+}  # fmt: skip
+
+
+def _rate(value: Any) -> Any:
+    """YAML reads 1e-3 as a text."""
+    try:
+        rate = value if value == "auto" else float(value)
+    except (TypeError, ValueError):
+        rate = 0.0
+    if rate != "auto" and not 0 < rate < math.inf:
+        raise ValueError("a number above 0 is needed, or auto")
+    return rate
+
+
+Rate = Annotated[float | Literal["auto"], BeforeValidator(_rate)]
 
 
 class Optimization(Section):
     """What both phases have in common."""
 
     epochs: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    learning_rate: Rate
+    """`auto`: a tenth of the rate at which the loss was lowest in a range test of a few steps before the first."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has momentum 0.9."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` falls to 0 over the phase's epochs."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    """Over the phase's epochs: `cosine` falls to 0, `one_cycle` rises for 0.3 of them and then falls."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """The learning rate first rises in a straight line, for so many epochs."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay of `adamw`; biases are spared."""
+    """Decoupled weight decay of `adamw`; biases, and the scales and offsets of normalization, are spared."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """The share of each label that is spread evenly over all classes, in training only."""
+    mixup: float = Field(0.0, ge=0)
+    """Mixes the features of each training example, and its label, with those of another one, by a share that is drawn
+    from Beta(mixup, mixup): 0.1 to 0.4 mix little. 0 mixes nothing."""
     patience: int | None = Field(None, gt=0)
     """Stop after this many epochs without a better validation loss."""
 
     @model_validator(mode="after")
-    def _decay_needs_adamw(self) -> Optimization:
+    def _settings_fit(self) -> Optimization:
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError("weight_decay needs `optimizer: adamw`")
+        if self.warmup_epochs and self.schedule == "one_cycle":
+            raise ValueError("`schedule: one_cycle` has a rise of its own: leave out warmup_epochs")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be less than epochs ({self.epochs})")
         return self
 
 
 class HeadPhase(Optimization):
     epochs: int = Field(50, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: Rate = 1e-3
     patience: int = Field(5, gt=0)
     warm_start: bool = False
     """Start from the head of the current model, where there is one of the same shape on the same base: classes that
@@ -67,30 +116,32 @@ class HeadPhase(Optimization):
 class FineTunePhase(Optimization):
     unfreeze: Unfreeze = UnfreezeBlocks(blocks=2)
     epochs: int = Field(10, gt=0)
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: Rate = 1e-4
     warm_epochs: int | None = Field(None, gt=0)
     """Start from the fine-tuned layers of the current model, where the same ones are thawed on the same base, and make
     so many epochs instead of `epochs`. Needs `phases.head.warm_start`."""
     allow_unconverged_head: bool = False
     """Fine-tune even if the head phase ran out of epochs before its patience was reached."""
 
+    @model_validator(mode="after")
+    def _auto_begins_afresh(self) -> FineTunePhase:
+        if self.warm_epochs and isinstance(self.unfreeze, UnfreezeAuto):
+            raise ValueError("warm_epochs goes on with blocks that `unfreeze: auto` chooses: leave out one")
+        return self
+
     @field_validator("unfreeze", mode="before")
     @classmethod
     def _one_rule(cls, value: Any) -> Any:
+        if value == "auto":
+            return UnfreezeAuto(auto=BlockByBlock())  # set, so that it is written down too
         if isinstance(value, dict):
-            rules: dict[str, type[Section]] = {
-                "blocks": UnfreezeBlocks,
-                "from": UnfreezeFrom,
-                "match": UnfreezeMatch,
-                "words": UnfreezeWords,
-            }
-            if len(value) != 1 or next(iter(value)) not in rules:
+            if len(value) != 1 or next(iter(value)) not in RULES:
                 got = ", ".join(map(str, value)) or "nothing"
-                raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in rules)} is needed, got {got}")
-            rule = rules[next(iter(value))]
-            if isinstance(value.get("match"), str):
-                value = {"match": [value["match"]]}
-            return rule.model_validate(value)
+                raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in RULES)} is needed, got {got}")
+            ((name, rule),) = value.items()
+            if name == "match" and isinstance(rule, str):
+                rule = [rule]
+            return RULES[name].model_validate({name: rule})
         return value
 
 
@@ -113,6 +164,8 @@ class Augment(Section):
     """Left-right, for half of the images."""
     flip_vertical: bool = False
     """Upside-down, for half of the images."""
+    quarter_turns: bool = False
+    """By 0, 90, 180 or 270 degrees: exact, where no direction is the upper one."""
     rotate: float = Field(0.0, ge=0, le=180)
     """Degrees: turns about the centre by an angle uniform in ±`rotate`; what was outside mirrors the inside."""
     shift: float = Field(0.0, ge=0, lt=1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GOLDEN = 0x9E3779B97F4A7C15
 """The increment of SplitMix64: 2**64 divided by the golden ratio, odd."""
-DRAWS = ("horizontal", "vertical", "angle", "right", "down", "zoom", "contrast", "brightness")
+DRAWS = ("horizontal", "vertical", "angle", "right", "down", "zoom", "contrast", "brightness", "turns")
 """What each number of an image decides, in a fixed order: switching one on changes no other."""
 ANGLES = 4096
 """Steps of an angle: at most 0.09 degrees each."""
@@ -39,6 +39,8 @@ def augment_images(images: tf.Tensor, seeds: tf.Tensor, augment: Augment) -> tf.
         for on, axis, name in ((augment.flip_horizontal, 2, "horizontal"), (augment.flip_vertical, 1, "vertical")):
             if on:
                 images = tf.raw_ops.Select(condition=draws[name] < 0.5, x=tf.reverse(images, [axis]), y=images)
+        if augment.quarter_turns:
+            images = _turn(images, tf.cast(draws["turns"] * 4, tf.int32))
         moves = augment.rotate or augment.shift or augment.scale
         stretches = augment.contrast or augment.brightness
         if not (moves or stretches):
@@ -51,6 +53,15 @@ def augment_images(images: tf.Tensor, seeds: tf.Tensor, augment: Augment) -> tf.
             bias = _means(images) * (1.0 - gain) + 255.0 * augment.brightness * _signed(draws["brightness"])
             values = values * gain[:, None, None, None] + bias[:, None, None, None]
         return tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8)
+
+
+def _turn(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
+    """Each of `images` uint8 [n, h, h, 3] by so many quarter turns, int32 [n] of 0 to 3, counterclockwise."""
+    import tensorflow as tf
+
+    half = tf.raw_ops.Select(condition=turns >= 2, x=tf.reverse(images, [1, 2]), y=images)
+    quarter = tf.ensure_shape(tf.reverse(tf.transpose(half, [0, 2, 1, 3]), [1]), half.shape)
+    return tf.raw_ops.Select(condition=turns % 2 == 1, x=quarter, y=half)
 
 
 def view_seeds(ids: np.ndarray, view: int) -> np.ndarray:

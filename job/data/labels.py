@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from job.config import Data
 from job.data.packed import ROWS, is_hidden, is_shard, join_key, no_shards, read_indexes
+from job.data.splits import SPLITS
 from job.data.table import read_table, text_version
 from job.errors import DataError
 from job.storage import ObjectInfo, Store
@@ -26,6 +27,8 @@ class Listed:
     label: str | None
     group: str | None = None
     reject: str | None = None
+    split: str | None = None
+    """Where the label file says so."""
 
 
 def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[Listed]:
@@ -82,8 +85,8 @@ def _by_table(data: Data, source: Store) -> Iterator[Listed]:
         if row is None or row[0] != info.key:
             yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or "not in the label file")
             continue
-        reason = None if row[1] else "empty label"
-        yield Listed(info.key, info.size, info.version, row[1] or None, row[2], reason)
+        _, label, group, split = row
+        yield Listed(info.key, info.size, info.version, label or None, group, _wrong(label, split), split)
         row = next(rows, None)
     while row is not None:
         yield Listed(row[0], 0, "", row[1], reject="in the label file, but not in the source")
@@ -94,24 +97,33 @@ def _by_text(data: Data, source: Store) -> Iterator[Listed]:
     """The rows of a table of texts by ascending key; what says two things of one key is rejected."""
     rows = read_table(data, source).sort_by("key")
     for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
-        (_, label, group, text), *others = dict.fromkeys(same)
-        reason = "there twice, with different labels or texts" if others else None if label else "empty label"
+        (_, label, group, split, text), *others = dict.fromkeys(same)
+        reason = "there twice, with different labels or texts" if others else _wrong(label, split)
         known = None if reason else label
-        yield Listed(key, len(text.encode()), text_version(text), known, group, reason)
+        yield Listed(key, len(text.encode()), text_version(text), known, group, reason, split)
 
 
-def _rows(table: pa.Table) -> Iterator[tuple[str, str, str | None]]:
-    """Rows (key, label, group) by ascending key; equal rows once; a key with two labels is an error."""
-    previous: tuple[str, str, str | None] | None = None
+def _wrong(label: str, split: str | None) -> str | None:
+    if not label:
+        return "empty label"
+    return None if split is None or split in SPLITS else f"its split is none of {', '.join(SPLITS)}"
+
+
+_Row = tuple[str, str, str | None, str | None]
+"""key, label, group, split"""
+
+
+def _rows(table: pa.Table) -> Iterator[_Row]:
+    """By ascending key; equal rows once; a key with two labels, groups or splits is an error."""
+    previous: _Row | None = None
     for batch in table.sort_by("key").to_batches(max_chunksize=65_536):
-        columns: Iterable[tuple[str, str, str | None]] = zip(*(c.to_pylist() for c in batch.columns), strict=True)
-        for key, label, group in columns:
-            row = (key, label, group)
+        columns: Iterable[_Row] = zip(*(c.to_pylist() for c in batch.columns), strict=True)
+        for row in columns:
+            key = row[0]
             if previous is not None and key == previous[0]:
                 if row != previous:
-                    raise DataError(
-                        f"The label file gives {key!r} twice, as {previous[1]!r} and {label!r}: keep one row."
-                    )
+                    first, second = (" in ".join(filter(None, some[1:])) for some in (previous, row))
+                    raise DataError(f"The label file gives {key!r} twice, as {first!r} and {second!r}: keep one row.")
                 continue
             previous = row
             yield row

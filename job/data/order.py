@@ -60,6 +60,21 @@ def steps_per_epoch(examples: int, global_batch_size: int) -> int:
     return -(-examples // global_batch_size)
 
 
+def partners(in_order: np.ndarray, examples: int, global_batch_size: int) -> np.ndarray:
+    """Another example of the same stream for each of `in_order` (places in an epoch's order of so many): the next one,
+    or at the end the one before. A stream of one example has no other.
+    """
+    streams = stream_count(global_batch_size)
+    before = np.where(in_order >= streams, in_order - streams, in_order)
+    return np.where(in_order + streams < examples, in_order + streams, before)
+
+
+def mixing_shares(examples: int, alpha: float, seed: int, epoch: int) -> np.ndarray:
+    """How much of itself each place of an epoch's order keeps, float32 [n] of at least a half: Beta(alpha, alpha)."""
+    drawn = np.random.Generator(np.random.Philox(key=[seed, epoch])).beta(alpha, alpha, examples)
+    return np.maximum(drawn, 1 - drawn).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Share:
     """A worker's part of the global batches of an epoch: the streams `rank`, `rank + world_size`, …"""

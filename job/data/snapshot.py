@@ -72,7 +72,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
                     per_class[item.label or ""] += 1
                     samples.setdefault((item.label or "", str(reason)), item.key)
                     continue
-                split = split_of(item.group or item.key, data.split)
+                split = item.split or split_of(item.group or item.key, data.split)
                 row = (item.key, item.size, item.version, item.label, split)
                 digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
                 examples.add(row)

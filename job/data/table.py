@@ -22,7 +22,7 @@ UNREADABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 
 
 def read_table(data: Data, source: Store) -> pa.Table:
-    """Columns key, label, group (null without one) and, where `data.table.text` is set, text; all strings.
+    """Columns key, label, group and split (null without one) and, where `data.table.text` is set, text; all strings.
 
     Of texts without a column of keys, the key is a digest of the text. Raises DataError.
     """
@@ -41,7 +41,7 @@ def read_table(data: Data, source: Store) -> pa.Table:
     except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{uri}: not a CSV, Parquet or JSON lines file that can be read: {reason}.") from error
-    roles = {"key": spec.key, "label": spec.label, "group": spec.group}
+    roles = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split}
     columns = {role: _column(table, role, name, uri, spec) for role, name in roles.items()}
     if spec.text is not None:
         columns["text"] = texts = _column(table, "text", spec.text, uri, spec)
@@ -93,7 +93,7 @@ def _parse(content: bytes, key: str, spec: Table) -> pa.Table:
         return pq.read_table(io.BytesIO(content))
     if name.endswith((".jsonl", ".ndjson", ".json")):
         return pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=size))
-    names = filter(None, (spec.key, spec.label, spec.group, spec.text))
+    names = filter(None, (spec.key, spec.label, spec.group, spec.split, spec.text))
     strings = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     if spec.text is None:
         return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=strings)

@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 
 import keras
 
-from job.config import UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords
+from job.config import UnfreezeAuto, UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords
 from job.errors import JobError, nearest
 from job.model.words import LAYER
 
-Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch | UnfreezeWords
+Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch | UnfreezeWords | UnfreezeAuto
 
 BLOCK_NAMES = re.compile(
     r"^(?P<block>"
@@ -59,13 +59,14 @@ def freeze(model: keras.Model) -> None:
 
 
 def thaw(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
-    """Makes trainable what the rule names, and nothing else of the base; returns those layers.
+    """Makes trainable what the rule names, and nothing else of the base; returns those layers. `auto`: all that it may
+    come to.
 
     Raises JobError where the rule names nothing, with the nearest name.
     """
     wanted = _chosen(base, rule)
     freeze(base)
-    thawed = [layer for layer in wanted if layer.weights and not is_batch_norm(layer)]
+    thawed = [layer for layer in wanted if _can_train(layer)]
     if not thawed:
         raise JobError(f"phases.fine_tune.unfreeze: {_words(rule)} holds no weights that could train.")
     base.trainable = True  # a frozen model hides its layers' trainable variables
@@ -74,11 +75,17 @@ def thaw(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
     return thawed
 
 
-def trainable_rows(model: keras.Model) -> list[tuple[str, int, int, int]]:
-    """Block, layers, parameters, trainable parameters; from the bottom to the top."""
+def depths(base: keras.Model, most: int) -> list[int]:
+    """How many blocks to thaw, one after another: at most `most`, without those that hold nothing that could train."""
+    top = blocks(base)[::-1][:most]
+    return [depth for depth, block in enumerate(top, start=1) if any(map(_can_train, block.layers))]
+
+
+def trainable_rows(base: keras.Model, head: keras.Model | None = None) -> list[tuple[str, int, int, int]]:
+    """Block, layers, parameters, trainable parameters; from the bottom to the top, of which the head is the last."""
     rows = []
-    for block in blocks(model):
-        variables = {id(v): v for layer in block.layers for v in layer.variables}.values()
+    for block in [*blocks(base), *([Block("head", head.layers[1:])] if head else [])]:
+        variables = {id(v): v for layer in block.layers for v in layer.weights}.values()
         sizes = [(int(keras.ops.size(v)) if v.shape else 1, v.trainable) for v in variables]
         rows.append((block.name, len(block.layers), sum(n for n, _ in sizes), sum(n for n, t in sizes if t)))
     return rows
@@ -88,14 +95,20 @@ def is_batch_norm(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
+def _can_train(layer: keras.layers.Layer) -> bool:
+    return bool(layer.weights) and not is_batch_norm(layer)
+
+
 def has_depthwise(model: keras.Model) -> bool:
     return any(isinstance(x, (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)) for x in model.layers)
 
 
 def _chosen(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
     names = [layer.name for layer in base.layers]
+    found = blocks(base)
+    if isinstance(rule, UnfreezeAuto):
+        return [layer for block in found[-rule.auto.max_blocks :] for layer in block.layers]
     if isinstance(rule, UnfreezeBlocks):
-        found = blocks(base)
         if rule.blocks > len(found):
             raise JobError(f"phases.fine_tune.unfreeze.blocks: {rule.blocks} of {len(found)} blocks can't be thawed.")
         return [layer for block in found[-rule.blocks :] for layer in block.layers]

@@ -115,6 +115,11 @@ class Narrator:
             table.add_row(block, str(layers), f"{parameters:,}", f"{trainable:,}", style="" if trainable else "dim")
         self.console.print(table)
 
+    def _block(self, block: str, before: float, after: float, share: float, pays: bool, **_: Any) -> None:
+        verdict = "it stays thawed" if pays else "it is frozen again, and no other is tried"
+        told = f"validation loss {before:.4f}, then {after:.4f}, lower in {share:.1%} of the resamples"
+        self._line(f"{block}: {told}: {verdict}")
+
     def _trained(self, kept: str, fine_tuned: bool) -> None:
         if not fine_tuned:
             return
@@ -144,6 +149,27 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
     table.caption = f"Confusion: columns are predicted {', '.join(result['classes'])}."
     table.caption_justify = "left"
     return table
+
+
+def sweep_table(depths: list[dict[str, Any]]) -> Table:
+    """What each depth of thawing came to on the test split: means over seeds, ± their standard deviation."""
+    columns = {"accuracy": 4, "balanced_accuracy": 4, "roc_auc": 4, "validation_loss": 4, "seconds": 0}
+    names = [name.replace("_", " ").replace("roc auc", "ROC AUC") for name in columns]
+    table = Table("blocks thawed", "runs", "parameters trained", *names, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for depth in depths:
+        cells = [_spread(depth[name], depth[f"{name}_deviation"], digits) for name, digits in columns.items()]
+        table.add_row(str(depth["blocks"] or "head only"), str(depth["runs"]), f"{depth['parameters']:,}", *cells)
+    table.caption = "Seconds are those of the training epochs."
+    table.caption_justify = "left"
+    return table
+
+
+def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> Table:

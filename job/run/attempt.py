@@ -213,8 +213,12 @@ class Attempt:
         if stop_at_head:
             return result
         self.say("stage", text="exporting the model")
-        kept = json.loads(store.read(f"runs/{run}/training.json"))["kept"]
-        result["kept"] = kept
+        training = json.loads(store.read(f"runs/{run}/training.json"))
+        result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
+        if tests := training["range_tests"]:
+            from job.report.curves import range_curves
+
+            store.write(f"runs/{run}/report/range_tests.svg", range_curves(tests))
         base = ResolvedBase(**self.base)
         result["model"] = export_model(self.job, store, run, self.attempt, classes, base, kept, metrics)
         key = f"runs/{run}/result.json"

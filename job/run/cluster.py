@@ -126,6 +126,17 @@ def worker_cpus(job: Job) -> int:
     return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if is_local() else 1
 
 
+def room(job: Job) -> int:
+    """How many runs of this job the cluster has workers for now; here it is one at a time."""
+    if is_local():
+        return 1
+    import ray
+
+    with ray_cluster(job):
+        kind, each = ("GPU", 1) if job.scaling.gpu else ("CPU", worker_cpus(job))
+        return max(1, int(ray.cluster_resources().get(kind, 0) // (each * job.scaling.max_workers)))
+
+
 def extract_processes(job: Job) -> tuple[int | None, int]:
     """How many decoders and how many featurizers the extract stage may grow to; None: as many as find room.
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from job.config import Job
+from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
 from job.run.current import read_current
@@ -63,7 +63,9 @@ def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: lis
 
 
 def _can_go_on(job: Job, model: Model) -> bool:
-    """Whether fine-tuning may start from what the model has thawed."""
+    """Whether fine-tuning may start from what the model has thawed. Other texts have other words."""
+    if job.model.backbone == GLOVE:
+        return False
     ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
     if ours is None or theirs is None or ours.warm_epochs is None:
         return False

@@ -30,24 +30,32 @@ def fresh_view(seed: int, stream: int) -> int:
 class Batches:
     """Reads batches of one feature set; the pipeline is made once, and used by every epoch.
 
-    `augment` changes the images that are read, as the view says that an epoch draws.
+    `augment` changes the images that are read, as the view says that an epoch draws. With `mixes` each example comes
+    with another one.
     """
 
-    def __init__(self, arena: Arena, data: Dataset, share: order.Share, augment: Augment | None = None) -> None:
-        self._arena, self._data, self._share, self._augment = arena, data, share, augment
+    def __init__(
+        self, arena: Arena, data: Dataset, share: order.Share, augment: Augment | None = None, mixes: bool = False
+    ) -> None:
+        self._arena, self._data, self._share, self._augment, self._mixes = arena, data, share, augment, mixes
         self._examples, self._view, self._first = np.empty(0, np.int64), 0, 0
+        self._kept: np.ndarray | None = None
         self._failed: Exception | None = None
         self._pipeline = self._build()
 
-    def read(self, examples: np.ndarray, view: int = 0, first: int = 0) -> Iterator[tuple[tf.Tensor, ...]]:
+    def read(
+        self, examples: np.ndarray, view: int = 0, first: int = 0, kept: np.ndarray | None = None
+    ) -> Iterator[tuple[tf.Tensor, ...]]:
         """This worker's part of each global batch over `examples` (positions in the data set, int64 [n], in order),
         from step `first` on.
 
         Elements: inputs [size, …] as they are stored, labels int32 [size], weights float32 [size] (divided by their sum
         over the global batch, 0 where padded), places in the global batch int32 [size], and int64 [2]: the sum of the
-        ids that were read, and how many of them are not those of the examples meant. One reading at a time.
+        ids that were read, and how many of them are not those of the examples meant. With `mixes`, before the last
+        one: the other examples' inputs, labels and weights (divided by the same sum), and `kept`, what is to be kept of
+        the first ones, of float32 [n] in the order of `examples`. One reading at a time.
         """
-        self._examples, self._view, self._first, self._failed = examples, view, first, None
+        self._examples, self._view, self._first, self._kept, self._failed = examples, view, first, kept, None
         return iter(self._pipeline)
 
     @property
@@ -61,41 +69,53 @@ class Batches:
 
     def _build(self) -> tf.data.Dataset:
         values, ids = _tensor(self._arena.values), _tensor(self._arena.ids)
-        stored, augment = self._arena.dtype, self._augment
+        stored, augment, mixes = self._arena.dtype, self._augment, self._mixes
 
-        def gather(
-            chosen: Any, meant: Any, present: Any, labels: Any, weights: Any, places: Any, *seeds: Any
-        ) -> tuple[Any, ...]:
+        def inputs_of(chosen: Any, seeds: Any) -> Any:
             inputs = tf.gather(values, chosen)
             if stored == "bfloat16":
                 inputs = tf.bitcast(inputs, tf.bfloat16)
-            if augment is not None:
-                inputs = augment_images(inputs, seeds[0], augment)
-            read = tf.where(present, tf.gather(ids, chosen), tf.zeros([], tf.int64))
-            wrong = tf.math.count_nonzero(tf.logical_and(present, read != meant))
-            return inputs, labels, weights, places, tf.stack([tf.reduce_sum(read), wrong])
+            return inputs if augment is None else augment_images(inputs, seeds, augment)
 
-        types: tuple[Any, ...] = (np.int32, np.int64, np.bool_, np.int32, np.float32, np.int32)
-        signature = [tf.TensorSpec([None, self._share.size], dtype) for dtype in types]
+        def gather(plan: dict[str, Any]) -> tuple[Any, ...]:
+            inputs = inputs_of(plan["chosen"], plan.get("seeds"))
+            read = tf.where(plan["present"], tf.gather(ids, plan["chosen"]), tf.zeros([], tf.int64))
+            wrong = tf.math.count_nonzero(tf.logical_and(plan["present"], read != plan["meant"]))
+            own = inputs, plan["labels"], plan["weights"], plan["places"]
+            proof = tf.stack([tf.reduce_sum(read), wrong])
+            if not mixes:
+                return *own, proof
+            others = inputs_of(plan["other_chosen"], plan.get("other_seeds"))
+            return *own, others, plan["other_labels"], plan["other_weights"], plan["kept"], proof
+
+        types: dict[str, Any] = {
+            "chosen": np.int32, "meant": np.int64, "present": np.bool_, "labels": np.int32, "weights": np.float32,
+            "places": np.int32,
+        }  # fmt: skip
+        if mixes:
+            types |= {"other_chosen": np.int32, "other_labels": np.int32}
+            types |= {"other_weights": np.float32, "kept": np.float32}
+        signature = {name: tf.TensorSpec([None, self._share.size], dtype) for name, dtype in types.items()}
         if augment is not None:
-            signature.append(tf.TensorSpec([None, self._share.size, 2], tf.int32))
-        planned = tf.data.Dataset.from_generator(self._plans, output_signature=tuple(signature))
+            for name in ("seeds", "other_seeds") if mixes else ("seeds",):
+                signature[name] = tf.TensorSpec([None, self._share.size, 2], tf.int32)
+        planned = tf.data.Dataset.from_generator(self._plans, output_signature=signature)
         options = tf.data.Options()
         options.autotune.enabled = False
         options.deterministic = True
         steps = planned.unbatch().map(gather, num_parallel_calls=2, deterministic=True)
         return steps.prefetch(PREFETCH).with_options(options)
 
-    def _plans(self) -> Iterator[tuple[np.ndarray, ...]]:
+    def _plans(self) -> Iterator[dict[str, np.ndarray]]:
         try:
             yield from self._chunks()
         except Exception as error:
             self._failed = error
             raise
 
-    def _chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
+    def _chunks(self) -> Iterator[dict[str, np.ndarray]]:
         """The plan of CHUNK steps at a time, once their examples are on this node."""
-        arena, data, examples, share, view = self._arena, self._data, self._examples, self._share, self._view
+        arena, data, examples, share = self._arena, self._data, self._examples, self._share
         steps = order.steps_per_epoch(len(examples), share.global_batch_size)
         firsts = list(range(self._first, steps, CHUNK))
 
@@ -103,7 +123,9 @@ class Batches:
             if not 0 <= number < len(firsts):
                 return np.empty(0, np.int64)
             places = share.places(len(examples), firsts[number], min(CHUNK, steps - firsts[number]))[0]
-            return examples[places[places >= 0]]
+            places = places[places >= 0]
+            others = [order.partners(places, len(examples), share.global_batch_size)] if self._mixes else []
+            return examples[np.concatenate([places, *others])]
 
         for number, first in enumerate(firsts):
             arena.wait(needed(number))
@@ -111,22 +133,26 @@ class Batches:
             # A chunk is asked for when the one before it is under way; all before that is used up.
             arena.release(np.concatenate([needed(number + i) for i in (-1, 0, 1)]))
             in_order, places = share.places(len(examples), first, min(CHUNK, steps - first))
-            present = in_order >= 0
-            chosen = np.where(present, examples[np.maximum(in_order, 0)], examples[0]).astype(np.int32)
-            weights = _weights(data, examples, share, first, in_order)
-            plan = (chosen, data.ids[chosen], present, data.labels[chosen], weights, places)
-            if self._augment is None:
-                yield plan
-            else:
-                yield (*plan, view_seeds(data.hashes[chosen], view).reshape(*chosen.shape, 2))
+            size, present = share.global_batch_size, in_order >= 0
+            whole = data.weights[examples[first * size : (first + len(in_order)) * size]]
+            sums = np.add.reduceat(whole, np.arange(0, len(whole), size))[:, None]
+            rows = self._rows(in_order, present, sums)
+            plan = rows | {"meant": data.ids[rows["chosen"]], "present": present, "places": places}
+            if self._mixes:
+                assert self._kept is not None
+                others = self._rows(order.partners(in_order, len(examples), size), present, sums)
+                plan |= {f"other_{name}": array for name, array in others.items()} | {"kept": self._kept[in_order]}
+            yield plan
 
-
-def _weights(data: Dataset, examples: np.ndarray, share: order.Share, first: int, in_order: np.ndarray) -> np.ndarray:
-    size = share.global_batch_size
-    whole = data.weights[examples[first * size : (first + len(in_order)) * size]]
-    sums = np.add.reduceat(whole, np.arange(0, len(whole), size))
-    weights = data.weights[examples[np.maximum(in_order, 0)]] / sums[:, None]
-    return np.where(in_order >= 0, weights, 0).astype(np.float32)
+    def _rows(self, in_order: np.ndarray, present: np.ndarray, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """What is read at some places of the order: examples, labels, weights (0 where padded), seeds of the view."""
+        data, examples = self._data, self._examples
+        chosen = np.where(present, examples[in_order], examples[0]).astype(np.int32)
+        weights = np.where(present, data.weights[chosen] / sums, 0).astype(np.float32)
+        rows = {"chosen": chosen, "labels": data.labels[chosen], "weights": weights}
+        if self._augment is not None:
+            rows["seeds"] = view_seeds(data.hashes[chosen], self._view).reshape(*chosen.shape, 2)
+        return rows
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:

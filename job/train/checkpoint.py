@@ -3,6 +3,7 @@
 weights/<path>     the phase's trainable variables as they are
 best/<path>        the same at the best validation loss
 head/<path>        the converged head (fine-tuning only)
+before/<path>      the trainable variables before the last block was thawed (`unfreeze: auto` only)
 optimizer/<path>   the optimizer's slots
 losses             of the steps made in the epoch that is under way, float32 [steps]
 metadata           format; progress (JSON): phase, epoch, step, early stopping, history
@@ -24,9 +25,22 @@ from job.errors import CorruptCheckpoint, StorageError
 from job.storage import file_sha256
 from job.train.convergence import EarlyStopping
 
-FORMAT = 2
-ROLES = ("weights", "best", "head", "optimizer")
+FORMAT = 3
+ROLES = ("weights", "best", "head", "before", "optimizer")
 Tensors = dict[str, np.ndarray]
+History = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Thawing:
+    """Where `unfreeze: auto` stands: one block after another is thawed."""
+
+    blocks: int
+    """That are thawed, from the top."""
+    after: int = 0
+    """Epochs of fine-tuning that were made before the last of them was."""
+    decided: tuple[dict[str, Any], ...] = ()
+    """What came of each block before it: {blocks, block, epochs, before, after, share, pays}."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,7 @@ class Progress:
     finished: bool
     """The phase is over."""
     stopping: EarlyStopping
-    history: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"head": [], "fine_tune": []})
+    history: History = field(default_factory=lambda: {"head": [], "fine_tune": []})
     """Per phase, one record an epoch: epoch, loss, validation_loss, validation_accuracy, learning_rate, seconds."""
     step: int = 0
     """Steps made in the epoch that is under way."""
@@ -48,6 +62,9 @@ class Progress:
     """Of those steps, over all workers: the sum of the ids read (int64), and how many were out of place."""
     seconds: float = 0.0
     """Spent on those steps."""
+    thawing: Thawing | None = None
+    range_tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By phase, where `learning_rate: auto` has chosen: learning_rate, rates, losses."""
 
     @property
     def earlier_epochs(self) -> int:
@@ -62,6 +79,7 @@ class Checkpoint:
     best: Tensors
     head: Tensors
     optimizer: Tensors
+    before: Tensors = field(default_factory=dict)
     losses: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     """Of the steps made in the epoch that is under way, float32 [step]."""
 
@@ -93,6 +111,9 @@ def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
         raise CorruptCheckpoint(f"{uri} is no checkpoint ({error}).") from error
     progress = json.loads(metadata["progress"])
     progress |= {"stopping": EarlyStopping(**progress["stopping"]), "seen": tuple(progress["seen"])}
+    if progress["thawing"]:
+        thawing = progress["thawing"]
+        progress["thawing"] = Thawing(**{**thawing, "decided": tuple(thawing["decided"])})
     parts: dict[str, Tensors] = {role: {} for role in ROLES}
     losses = tensors.pop("losses")
     for name, value in tensors.items():

@@ -16,6 +16,7 @@ from job.config import CheckpointPolicy
 
 CHUNK_SECONDS = 1.0
 """How long the steps of one call take: workers hear this late that they are to stop."""
+WISHES = 3
 FIRST_STEPS = 4
 MOST_STEPS = 256
 
@@ -60,8 +61,8 @@ class Control:
         return np.array([self._stop.is_set()], np.int64)
 
     def wishes(self, position: int) -> np.ndarray:
-        """This worker's, float32 [3], for the end of a call that leads to `position`: to stop; and the first worker's
-        are a checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
+        """This worker's, float32 [WISHES], for the end of a call that leads to `position`: to stop; and the first
+        worker's are a checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
         """
         due = wanted = 0
         if self._rank == 0:

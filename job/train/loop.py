@@ -5,63 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from job.config import Augment, Optimization
 from job.data import order
-from job.data.arena import Arena
 from job.data.dataset import Dataset
 from job.errors import Interrupted, TrainingError
 from job.train.batches import CHUNK, Batches, fresh_view
-from job.train.checkpoint import Checkpoint, Progress, Tensors, restore, values
-from job.train.control import Control
+from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
+from job.train.control import WISHES
 from job.train.convergence import EarlyStopping
-from job.train.step import Forward, make_predict_steps, make_sum, make_train_steps
+from job.train.measure import loss_and_accuracy
+from job.train.optimization import learning_rate, make_optimizer
+from job.train.range_test import CYCLE, RATES, range_test
+from job.train.step import make_predict_steps, make_sum, make_train_steps
+from job.train.task import PhaseTask, Team
 
 PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 """Added to the epoch, so that the phases draw different orders."""
-
-
-@dataclass(frozen=True)
-class Team:
-    """This worker among the others."""
-
-    rank: int
-    world_size: int
-    strategy: tf.distribute.Strategy
-    control: Control
-    save: Callable[[Checkpoint, bool], None]
-    """Keeps a checkpoint, meanwhile or (True) before it returns. Every worker calls it equally often."""
-    say: Callable[..., None]
-    """Sends an event (kind, fields) to the driver, from rank 0 only."""
-    examples: Callable[[np.ndarray], str]
-    """Names some examples (positions in the data set) for a person, and where they are written down."""
-
-
-@dataclass(frozen=True)
-class PhaseTask:
-    """What a phase trains, on what, and how."""
-
-    name: str
-    settings: Optimization
-    batch_size: int
-    seed: int
-    inputs: list[Arena]
-    """What `forward` takes, by view."""
-    forward: Forward
-    variables: dict[str, keras.Variable]
-    """The trainable ones, by path."""
-    trained: bool = False
-    """Whether the model that the phase begins with was trained before: it counts as the best so far."""
-    views: int = 1
-    augment: Augment | None = None
-    """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
-    jit_compile: bool = False
 
 
 class Phase:
@@ -74,29 +38,74 @@ class Phase:
         self.steps = order.steps_per_epoch(len(self.train), task.batch_size)
         variables = list(task.variables.values())
         assert variables, f"{task.name}: nothing is trainable"
-        self.optimizer = make_optimizer(task.settings)
-        self.optimizer.build(variables)
+        self.optimizer = make_optimizer(task.settings, task.name, variables)
         self.slots = {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
         self.plain = Batches(task.inputs[0], data, self.share)
-        self.views = [Batches(arena, data, self.share, task.augment) for arena in task.inputs]
-        how = task.forward, variables, self.optimizer, task.jit_compile
-        self.train_steps = make_train_steps(team.strategy, self.plain.spec, *how)
+        mixes = task.settings.mixup > 0
+        self.views = [Batches(arena, data, self.share, task.augment, mixes) for arena in task.inputs]
+        self.unchanged = Batches(task.inputs[0], data, self.share, mixes=True) if mixes else self.plain
+        rates = [task.rates.get(path, 1.0) for path in task.variables]
+        how = task.forward, variables, self.optimizer, task.jit_compile, rates, task.settings.label_smoothing
+        self.train_steps = make_train_steps(team.strategy, self.unchanged.spec, *how)
         self.predict_steps = make_predict_steps(team.strategy, self.plain.spec, task.forward, team.rank)
         self.sum = make_sum(team.strategy)
         self._due = False
+        self._rate = 0.0
 
-    def run(self, resumed: Checkpoint | None, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
-        """Runs (the rest of) the phase and returns its last checkpoint; the variables are left at their best.
+    def begin(
+        self, before: Progress | None, head: Tensors, thawing: Thawing | None = None, slots: Tensors | None = None
+    ) -> Checkpoint:
+        """The state before the first epoch. `before` is how far training came before it; `slots` are those of the
+        optimizer before, by path.
+        """
+        name, after = self.task.name, self.task.after
+        empty: History = {"head": [], "fine_tune": []}
+        history, tests = (before.history, before.range_tests) if before else (empty, {})
+        stopping = EarlyStopping(self.task.settings.patience)
+        if self.task.trained:
+            loss, accuracy = self.validate()
+            stopping = stopping.after(after, loss)
+            if not after:
+                record = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
+                history = {**history, name: [record]}
+                self.team.say("epoch", phase=name, **record)
+        if self.task.settings.learning_rate == "auto" and name not in tests:
+            tests = {**tests, name: self._range_test()}
+            self.team.say("note", text=f"{name}: the learning rate is {tests[name]['learning_rate']:.2g} (range test)")
+        carried = {path: value for path, value in (slots or {}).items() if path != self.optimizer.iterations.path}
+        for path in self.slots.keys() & carried.keys():  # without the count: the moments of new variables begin at 0
+            self.slots[path].assign(carried[path])
+        progress = Progress(name, after, False, stopping, history, thawing=thawing, range_tests=tests)
+        self._rate = self._highest(progress)
+        now = values(self.task.variables)
+        return Checkpoint(progress, now, now, head, values(self.slots), now if thawing else {})
+
+    def resume(self, state: Checkpoint) -> Checkpoint:
+        """Takes the variables and the optimizer to where they were."""
+
+        def say(line: str) -> None:
+            self.team.say("note", text=line)
+
+        restore(self.task.variables, state.weights, self.task.name, say)
+        restore(self.slots, state.optimizer, f"{self.task.name} optimizer", say)
+        self._rate = self._highest(state.progress)
+        return state
+
+    def run(self, state: Checkpoint) -> Checkpoint:
+        """Runs the rest of the phase and returns its last checkpoint; the variables are left at their best.
 
         Raises TrainingError, and Interrupted where it was asked to stop, once a checkpoint is kept.
         """
-        state = self._restored(resumed) if resumed else self._fresh(history, head)
         while not state.progress.finished:
             state = self._epoch(state)
             if state.progress.finished or self._due:
                 self._save(state, wait=state.progress.finished)
-        restore(self.task.variables, state.best, self.task.name, lambda line: self.team.say("note", text=line))
+        self.take(state.best)
         return state
+
+    def take(self, weights: Tensors) -> None:
+        """Assigns the variables."""
+        restore(self.task.variables, weights, self.task.name, lambda line: self.team.say("note", text=line))
 
     def predict(self, examples: np.ndarray, between: Callable[[], None] = lambda: None) -> np.ndarray:
         """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker.
@@ -124,26 +133,6 @@ class Phase:
         return loss_and_accuracy(
             self.predict(examples, between), self.data.labels[examples], self.data.weights[examples]
         )
-
-    def _fresh(self, history: dict[str, list[dict[str, Any]]], head: Tensors) -> Checkpoint:
-        """The state before the first epoch."""
-        stopping = EarlyStopping(self.task.settings.patience)
-        if self.task.trained:
-            loss, accuracy = self.validate()
-            stopping = stopping.after(0, loss)
-            record = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
-            history = {**history, self.task.name: [record]}
-            self.team.say("epoch", phase=self.task.name, **record)
-        now = values(self.task.variables)
-        return Checkpoint(Progress(self.task.name, 0, False, stopping, history), now, now, head, values(self.slots))
-
-    def _restored(self, resumed: Checkpoint) -> Checkpoint:
-        def say(line: str) -> None:
-            self.team.say("note", text=line)
-
-        restore(self.task.variables, resumed.weights, self.task.name, say)
-        restore(self.slots, resumed.optimizer, f"{self.task.name} optimizer", say)
-        return resumed
 
     def _heed(self, state: Checkpoint) -> None:
         """Raises Interrupted where somebody wants to stop, once what training has come to is kept."""
@@ -177,12 +166,16 @@ class Phase:
             "examples": len(self.train),
             "digest": digest,
         }
+        if state.progress.thawing:
+            record["blocks"] = state.progress.thawing.blocks
         made = (state.progress.earlier_epochs + epoch) * self.steps
-        told = {"epochs": self.task.settings.epochs, "steps": made, "losses": trained.losses}
+        last = self.task.after + self.task.settings.epochs
+        told = {"epochs": last, "steps": made, "losses": trained.losses}
         self.team.say("epoch", phase=name, **told, **record)
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
-        finished = stopping.converged or epoch >= self.task.settings.epochs
-        progress = Progress(name, epoch, finished, stopping, history)
+        finished = stopping.converged or epoch >= last
+        before = replace(state.progress, step=0, seen=(0, 0), seconds=0.0)
+        progress = replace(before, epoch=epoch, finished=finished, stopping=stopping, history=history)
         best = trained.weights if stopping.best_epoch == epoch else state.best
         return replace(trained, progress=progress, best=best, losses=np.empty(0, np.float32))
 
@@ -201,11 +194,12 @@ class Phase:
         if self.task.augment is not None and self.task.views == 1:
             view = fresh_view(self.task.seed, self._stream(epoch))
         elif view == 0:
-            reader = self.plain
+            reader = self.unchanged
         step, control = state.progress.step, self.team.control
         losses, started = state.losses, time.monotonic() - state.progress.seconds
         seen = np.array(state.progress.seen if self.team.rank == 0 else (0, 0), np.int64)
-        batches = reader.read(examples, view, step)
+        mixing = len(examples), self.task.settings.mixup, self.task.seed, self._stream(epoch)
+        batches = reader.read(examples, view, step, order.mixing_shares(*mixing) if self.task.settings.mixup else None)
         while step < self.steps:
             begun = time.monotonic()
             done = before + np.arange(step, step + control.steps(before + step, self.steps - step))
@@ -275,28 +269,36 @@ class Phase:
         except tf.errors.OpError as error:
             raise reader.error(error) from None
 
+    def _range_test(self) -> dict[str, Any]:
+        """Leaves variables and optimizer as they were."""
+        variables = {**self.task.variables, **self.slots}
+        size, cycle, now, made = self.task.batch_size, min(CYCLE, self.steps), values(variables), 0
+        examples = self.train[order.epoch_order(self.sizes, size, self.task.seed, self._stream(0))][: cycle * size]
+        rounds = np.tile(examples, -(-(cycle + len(RATES)) // cycle))
+        batches = self.unchanged.read(rounds, kept=np.ones(len(rounds), np.float32))  # nothing is mixed
+
+        def make_steps(rates: np.ndarray) -> np.ndarray:
+            nonlocal made
+            seeds = tf.constant([[self.task.seed, -1 - made - place] for place in range(len(rates))], tf.int32)
+            made += len(rates)
+            steps = batches, tf.constant(rates, tf.float32), seeds, tf.zeros([WISHES])
+            losses, _, _ = self._guarded(self.unchanged, self.train_steps, *steps)
+            self.team.control.beat()
+            return losses.numpy()
+
+        found = range_test(make_steps, cycle)
+        for path, variable in variables.items():
+            variable.assign(now[path])
+        return found
+
+    def _highest(self, progress: Progress) -> float:
+        """Of the learning rates of the phase's schedule."""
+        rate = self.task.settings.learning_rate
+        return progress.range_tests[self.task.name]["learning_rate"] if rate == "auto" else rate
+
     def _learning_rate(self, step: int) -> float:
-        settings = self.task.settings
-        if settings.schedule == "constant":
-            return settings.learning_rate
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / (settings.epochs * self.steps)))
+        settings, steps = self.task.settings, self.task.settings.epochs * self.steps
+        return learning_rate(settings, self._rate, step - self.task.after * self.steps, steps, self.steps)
 
     def _advice(self) -> str:
-        return f"Lower phases.{self.task.name}.learning_rate ({self.task.settings.learning_rate:g}) and run again."
-
-
-def make_optimizer(settings: Optimization) -> keras.optimizers.Optimizer:
-    if settings.optimizer == "sgd":
-        return keras.optimizers.SGD(settings.learning_rate, momentum=0.9)
-    if settings.optimizer == "adam":
-        return keras.optimizers.Adam(settings.learning_rate)
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
-
-
-def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Weighted mean cross-entropy and plain accuracy of logits float32 [n, classes]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-    return float(np.average(losses, weights=weights)), float(np.mean(logits.argmax(axis=1) == labels))
+        return f"Lower phases.{self.task.name}.learning_rate ({self._rate:g}) and run again."

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from job.config import Job
+from job.config import FineTunePhase, Job, UnfreezeAuto
 from job.data.arena import Arena
 from job.data.dataset import Dataset
 from job.errors import TrainingError
@@ -19,10 +19,12 @@ from job.model.flatten import call_frozen, flatten
 from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
 from job.model.heads import head_logits, take_over
 from job.model.network import Network, variables_by_path
-from job.train.checkpoint import Checkpoint, Tensors, restore, values
-from job.train.loop import Phase, PhaseTask, Team
+from job.train.checkpoint import Checkpoint, History, Progress, Tensors, values
+from job.train.loop import Phase
 from job.train.step import Forward
 from job.train.strategy import use_jit
+from job.train.task import PhaseTask, Team
+from job.train.thawing import Thawed, thaw_block_by_block
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,16 @@ class Trained:
     """Head and thawed variables at the best validation loss; None where only the head was trained."""
     kept: str
     """`fine_tune`, or `head` where that was the better one on the validation split."""
+    thawed: tuple[dict[str, Any], ...]
+    """What `unfreeze: auto` decided about each block that it tried."""
     logits: dict[str, np.ndarray]
     """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
     examples: np.ndarray
-    history: dict[str, list[dict[str, Any]]]
+    progress: Progress
+
+    @property
+    def history(self) -> History:
+        return self.progress.history
 
 
 def train_phases(
@@ -94,37 +102,65 @@ def train_phases(
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
     head_phase = Phase(_head_task(job, network, inputs, warm is not None), data, team)
     if resumed is None or resumed.progress.phase == "head":
-        last = head_phase.run(resumed, {"head": [], "fine_tune": []}, head={})
+        last = head_phase.run(head_phase.resume(resumed) if resumed else head_phase.begin(None, head={}))
         converged = last.progress.stopping.converged
         team.say("head", converged=converged, epoch=last.progress.epoch, best=last.progress.stopping.best_epoch)
-        head, resumed = last.best, None
-        history = last.progress.history
+        head, progress, resumed = last.best, last.progress, None
     else:
-        head, history, converged = resumed.head, resumed.progress.history, True
-        restore(head_phase.task.variables, head, "head", lambda line: team.say("note", text=line))
+        head, progress, converged = resumed.head, resumed.progress, True
+        head_phase.take(head)
     logits = {"head": head_phase.predict(examples)}
     if until == "head" or job.phases.fine_tune is None:
-        return Trained(head, converged, None, "head", logits, examples, history)
+        return Trained(head, converged, None, "head", (), logits, examples, progress)
 
     if not converged and not job.phases.fine_tune.allow_unconverged_head:
         raise TrainingError(
             f"The head has not converged in phases.head.epochs ({job.phases.head.epochs}) epochs: fine-tuning it would "
             "destroy good weights. Raise phases.head.epochs, or set phases.fine_tune.allow_unconverged_head: true."
         )
-    thaw(network.base, job.phases.fine_tune.unfreeze)
-    team.say("thaw", rows=[list(row) for row in trainable_rows(network.model)])
     statistics = _moving_statistics(network.base)
-    tuned = warm.fine_tuned if warm else None
-    if warm and tuned:
-        warm.take_over(network, tuned)
-    fine_tune = Phase(_fine_tune_task(job, network, inputs, goes_on=tuned is not None), data, team)
-    last = fine_tune.run(resumed, history, head)
+    tuned = _fine_tuned(job, network, data, inputs, team, progress, head, resumed, warm)
     _assert_unmoved(statistics, _moving_statistics(network.base))
+    kept = "fine_tune" if tuned.improved else "head"
+    logits["fine_tune"] = tuned.phase.predict(examples)
+    variables = values(_trainable(network.model))
+    return Trained(head, converged, variables, kept, tuned.decided, logits, examples, tuned.last.progress)
+
+
+def _fine_tuned(
+    job: Job,
+    network: Network,
+    data: Dataset,
+    inputs: Inputs,
+    team: Team,
+    progress: Progress,
+    head: Tensors,
+    resumed: Checkpoint | None,
+    warm: WarmStart | None,
+) -> Thawed:
+    """The rest of fine-tuning; what stays thawed is, and is at its best."""
+    settings = job.phases.fine_tune
+    assert settings is not None
+    thaw(network.base, settings.unfreeze)
+    if isinstance(settings.unfreeze, UnfreezeAuto):
+
+        def make(rates: dict[str, float], after: int) -> Phase:
+            return Phase(_fine_tune_task(job, network, inputs, settings, rates, after), data, team)
+
+        arguments = network, make, data, team, job.train.seed, progress, head, resumed
+        thawed = thaw_block_by_block(settings.unfreeze.auto, *arguments)
+        team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
+        return thawed
+    team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
+    best_before, changed = 0.0, {}
+    if warm and warm.fine_tuned:
+        warm.take_over(network, warm.fine_tuned)
+        best_before = min(record["validation_loss"] for record in progress.history["head"])
+        changed = {"epochs": settings.warm_epochs}
+    phase = Phase(_fine_tune_task(job, network, inputs, settings.model_copy(update=changed)), data, team)
+    last = phase.run(phase.resume(resumed) if resumed else phase.begin(progress, head))
     stopping = last.progress.stopping
-    improved = stopping.best_epoch > 0 or (tuned is not None and stopping.best_loss < _best_loss(history["head"]))
-    kept = "fine_tune" if improved else "head"
-    logits["fine_tune"] = fine_tune.predict(examples)
-    return Trained(head, converged, last.best, kept, logits, examples, last.progress.history)
+    return Thawed(last, phase, stopping.best_epoch > 0 or stopping.best_loss < best_before, ())
 
 
 def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseTask:
@@ -142,8 +178,15 @@ def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseT
     )
 
 
-def _fine_tune_task(job: Job, network: Network, inputs: Inputs, goes_on: bool) -> PhaseTask:
-    """`goes_on`: what is thawed was fine-tuned before."""
+def _fine_tune_task(
+    job: Job,
+    network: Network,
+    inputs: Inputs,
+    settings: FineTunePhase,
+    rates: dict[str, float] | None = None,
+    after: int = 0,
+) -> PhaseTask:
+    """`rates` are factors for the learning rates, by layer."""
     on_features = _on_features(job, network.head)
     call = call_frozen if job.scaling.gpu else call_with_fast_gradients
     rest = network.base if inputs.cut is None else split(network.base, cut_named(network.base, inputs.cut))[1]
@@ -151,10 +194,8 @@ def _fine_tune_task(job: Job, network: Network, inputs: Inputs, goes_on: bool) -
     def on_inputs(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
         return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
 
-    settings = job.phases.fine_tune
-    assert settings is not None
-    if goes_on:
-        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
+    variables = _trainable(network.model)
+    by_path = {path: (rates or {}).get(path.partition("/")[0], 1.0) for path in variables}
     return PhaseTask(
         name="fine_tune",
         settings=settings,
@@ -163,8 +204,10 @@ def _fine_tune_task(job: Job, network: Network, inputs: Inputs, goes_on: bool) -
         inputs=inputs.fine_tune,
         views=job.train.views,
         forward=on_inputs,
-        variables=_trainable(network.model),
+        variables=variables,
         trained=True,
+        rates=by_path,
+        after=after,
         augment=job.augment if inputs.cut is None and job.augment.active else None,
         jit_compile=use_jit(job, has_depthwise(rest)),
     )
@@ -182,10 +225,6 @@ def _on_features(job: Job, head: keras.Model) -> Forward:
 
 def _trainable(model: keras.Model) -> dict[str, keras.Variable]:
     return {path: variable for path, variable in sorted(variables_by_path(model).items()) if variable.trainable}
-
-
-def _best_loss(records: list[dict[str, Any]]) -> float:
-    return min(record["validation_loss"] for record in records)
 
 
 def _moving_statistics(base: keras.Model) -> Tensors:

@@ -6,7 +6,7 @@ only the sum of the gradients travels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ import tensorflow as tf
 Forward = Callable[..., tf.Tensor]
 """(inputs, dropout) -> logits float32 [n, classes]; `dropout` is (seed int32 [2], places) or None for inference."""
 Batches = Iterator[tuple[tf.Tensor, ...]]
-"""inputs, labels int32 [n], weights float32 [n], places int32 [n], proof int64 [2]: see `Batches`."""
+"""inputs, labels int32 [n], weights float32 [n], places int32 [n], …, proof int64 [2]: see `Batches`."""
 
 
 def make_train_steps(
@@ -26,6 +26,8 @@ def make_train_steps(
     variables: list[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
     jit_compile: bool,
+    rates: Sequence[float],
+    smoothing: float,
 ) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m].
 
@@ -33,25 +35,33 @@ def make_train_steps(
     else is float32. The weights of a batch are divided by their sum over the global batch, so that a loss is the
     weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
     batches, is of this worker alone. The wishes come back as the sum over all workers: they travel with the gradients.
+    `rates` has a factor for the learning rate of each variable; `smoothing` is the share of each label
+    that is spread evenly over the classes (Szegedy et al. 2016).
     """
 
-    def gradients(inputs: Any, labels: Any, weights: Any, places: Any, seed: Any) -> Any:
+    def gradients(seed: Any, inputs: Any, labels: Any, weights: Any, places: Any, *others: Any) -> Any:
+        aims = [(labels, weights)]
+        if others:
+            inputs, aims = _mixed(inputs, labels, weights, *others)
         with tf.GradientTape() as tape:
             logits = forward(inputs, (seed, places))
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            loss = tf.reduce_sum(losses * weights)
+            losses = [tf.reduce_sum(_cross_entropy(aim, logits, smoothing) * weight) for aim, weight in aims]
+            loss = tf.add_n(losses)
         grads = tape.gradient(loss, [variable.value for variable in variables])
         return loss, [tf.convert_to_tensor(grad) for grad in grads]  # that of a table has the rows used alone
 
     compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
 
     def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, grads = compiled(*batch, seed)
+        loss, grads = compiled(seed, *batch)
         shapes = [grad.shape for grad in grads]
         flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], wishes], axis=0)
         sizes = [*(shape.num_elements() for shape in shapes), 1, -1]
         *parts, loss, wishes = tf.split(_sum(strategy, flat), sizes)
+        slower = [(v, rate, tf.identity(v.value)) for v, rate in zip(variables, rates, strict=True) if rate != 1]
         optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
+        for variable, rate, before in slower:  # every optimizer's step is proportional to its learning rate
+            variable.assign(before + rate * (variable.value - before))
         return loss[0], wishes
 
     numbers, pairs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32)
@@ -71,6 +81,32 @@ def make_train_steps(
         return losses.stack(), proof, agreed
 
     return steps
+
+
+def _mixed(
+    inputs: tf.Tensor,
+    labels: tf.Tensor,
+    weights: tf.Tensor,
+    others: Any,
+    other_labels: Any,
+    other_weights: Any,
+    kept: Any,
+) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
+    """Inputs float32 [n, …], and the labels that they stand for with the weight of each (Zhang et al. 2018, "mixup:
+    Beyond Empirical Risk Minimization"). `kept` float32 [n] is the share of the first in each row.
+    """
+    shares = tf.reshape(kept, [-1, *[1] * (len(inputs.shape) - 1)])
+    mixed = shares * tf.cast(inputs, tf.float32) + (1 - shares) * tf.cast(others, tf.float32)
+    return mixed, [(labels, weights * kept), (other_labels, other_weights * (1 - kept))]
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Of each example, float32 [n]."""
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if not smoothing:
+        return losses
+    even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+    return (1 - smoothing) * losses + smoothing * even
 
 
 def make_predict_steps(

@@ -88,9 +88,9 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     from job.model.resolved import ResolvedBase
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
-    from job.train.loop import Team
     from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
+    from job.train.task import Team
     from job.train.watch import listen
 
     done("imports")
@@ -217,5 +217,8 @@ def _write_result(store: Store, run: str, trained: Any, data: Any, keys: pa.Chun
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     store.write(f"runs/{run}/predictions.parquet", buffer.getvalue())
-    decided = {"kept": trained.kept, "converged": trained.converged, "history": trained.history}
+    decided = {name: getattr(trained, name) for name in ("kept", "converged", "thawed", "history")}
+    decided["range_tests"] = trained.progress.range_tests
+    sets = {"head": trained.head, "fine_tune": trained.fine_tuned or {}}
+    decided["parameters"] = {phase: sum(value.size for value in tensors.values()) for phase, tensors in sets.items()}
     store.write(f"runs/{run}/training.json", json.dumps(decided).encode())

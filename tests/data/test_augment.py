@@ -51,6 +51,17 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, ...]:
     return centre_x, centre_y, area, np.rad2deg(np.arctan2(2 * xy, xx - yy) / 2)
 
 
+def test_quarter_turns_are_exact_and_equally_frequent() -> None:
+    images = noise(400, 24, 24)
+    turned = changed(images, quarter_turns=True)
+    turns = np.array([[(np.rot90(image, k) == other).all() for k in range(4)] for image, other in zip(images, turned)])  # noqa: B905
+    assert (turns.sum(axis=1) == 1).all()
+    assert (np.abs(turns.sum(axis=0) - 100) < 35).all()
+    both = changed(images, quarter_turns=True, flip_horizontal=True)
+    flipped = changed(images, flip_horizontal=True)
+    assert all((np.rot90(image, k) == other).all() for image, other, k in zip(flipped, both, turns.argmax(axis=1)))  # noqa: B905
+
+
 @pytest.mark.parametrize("shape", [(101, 97), (32, 32), (1, 5)])
 def test_a_row_depends_on_its_image_and_seed_alone(shape: tuple[int, int]) -> None:
     images, seeds = noise(67, *shape), view_seeds(np.arange(67), 3)

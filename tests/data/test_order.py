@@ -6,7 +6,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from job.data.order import STREAMS, WINDOW, Share, epoch_order, shard_size, steps_per_epoch, stream_count
+from job.data.order import (
+    STREAMS,
+    WINDOW,
+    Share,
+    epoch_order,
+    mixing_shares,
+    partners,
+    shard_size,
+    steps_per_epoch,
+    stream_count,
+)  # fmt: skip
 
 WORLDS = [1, 2, 3, 4, 5, 7, 8]
 UNEVEN = [(1, 1), (1, 8), (5, 8), (61, 8), (300, 32), (301, 7), (1000, 96), (1024, 64), (4999, 100), (5000, 250)]
@@ -239,3 +249,25 @@ def test_ten_million_examples_are_planned_in_little_memory() -> None:
     assert most < 12.5 * examples
     assert kept < 4.1 * examples
     assert planned - kept < 2**20
+
+
+@pytest.mark.parametrize(("examples", "batch_size"), UNEVEN)
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_partners_are_others_that_the_same_worker_reads(examples: int, batch_size: int, world_size: int) -> None:
+    streams, steps = stream_count(batch_size), steps_per_epoch(examples, batch_size)
+    everyone = np.arange(examples)
+    others = partners(everyone, examples, batch_size)
+    assert (others != everyone).sum() == (examples if examples >= 2 * streams else 2 * max(examples - streams, 0))
+    for rank in range(world_size):
+        mine, _ = Share(batch_size, rank, world_size).places(examples, 0, steps)
+        mine = mine[mine >= 0]
+        assert set(others[mine]) <= set(mine)
+
+
+def test_mixing_keeps_more_of_the_example_than_of_its_partner() -> None:
+    shares = mixing_shares(10_000, 0.4, seed=1, epoch=2)
+    assert (shares.dtype, shares.min() >= 0.5, shares.max() <= 1) == (np.float32, True, True)
+    drawn = np.random.default_rng(0).beta(0.4, 0.4, 100_000)
+    assert shares.mean() == pytest.approx(np.maximum(drawn, 1 - drawn).mean(), abs=0.01)
+    assert (shares == mixing_shares(10_000, 0.4, seed=1, epoch=2)).all()
+    assert (shares != mixing_shares(10_000, 0.4, seed=1, epoch=3)).any()

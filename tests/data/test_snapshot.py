@@ -120,6 +120,18 @@ def test_a_table_gives_labels_and_groups(form: str, stores: tuple[Store, Store])
     assert all(len(found) == 1 for found in sides.values())
 
 
+def test_a_column_of_the_label_file_says_the_split(stores: tuple[Store, Store]) -> None:
+    source, store = stores
+    sides = {f"{i:02}.png": ("train", "validation", "test", "test")[i % 4] for i in range(40)}
+    rows = [f"{key},{'ab'[int(key[0]) % 2]},{side}" for key, side in sides.items()]
+    source.write("labels.csv", "\n".join(["key,label,side", *rows]).encode())
+    for key in sides:
+        source.write(key, b"x")
+    snapshot = take_snapshot(data(source, layout="table", table=Table(split="side")), source, store)
+    found = read_snapshot(store, snapshot, ["key", "split"]).to_pylist()
+    assert {row["key"]: row["split"] for row in found} == sides
+
+
 def test_a_row_without_an_object_is_a_reject_of_its_class(stores: tuple[Store, Store]) -> None:
     source, store = stores
     source.write("labels.csv", b"key,label\n" + b"".join(f"{i}.png,{'ab'[i % 2]}\n".encode() for i in range(60)))

@@ -48,6 +48,16 @@ def listed(data: Data) -> list[Listed]:
     return list(labelled(data, open_store(data.source)))
 
 
+def test_a_column_says_the_split(tmp_path: Path) -> None:
+    sides = ["test", "train", "validation", "dev", ""]
+    rows = "".join(f"text {number},cat,{side}\n" for number, side in enumerate(sides))
+    found = listed(data_of(tmp_path, "texts.csv", f"body,kind,part\n{rows}".encode(), split="part"))
+    good, bad = ([item for item in found if (item.reject is None) is wanted] for wanted in (True, False))
+    assert sorted(item.split or "" for item in good) == ["test", "train", "validation"]
+    assert [item.reject for item in bad] == ["its split is none of train, validation, test"] * 2
+    assert [item.label for item in bad] == [None] * 2
+
+
 @pytest.mark.parametrize(("file", "write"), FORMATS.items(), ids=FORMATS)
 def test_an_example_is_its_text(file: str, write: object, tmp_path: Path) -> None:
     data = data_of(tmp_path, file, write(ROWS))

@@ -200,6 +200,21 @@ def test_a_recurrent_encoder_and_a_few_thawed_words(place: Place, first: dict[st
     assert "word_vectors" in result["told"]
 
 
+def test_a_network_of_ones_own(place: Place, first: dict[str, Any], here: Thaw, tmp_path: Path) -> None:
+    """From what is decoded for the run before."""
+    texts.own_encoder(tmp_path / "own.keras", 16, 512)
+    model = f"{{backbone: 'file://{tmp_path}/own.keras', max_tokens: 16, head: {{hidden: [16]}}}}"
+    result = place.run(f"model={model}", "phases.fine_tune.unfreeze={match: [table, dense]}", "promote=null")
+    assert "words" not in result
+    keys = [key for key in all_texts() if split_of(key, Split()) == "test"]
+    done = here(
+        "predict", result["model"], *(f"{place.root}/source/{key}".removeprefix("file://") for key in keys), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    right = [record["class"] == key.split("/")[0] for record, key in zip(json.loads(done.stdout), keys, strict=True)]
+    assert sum(right) / len(keys) == pytest.approx(result["metrics"][result["kept"]]["accuracy"])
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

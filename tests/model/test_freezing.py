@@ -3,10 +3,12 @@ from __future__ import annotations
 import keras
 import pytest
 
-from job.config import Model, UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch
+from job.config import Head, Model, UnfreezeAuto, UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch
+from job.config.training import BlockByBlock
 from job.errors import JobError
 from job.model.backbones import build_base
-from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
+from job.model.freezing import depths, freeze, has_depthwise, thaw, trainable_rows
+from job.model.heads import build_head
 from job.model.network import variables_by_path
 
 
@@ -43,11 +45,20 @@ def test_from_thaws_the_layer_and_all_above(vgg: keras.Model) -> None:
     rows = {name: (parameters, open_) for name, _, parameters, open_ in trainable_rows(vgg)}
     assert rows["block5"] == (4 * 2_359_808, 2 * 2_359_808)
     assert rows["block4"][1] == 0
+    head = build_head(8, Head(hidden=[4]), classes=2, seed=0)
+    assert trainable_rows(vgg, head) == [*trainable_rows(vgg), ("head", 3, 8 * 4 + 4 + 4 * 2 + 2, 46)]
 
 
 def test_match_takes_every_pattern(vgg: keras.Model) -> None:
     thaw(vgg, UnfreezeMatch(match=["block1_*", "*_conv4"]))
     assert trainable(vgg) == {"block1_conv1", "block1_conv2", "block3_conv4", "block4_conv4", "block5_conv4"}
+
+
+def test_auto_may_come_to_its_deepest_block(vgg: keras.Model) -> None:
+    assert depths(vgg, 2) == [1, 2]
+    assert depths(vgg, 99) == [1, 2, 3, 4, 5]  # the stem of VGG holds no weights
+    thaw(vgg, UnfreezeAuto(auto=BlockByBlock(max_blocks=2)))
+    assert {name.partition("_")[0] for name in trainable(vgg)} == {"block4", "block5"}
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def test_only_the_table_that_trains_moves(rule: object, optimizer: str) -> None:
         return network.model(words, training=False)
 
     spec = tf.data.IteratorSpec(batches().element_spec)
-    steps = make_train_steps(tf.distribute.get_strategy(), spec, forward, variables, made, jit_compile=False)
+    rates = [1.0] * len(variables)
+    steps = make_train_steps(tf.distribute.get_strategy(), spec, forward, variables, made, False, rates, smoothing=0.0)
     steps(iter(batches()), tf.constant([0.1] * 3), tf.zeros([3, 2], tf.int32), tf.zeros([1]))
     after = {path: np.array(v.numpy()) for path, v in variables_by_path(network.base).items()}
     assert (before["word_vectors/trained"] != after["word_vectors/trained"]).any(axis=1).all()

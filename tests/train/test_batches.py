@@ -103,6 +103,33 @@ def test_batches_are_what_plain_numpy_makes_of_the_order(
     assert whole == pytest.approx(1, rel=1e-6)
 
 
+@pytest.mark.parametrize("augment", [None, EVERYTHING])
+def test_each_example_comes_with_the_same_other_one_whatever_the_number_of_workers(
+    augment: Augment | None, tmp_path: Path
+) -> None:
+    store, data = store_inputs(tmp_path, noise((9, 9, 3)), "uint8")
+    examples = order_of(data)
+    kept = np.linspace(0.5, 1, len(examples), dtype=np.float32)
+
+    def pairs(world_size: int) -> list[tuple[bytes, ...]]:
+        found = []
+        for rank in range(world_size):
+            reader = Batches(arena_of(store, data, tmp_path), data, Share(BATCH, rank, world_size), augment, mixes=True)
+            for *parts, _ in reader.read(examples, view=1, kept=kept):
+                rows = zip(*(part.numpy() for part in parts), strict=True)
+                found += [tuple(part.tobytes() for part in row) for row in rows if row[2] > 0]
+        return sorted(found)
+
+    alone = pairs(1)
+    assert len(alone) == len(examples)
+    assert pairs(3) == alone
+    assert sorted(np.frombuffer(b"".join(pair[-1] for pair in alone), np.float32)) == pytest.approx(kept)
+    own, others = ({pair[position] for pair in alone} for position in (0, 4))
+    assert len(own) == len(examples)
+    assert others <= own
+    assert all(pair[0] != pair[4] for pair in alone)
+
+
 def test_an_epoch_has_more_than_two_chunks() -> None:
     """Else these tests would not see one given back."""
     assert EXAMPLES * 3 // 4 / BATCH > 2 * CHUNK

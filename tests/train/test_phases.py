@@ -121,11 +121,23 @@ def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest
     assert digests(resumed) == digests(whole)
 
 
+def test_mixing_changes_what_is_learned_and_no_order(tmp_path: Path) -> None:
+    def trained(*settings: str) -> Trained:
+        job = job_of("file:///own.keras", "model.weights=null", *settings)
+        return set_up(job, tmp_path / f"{len(settings)}", sizes=(40, 8, 4)).train(job, "head", [])
+
+    plain, mixed = trained(), trained("phases.head.mixup=0.4")
+    assert digests(plain) == digests(mixed)
+    assert all(one != other for one, other in zip(curves(plain), curves(mixed), strict=True))
+    assert all(np.isfinite(loss) for _, loss in curves(mixed))
+
+
 @pytest.mark.parametrize(("stop", "cut"), [(0, None), (4, "block_15_add")])
 def test_every_checkpoint_leads_to_the_same_end(stop: int, cut: str | None, tmp_path: Path) -> None:
     """Resuming through a checkpoint's file, in the middle of an epoch or after one, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
-    settings = ("phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine", "checkpoint.every_steps=2")
+    settings = ["phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine", "checkpoint.every_steps=2"]
+    settings += ["phases.head.mixup=0.2", "phases.fine_tune.mixup=0.2"]
     job = job_of("mobilenetv2", *settings)
     saved: list[Checkpoint] = []
     whole = set_up(job, tmp_path / "whole", cut).train(job, "fine_tune", saved)

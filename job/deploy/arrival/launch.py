@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from job.config import Job
 from job.deploy.annotations import FIRST_EVENT
@@ -18,12 +15,10 @@ from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run
 from job.deploy.submit import apply
-from job.errors import ClusterError, DataError, JobError, StorageError, ThawError
-from job.jobfile import dump_job
 from job.model.resolved import known_base, weights_request
+from job.run.child import run_thaw
 from job.run.worth import decide, record, recorded
 from job.storage import open_store
-from job.storage.scratch import scratch
 
 Say = Callable[..., None]
 LOOK = 5.0
@@ -91,15 +86,7 @@ def prepare_weights(job: Job) -> None:
     """
     if known_base(open_store(job.store), weights_request(job.model, job.train.seed)) is not None:
         return
-    with scratch() as folder:
-        file = Path(folder, "job.yaml")
-        file.write_text(dump_job(job), encoding="utf-8")
-        done = subprocess.run([sys.executable, "-m", "job", "prepare", str(file)], capture_output=True, text=True)
-    if done.returncode:
-        lines = [line.removeprefix("thaw: ") for line in done.stderr.splitlines() if line.startswith("thaw: ")]
-        branch: dict[int, type[ThawError]] = {error.exit_code: error for error in (JobError, DataError, StorageError)}
-        text = " ".join(lines) or f"the weights can't be prepared: `thaw prepare` ended with {done.returncode}."
-        raise branch.get(done.returncode, ClusterError)(text)
+    run_thaw("prepare", job)
 
 
 def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) -> Launched:

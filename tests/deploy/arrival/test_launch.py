@@ -14,12 +14,13 @@ from kube import Kube
 from watching import Watching
 
 from job.cli import thaw
+from job.config import Job
 from job.deploy.arrival import launch as launching
 from job.deploy.arrival.launch import launch
 from job.deploy.arrival.promotions import Promotions
 from job.deploy.arrival.targets import Target
 from job.deploy.naming import name_run
-from job.errors import ClusterError, JobError, ThawError
+from job.errors import ClusterError, JobError
 from job.jobfile import dump_job
 from job.model.resolved import record_key, weights_request
 from job.run.worth import Decision
@@ -175,29 +176,30 @@ def test_weights_that_the_store_does_not_know_are_prepared_in_another_process(
     job, store = target.job, open_store(target.job.store)
     key = record_key(weights_request(job.model, job.train.seed))
     store.delete(key)
-    asked: list[list[str]] = []
+    asked: list[tuple[str, Job]] = []
 
-    def run(command: list[str], **_: Any) -> Any:
-        asked.append(command[1:4])
-        assert Path(command[4]).read_text() == dump_job(job)
+    def run(verb: str, job: Job) -> str:
+        asked.append((verb, job))
         store.write(key, json.dumps({"weights_sha256": "0" * 64}).encode())
-        return type("Done", (), {"returncode": 0, "stderr": ""})
+        return ""
 
-    monkeypatch.setattr(launching.subprocess, "run", run)
+    monkeypatch.setattr(launching, "run_thaw", run)
     assert launch(target, said).outcome == "created"
     assert launch(target, said).outcome == "exists"
-    assert asked == [["-m", "job", "prepare"]]
+    assert asked == [("prepare", job)]
 
 
-@pytest.mark.parametrize(("code", "branch"), [(2, JobError), (4, ThawError), (-9, ClusterError)])
 def test_weights_that_cannot_be_prepared_say_why(
-    code: int, branch: type[Exception], target: Target, kube: Kube, said: Any, monkeypatch: pytest.MonkeyPatch
+    target: Target, kube: Kube, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = target.job
     open_store(job.store).delete(record_key(weights_request(job.model, job.train.seed)))
-    ended = type("Done", (), {"returncode": code, "stderr": "noise\nthaw: no such backbone\n"})
-    monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: ended)
-    with pytest.raises(branch, match=r"^no such backbone$"):
+
+    def run(verb: str, job: Job) -> str:
+        raise JobError("no such backbone")
+
+    monkeypatch.setattr(launching, "run_thaw", run)
+    with pytest.raises(JobError, match=r"^no such backbone$"):
         launch(target, said)
 
 

@@ -1,0 +1,52 @@
+"""`thaw` in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from job import errors
+from job.config import Job
+from job.errors import ClusterError, ThawError
+from job.jobfile import dump_job
+from job.storage.scratch import scratch
+
+Process = subprocess.Popen[str]
+ROOTS = (
+    errors.JobError, errors.DataError, errors.StorageError, errors.TrainingError, errors.ClusterError,
+    errors.Interrupted,
+)  # fmt: skip
+
+
+def run_thaw(
+    verb: str,
+    job: Job,
+    *words: str,
+    heard: Callable[[str], None] = lambda line: None,
+    started: Callable[[Process], None] = lambda process: None,
+) -> str:
+    """Runs `thaw VERB JOB words…`; returns what it printed, and raises the error that it ended with.
+
+    `heard` is given each line of its standard error, `started` the process.
+    """
+    said = []
+    with scratch() as folder:
+        file = Path(folder, "job.yaml")
+        file.write_text(dump_job(job), encoding="utf-8")
+        command = [sys.executable, "-m", "job", verb, str(file), *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            started(process)
+            assert process.stderr is not None
+            assert process.stdout is not None
+            for line in process.stderr:
+                said.append(line.rstrip())
+                heard(said[-1])
+            printed = process.stdout.read()
+    if process.returncode:
+        lines = [line.removeprefix("thaw: ") for line in said if line.startswith("thaw: ")]
+        branches: dict[int, type[ThawError]] = {root.exit_code: root for root in ROOTS}
+        text = " ".join(lines) or f"`thaw {verb}` ended with {process.returncode}."
+        raise branches.get(process.returncode, ClusterError)(text)
+    return printed

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from job.cli import thaw
+from job.errors import JobError
+from job.jobfile import parse_job
+from job.report.console import sweep_table
+from job.run.sweep import Trial, sweep, trial_job
+
+JOB = """
+name: cells
+data: {source: 's3://bucket/cells/'}
+store: s3://bucket/thaw/
+phases: {head: {warm_start: true, epochs: 9}, fine_tune: {unfreeze: {from: x}, warm_epochs: 2, epochs: 4}}
+train: {seed: 3}
+retrain_when: {}
+"""
+
+
+def test_a_trial_differs_from_the_job_in_depth_and_seed_and_comes_into_use_nowhere() -> None:
+    job = trial_job(parse_job(JOB), Trial(2, 5))
+    assert (job.phases.fine_tune.unfreeze.blocks, job.phases.fine_tune.epochs, job.train.seed) == (2, 4, 5)
+    assert (job.phases.head.warm_start, job.phases.fine_tune.warm_epochs, job.phases.head.epochs) == (False, None, 9)
+    assert (job.promote, job.retrain_when) == (None, None)
+    alone = parse_job("{name: cells, data: {source: 's3://bucket/cells/'}, store: 's3://bucket/thaw/'}")
+    assert trial_job(alone, Trial(0, 0)).phases.fine_tune is None
+
+
+def test_without_fine_tuning_there_is_nothing_to_compare() -> None:
+    with pytest.raises(JobError, match=r"phases\.fine_tune: null: a sweep compares"):
+        sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, 1, lambda kind, **event: None)
+
+
+@pytest.mark.parametrize("wrong", ["", "0", "1,x", "-1,2", "1;2"])
+def test_depths_that_are_none(wrong: str) -> None:
+    done = CliRunner().invoke(thaw, ["sweep", "job.yaml", f"--unfreeze={wrong}"])
+    assert done.exit_code == 2
+    assert "numbers of blocks with commas between them are needed, such as 0,1,2" in done.output
+
+
+def test_the_table_shows_the_spread_between_seeds() -> None:
+    from rich.console import Console
+
+    depth = {"blocks": 0, "runs": 2, "parameters": 1234567}
+    for name, mean in {"accuracy": 0.875, "balanced_accuracy": 0.5, "roc_auc": None, "validation_loss": 0.25}.items():
+        depth |= {name: mean, f"{name}_deviation": 0.0123}
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(sweep_table([depth | {"seconds": 12.0, "seconds_deviation": None}]))
+    row = " ".join(console.export_text().splitlines()[1].split())
+    assert row == "head only 2 1,234,567 0.8750 ± 0.0123 0.5000 ± 0.0123 – 0.2500 ± 0.0123 12"
