@@ -56,20 +56,23 @@ def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: lis
         return WarmStart(None, f"the head of {model.run} has other layers, or stands on another base: it starts afresh")
     fresh = [label for label in classes if label not in model.classes]
     told = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
-    tuned = _can_go_on(job, model)
+    wanted = job.phases.fine_tune is not None and job.phases.fine_tune.warm_epochs is not None
+    hindrance = _hindrance(job, model) if wanted else None
+    tuned = wanted and hindrance is None
     what = "the head and the thawed layers start from those" if tuned else "the head starts from that"
+    why = f"; fine-tuning starts from the pretrained layers, since {hindrance}" if hindrance else ""
     source = {"run": model.run, "classes": model.classes, "fine_tuned": tuned}
-    return WarmStart(source, f"{what} of {model.run}{told}")
+    return WarmStart(source, f"{what} of {model.run}{why}{told}")
 
 
-def _can_go_on(job: Job, model: Model) -> bool:
-    """Whether fine-tuning may start from what the model has thawed. Other texts have other words."""
-    if job.model.backbone == GLOVE:
-        return False
+def _hindrance(job: Job, model: Model) -> str | None:
+    """Why fine-tuning can't start from what the model has thawed; None where it can."""
     ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
-    if ours is None or theirs is None or ours.warm_epochs is None:
-        return False
-    return model.kept == "fine_tune" and ours.unfreeze == theirs.unfreeze
+    if job.model.backbone == GLOVE:
+        return "other texts have other words"
+    if model.kept != "fine_tune":
+        return "that run kept its head alone"
+    return None if ours and theirs and ours.unfreeze == theirs.unfreeze else "that run thawed other layers"
 
 
 def _in_use(job: Job, run: str, store: Store) -> Model | None:
