@@ -14,6 +14,7 @@ from job.data import order
 from job.data.arena import Arena
 from job.data.augment import augment_images, view_seeds
 from job.data.dataset import Dataset
+from job.errors import TrainingError
 
 CHUNK = 32
 """Steps that are planned together; the parts that the next chunk needs are fetched meanwhile."""
@@ -153,6 +154,21 @@ class Batches:
         if self._augment is not None:
             rows["seeds"] = view_seeds(data.hashes[chosen], self._view).reshape(*chosen.shape, 2)
         return rows
+
+
+def proven(seen: tuple[int, int], ids: np.ndarray, where: str) -> str:
+    """The digest of an epoch over examples with these ids: their sum, whatever their order and whoever read them.
+
+    `seen` is the sum of what all of its batches say of themselves. Raises TrainingError, beginning with `where`.
+    """
+    read, wrong = np.array(seen, np.int64).astype(np.uint64).tolist()
+    wanted = int(ids.sum(dtype=np.int64).astype(np.uint64))
+    if read != wanted or wrong:
+        raise TrainingError(
+            f"{where}: the examples that were read (digest {read:016x}, {wrong} out of place) are not those of the "
+            f"data set ({wanted:016x}): delete the nodes' copies of the features (THAW_CACHE) and run again."
+        )
+    return f"{read:016x}"
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from job.data import order
 from job.data.dataset import Dataset
 from job.errors import Interrupted, TrainingError
-from job.train.batches import CHUNK, Batches, fresh_view
+from job.train.batches import CHUNK, Batches, fresh_view, proven
 from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
 from job.train.control import WISHES
 from job.train.convergence import EarlyStopping
@@ -151,7 +151,8 @@ class Phase:
         started = time.monotonic() - state.progress.seconds
         examples = self.train[order.epoch_order(self.sizes, self.task.batch_size, self.task.seed, self._stream(epoch))]
         trained = self._train_epoch(epoch, examples, state)
-        loss, digest = self._mean_loss(examples, trained.losses), self._proof(epoch, trained.progress.seen)
+        digest = proven(trained.progress.seen, self.data.ids[self.train], f"{name}: epoch {epoch}")
+        loss = self._mean_loss(examples, trained.losses)
         validation_loss, validation_accuracy = self.validate(lambda: self._heed(trained))
         if not math.isfinite(validation_loss):
             raise TrainingError(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
@@ -249,18 +250,6 @@ class Phase:
             f"{self.task.name}: {what} not finite at step {step + 1} of epoch {epoch}, on "
             f"{self.team.examples(batch)}. {self._advice()}"
         )
-
-    def _proof(self, epoch: int, seen: tuple[int, int]) -> str:
-        """The digest of an epoch: the sum of the ids of its examples, whatever their order and whoever read them."""
-        read, wrong = np.array(seen, np.int64).astype(np.uint64).tolist()
-        wanted = int(self.data.ids[self.train].sum(dtype=np.int64).astype(np.uint64))
-        if read != wanted or wrong:
-            raise TrainingError(
-                f"{self.task.name}: the examples read in epoch {epoch} (digest {read:016x}, {wrong} out of place) are "
-                f"not those of the data set ({wanted:016x}): delete the nodes' copies of the features (THAW_CACHE) and "
-                "run again."
-            )
-        return f"{read:016x}"
 
     def _guarded(self, reader: Batches, steps: Callable[..., Any], *arguments: Any) -> Any:
         """Raises what made the reader fail as it was."""

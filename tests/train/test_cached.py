@@ -135,7 +135,7 @@ def test_an_epoch_proves_that_it_read_the_data_set(phase: str, cut: str | None, 
     arena.wait(np.arange(sum(SIZES)))
     arena.ids[TRAIN - 1] += 1
     digest = "[0-9a-f]{16}"
-    told = rf"^{phase}: .* read in epoch 1 \(digest {digest}, 1 out of place\) are not .* \({digest}\).*THAW_CACHE"
+    told = rf"^{phase}: epoch 1: .* read \(digest {digest}, 1 out of place\) are not .* \({digest}\).*THAW_CACHE"
     with pytest.raises(TrainingError, match=told):
         bench.train(job(), "fine_tune", [])
 
