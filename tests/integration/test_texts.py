@@ -191,6 +191,7 @@ def test_only_new_texts_are_computed_and_only_new_words_looked_for(place: Place,
     assert second["promotion"]["against"] == first["run"].rstrip("/").rpartition("/")[2]
 
 
+@pytest.mark.slow
 def test_a_recurrent_encoder_and_a_few_thawed_words(place: Place, first: dict[str, Any]) -> None:
     result = place.run("model.encoder=gru", "phases.fine_tune.unfreeze={words: 5}", "promote=null")
     weights = exported(result)
@@ -200,6 +201,7 @@ def test_a_recurrent_encoder_and_a_few_thawed_words(place: Place, first: dict[st
     assert "word_vectors" in result["told"]
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own(place: Place, first: dict[str, Any], here: Thaw, tmp_path: Path) -> None:
     """From what is decoded for the run before."""
     texts.own_encoder(tmp_path / "own.keras", 16, 512)
