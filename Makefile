@@ -39,6 +39,9 @@ test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_arrival.py \
 		tests/integration/test_retrain.py tests/integration/test_storm.py -k "$(ARRIVAL)"
 
+test-depths: $(STAMP) ## depths of thawing side by side, and more workers than ten
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_sweep.py tests/train/test_predict.py
+
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
 	$(BIN)/python -m pytest -m image --numprocesses=0
 
@@ -68,6 +71,7 @@ bench: $(STAMP) ## measure what the documents quote
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/arrival.py
+	$(BIN)/python benchmarks/results.py
 
 image: ## build the container image (ENGINE=docker|buildah, VARIANT=cpu|gpu, BASE_IMAGE=…)
 	$(ENGINE) build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) \
