@@ -29,6 +29,7 @@ from tables import markdown
 
 from job.config import Job
 from job.jobfile import load_job
+from job.report.console import spread
 from job.run.child import run_thaw
 from job.run.demo import PUBLISHED, write_cells
 
@@ -83,11 +84,9 @@ def _divided(cells: dict[str, list[str]], seed: int) -> list[tuple[str, str, str
 def _job(folder: Path, cells: dict[str, list[str]], seed: int, overrides: list[str]) -> Job:
     labels = folder / f"labels-{seed}.csv"
     labels.write_text("key,label,split\n" + "".join(",".join(row) + "\n" for row in _divided(cells, seed)))
-    text = (Path(__file__).parent / "results.yaml").read_text()
-    for name, path in {"SOURCE": "cells/", "STORE": "store/", "LABELS": labels.name}.items():
-        text = text.replace(name, f"file://{folder}/{path}")
-    (folder / f"job-{seed}.yaml").write_text(text)
-    return load_job(folder / f"job-{seed}.yaml", [*overrides, f"train.seed={seed}"])
+    where = {"data.source": "cells/", "store": "store/", "data.table.file": labels.name}
+    places = [f"{name}=file://{folder}/{path}" for name, path in where.items()]
+    return load_job(Path(__file__).parent / "results.yaml", [*overrides, *places, f"train.seed={seed}"])
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -119,13 +118,12 @@ def _seeds_table(rows: list[dict[str, Any]]) -> str:
 
 def _means_table(rows: list[dict[str, Any]]) -> str:
     """On the test split, over the seeds."""
-    count = len(rows)
-    table = [[f"mean ± standard deviation of {count} seeds", *MEASURED.values()]]
+    table = [[f"mean ± standard deviation of {len(rows)} seeds", *MEASURED.values()]]
     for model, words in {"head": "head only", "chosen": "fine-tuned, as deep as `auto` chose"}.items():
         found = [[row["metrics"][model][name] for row in rows] for name in MEASURED]
-        spreads = [f" ± {statistics.stdev(values):.4f}" if count > 1 else "" for values in found]
-        means = map(statistics.fmean, found)
-        table.append([words, *(f"{mean:.4f}{spread}" for mean, spread in zip(means, spreads, strict=True))])
+        deviations = [statistics.stdev(values) if len(values) > 1 else None for values in found]
+        cells = zip(map(statistics.fmean, found), deviations, strict=True)
+        table.append([words, *(spread(mean, deviation, 4) for mean, deviation in cells)])
     table.append([PUBLISHED[0], f"{PUBLISHED[1]:.4f}", "", ""])
     return markdown(table)
 

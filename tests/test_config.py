@@ -251,43 +251,35 @@ def test_vectors_may_be_named_by_a_path(tmp_path: Path) -> None:
     assert here == f"file://{Path.cwd()}/v.txt"
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("task=image", "model.backbone: glove is for `task: text`"),
-        ("model.weights=null", "weights: glove takes the URI or the path of a file of word vectors"),
-        ("model.weights=none", "weights: glove takes the URI or the path of a file of word vectors"),
-        ("model.weights=v.txt", "weights are `imagenet`, `package`, `none`, a URI or a path (/…, ./…), not 'v.txt'"),
-        ("model.image_size=300", "model.image_size means nothing for `task: text`"),
-        ("model.backbone=vgg19", "texts take glove or the URI of a .keras file, not 'vgg19'"),
-        ("model.max_tokens=0", "greater than or equal to 1"),
-        ("data.layout=tfrecord", "data.layout: texts are read from folders or a table, not from tfrecord"),
-        ("augment.flip_horizontal=true", "augment changes pictures"),
-        ("phases.fine_tune={unfreeze: {words: 0}}", "greater than 0"),
-        (
-            "phases.fine_tune={unfreeze: {rows: 1}}",
-            "exactly one of `blocks`, `from`, `match`, `words`, `auto` is needed",
-        ),
-    ],
-)
-def test_what_a_job_of_texts_can_not_have(override: str, message: str) -> None:
-    with pytest.raises(JobError) as caught:
-        parse_job(TEXTS, [override])
-    assert message in str(caught.value)
+NOT_OF_TEXTS = [
+    ("task=image", "model.backbone: glove is for `task: text`"),
+    ("model.weights=null", "weights: glove takes the URI or the path of a file of word vectors"),
+    ("model.weights=none", "weights: glove takes the URI or the path of a file of word vectors"),
+    ("model.weights=v.txt", "weights are `imagenet`, `package`, `none`, a URI or a path (/…, ./…), not 'v.txt'"),
+    ("model.image_size=300", "model.image_size means nothing for `task: text`"),
+    ("model.backbone=vgg19", "texts take glove or the URI of a .keras file, not 'vgg19'"),
+    ("model.max_tokens=0", "greater than or equal to 1"),
+    ("data.layout=tfrecord", "data.layout: texts are read from folders or a table, not from tfrecord"),
+    ("augment.flip_horizontal=true", "augment changes pictures"),
+    ("phases.fine_tune={unfreeze: {words: 0}}", "greater than 0"),
+    ("phases.fine_tune={unfreeze: {rows: 1}}", "exactly one of `blocks`, `from`, `match`, `words`, `auto` is needed"),
+    ("phases.fine_tune.mixup=0.2", "phases.fine_tune.mixup: words can't be mixed"),
+]
+NOT_OF_PICTURES = [
+    ("model.max_tokens=5", "model.max_tokens means nothing for `task: image`"),
+    ("phases.fine_tune={unfreeze: {words: 5}}", "unfreeze.words is for `model.backbone: glove`"),
+    ("data.table={text: body}", "`table` is only for `layout: table`"),
+    ("data={source: s3://b-k/x/, layout: table, table: {text: body}}", "data.table.text is for `task: text`"),
+    ("data={source: s3://b-k/x/, layout: table, table: {group: g, split: s}}", "leave out `group`"),
+]
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.max_tokens=5", "model.max_tokens means nothing for `task: image`"),
-        ("phases.fine_tune={unfreeze: {words: 5}}", "unfreeze.words is for `model.backbone: glove`"),
-        ("data.table={text: body}", "`table` is only for `layout: table`"),
-        ("data={source: s3://b-k/x/, layout: table, table: {text: body}}", "data.table.text is for `task: text`"),
-    ],
+    ("job", "override", "message"), [(TEXTS, *one) for one in NOT_OF_TEXTS] + [(JOB, *one) for one in NOT_OF_PICTURES]
 )
-def test_what_a_job_of_pictures_can_not_have(override: str, message: str) -> None:
+def test_what_a_job_can_not_have(job: str, override: str, message: str) -> None:
     with pytest.raises(JobError) as caught:
-        parse_job(JOB, [override])
+        parse_job(job, [override])
     assert message in str(caught.value)
 
 

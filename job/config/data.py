@@ -73,9 +73,8 @@ class Data(Section):
     source: Uri
     """The labelled examples: s3://bucket/prefix/, gs://bucket/prefix/ or file:///folder/."""
     layout: Literal["folders", "table", "webdataset", "parquet", "tfrecord"] = "folders"
-    """`folders`: the first folder below the source is the label. `table`: a CSV, Parquet or
-    JSON lines file has the labels.
-    `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
+    """`folders`: the first folder below the source is the label. `table`: a CSV, Parquet or JSON lines file has
+    the labels. `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
     table: Table | None = None
     packed: Packed | None = None
     split: Split = Split()

@@ -159,14 +159,15 @@ def sweep_table(depths: list[dict[str, Any]]) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for depth in depths:
-        cells = [_spread(depth[name], depth[f"{name}_deviation"], digits) for name, digits in columns.items()]
+        cells = [spread(depth[name], depth[f"{name}_deviation"], digits) for name, digits in columns.items()]
         table.add_row(str(depth["blocks"] or "head only"), str(depth["runs"]), f"{depth['parameters']:,}", *cells)
     table.caption = "Seconds are those of the training epochs."
     table.caption_justify = "left"
     return table
 
 
-def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
+def spread(mean: float | None, deviation: float | None, digits: int) -> str:
+    """A mean ± its standard deviation; None where there is none."""
     if mean is None:
         return "–"
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from job.train.measure import resampled
+
 Metric = Literal["accuracy", "balanced_accuracy"]
 
 
@@ -58,12 +60,12 @@ def compare(
     """
     cells = np.zeros((classes, 2, 2), np.int64)
     np.add.at(cells, (labels, candidate.astype(int), reference.astype(int)), 1)
-    draws = np.random.default_rng(seed).multinomial(len(labels), cells.ravel() / len(labels), size=resamples)
+    draws = resampled(cells.ravel(), resamples, seed).reshape(-1, *cells.shape)
     first, second = _metrics(cells[None], metric)
-    gains = np.subtract(*_metrics(draws.reshape(-1, *cells.shape), metric))
+    gains = np.subtract(*_metrics(draws, metric))
     drops = _drops(cells[None])[0]
     drops[cells.sum(axis=(1, 2)) == 0] = np.nan
-    return Comparison(float(first[0]), float(second[0]), gains, drops, _drops(draws.reshape(-1, *cells.shape)))
+    return Comparison(float(first[0]), float(second[0]), gains, drops, _drops(draws))
 
 
 def _metrics(cells: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray]:

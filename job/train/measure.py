@@ -30,5 +30,12 @@ def share_of_gains(gains: np.ndarray, seed: int) -> float:
     """
     cells = np.array_split(np.sort(gains), min(len(gains), CELLS))
     means, sizes = np.array([cell.mean() for cell in cells]), np.array([len(cell) for cell in cells])
-    draws = np.random.default_rng(seed).multinomial(len(gains), sizes / len(gains), size=RESAMPLES)
-    return float(np.mean(draws @ means > 0))
+    return float(np.mean(resampled(sizes, RESAMPLES, seed) @ means > 0))
+
+
+def resampled(sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """How many examples of each cell are in each resample, int64 [resamples, cells], where cells of these sizes (int
+    [cells]) are drawn from with replacement, as often as they have examples.
+    """
+    total = int(sizes.sum())
+    return np.random.default_rng(seed).multinomial(total, sizes / total, size=resamples)

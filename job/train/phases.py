@@ -141,7 +141,6 @@ def _fine_tuned(
     """The rest of fine-tuning; what stays thawed is, and is at its best."""
     settings = job.phases.fine_tune
     assert settings is not None
-    thaw(network.base, settings.unfreeze)
     if isinstance(settings.unfreeze, UnfreezeAuto):
 
         def make(rates: dict[str, float], after: int) -> Phase:
@@ -151,6 +150,7 @@ def _fine_tuned(
         thawed = thaw_block_by_block(settings.unfreeze.auto, *arguments)
         team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
         return thawed
+    thaw(network.base, settings.unfreeze)
     team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
     best_before, changed = 0.0, {}
     if warm and warm.fine_tuned:
