@@ -15,13 +15,15 @@ from pathlib import Path
 
 import keras
 
-from job.config import Model, UnfreezeBlocks
-from job.model.backbones import LITE0, application_names, build_base
+from job.config import LITE, Model, UnfreezeBlocks
+from job.model.backbones import application_names, build_base
 from job.model.cut import MACS_PER_BYTE, cheapest_cut, cuts, legal_cuts
 from job.model.freezing import blocks, depths, thaw, trainable_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = {
+    "efficientnet_lite1": 240,
+    "efficientnet_lite2": 260,
     "efficientnetb1": 240,
     "efficientnetb2": 260,
     "efficientnetb3": 300,
@@ -86,7 +88,7 @@ TOP = 4
 def main(write: bool) -> None:
     print(HEADER, end="", flush=True)
     cut_rows, block_rows = [], []
-    for name in [LITE0, *application_names()]:
+    for name in [*LITE, *application_names()]:
         base = build_base(Model(backbone=name, image_size=SIZES.get(name, 224), weights="none"))
         cut_rows.append(cut_row(name, base))
         block_rows.append(block_row(name, base))

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
 from job.config.data import Data, Packed, Split, Table
-from job.config.model import GLOVE, Head, Model, Weights
+from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
 from job.config.training import (
@@ -28,6 +28,7 @@ from job.config.training import (
 
 __all__ = [
     "GLOVE",
+    "LITE",
     "Augment",
     "CheckpointPolicy",
     "Data",

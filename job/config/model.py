@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from job.config.base import Section, Uri, check_uri
 
 GLOVE = "glove"
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""The networks whose weights come as a package."""
 """Word vectors instead of a network."""
 
 
@@ -37,11 +39,11 @@ class Head(Section):
 
 class Model(Section):
     backbone: str = "efficientnet_lite0"
-    """`efficientnet_lite0`, a name of keras.applications (`vgg19`, `resnet50`, …), or the URI of a .keras file; for
-    texts `glove`, or the URI of a .keras file that takes the ids of words."""
+    """`efficientnet_lite0`, `…1` or `…2`, a name of keras.applications (`vgg19`, `resnet50`, …), or the URI of a .keras
+    file; for texts `glove`, or the URI of a .keras file that takes the ids of words."""
     weights: Literal["imagenet", "package", "none"] | Weights | None = Field(None, union_mode="left_to_right")
     """`imagenet`, `package`, `none`, a URI, a path (`/…`, `./…`), or {uri, sha256}. By default `package` for
-    efficientnet_lite0, the file's own for a .keras file, and `imagenet` for the others. For glove, the file of
+    EfficientNet-Lite, the file's own for a .keras file, and `imagenet` for the others. For glove, the file of
     vectors in GloVe's text format, also gzip."""
     image_size: int = Field(224, ge=16, le=4096)
     """Height and width that images are resized to, in pixels."""
@@ -80,11 +82,11 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _weights_fit_backbone(self) -> Model:
-        if self.weights == "package" and self.backbone != "efficientnet_lite0":
-            raise ValueError(f"weights: package exists for efficientnet_lite0 only, not for {self.backbone!r}")
+        if self.weights == "package" and self.backbone not in LITE:
+            raise ValueError(f"weights: package exists for {', '.join(LITE)} only, not for {self.backbone!r}")
         if self.backbone == GLOVE and not isinstance(self.weights, Weights):
             raise ValueError("weights: glove takes the URI or the path of a file of word vectors")
-        if self.weights == "imagenet" and (self.backbone == "efficientnet_lite0" or "://" in self.backbone):
+        if self.weights == "imagenet" and (self.backbone in LITE or "://" in self.backbone):
             raise ValueError(f"weights: imagenet exists for the names of keras.applications, not for {self.backbone!r}")
         return self
 
@@ -95,4 +97,4 @@ class Model(Section):
             return self.weights
         if "://" in self.backbone:
             return "own"
-        return "package" if self.backbone == "efficientnet_lite0" else "imagenet"
+        return "package" if self.backbone in LITE else "imagenet"

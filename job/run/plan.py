@@ -91,7 +91,7 @@ def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], 
     computing, reading = in_train * seconds, in_train * size / READ_BYTES_PER_SECOND
     where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
     plan = Plan(features, cut.layer, tuple(cut.tensor.shape[1:]), train.cache_dtype)
-    told = f"an epoch reads for {reading:.2g} s instead of computing for {computing:.2g} s on this machine"
+    told = f"an epoch reads for {_seconds(reading)} instead of computing for {_seconds(computing)} on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
         return replace(plan, reason=f"train.cache: on: stored at {where}: {told}{more}")
@@ -159,6 +159,10 @@ def read_plan(store: Store, run: str) -> Plan | None:
 
 def write_plan(store: Store, run: str, plan: Plan) -> None:
     store.write(f"runs/{run}/plan.json", json.dumps(asdict(plan), indent=1).encode())
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
 def _seconds_per_example(base: keras.Model) -> float:

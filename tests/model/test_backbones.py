@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from job.config import Head, Model, Weights
+from job.config import LITE, Head, Model, Weights
 from job.errors import JobError, StorageError
 from job.model.backbones import _applications, application_names, build_base, draw_weights, probe
 from job.model.heads import build_head
 from job.model.network import build_network, variables_by_path
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
-from job.model.weights import load_base, resolve_base, values
+from job.model.weights import _package_file, load_base, resolve_base, values
 from job.storage import Store, open_store
 
 FAMILIES = {
@@ -67,19 +67,26 @@ def test_preprocessing_is_the_familys_own(name: str) -> None:
     np.testing.assert_allclose(got, np.asarray(preprocess(pixels.copy())), atol=1e-4, rtol=1e-5)
 
 
-def test_lite0_has_the_published_number_of_parameters() -> None:
-    base = build_base(Model())
-    assert base.count_params() + 1280 * 1000 + 1000 == 4_694_024
+@pytest.mark.parametrize(("name", "parameters"), zip(LITE, (4_694_024, 5_470_344, 6_150_168), strict=True))
+def test_lites_have_the_number_of_parameters_of_their_files(name: str, parameters: int) -> None:
+    base = build_base(Model(backbone=name))
+    assert base.count_params() + 1280 * 1000 + 1000 == parameters
+
+
+def test_the_file_of_another_lite_is_refused(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "other.pth"
+    file.write_bytes(_package_file(LITE[0]).read_bytes())
+    model = Model(backbone=LITE[2], weights=Weights(uri=f"file://{file}"))
+    with pytest.raises(JobError, match=r"_blocks\.3\..* has shape \(144, 1, 5, 5\): it is not efficientnet_lite2"):
+        resolve_base(model, store, 0, quiet)
 
 
 def test_lite0_computes_what_its_file_says(store: Store) -> None:
     """The first block, by hand from the tensors of the PyTorch file, equals the Keras one."""
     import tensorflow as tf
 
-    from job.model.weights import _package_file
-
     base = load_base(Model(), store, resolve_base(Model(), store, 0, quiet))
-    with _package_file().open("rb") as file:
+    with _package_file(LITE[0]).open("rb") as file:
         tensors = read_torch_file(file, "the package")
     assert len(tensors) == 296
 
@@ -212,10 +219,8 @@ def test_a_torch_file_runs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 10, 5_000, 1_000_000])
 def test_a_truncated_torch_file_is_refused(cut: int) -> None:
-    from job.model.weights import _package_file
-
     with pytest.raises(JobError, match=r"short\.pth: not an old-format PyTorch file"):
-        read_torch_file(io.BytesIO(_package_file().read_bytes()[:cut]), "short.pth")
+        read_torch_file(io.BytesIO(_package_file(LITE[0]).read_bytes()[:cut]), "short.pth")
 
 
 def test_a_torch_tensor_beyond_its_storage_is_refused() -> None:
@@ -225,9 +230,7 @@ def test_a_torch_tensor_beyond_its_storage_is_refused() -> None:
 
 
 def _package_bytes_with_smaller_storages() -> bytes:
-    from job.model.weights import _package_file
-
-    content = bytearray(_package_file().read_bytes())
+    content = bytearray(_package_file(LITE[0]).read_bytes())
     file = io.BytesIO(bytes(content))
     storages: dict[str, object] = {}
     from job.model.torch_file import _load

@@ -1,12 +1,17 @@
-"""EfficientNet-Lite0: EfficientNet without squeeze-and-excitation, with ReLU6 (Google, 2020).
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6 (Google, 2020).
 
-Layers are named `stem_conv`, `block0_depthwise_conv` … `block15_project_bn`, `top_conv`, `top_bn`.
+The larger ones have more channels and more blocks, but for the two outer convolutions and the stages of one block.
+Layers are named `stem_conv`, `block0_depthwise_conv` … `block15_project_bn` (Lite0's last), `top_conv`, `top_bn`.
 """
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import layers
+
+from job.config import LITE
 
 STAGES = (
     (1, 16, 1, 3, 1),
@@ -18,15 +23,19 @@ STAGES = (
     (1, 320, 6, 3, 1),
 )
 """Repeats, output channels, expansion, kernel, stride of the first block."""
+SCALES = dict(zip(LITE, ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2)), strict=True))
+"""What the channels and the repeats are multiplied by."""
 EPSILON = 1e-3
 
 
-def features(x: keras.KerasTensor) -> keras.KerasTensor:
-    """float32 [n, S, S, 3], preprocessed -> float32 [n, S/32, S/32, 1280]."""
+def features(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """float32 [n, S, S, 3], preprocessed -> float32 [n, S/32, S/32, 1280], by the network of this name."""
+    width, depth = SCALES[name]
     x = _conv_bn(x, 32, 3, 2, "stem_conv", "stem_bn")
     index, channels = 0, 32
     for repeats, out, expansion, kernel, stride in STAGES:
-        for repeat in range(repeats):
+        out = _scaled(out, width)
+        for repeat in range(1 if repeats == 1 else math.ceil(repeats * depth)):
             x = _block(x, channels, out, expansion, kernel, stride if repeat == 0 else 1, f"block{index}")
             index, channels = index + 1, out
     return _conv_bn(x, 1280, 1, 1, "top_conv", "top_bn")
@@ -49,6 +58,11 @@ def torch_names(path: str) -> tuple[str, str]:
     if variable in vectors:
         return f"{module}.{vectors[variable]}", "vector"
     return f"{module}.weight", "depthwise" if layer.endswith("depthwise_conv") else "conv"
+
+
+def _scaled(channels: int, width: float) -> int:
+    """The nearest multiple of 8."""
+    return int(channels * width + 4) // 8 * 8
 
 
 def _block(
