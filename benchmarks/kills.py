@@ -210,7 +210,7 @@ class Watched:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "THAW_LOG": "text", **(environment or {})},
         )
         self.scene, self.pid = scene, self._process.pid
         self._began, self._output, self._told = time.monotonic(), list[str](), list[str]()

@@ -81,7 +81,7 @@ def _accuracy_of_last(recipe: Recipe, run: Path) -> float:
 
 def _run_job(command: list[str], scratch: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """The job's result, and when it said each of LINES."""
-    environment = {**os.environ, "THAW_CACHE": str(scratch / "cache")}
+    environment = {**os.environ, "THAW_CACHE": str(scratch / "cache"), "THAW_LOG": "text"}
     told: dict[str, float] = {}
     lines = []
     with (

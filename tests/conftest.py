@@ -26,6 +26,7 @@ REAL_CLOUD = (
     "KUBERNETES_SERVICE_HOST",
     "THAW_RAYJOB",
     "THAW_NAMESPACE",
+    "THAW_LOG",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from job.cli.group import as_json, context, debug, image, namespace, overlay, overrides, thaw
+from job.cli.group import as_json, context, debug, image, log, namespace, overlay, overrides, thaw
 from job.cli.telling import narrator, need
 
 
@@ -44,6 +44,7 @@ def render(
 @click.option("--follow", is_flag=True, help="Tell how it goes on until it ends, and exit with its exit code.")
 @namespace
 @context
+@log
 @as_json
 @debug
 def submit(

@@ -17,6 +17,14 @@ def thaw() -> None:
     """
 
 
+LOG = "job.cli.log"
+LOGS = ("auto", "text", "json")
+
+
+def _keep_log(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[LOG] = value
+
+
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the job file."
 )
@@ -32,3 +40,10 @@ namespace = click.option("-n", "--namespace", help="[default: the overlay's]")
 where = click.option("-n", "--namespace", help="Of the RayJob.  [default: thaw]")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 debug = click.option("--debug", is_flag=True, help="Show tracebacks, and the logs of TensorFlow and Ray.")
+log = click.option(
+    "--log",
+    type=click.Choice(LOGS),
+    expose_value=False,
+    callback=_keep_log,
+    help="What standard error has: text, or a JSON document a line.  [default: THAW_LOG, or text on a terminal]",
+)

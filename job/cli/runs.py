@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from job.cli.group import as_json, context, debug, overrides, thaw, where
-from job.cli.telling import console, finish, narrator
+from job.cli.group import as_json, context, debug, log, overrides, thaw, where
+from job.cli.telling import console, finish, narrator, screen
 
 
 @thaw.command()
@@ -16,6 +16,7 @@ from job.cli.telling import console, finish, narrator
 @overrides
 @click.option("--phase", type=click.Choice(["all", "head", "fine_tune"]), default="all", show_default=True)
 @click.option("--new", is_flag=True, help="Start another run, even though there is one of the same thing.")
+@log
 @as_json
 @debug
 def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bool, debug: bool) -> None:
@@ -28,10 +29,10 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     from job.run.interrupt import Interrupts
     from job.run.pipeline import run_job
 
-    interrupts = Interrupts()
-    with reported(narrator(), interrupts.ask) as say:
+    interrupts, told = Interrupts(), narrator()
+    with reported(told, interrupts.ask) as say:
         result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
-    finish(result, as_json)
+    finish(result, as_json, told)
 
 
 class Depths(click.ParamType):
@@ -55,6 +56,7 @@ class Depths(click.ParamType):
 @click.option("--unfreeze", type=Depths(), default="0,1,2,3", show_default=True, help="Blocks to thaw, from the top.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each depth.")
 @click.option("--at-once", type=click.IntRange(min=1), help="Runs side by side.  [default: what Ray has room for]")
+@log
 @as_json
 @debug
 def sweep(
@@ -83,38 +85,46 @@ def sweep(
 @click.option("--task", type=click.Choice(["image", "text"]), default="image", show_default=True)
 @click.option("--out", default=".demo", show_default=True, help="Folder for the examples and the store.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
+@log
 @as_json
 @debug
 def demo(task: str, out: str, workers: int, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
+    say = narrator()
     if task == "text":
         from job.run.demo_text import run_text_demo
 
-        return finish(run_text_demo(out, workers, narrator(), debug), as_json)
+        return finish(run_text_demo(out, workers, say, debug), as_json, say)
     from job.run.demo import PUBLISHED, run_demo
 
-    finish(run_demo(out, workers, narrator(), debug), as_json, PUBLISHED)
+    finish(run_demo(out, workers, say, debug), as_json, say, PUBLISHED)
 
 
 @thaw.command()
 @click.argument("run")
+@click.option("-w", "--watch", is_flag=True, help="Follow it until nobody works on it any more.")
 @where
 @context
 @as_json
 @debug
-def status(run: str, namespace: str | None, context: str | None, as_json: bool, debug: bool) -> None:
+def status(run: str, watch: bool, namespace: str | None, context: str | None, as_json: bool, debug: bool) -> None:
     """Where RUN stands: a run by its URI (…/runs/<id>/), or a RayJob by its name.
 
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
-    from job.deploy.verbs import status_of
+    from job.deploy.verbs import status_of, watch_status
     from job.report.console import result_table
 
-    found, lines = status_of(run, context, namespace, watch=not as_json)
+    if watch:
+        with screen(stderr=as_json) as show:
+            found = watch_status(run, context, namespace, show)
+    else:
+        found, lines = status_of(run, context, namespace, watch=not as_json)
+        if not as_json:
+            click.echo("\n".join(lines))
     if as_json:
-        return click.echo(json.dumps(found, indent=1))
-    click.echo("\n".join(lines))
-    if found.get("result"):
+        click.echo(json.dumps(found, indent=1))
+    elif found.get("result"):
         console(stderr=False).print(result_table(found["result"]))
 
 

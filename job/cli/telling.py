@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from job.cli.group import LOG, LOGS
 from job.errors import JobError
 
 
 def narrator() -> Any:
-    from job.report.console import Narrator
+    from job.report.narrator import JsonOutput, Narrator, TextOutput
 
-    return Narrator(console(stderr=True))
+    return Narrator(JsonOutput(sys.stderr) if logs_json() else TextOutput(console(stderr=True)))
+
+
+def logs_json() -> bool:
+    """What `--log` says, or THAW_LOG; else whether standard error is no terminal."""
+    chosen = click.get_current_context().meta.get(LOG) or os.environ.get("THAW_LOG", "auto")
+    if chosen not in LOGS:
+        raise JobError(f"THAW_LOG={chosen}: write one of {', '.join(LOGS)}.")
+    return chosen == "json" or (chosen == "auto" and not sys.stderr.isatty())
 
 
 def console(stderr: bool) -> Any:
@@ -28,8 +40,39 @@ def console(stderr: bool) -> Any:
     return made
 
 
-def finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] | None = None) -> None:
-    from job.report.console import comparison_table, result_table, unknown_words
+@contextmanager
+def screen(stderr: bool) -> Iterator[Callable[[list[str]], None]]:
+    """Shows lines in the place of those before them; where it is no terminal, those that are new."""
+    from rich.live import Live
+    from rich.text import Text
+
+    to, before = console(stderr), set[str]()
+
+    def tell(lines: list[str]) -> None:
+        click.echo("".join(f"{line}\n" for line in lines if line not in before), err=stderr, nl=False)
+        before.clear()
+        before.update(lines)
+
+    if not to.is_terminal:
+        yield tell
+        return
+    with Live(console=to, auto_refresh=False, vertical_overflow="visible") as live:
+        yield lambda lines: live.update(Text("\n".join(lines)), refresh=True)
+
+
+def finish(result: dict[str, Any], as_json: bool, say: Any, published: tuple[str, float] | None = None) -> None:
+    """Tells the result; `say` is the narrator."""
+    if logs_json():
+        say.result(result)
+    else:
+        _finish(result, published)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+
+
+def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None:
+    from job.report.console import comparison_table, result_table
+    from job.report.narrator import unknown_words
 
     to = console(stderr=True)
     if result["model"] or result["state"] == "head":
@@ -48,8 +91,6 @@ def finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] |
         example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"
         called = {"image": "an image", "text": "a text"}[task]
         to.print(f"\nClassify {called}:\n  {shlex.join(command)} {example}", highlight=False, soft_wrap=True)
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
 
 
 def own_name() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from job.deploy.api import connect
+from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
 from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
 from job.errors import JobError
@@ -13,6 +16,10 @@ from job.run.current import rollback
 from job.run.lease import cancel
 from job.run.status import describe_run, open_run, run_status
 from job.storage import open_store
+
+INTERVAL = 5.0
+"""Seconds between two looks at a status that is watched."""
+OVER = ENDED | {"finished", "ended", "not worth it"}
 
 
 def is_rayjob(name: str) -> bool:
@@ -27,6 +34,18 @@ def status_of(name: str, context: str | None, namespace: str | None, watch: bool
         return found, describe_rayjob(found)
     status = run_status(*open_run(name), watch)
     return status, describe_run(status)
+
+
+def watch_status(
+    name: str, context: str | None, namespace: str | None, show: Callable[[list[str]], None]
+) -> dict[str, Any]:
+    """Shows the status again and again, until nobody works on it any more; returns the last one."""
+    while True:
+        found, lines = status_of(name, context, namespace, watch=True)
+        show(lines)
+        if found["state"] in OVER:
+            return found
+        time.sleep(INTERVAL)
 
 
 def rollback_of(job: str) -> str:

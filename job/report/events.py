@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +10,9 @@ from typing import Any
 import numpy as np
 
 from job.data.tfrecord import framed
+from job.report.meanwhile import Meanwhile
 from job.storage import Store
 
-INTERVAL = 15.0
-"""Seconds between two writes to the store."""
-LAST = 30.0
-"""Seconds that the end of training waits for the last of them."""
 POINTS = 1000
 """The most steps of an epoch that are drawn; of more, every second one, or third, …"""
 CURVES = {
@@ -39,10 +35,10 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     """`say`, which also draws the epochs that it is told of: `loss/step`, and what CURVES names.
 
     Both phases are on one axis, that of all steps made. Each group of workers has a file of its own,
-    `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on. Where the
-    store refuses a file there is one warning, and training goes on.
+    `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on.
     """
-    files = _Files(store, events_folder(run), attempt, say)
+    meanwhile = Meanwhile(store, "The run's event files for TensorBoard", lambda text: say("warning", text=text))
+    files = _Files(meanwhile, events_folder(run), attempt)
 
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)
@@ -54,20 +50,15 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     try:
         yield both
     finally:
-        files.close()
+        meanwhile.close()
 
 
 class _Files:
-    """Event files as they grow, and a thread that writes them to the store."""
+    """Event files as they grow."""
 
-    def __init__(self, store: Store, prefix: str, attempt: int, say: Say) -> None:
-        self._store, self._prefix, self._attempt, self._say = store, prefix, attempt, say
+    def __init__(self, meanwhile: Meanwhile, prefix: str, attempt: int) -> None:
+        self._meanwhile, self._prefix, self._attempt = meanwhile, prefix, attempt
         self._group, self._file = 0, b""
-        self._drawn: dict[str, bytes] = {}
-        """By key, what has changed since it was written."""
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._write, name="event files", daemon=True)
-        self._thread.start()
 
     def begin(self) -> None:
         """Another group of workers is about to begin."""
@@ -81,26 +72,7 @@ class _Files:
         records += [_scalars(first + place, {"loss/step": losses[place]}) for place in range(0, len(losses), stride)]
         records.append(_scalars(steps, {curve: epoch[name] for name, curve in CURVES.items()}))
         self._file += b"".join(records)
-        with self._lock:
-            self._drawn[f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}"] = self._file
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join(LAST)
-
-    def _write(self) -> None:
-        told = over = False
-        while not over:
-            over = self._over.wait(INTERVAL)
-            with self._lock:
-                drawn, self._drawn = self._drawn, {}
-            for key, file in drawn.items():
-                try:
-                    self._store.write(key, file)
-                except Exception as error:  # whatever it is, training goes on
-                    if not told:
-                        told = True
-                        self._say("warning", text=f"The run's event files for TensorBoard can't be written: {error}")
+        self._meanwhile.put(f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}", self._file)
 
 
 def _beginning(step: int) -> list[bytes]:

@@ -14,6 +14,7 @@ from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, TrainingError, WriteConflict
 from job.model.resolved import ResolvedBase
 from job.report.events import recorded
+from job.report.standing import kept
 from job.run import worth
 from job.run.cluster import ray_cluster
 from job.run.extract import extract
@@ -75,12 +76,13 @@ class Attempt:
         plan = self._plan(network)
         with ray_cluster(self.job, self.debug):
             if decision.train is None:
-                plan = self._extract(plan)
+                plan = self._extract(plan, self.say)
                 decision = self._decision_by_features(decision)
             if not decision.train:
                 return self._left_alone(decision)
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
-            with recorded(self.say, self.store, self.run, self.attempt) as say:
+            where = self.store, self.run, self.attempt
+            with kept(self.say, *where, until == "fine_tune") as say, recorded(say, *where) as say:
                 self._train(plan, until, say)
             return self._judged(self._finish(stop_at_head=phase == "head"))
 
@@ -149,7 +151,7 @@ class Attempt:
             self.say("stage", text=warm.reason)
         for tries in range(MAX_CORRUPT + 1):
             try:
-                plan = self._extract(plan)
+                plan = self._extract(plan, say)
                 config = {
                     "job": self.job.model_dump(mode="json", by_alias=True),
                     "attempt": self.attempt,
@@ -167,23 +169,23 @@ class Attempt:
                 forget_part(self.store, error.featurizer, error.part)
                 self.store.delete(dataset_key(self.run))
 
-    def _extract(self, plan: Plan) -> Plan:
+    def _extract(self, plan: Plan, say: Say) -> Plan:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
         if self.store.stat(dataset_key(self.run)) is not None:
             return plan
         self._tidy("features/", UNFINISHED)
         arguments = self.job, self.run, self.store, self.snapshot, self.base
         try:
-            rejects = extract(*arguments, plan, self.say)
+            rejects = extract(*arguments, plan, say)
         except Overflow as error:
-            self.say("warning", text=f"{error}: they are stored as bfloat16")
+            say("warning", text=f"{error}: they are stored as bfloat16")
             plan = replace(plan, dtype="bfloat16")
             write_plan(self.store, self.run, plan)
-            rejects = extract(*arguments, plan, self.say)
+            rejects = extract(*arguments, plan, say)
         total = sum(self.snapshot.rejects.values()) + len(rejects)
         if total:
             reasons = [f"{key}: {reason}" for key, _, reason in rejects[:3]]
-            self.say("rejects", total=total, listing=self.snapshot.rejects, decoding=reasons)
+            say("rejects", total=total, listing=self.snapshot.rejects, decoding=reasons)
         return plan
 
     def _has_head(self) -> bool:

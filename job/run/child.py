@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,7 +37,10 @@ def run_thaw(
         file = Path(folder, "job.yaml")
         file.write_text(dump_job(job), encoding="utf-8")
         command = [sys.executable, "-m", "job", verb, str(file), *words]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, "THAW_LOG": "text"}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
             started(process)
             assert process.stderr is not None
             assert process.stdout is not None

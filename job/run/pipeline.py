@@ -54,6 +54,7 @@ def run_job(
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
             return finished
         with take(store, run, say, _leave, interrupts.ask) as lease:
+            say("attempt", number=lease.state.ticket.attempt)
             attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, say, debug)
             return attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
 

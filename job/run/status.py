@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
+from job.report.standing import Standing, read_standing
+from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.promotion import promotion_key
 from job.run.worth import recorded
@@ -27,8 +29,9 @@ def open_run(uri: str) -> tuple[Store, str]:
 
 
 def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
-    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, decision, result, promotion}; `state` is
-    `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
+    """{run, state, attempt, holder, alive, cancelled, standing, checkpoint, cache, decision, result, promotion}.
+
+    `state` is `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
 
     `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
     up to LEASE seconds. Raises JobError where there is no such run.
@@ -42,6 +45,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
     free = is_free(document)
     left_alone = decision is not None and decision.train is False
     ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
+    standing = None if result else read_standing(store, run, document["attempt"])
     return {
         "run": where,
         "state": "finished" if result else "working" if not free else ended,
@@ -49,6 +53,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
         "holder": None if free else describe(document["holder"]),
         "alive": False if free else is_renewed(store, run, document) if watch and not result else None,
         "cancelled": document.get("cancelled"),
+        "standing": standing and asdict(standing),
         "checkpoint": _last_checkpoint(document),
         "cache": plan["reason"] if plan else None,
         "decision": decision and asdict(decision),
@@ -82,6 +87,9 @@ def describe_run(status: dict[str, Any]) -> list[str]:
         lines.append(f"alive       no sign of life in {LEASE:g} s of watching: running again takes it over")
     if status["cancelled"]:
         lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
+    if status["standing"]:
+        standing = Standing(**status["standing"])
+        lines.append(f"progress    {standing.percent:.0f} %, {describe_standing(standing)}")
     if status["checkpoint"]:
         phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))
         lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))

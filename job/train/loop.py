@@ -27,6 +27,9 @@ from job.train.task import PhaseTask, Team
 PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 """Added to the epoch, so that the phases draw different orders."""
 
+TELLING = 1.0
+"""Seconds between two words about how far an epoch is."""
+
 
 class Phase:
     """Trains `task.variables` on the data set's train split."""
@@ -51,6 +54,7 @@ class Phase:
         self.sum = make_sum(team.strategy)
         self._due = False
         self._rate = 0.0
+        self._told = 0.0
 
     def begin(
         self, before: Progress | None, head: Tensors, thawing: Thawing | None = None, slots: Tensors | None = None
@@ -212,6 +216,7 @@ class Phase:
             losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
             self._check_finite(losses, step, epoch, examples)
             step += len(done)
+            self._tell(epoch, step, losses, time.monotonic() - started)
             agreed = control.agreed(wishes.numpy(), len(done), time.monotonic() - begun)
             self._due = agreed.save and not agreed.stop
             if step == self.steps or agreed.save:
@@ -226,6 +231,15 @@ class Phase:
             if agreed.stop:
                 raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
         return state
+
+    def _tell(self, epoch: int, step: int, losses: np.ndarray, seconds: float) -> None:
+        """How far the epoch is, once in TELLING seconds."""
+        if time.monotonic() - self._told < TELLING or step == self.steps:
+            return
+        self._told = time.monotonic()
+        examples, epochs = step * self.task.batch_size, self.task.after + self.task.settings.epochs
+        told = {"epoch": epoch, "epochs": epochs, "step": step, "steps": self.steps, "examples": examples}
+        self.team.say("step", phase=self.task.name, loss=float(losses.mean()), seconds=round(seconds, 3), **told)
 
     def _mean_loss(self, examples: np.ndarray, losses: np.ndarray) -> float:
         """Weighted, of all steps over `examples`."""

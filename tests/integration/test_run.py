@@ -135,7 +135,10 @@ def test_a_run_ends_with_a_model_that_is_better_than_chance(from_folder: Done) -
 
 def test_everything_but_the_result_goes_to_standard_error(from_folder: Done) -> None:
     assert json.loads(from_folder.stdout[0]).keys() >= {"run", "snapshot", "state", "metrics", "model"}
-    assert "Test split" in from_folder.stderr[0]
+    told = [json.loads(line) for line in from_folder.stderr[0].splitlines()]  # it is no terminal
+    assert told[-1]["event"] == "result"
+    assert told[-1]["result"] == json.loads(from_folder.stdout[0])
+    assert {one["attempt"] for one in told[5:]} == {1}
     noise = [line for line in from_folder.stderr[0].splitlines() if "cudart" in line or "WARNING" in line]
     assert noise == []
 

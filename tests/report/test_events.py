@@ -88,7 +88,7 @@ def test_a_store_that_refuses_them_is_told_of_once_and_nothing_else_happens(
         raise StorageError("file:///store/x: no space left on device.")
 
     monkeypatch.setattr(type(store), "write", refuse)
-    monkeypatch.setattr("job.report.events.INTERVAL", 0.05)
+    monkeypatch.setattr("job.report.meanwhile.INTERVAL", 0.05)
     with recorded(lambda kind, **event: told.append((kind, event)), store, "a", attempt=1) as say:
         for number in range(1, 4):
             say("start", workers=1, resumed=None)

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
 from job.errors import JobError
+from job.report.standing import Standing
 from job.run import lease
 from job.run.lease import cancel, take
 from job.run.status import describe_run, is_renewed, open_run, run_status
@@ -57,6 +60,41 @@ def test_a_run_at_work_has_its_holder_and_its_last_checkpoint(store: Store, held
         "alive       it has just renewed its lease",
         "checkpoint  fine-tune epoch 3, step 7",
         "cache       stored at block4",
+    ]
+
+
+def test_how_far_the_attempt_is_that_works_on_it_or_was_the_last(store: Store, held: None) -> None:
+    standing = Standing("head", 41.6, epoch=3, epochs=60, step=7, loss=0.5, accuracy=0.875, rate=320.4, left=126.0)
+    document = {"attempt": 1, **asdict(standing)}
+    store.write("runs/run/standing.json", json.dumps(document).encode())
+    status = run_status(store, "run", watch=False)
+    assert status["standing"] == asdict(standing)
+    told = "progress    42 %, head epoch 3 of 60, loss 0.5000, accuracy 0.8750, 320 a second, 0:02:06 left"
+    assert told in describe_run(status)
+    store.write("runs/run/standing.json", json.dumps({**document, "attempt": 2}).encode())
+    assert run_status(store, "run", watch=False)["standing"] is None
+
+
+def test_watched_it_is_told_what_changes_until_it_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch, held: None
+) -> None:
+    monkeypatch.setattr("job.deploy.verbs.INTERVAL", 0.0)
+    percent = iter([40.0, 41.0])
+
+    def look(store: Store, run: str, watch: bool) -> dict[str, Any]:
+        assert watch
+        if (now := next(percent, None)) is None:
+            return {**run_status(store, run, False), "state": "ended", "standing": None}
+        return {**run_status(store, run, False), "standing": asdict(Standing("head", now))}
+
+    monkeypatch.setattr("job.deploy.verbs.run_status", look)
+    done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--watch"])
+    assert done.exit_code == 0
+    assert [line for line in done.stdout.splitlines() if line.startswith(("state", "progress"))] == [
+        "state       working",
+        "progress    40 %, head",
+        "progress    41 %, head",
+        "state       ended",
     ]
 
 
