@@ -53,11 +53,11 @@ class Narrator:
     def _line(self, text: str, level: str = "info", **told: Any) -> None:
         self._output.line(level, text, self._event, self._tracker.now, told)
 
-    def _stage(self, text: str) -> None:
-        self._line(text)
+    def _stage(self, text: str, **told: Any) -> None:
+        self._line(text, **told)
 
-    def _note(self, text: str) -> None:
-        self._line(text, "debug")
+    def _note(self, text: str, **told: Any) -> None:
+        self._line(text, "debug", **told)
 
     def _warning(self, text: str) -> None:
         self._line(text, "warning")

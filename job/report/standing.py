@@ -50,11 +50,11 @@ class Tracker:
 
     A phase that converges before its last epoch jumps to its end, and stages whose work is stored already are passed in
     no time. The percentage never falls: features that are computed again, or an epoch that is trained again, leave it
-    where it was.
+    where it was; another run begins anew.
     """
 
     def __init__(self, fine_tunes: bool = True) -> None:
-        self.now = Standing()
+        self.now, self._run_uri = Standing(), ""
         self._shares: Shares = {**FIRST, **(BOTH if fine_tunes else HEAD_ONLY)}
 
     def after(self, kind: str, event: dict[str, Any]) -> bool:
@@ -65,6 +65,8 @@ class Tracker:
         return handler is not None
 
     def _run(self, uri: str, phases: list[str]) -> None:
+        if uri != self._run_uri:
+            self.now, self._run_uri = Standing(), uri
         self._shares = {**FIRST, **(BOTH if "fine_tune" in phases else HEAD_ONLY)}
         self._at("prepare", 1)
 

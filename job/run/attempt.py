@@ -21,6 +21,7 @@ from job.run.extract import extract
 from job.run.featurize import Overflow
 from job.run.interrupt import Interrupts
 from job.run.lease import Lease
+from job.run.meter import RunMeter
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
 from job.run.rival import logits_of, predictions
@@ -82,7 +83,8 @@ class Attempt:
                 return self._left_alone(decision)
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
             where = self.store, self.run, self.attempt
-            with kept(self.say, *where, until == "fine_tune") as say, recorded(say, *where) as say:
+            told = RunMeter(self.run, self.snapshot).heard_by(self.say)
+            with kept(told, *where, until == "fine_tune") as say, recorded(say, *where) as say:
                 self._train(plan, until, say)
             return self._judged(self._finish(stop_at_head=phase == "head"))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -27,9 +28,19 @@ Say = Callable[..., None]
 class Keeper:
     """Keeps the checkpoints of a group of workers; its rank 0 has one."""
 
-    def __init__(self, store: Store, state: RunState, keep: int, say: Say) -> None:
-        """`keep`: how many of the latest are kept, besides those that are under way."""
+    def __init__(
+        self,
+        store: Store,
+        state: RunState,
+        keep: int,
+        say: Say,
+        measured: Callable[[str, float], None] = lambda phase, seconds: None,
+    ) -> None:
+        """`keep`: how many of the latest are kept, besides those that are under way. `measured` is told of each one's
+        phase, and of the seconds until it was in the list.
+        """
         self._store, self._state, self._keep, self._say = GuardedStore(store, state), state, keep, say
+        self._measured = measured
         self._pool = ThreadPoolExecutor(1, "checkpoints")
         self._upload: Future[None] | None = None
 
@@ -43,7 +54,7 @@ class Keeper:
         warning, and the checkpoint before it counts. Raises Superseded either way, if only at the next call.
         """
         self._settle(wait=False)
-        self._upload = self._pool.submit(self._put, checkpoint)
+        self._upload = self._pool.submit(self._put, checkpoint, time.monotonic())
         if wait:
             self._settle(wait=True)
 
@@ -63,7 +74,7 @@ class Keeper:
         finally:
             self._upload = None
 
-    def _put(self, checkpoint: Checkpoint) -> None:
+    def _put(self, checkpoint: Checkpoint, taken: float) -> None:
         progress, ticket = checkpoint.progress, self._state.ticket
         where = f"{progress.phase}-{progress.epoch:05}-{progress.step:07}"
         entry: Entry = {"name": f"{where}-{ticket.attempt}-{ticket.group}.safetensors"}
@@ -81,6 +92,7 @@ class Keeper:
             return {**state, "checkpoints": [*kept, entry]}
 
         self._state.change(listed)
+        self._measured(progress.phase, time.monotonic() - taken)
         for old in dropped:
             self._store.delete(checkpoint_key(self._state.run, old))
 

@@ -22,13 +22,10 @@ from job.train.measure import loss_and_accuracy
 from job.train.optimization import learning_rate, make_optimizer
 from job.train.range_test import CYCLE, RATES, range_test
 from job.train.step import make_predict_steps, make_sum, make_train_steps
-from job.train.task import PhaseTask, Team
+from job.train.task import PhaseTask, Steps, Team
 
 PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 """Added to the epoch, so that the phases draw different orders."""
-
-TELLING = 1.0
-"""Seconds between two words about how far an epoch is."""
 
 
 class Phase:
@@ -54,7 +51,6 @@ class Phase:
         self.sum = make_sum(team.strategy)
         self._due = False
         self._rate = 0.0
-        self._told = 0.0
 
     def begin(
         self, before: Progress | None, head: Tensors, thawing: Thawing | None = None, slots: Tensors | None = None
@@ -212,11 +208,12 @@ class Phase:
             draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
             seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
             wishes = tf.constant(control.wishes(before + step + len(done)))
-            some, read, wishes = self._guarded(reader, self.train_steps, batches, rates, seeds, wishes)
+            some, read, wishes, waits = self._guarded(reader, self.train_steps, batches, rates, seeds, wishes)
             losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
+            now = time.monotonic()
+            self._measured(epoch, step + len(done), len(done), losses, now - started, now - begun, waits)
             self._check_finite(losses, step, epoch, examples)
             step += len(done)
-            self._tell(epoch, step, losses, time.monotonic() - started)
             agreed = control.agreed(wishes.numpy(), len(done), time.monotonic() - begun)
             self._due = agreed.save and not agreed.stop
             if step == self.steps or agreed.save:
@@ -232,14 +229,12 @@ class Phase:
                 raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
         return state
 
-    def _tell(self, epoch: int, step: int, losses: np.ndarray, seconds: float) -> None:
-        """How far the epoch is, once in TELLING seconds."""
-        if time.monotonic() - self._told < TELLING or step == self.steps:
-            return
-        self._told = time.monotonic()
-        examples, epochs = step * self.task.batch_size, self.task.after + self.task.settings.epochs
-        told = {"epoch": epoch, "epochs": epochs, "step": step, "steps": self.steps, "examples": examples}
-        self.team.say("step", phase=self.task.name, loss=float(losses.mean()), seconds=round(seconds, 3), **told)
+    def _measured(
+        self, epoch: int, step: int, made: int, losses: np.ndarray, seconds: float, latest: float, waits: tf.Tensor
+    ) -> None:
+        last, size = self.task.after + self.task.settings.epochs, self.task.batch_size
+        told = Steps(self.task.name, epoch, last, step, self.steps, step * size, float(losses.mean()), seconds)
+        self.team.measured(told, made, made * self.share.size, latest, waits.numpy(), float(losses[-1]))
 
     def _mean_loss(self, examples: np.ndarray, losses: np.ndarray) -> float:
         """Weighted, of all steps over `examples`."""
@@ -285,7 +280,7 @@ class Phase:
             seeds = tf.constant([[self.task.seed, -1 - made - place] for place in range(len(rates))], tf.int32)
             made += len(rates)
             steps = batches, tf.constant(rates, tf.float32), seeds, tf.zeros([WISHES])
-            losses, _, _ = self._guarded(self.unchanged, self.train_steps, *steps)
+            losses, *_ = self._guarded(self.unchanged, self.train_steps, *steps)
             self.team.control.beat()
             return losses.numpy()
 

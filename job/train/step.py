@@ -28,13 +28,15 @@ def make_train_steps(
     jit_compile: bool,
     rates: Sequence[float],
     smoothing: float,
-) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m].
+) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m],
+    waits float64 [2].
 
     They are compiled once, for whatever k and for all `batches` of this type. Takes k of this worker's batches; all
     else is float32. The weights of a batch are divided by their sum over the global batch, so that a loss is the
     weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
     batches, is of this worker alone. The wishes come back as the sum over all workers: they travel with the gradients.
+    The waits are seconds of all k steps together: for batches, and for the sum over the workers.
     `rates` has a factor for the learning rate of each variable; `smoothing` is the share of each label
     that is spread evenly over the classes (Szegedy et al. 2016).
     """
@@ -52,35 +54,49 @@ def make_train_steps(
 
     compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
 
-    def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         loss, grads = compiled(seed, *batch)
         shapes = [grad.shape for grad in grads]
         flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], wishes], axis=0)
         sizes = [*(shape.num_elements() for shape in shapes), 1, -1]
-        *parts, loss, wishes = tf.split(_sum(strategy, flat), sizes)
+        asked = _time_after(flat)
+        total = _sum(strategy, flat)
+        waited = _time_after(total) - asked
+        *parts, loss, wishes = tf.split(total, sizes)
         slower = [(v, rate, tf.identity(v.value)) for v, rate in zip(variables, rates, strict=True) if rate != 1]
         optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
         for variable, rate, before in slower:  # every optimizer's step is proportional to its learning rate
             variable.assign(before + rate * (variable.value - before))
-        return loss[0], wishes
+        return loss[0], wishes, waited
 
     numbers, pairs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32)
 
     @tf.function(input_signature=[batches, numbers, pairs, numbers])
     def steps(
         batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, wishes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         count = tf.shape(learning_rates)[0]
         losses, proof, agreed = tf.TensorArray(tf.float32, count), tf.zeros([2], tf.int64), wishes
+        waits = tf.zeros([2], tf.float64)
         for k in tf.range(count):
-            *batch, read = next(batches)
+            asked = _time_after(waits)
+            with tf.control_dependencies([asked]):
+                *batch, read = next(batches)
+            read_after = _time_after(read) - asked
             optimizer.learning_rate = learning_rates[k]
-            loss, agreed = step(batch, seeds[k], wishes)
+            loss, agreed, waited = step(batch, seeds[k], wishes)
             losses = losses.write(k, loss)
             proof += read
-        return losses.stack(), proof, agreed
+            waits += tf.stack([read_after, waited])
+        return losses.stack(), proof, agreed, waits
 
     return steps
+
+
+def _time_after(tensor: tf.Tensor) -> tf.Tensor:
+    """When a vector is there, in seconds, float64 []: on the CPU, so that what a GPU has begun is waited for."""
+    with tf.device("CPU"), tf.control_dependencies([tf.identity(tensor[:1])]):
+        return tf.timestamp()
 
 
 def _mixed(

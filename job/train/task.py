@@ -17,6 +17,25 @@ from job.train.step import Forward
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How far an epoch is."""
+
+    phase: str
+    epoch: int
+    epochs: int
+    """At most."""
+    step: int
+    steps: int
+    """Of an epoch."""
+    examples: int
+    """Of the epoch so far, over all workers."""
+    loss: float
+    """The mean of the epoch's steps so far."""
+    seconds: float
+    """Since the epoch began."""
+
+
+@dataclass(frozen=True)
 class Team:
     """This worker among the others."""
 
@@ -30,6 +49,8 @@ class Team:
     """Sends an event (kind, fields) to the driver, from rank 0 only."""
     examples: Callable[[np.ndarray], str]
     """Names some examples (positions in the data set) for a person, and where they are written down."""
+    measured: Callable[[Steps, int, int, float, np.ndarray, float], None] = lambda *_: None
+    """Is told of the latest steps: see Meter.steps."""
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     from job.model.resolved import ResolvedBase
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
+    from job.train.meter import Meter
     from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
     from job.train.task import Team
@@ -118,7 +119,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
     group = RunState(store, run, Ticket(config["attempt"], begun["group"]))
-    keeper = Keeper(store, group, job.checkpoint.keep, say) if rank == 0 else None
+    meter = Meter(run, rank, say)
+    keeper = Keeper(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
     stop = threading.Event()
     listen(stop, config["ledger"], rank)
     busy = keeper.is_busy if keeper else lambda: False
@@ -131,7 +133,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
     save = keeper.save if keeper else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
-    team = Team(rank, context.get_world_size(), strategy, control, save, say, names)
+    team = Team(rank, context.get_world_size(), strategy, control, save, say, names, meter.steps)
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
     inputs = Inputs(pooled, fine_tune, config["cut"])

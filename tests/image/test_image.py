@@ -14,7 +14,9 @@ from prepared import prepare_run
 from tools import leave_out, need
 
 from job import __version__
+from job.run import meter as run_meter
 from job.storage import open_store
+from job.train import meter
 
 pytestmark = pytest.mark.image
 JOB = """
@@ -42,6 +44,18 @@ test "$taken" && ! ray job list --address http://localhost:8265 && exit 0
 cat /tmp/ray.log; exit 1
 """
 """As in a pod: the probes have no token, and jobs need that of the cluster."""
+METRICS = """
+ray start --head --num-cpus=8 --metrics-export-port=8080 > /tmp/ray.log 2>&1
+RAY_ADDRESS=127.0.0.1:6379 thaw run /data/job.yaml --set phases.head.epochs=40 --set phases.head.patience=40 \\
+    > /tmp/run.log 2>&1 &
+while kill -0 $! 2> /dev/null; do
+  wget -q -O- --tries=1 --timeout=5 http://127.0.0.1:8080/metrics | grep '^ray_thaw' >> /tmp/metrics
+  sleep 1
+done
+wait $! && sort -u /tmp/metrics && exit 0
+tail -50 /tmp/run.log; exit 1
+"""
+"""As the pods' port `metrics` is read, while a run goes on."""
 BOARD = """
 thaw tensorboard /data/job.yaml > /tmp/board.log 2>&1 &
 for try in $(seq 60); do
@@ -113,6 +127,16 @@ def test_ray_answers_what_the_probes_ask_and_takes_a_job(container: Container, w
     done = container.run("bash", "-c", PROBES, work=work)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "thaw, version" in done.stdout
+
+
+def test_prometheus_reads_of_a_run_what_dashboard_and_alerts_ask_for(container: Container, work: Path) -> None:
+    prepare_run(work, JOB)
+    done = container.run("bash", "-c", METRICS, work=work, timeout=900)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    read = set(re.findall(r"^(ray_thaw\w+)\{.*run_id=\"contained-", done.stdout, re.MULTILINE))
+    wanted = {f"ray_{name}_total" for name in meter.COUNTERS} | {f"ray_{name}" for name in run_meter.GAUGES}
+    wanted |= {"ray_thaw_loss", "ray_thaw_last_step_time_seconds", "ray_thaw_checkpoint_seconds_bucket"}
+    assert wanted <= read
 
 
 def test_tensorboard_answers(container: Container, work: Path) -> None:

@@ -156,5 +156,5 @@ def run_batch(
     optimizer, spec = make_optimizer(settings, "head", [weight]), tf.data.IteratorSpec(data.element_spec)
     made = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [factor], smoothing)
     seeds = tf.zeros([steps, 2], tf.int32)
-    found, _, _ = made(iter(data), tf.fill([steps], rate), seeds, tf.zeros([1]))
+    found, *_ = made(iter(data), tf.fill([steps], rate), seeds, tf.zeros([1]))
     return float(found[-1])

@@ -1,0 +1,105 @@
+"""What is measured of a worker's steps. That Ray's exporter passes it on is tested in the image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from job.train import meter
+from job.train.meter import COUNTERS, GAUGES, LABELS, Meter
+from job.train.step import make_train_steps
+from job.train.task import Steps
+
+SLEEP = 0.02
+EPOCH = Steps("head", 3, 60, 7, 58, 224, 0.5, 14.0)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, dict[str, str]]]:
+    """What is given to Ray's metrics."""
+    found: list[tuple[str, float, dict[str, str]]] = []
+
+    class Metric:
+        def __init__(self, name: str, description: str, *others: Any) -> None:
+            assert description
+            assert others[-1] == LABELS
+            self._name = name
+
+        def inc(self, value: float, tags: dict[str, str]) -> None:
+            assert value > 0  # Ray refuses anything else
+            found.append((self._name, value, tags))
+
+        set = observe = inc
+
+    for kind in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(f"ray.util.metrics.{kind}", Metric)
+    return found
+
+
+def test_steps_are_counted_with_their_waits(recorded: list[tuple[str, float, dict[str, str]]]) -> None:
+    told: list[dict[str, Any]] = []
+    meter = Meter("cells-1", 2, lambda kind, **event: told.append({"kind": kind, **event}))
+    meter.steps(EPOCH, 4, 64, 1.5, np.array([0.25, 0.0]), 0.4)
+    meter.checkpoint("head", 2.5)
+    values = {name: value for name, value, _ in recorded}
+    assert values.keys() <= {*COUNTERS, *GAUGES, "thaw_checkpoint_seconds"}
+    assert [values[name] for name in list(COUNTERS)[:4]] == [4, 64, 1.5, 0.25]
+    assert "thaw_all_reduce_wait_seconds" not in values  # one worker alone waits for nobody
+    assert (values["thaw_loss"], values["thaw_checkpoint_seconds"]) == (0.4, 2.5)
+    assert abs(values["thaw_last_step_time_seconds"] - time.time()) < 60
+    assert all(tags == {"run_id": "cells-1", "rank": "2", "phase": "head"} for _, _, tags in recorded)
+    assert told == [
+        {
+            "kind": "step", "phase": "head", "epoch": 3, "epochs": 60, "step": 7, "steps": 58, "examples": 224,
+            "loss": 0.5, "seconds": 14.0,
+        }
+    ]  # fmt: skip
+
+
+def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step(
+    recorded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, told = 100.0, list[int]()
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now)
+    measured = Meter("cells-1", 0, lambda kind, step, **event: told.append(step))
+    for step in range(1, 11):
+        now += 0.25
+        of = Steps("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)
+        measured.steps(of, 1, 32, 0.25, np.zeros(2), 0.5)
+    assert told == [1, 6]
+
+
+def test_waiting_for_batches_is_told_apart_from_computing() -> None:
+    count, waits = 20, {}
+    for name, pause in (("fast", 0.0), ("slow", SLEEP)):
+        weight = keras.Variable(np.zeros([4, 2], np.float32), name="weight")
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build([weight])
+
+        def batches(pause: float = pause) -> Iterator[tuple[np.ndarray, ...]]:
+            while True:
+                time.sleep(pause)
+                weights, places = np.full(8, 1 / 8, np.float32), np.arange(8, dtype=np.int32)
+                yield np.ones([8, 4], np.float32), np.zeros(8, np.int32), weights, places, np.zeros(2, np.int64)
+
+        shapes = (([8, 4], tf.float32), ([8], tf.int32), ([8], tf.float32), ([8], tf.int32), ([2], tf.int64))
+        data = tf.data.Dataset.from_generator(batches, output_signature=tuple(tf.TensorSpec(*one) for one in shapes))
+
+        def forward(inputs: tf.Tensor, dropout: object, weight: keras.Variable = weight) -> tf.Tensor:
+            return tf.matmul(inputs, weight.value)
+
+        spec, strategy = tf.data.IteratorSpec(data.element_spec), tf.distribute.get_strategy()
+        steps = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [1.0], 0.0)
+        begun = time.monotonic()
+        *_, found = steps(iter(data), tf.fill([count], 0.1), tf.zeros([count, 2], tf.int32), tf.zeros([1]))
+        waits[name] = found.numpy()
+        assert (waits[name] >= 0).all()
+        assert waits[name].sum() <= time.monotonic() - begun
+    assert waits["slow"][0] > 0.9 * count * SLEEP
+    assert waits["slow"][0] > waits["fast"][0]
