@@ -86,16 +86,18 @@ def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None
     to.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
     if result["model"]:
         to.print(f"model  {result['model']}", highlight=False, soft_wrap=True)
-        command = [own_name(), "predict", result["model"]]
+        command = [*own_command(), "predict", result["model"]]
         task = result.get("task", "image")
         example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"
         called = {"image": "an image", "text": "a text"}[task]
         to.print(f"\nClassify {called}:\n  {shlex.join(command)} {example}", highlight=False, soft_wrap=True)
 
 
-def own_name() -> str:
+def own_command() -> list[str]:
     """What the user has to type: the path, where `thaw` alone would not be found."""
-    return "thaw" if shutil.which("thaw") else sys.argv[0]
+    if shutil.which("thaw"):
+        return ["thaw"]
+    return ["python", "-m", "job"] if sys.argv[0].endswith("__main__.py") else [sys.argv[0]]
 
 
 def need(extra: str, *modules: str) -> None:

@@ -43,6 +43,7 @@ def test_all_depths_and_seeds_share_one_extraction(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(row["blocks"], row["seed"]) for row in found["runs"]] == [(b, s) for b in (0, 1, 2) for s in (0, 1)]
+    assert "absl" not in done.stderr  # TensorFlow's first words, whichever stage imports it
     assert done.stderr.count("computing the features of") == 1
     assert f"computing the features of {EXAMPLES} examples" in done.stderr
     assert done.stderr.count(f"the features of all {EXAMPLES} examples are stored already") == 5
