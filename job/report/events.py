@@ -32,7 +32,8 @@ def events_folder(run: str) -> str:
 
 @contextmanager
 def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
-    """`say`, which also draws the epochs that it is told of: `loss/step`, and what CURVES names.
+    """`say`, which also draws the epochs that it is told of: `loss/step`, what CURVES names, and histograms of what is
+    thawed.
 
     Both phases are on one axis, that of all steps made. Each group of workers has a file of its own,
     `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on.
@@ -46,6 +47,8 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
             files.begin()
         elif kind == "epoch" and "loss" in event:
             files.draw(**event)
+        elif kind == "weights":
+            files.draw_weights(**event)
 
     try:
         yield both
@@ -71,7 +74,14 @@ class _Files:
         stride = -(-len(losses) // POINTS)
         records += [_scalars(first + place, {"loss/step": losses[place]}) for place in range(0, len(losses), stride)]
         records.append(_scalars(steps, {curve: epoch[name] for name, curve in CURVES.items()}))
-        self._file += b"".join(records)
+        self._add(b"".join(records))
+
+    def draw_weights(self, steps: int, histograms: dict[str, dict[str, Any]]) -> None:
+        """After an epoch whose last step is the run's `steps`-th: job.train.measure.histogram of each variable."""
+        self._add(_histograms(steps, histograms))
+
+    def _add(self, records: bytes) -> None:
+        self._file += records
         self._meanwhile.put(f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}", self._file)
 
 
@@ -87,6 +97,20 @@ def _scalars(step: int, values: dict[str, float]) -> bytes:
 
     summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
     return _record(step, summary=summary)
+
+
+def _histograms(step: int, histograms: dict[str, dict[str, Any]]) -> bytes:
+    from tensorboardX.proto.summary_pb2 import HistogramProto, Summary
+
+    values = []
+    for path, found in histograms.items():
+        limits, counts = found["limits"].tolist(), found["counts"].tolist()
+        proto = HistogramProto(min=limits[0], max=limits[-1], num=found["count"], sum=found["sum"])
+        proto.sum_squares = found["squares"]
+        proto.bucket_limit.extend(limits)  # each bucket ends at its limit: the first one is empty
+        proto.bucket.extend([0.0, *counts])
+        values.append(Summary.Value(tag=f"weights/{path}", histo=proto))
+    return _record(step, summary=Summary(value=values))
 
 
 def _record(step: int, **event: Any) -> bytes:

@@ -108,6 +108,9 @@ class Narrator:
         seconds = f"  {event['seconds']:.1f} s" if "seconds" in event else ""
         self._line(f"{phase.replace('_', '-')} epoch {epoch:>3}  {loss}{validation}{seconds}", **event)
 
+    def _weights(self, **_: Any) -> None:
+        """It is TensorBoard's."""
+
     def _head(self, converged: bool, epoch: int, best: int) -> None:
         verdict = "has converged" if converged else "has not converged"
         text = f"the head {verdict} after {epoch} epochs; the best was epoch {best}"

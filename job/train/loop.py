@@ -18,7 +18,7 @@ from job.train.batches import CHUNK, Batches, fresh_view, proven
 from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
 from job.train.control import WISHES
 from job.train.convergence import EarlyStopping
-from job.train.measure import loss_and_accuracy
+from job.train.measure import histogram, loss_and_accuracy
 from job.train.optimization import learning_rate, make_optimizer
 from job.train.range_test import CYCLE, RATES, range_test
 from job.train.step import make_predict_steps, make_sum, make_train_steps
@@ -173,6 +173,8 @@ class Phase:
         last = self.task.after + self.task.settings.epochs
         told = {"epochs": last, "steps": made, "losses": trained.losses}
         self.team.say("epoch", phase=name, **told, **record)
+        if self.team.rank == 0 and (thawed := self.task.thawed):
+            self.team.say("weights", steps=made, histograms={p: histogram(v.numpy()) for p, v in thawed.items()})
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
         finished = stopping.converged or epoch >= last
         before = replace(state.progress, step=0, seen=(0, 0), seconds=0.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 RESAMPLES = 2000
+BINS = 30
+"""Of a histogram."""
 CELLS = 1024
 """Groups of examples that are alike, which resamples are drawn from where there are more examples."""
 
@@ -39,3 +43,10 @@ def resampled(sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """
     total = int(sizes.sum())
     return np.random.default_rng(seed).multinomial(total, sizes / total, size=resamples)
+
+
+def histogram(values: np.ndarray) -> dict[str, Any]:
+    """{count, sum, squares, limits float64 [BINS + 1], counts int64 [BINS]} of the values, in bins of one width."""
+    flat = values.astype(np.float64).ravel()
+    counts, limits = np.histogram(flat, BINS)
+    return {"count": flat.size, "sum": flat.sum(), "squares": flat @ flat, "limits": limits, "counts": counts}

@@ -20,8 +20,8 @@ COUNTERS = {
     "thaw_steps": "Steps of training.",
     "thaw_examples": "Examples that this worker trained on; padding counts.",
     "thaw_training_seconds": "Of those steps.",
-    "thaw_input_wait_seconds": "Of those, how long the step waited for its batch.",
-    "thaw_all_reduce_wait_seconds": "Of those, how long it waited for the sum of the gradients over all workers.",
+    "thaw_input_wait_seconds": "Of those, waiting for batches; not with train.deterministic.",
+    "thaw_all_reduce_wait_seconds": "Of those, waiting for the sum over all workers; not with train.deterministic.",
 }
 GAUGES = {
     "thaw_loss": "Of the last step, over all workers.",

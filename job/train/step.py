@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 Forward = Callable[..., tf.Tensor]
 """(inputs, dropout) -> logits float32 [n, classes]; `dropout` is (seed int32 [2], places) or None for inference."""
@@ -36,7 +37,8 @@ def make_train_steps(
     else is float32. The weights of a batch are divided by their sum over the global batch, so that a loss is the
     weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
     batches, is of this worker alone. The wishes come back as the sum over all workers: they travel with the gradients.
-    The waits are seconds of all k steps together: for batches, and for the sum over the workers.
+    The waits are seconds of all k steps together, for batches and for the sum over the workers; 0 where ops are
+    deterministic.
     `rates` has a factor for the learning rate of each variable; `smoothing` is the share of each label
     that is spread evenly over the classes (Szegedy et al. 2016).
     """
@@ -94,7 +96,11 @@ def make_train_steps(
 
 
 def _time_after(tensor: tf.Tensor) -> tf.Tensor:
-    """When a vector is there, in seconds, float64 []: on the CPU, so that what a GPU has begun is waited for."""
+    """When a vector is there, in seconds, float64 []: on the CPU, so that what a GPU has begun is waited for. Where ops
+    are deterministic TensorFlow refuses to look at the clock, and it is always 0.
+    """
+    if is_op_determinism_enabled():
+        return tf.zeros([], tf.float64)
     with tf.device("CPU"), tf.control_dependencies([tf.identity(tensor[:1])]):
         return tf.timestamp()
 

@@ -76,3 +76,8 @@ class PhaseTask:
     augment: Augment | None = None
     """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
     jit_compile: bool = False
+
+    @property
+    def thawed(self) -> dict[str, keras.Variable]:
+        """Those of `variables` that are not the head's."""
+        return {path: variable for path, variable in self.variables.items() if not path.startswith("head_")}

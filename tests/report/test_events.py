@@ -19,6 +19,7 @@ from job.errors import JobError, StorageError
 from job.report.board import mirror, serve
 from job.report.events import events_folder, recorded
 from job.storage import Store, open_store
+from job.train.measure import histogram
 
 
 def epoch(steps: int, losses: list[float], number: int = 1) -> dict[str, Any]:
@@ -67,6 +68,25 @@ def test_both_phases_are_on_one_axis_and_what_is_done_again_is_drawn_once(tmp_pa
     assert drawn["loss/epoch"] == [(2, 3.5), (4, 2), (6, 1.125)]
     assert drawn["accuracy/validation"] == [(2, 0.75), (4, 0.75), (6, 0.75)]
     assert drawn["learning_rate"][-1] == (6, pytest.approx(1e-3))
+
+
+def test_weights_are_drawn_as_histograms(tmp_path: Path) -> None:
+    store, values = open_store(f"file://{tmp_path}/store"), np.array([[-1.0, 0.0], [0.25, 2.0]], np.float32)
+    with recorded(nothing, store, "a", attempt=1) as say:
+        say("start", workers=1, resumed=None)
+        say("epoch", **epoch(2, [4, 3]))
+        say("weights", steps=2, histograms={"block5_conv/kernel": histogram(values)})
+    mirror(store, "runs/", tmp_path)
+    (drawn,) = EventAccumulator(str(tmp_path / "a")).Reload().Histograms("weights/block5_conv/kernel")
+    found = drawn.histogram_value
+    assert (drawn.step, found.num, found.min, found.max, found.sum) == (2, 4, -1, 2, 1.25)
+    assert sum(found.bucket) == 4
+    assert [(limit, count) for limit, count in zip(found.bucket_limit, found.bucket, strict=True) if count] == [
+        (pytest.approx(-0.9), 1),
+        (pytest.approx(0.1), 1),
+        (pytest.approx(0.3), 1),
+        (2, 1),
+    ]
 
 
 def test_of_a_long_epoch_some_steps_are_drawn(tmp_path: Path) -> None:

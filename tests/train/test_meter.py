@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 from job.train import meter
 from job.train.meter import COUNTERS, GAUGES, LABELS, Meter
@@ -75,31 +76,51 @@ def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step(
     assert told == [1, 6]
 
 
-def test_waiting_for_batches_is_told_apart_from_computing() -> None:
-    count, waits = 20, {}
-    for name, pause in (("fast", 0.0), ("slow", SLEEP)):
-        weight = keras.Variable(np.zeros([4, 2], np.float32), name="weight")
-        optimizer = keras.optimizers.SGD(0.1)
-        optimizer.build([weight])
+@pytest.fixture
+def determinism() -> Iterator[Callable[[bool], None]]:
+    before = config.is_op_determinism_enabled()
 
-        def batches(pause: float = pause) -> Iterator[tuple[np.ndarray, ...]]:
-            while True:
-                time.sleep(pause)
-                weights, places = np.full(8, 1 / 8, np.float32), np.arange(8, dtype=np.int32)
-                yield np.ones([8, 4], np.float32), np.zeros(8, np.int32), weights, places, np.zeros(2, np.int64)
+    def set_to(on: bool) -> None:
+        (config.enable_op_determinism if on else config.disable_op_determinism)()
 
-        shapes = (([8, 4], tf.float32), ([8], tf.int32), ([8], tf.float32), ([8], tf.int32), ([2], tf.int64))
-        data = tf.data.Dataset.from_generator(batches, output_signature=tuple(tf.TensorSpec(*one) for one in shapes))
+    yield set_to
+    set_to(before)
 
-        def forward(inputs: tf.Tensor, dropout: object, weight: keras.Variable = weight) -> tf.Tensor:
-            return tf.matmul(inputs, weight.value)
 
-        spec, strategy = tf.data.IteratorSpec(data.element_spec), tf.distribute.get_strategy()
-        steps = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [1.0], 0.0)
-        begun = time.monotonic()
-        *_, found = steps(iter(data), tf.fill([count], 0.1), tf.zeros([count, 2], tf.int32), tf.zeros([1]))
-        waits[name] = found.numpy()
-        assert (waits[name] >= 0).all()
-        assert waits[name].sum() <= time.monotonic() - begun
-    assert waits["slow"][0] > 0.9 * count * SLEEP
-    assert waits["slow"][0] > waits["fast"][0]
+def waits(pause: float, count: int) -> np.ndarray:
+    """Of so many steps, whose batches take so long to come."""
+    weight = keras.Variable(np.zeros([4, 2], np.float32), name="weight")
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build([weight])
+
+    def batches() -> Iterator[tuple[np.ndarray, ...]]:
+        while True:
+            time.sleep(pause)
+            weights, places = np.full(8, 1 / 8, np.float32), np.arange(8, dtype=np.int32)
+            yield np.ones([8, 4], np.float32), np.zeros(8, np.int32), weights, places, np.zeros(2, np.int64)
+
+    shapes = (([8, 4], tf.float32), ([8], tf.int32), ([8], tf.float32), ([8], tf.int32), ([2], tf.int64))
+    data = tf.data.Dataset.from_generator(batches, output_signature=tuple(tf.TensorSpec(*one) for one in shapes))
+
+    def forward(inputs: tf.Tensor, dropout: object) -> tf.Tensor:
+        return tf.matmul(inputs, weight.value)
+
+    spec, strategy = tf.data.IteratorSpec(data.element_spec), tf.distribute.get_strategy()
+    steps = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [1.0], 0.0)
+    begun = time.monotonic()
+    *_, found = steps(iter(data), tf.fill([count], 0.1), tf.zeros([count, 2], tf.int32), tf.zeros([1]))
+    assert (found.numpy() >= 0).all()
+    assert found.numpy().sum() <= time.monotonic() - begun
+    return found.numpy()
+
+
+def test_waiting_for_batches_is_told_apart_from_computing(determinism: Callable[[bool], None]) -> None:
+    determinism(False)
+    fast, slow = waits(0.0, 20), waits(SLEEP, 20)
+    assert slow[0] > 0.9 * 20 * SLEEP
+    assert slow[0] > fast[0]
+
+
+def test_deterministic_steps_look_at_no_clock(determinism: Callable[[bool], None]) -> None:
+    determinism(True)
+    assert waits(SLEEP, 3).tolist() == [0, 0]
