@@ -33,10 +33,10 @@ class Narrator:
             f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {escape(text)}", style=style, highlight=False, soft_wrap=True
         )
 
-    def _stage(self, text: str) -> None:
+    def _stage(self, text: str, **_: Any) -> None:
         self._line(text)
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, **_: Any) -> None:
         self._line(text, "dim")
 
     def _run(self, uri: str, phases: list[str]) -> None:

@@ -96,11 +96,13 @@ def _completed(
     gone: dict[str, str] = {}
     if needs.any():
         lacking = int(needs.any(axis=1).sum())
-        say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs")
+        figures = {"what": what, "computed": lacking, "stored": len(needs) - lacking}
+        say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs", **figures)
         gone = _compute(job, run, store, base, examples, needs, found, say)
         found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
     else:
-        say("note", text=f"the {what} of all {len(needs)} examples are stored already")
+        text = f"the {what} of all {len(needs)} examples are stored already"
+        say("note", text=text, what=what, computed=0, stored=len(needs))
     return found, gone
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
+from job.report.documents import report_key
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.promotion import promotion_key
 from job.run.worth import recorded
@@ -27,8 +28,9 @@ def open_run(uri: str) -> tuple[Store, str]:
 
 
 def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
-    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, decision, result, promotion}; `state` is
-    `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
+    """{run, state, attempt, holder, alive, cancelled, checkpoint, cache, decision, result, promotion, report}.
+
+    `state` is `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
 
     `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
     up to LEASE seconds. Raises JobError where there is no such run.
@@ -54,6 +56,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
         "decision": decision and asdict(decision),
         "result": result,
         "promotion": read_json(store, promotion_key(run)),
+        "report": f"{store.uri}{report_key(run)}" if result and store.stat(report_key(run)) else None,
     }
 
 
@@ -91,6 +94,8 @@ def describe_run(status: dict[str, Any]) -> list[str]:
         lines.append(f"train?      {status['decision']['reason']}")
     if status["result"] and status["result"]["model"]:
         lines.append(f"model       {status['result']['model']}")
+    if status["report"]:
+        lines.append(f"report      {status['report']}")
     if status["promotion"]:
         verdict = "promoted" if status["promotion"]["promoted"] else "not promoted"
         lines.append(f"{verdict:<11} {status['promotion']['reason']}")
