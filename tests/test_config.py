@@ -153,6 +153,20 @@ def test_meaning_leaves_out_what_cannot_change_the_result() -> None:
     assert parse_job(JOB).meaning() != parse_job(JOB, ["train.seed=1"]).meaning()
 
 
+def test_what_the_card_says_and_what_workers_cost_change_no_run() -> None:
+    told = [
+        "card.licence=apache-2.0",
+        "card.intended_use=cells",
+        "card.authors=[A. Person]",
+        "scaling.worker_price=2.5",
+    ]
+    job = parse_job(JOB, told)
+    assert (job.card.licence, job.card.authors, job.scaling.worker_price) == ("apache-2.0", ["A. Person"], 2.5)
+    assert job.meaning() == parse_job(JOB).meaning()
+    with pytest.raises(JobError, match=r"card\.license: unknown key \(nearest: 'licence'\)"):
+        parse_job(JOB, ["card.license=apache-2.0"])
+
+
 def test_meaning_has_what_changes_the_images_though_not_the_listing() -> None:
     packed = ["data.layout=parquet", "data.packed.image=photo"]
     for setting in ("data.packed.image=infrared", "data.max_pixels=1000"):

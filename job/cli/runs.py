@@ -130,6 +130,31 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
 
 @thaw.command()
 @click.argument("run")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the page to this file, and nothing to the store.")
+@debug
+def report(run: str, out: str | None, debug: bool) -> None:
+    """The report of a finished RUN (…/runs/<id>/), one HTML page: made anew in the run's folder, or in a file.
+
+    In the run's folder, the model card (report/card.md) and the run record (record.json) are made with it.
+    """
+    from pathlib import Path
+
+    from job.report.documents import read_documents
+    from job.report.finished import page_of, write_report
+    from job.run.quiet import no_stderr
+    from job.run.status import open_run
+
+    documents = read_documents(*open_run(run))
+    with no_stderr():
+        import tensorflow  # noqa: F401 - it writes about the machine when it is imported
+    if out is None:
+        return click.echo(write_report(documents))
+    Path(out).write_text(page_of(documents), encoding="utf-8")
+    click.echo(out)
+
+
+@thaw.command()
+@click.argument("run")
 @where
 @context
 @debug
@@ -165,8 +190,13 @@ def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
 
 
 @thaw.command()
-def schema() -> None:
-    """The job file's JSON schema, for editors."""
+@click.option("--of", type=click.Choice(["job", "record"]), default="job", show_default=True)
+def schema(of: str) -> None:
+    """The JSON schema of the job file, for editors; or of the run record, for registries."""
     from job.config import job_schema
 
+    if of == "record":
+        from job.report.record import record_schema
+
+        return click.echo(json.dumps(record_schema(), indent=1))
     click.echo(json.dumps(job_schema(), indent=1))

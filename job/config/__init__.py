@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
+from job.config.card import Card
 from job.config.data import Data, Packed, Split, Table
 from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
@@ -30,6 +31,7 @@ __all__ = [
     "GLOVE",
     "LITE",
     "Augment",
+    "Card",
     "CheckpointPolicy",
     "Data",
     "FineTunePhase",
@@ -78,6 +80,7 @@ class Job(Section):
     """`null`: every run trains."""
     promote: Promotion | None = Promotion()
     """`null`: no model becomes the current one but by hand."""
+    card: Card = Card()
 
     @model_validator(mode="before")
     @classmethod

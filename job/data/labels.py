@@ -29,6 +29,8 @@ class Listed:
     reject: str | None = None
     split: str | None = None
     """Where the label file says so."""
+    modified: float | None = None
+    """When the object was last written, in seconds since 1970."""
 
 
 def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[Listed]:
@@ -48,7 +50,7 @@ def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[
 def _by_folder(info: ObjectInfo) -> Listed:
     label, slash, _ = info.key.partition("/")
     reason = _junk(info.key) or (None if slash else "not in a class folder")
-    return Listed(info.key, info.size, info.version, None if reason else label, reject=reason)
+    return Listed(info.key, info.size, info.version, None if reason else label, reject=reason, modified=info.modified)
 
 
 def _junk(key: str) -> str | None:
@@ -67,7 +69,8 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
         for batch in index.iter_batches(ROWS):
             for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 key = info.key if position is None else join_key(info.key, position)
-                yield Listed(key, size, info.version, *rest)
+                label, group, reject = rest
+                yield Listed(key, size, info.version, label, group, reject, modified=info.modified)
     if not shards:
         raise no_shards(data, source)
 
@@ -86,7 +89,8 @@ def _by_table(data: Data, source: Store) -> Iterator[Listed]:
             yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or "not in the label file")
             continue
         _, label, group, split = row
-        yield Listed(info.key, info.size, info.version, label or None, group, _wrong(label, split), split)
+        reason = _wrong(label, split)
+        yield Listed(info.key, info.size, info.version, label or None, group, reason, split, info.modified)
         row = next(rows, None)
     while row is not None:
         yield Listed(row[0], 0, "", row[1], reject="in the label file, but not in the source")

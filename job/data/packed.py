@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,9 @@ from job.data.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing
 from job.storage import ObjectInfo, Store
 
+if TYPE_CHECKING:
+    import pyarrow.fs
+
 FORMAT = 1
 """Part of an index's name: raise it when the readers change what they make of a shard."""
 NUMBERS, TEXTS = ("position", "size"), ("label", "group", "reject")
@@ -35,6 +39,8 @@ INDEX = pa.schema([*((name, pa.int64()) for name in NUMBERS), *((name, pa.string
 
 `size`: bytes of the encoded image.
 """
+BUFFER = 8 * 2**20
+"""Bytes of a shard that one request to the storage reads."""
 ROWS = 16_384
 """Rows of an index that are in memory at a time."""
 READ_AHEAD = 16
@@ -80,6 +86,12 @@ def split_key(key: str) -> tuple[str, int]:
     """An example's key -> its shard's key and its position there."""
     shard, _, position = key.rpartition("#")
     return shard, int(position)
+
+
+def open_shard(filesystem: pyarrow.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:
+    if data.layout == "parquet":
+        return filesystem.open_input_file(path)
+    return filesystem.open_input_stream(path, compression=None, buffer_size=BUFFER)
 
 
 def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +21,8 @@ from job.storage.scratch import scratch
 
 ROWS = 8192
 """Of a row group of the snapshot."""
+DAY = 86_400
+"""Seconds."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 
@@ -46,6 +49,8 @@ class Snapshot:
     rejects: dict[str, int]
     """Listed objects that are no examples, per reason."""
     rejected_per_class: dict[str, int]
+    arrivals: dict[str, int] = field(default_factory=dict, compare=False)
+    """Examples by the day (UTC, YYYY-MM-DD) on which their objects were last written, as far as the listing says."""
 
     @property
     def key(self) -> str:
@@ -61,7 +66,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
     with scratch() as folder:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
-        reasons, per_class = Counter[str](), Counter[str]()
+        reasons, per_class, days = Counter[str](), Counter[str](), Counter[int]()
         samples: dict[tuple[str, str], str] = {}
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
             for item in labelled(data, source, store):
@@ -77,7 +82,9 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
                 digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
                 examples.add(row)
                 counts[split, item.label] += 1
-        snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class)
+                if item.modified is not None:
+                    days[int(item.modified // DAY)] += 1
+        snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class, days)
         check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
         _check(snapshot, data, source)
         store.upload(snapshot.key, examples_file)
@@ -124,11 +131,15 @@ def _reject_by_size(item: Listed, data: Data) -> str | None:
     return f"larger than data.max_bytes ({data.max_bytes})" if item.size > data.max_bytes else None
 
 
-def _summary(id: str, counts: Counter[tuple[str, str]], reasons: Counter[str], per_class: Counter[str]) -> Snapshot:
+def _summary(
+    id: str, counts: Counter[tuple[str, str]], reasons: Counter[str], per_class: Counter[str], days: Counter[int]
+) -> Snapshot:
     classes = sorted({label for _, label in counts})
     table = {split: {label: counts[split, label] for label in classes} for split in SPLITS}
     per_class.pop("", None)
-    return Snapshot(id, counts.total(), classes, table, dict(sorted(reasons.items())), dict(sorted(per_class.items())))
+    arrivals = {f"{datetime.fromtimestamp(day * DAY, UTC):%Y-%m-%d}": count for day, count in sorted(days.items())}
+    rejects = dict(sorted(reasons.items())), dict(sorted(per_class.items()))
+    return Snapshot(id, counts.total(), classes, table, *rejects, arrivals)
 
 
 def _check(snapshot: Snapshot, data: Data, source: Store) -> None:

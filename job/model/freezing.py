@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import keras
 
@@ -89,6 +90,17 @@ def trainable_rows(base: keras.Model, head: keras.Model | None = None) -> list[t
         sizes = [(int(keras.ops.size(v)) if v.shape else 1, v.trainable) for v in variables]
         rows.append((block.name, len(block.layers), sum(n for n, _ in sizes), sum(n for n, t in sizes if t)))
     return rows
+
+
+def described_blocks(base: keras.Model, head: keras.Model, cut: str | None) -> list[dict[str, Any]]:
+    """`trainable_rows` as {block, layers, parameters, trainable, cut}; `cut`: whether what is stored for fine-tuning is
+    the output of one of its layers.
+    """
+    layer = cut.partition("/")[0] if cut else None
+    cuts = [any(member.name == layer for member in block.layers) for block in blocks(base)]
+    names = ("block", "layers", "parameters", "trainable")
+    rows = trainable_rows(base, head)
+    return [{**dict(zip(names, row, strict=True)), "cut": cut} for row, cut in zip(rows, [*cuts, False], strict=True)]
 
 
 def is_batch_norm(layer: keras.layers.Layer) -> bool:

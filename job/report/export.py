@@ -5,6 +5,7 @@ saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, pro
 weights.safetensors   every variable by path
 labels.json           classes in the order of the probabilities; what is decoded: image size and resizing, or max_tokens
 metrics.json          what was measured on the test split
+card.md               the model card
 files.json            the sha256 of each of these files
 """
 
@@ -38,8 +39,10 @@ def export_model(
     base: ResolvedBase,
     kept: str,
     metrics: dict[str, Any],
+    card: str | None,
 ) -> str:
-    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`.
+    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card`, Markdown, is
+    left out where there is none.
 
     Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
     nothing. What attempts before this one left there is deleted.
@@ -56,6 +59,8 @@ def export_model(
         _save_saved_model(model, job, classes, folder / "saved_model")
         save_file(tensors, folder / "weights.safetensors")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        if card is not None:
+            (folder / "card.md").write_text(card, encoding="utf-8")
         (folder / "labels.json").write_text(json.dumps(labels, indent=1))
         upload_files(store, prefix, folder)
     _forget_before(store, f"runs/{run}/model/", attempt)

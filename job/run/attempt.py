@@ -7,16 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from job import __version__
 from job.config import Job
 from job.data.dataset import dataset_key
 from job.data.features import forget_part
 from job.data.snapshot import Snapshot
-from job.errors import AccessDenied, CorruptFeatures, TrainingError, WriteConflict
+from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
 from job.model.resolved import ResolvedBase
+from job.report.answered import logits_of, predictions
 from job.report.events import recorded
 from job.report.standing import kept
+from job.report.timings import Clock
 from job.run import worth
-from job.run.cluster import ray_cluster
+from job.run.cluster import extract_processes, ray_cluster
 from job.run.extract import extract
 from job.run.featurize import Overflow
 from job.run.interrupt import Interrupts
@@ -24,7 +27,6 @@ from job.run.lease import Lease
 from job.run.meter import RunMeter
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
-from job.run.rival import logits_of, predictions
 from job.run.training import run_training
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
@@ -51,12 +53,12 @@ class Attempt:
         snapshot: Snapshot,
         base: dict[str, Any],
         interrupts: Interrupts,
-        say: Say,
+        clock: Clock,
         debug: bool,
     ) -> None:
         self.job, self.run, self.snapshot, self.base = job, run, snapshot, base
         self.store, self.attempt = lease.store, lease.state.ticket.attempt
-        self.interrupts, self.say, self.debug = interrupts, say, debug
+        self.interrupts, self.clock, self.say, self.debug = interrupts, clock, clock.say, debug
 
     def go(self, phase: str, network: Callable[[], Any]) -> dict[str, Any]:
         """Extracts, trains, evaluates and exports what is left; `network` makes what only the plan needs."""
@@ -70,7 +72,7 @@ class Attempt:
         result = read_json(self.store, f"runs/{self.run}/result.json")
         if result is not None:  # an attempt before this one came so far
             with ray_cluster(self.job, self.debug):
-                return self._judged(result)
+                return self._reported(self._judged(result))
         decision = self._decision()
         if decision.train is False:
             return self._left_alone(decision)
@@ -86,7 +88,7 @@ class Attempt:
             told = RunMeter(self.run, self.snapshot).heard_by(self.say)
             with kept(told, *where, until == "fine_tune") as say, recorded(say, *where) as say:
                 self._train(plan, until, say)
-            return self._judged(self._finish(stop_at_head=phase == "head"))
+            return self._reported(self._judged(self._finish(stop_at_head=phase == "head")))
 
     def _decision(self) -> Decision:
         """Whether to train, as far as that is known before features are computed. A run that was begun goes on."""
@@ -96,6 +98,7 @@ class Attempt:
         return self._told(worth.decide(self.job, self.store, self.snapshot))
 
     def _decision_by_features(self, decision: Decision) -> Decision:
+        self.clock.begin("comparing")
         self.say("stage", text="comparing the features of the new examples with those of the others")
         return self._told(worth.decide_by_features(self.job, self.store, self.run, self.snapshot, decision))
 
@@ -136,8 +139,28 @@ class Attempt:
         rules = self.job.promote
         if rules is None or result["model"] is None:
             return {**result, "promotion": None}
+        self.clock.begin("promotion")
         judged = judge(self.job, rules, self.run, self.store, self.snapshot, result, self.say)
         return {**result, "promotion": judged}
+
+    def _reported(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result, once the report is made of it: a run whose report can't be made is finished nevertheless."""
+        if result["model"] is None:
+            return result
+        from job.report.documents import read_documents
+        from job.report.finished import write_report
+        from job.report.record import versions_here
+
+        self.clock.begin("report")
+        self.say("stage", text="making the report")
+        try:
+            return {**result, "report": write_report(read_documents(self.store, self.run), versions_here())}
+        except (Interrupted, Superseded):
+            raise
+        except Exception as error:
+            text = f"The report could not be made ({headline(error)}). The run is finished; `thaw report "
+            self.say("warning", text=f"{text}{self.store.uri}runs/{self.run}/` tries again.")
+            return {**result, "report": None}
 
     def _tidy(self, prefix: str, seconds: float) -> None:
         """Deletes what killed attempts left half written there, so many seconds ago or longer."""
@@ -163,6 +186,7 @@ class Attempt:
                     "cut": plan.cut,
                     "warm_start": warm.source,
                 }
+                self.clock.begin("workers", self.job.scaling.max_workers)
                 return run_training(self.job, self.run, config, self.interrupts, say)
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
@@ -173,6 +197,7 @@ class Attempt:
 
     def _extract(self, plan: Plan, say: Say) -> Plan:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
+        self.clock.begin("features", extract_processes(self.job)[1])
         if self.store.stat(dataset_key(self.run)) is not None:
             return plan
         self._tidy("features/", UNFINISHED)
@@ -216,6 +241,7 @@ class Attempt:
             result |= {"task": "text", **({"words": words} if words else {})}
         if stop_at_head:
             return result
+        self.clock.begin("export")
         self.say("stage", text="exporting the model")
         training = json.loads(store.read(f"runs/{run}/training.json"))
         result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
@@ -224,13 +250,27 @@ class Attempt:
 
             store.write(f"runs/{run}/report/range_tests.svg", range_curves(tests))
         base = ResolvedBase(**self.base)
-        result["model"] = export_model(self.job, store, run, self.attempt, classes, base, kept, metrics)
+        arguments = self.job, store, run, self.attempt, classes, base, kept, metrics, self._card(result)
+        result["model"] = export_model(*arguments)
         key = f"runs/{run}/result.json"
         try:
             store.write_if_unchanged(key, json.dumps(result, indent=1).encode(), None)
         except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost
             result = json.loads(store.read(key))
         return result
+
+    def _card(self, result: dict[str, Any]) -> str | None:
+        """The model card; None where it can't be made, which is no reason to lose the model."""
+        from job.report.card import model_card
+        from job.report.documents import documents_of
+
+        try:
+            return model_card(documents_of(self.store, self.run, result), __version__)
+        except (Interrupted, Superseded):
+            raise
+        except Exception as error:
+            self.say("warning", text=f"The model card could not be made: {headline(error)}")
+            return None
 
 
 def _test_metrics(store: Store, run: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from job.config import Data
-from job.data.packed import index_key, make_index, records_of
+from job.data.packed import index_key, make_index, open_shard, records_of
 from job.errors import ObjectMissing
 from job.run.actors import carried, rows_of
 from job.storage import ObjectInfo, Store, arrow_errors
@@ -66,7 +66,7 @@ def without_index(data: Data, source: Store, store: Store, shards: list[ObjectIn
 @carried()
 def _index_shard(data: Data, source: Store, store: Store, row: dict[str, Any]) -> dict[str, Any]:
     """{key, version, index} -> {index}, which it writes."""
-    from job.run.reader import check_version, open_shard
+    from job.run.reader import check_version
 
     uri = source.uri + row["key"]
     with arrow_errors(uri):

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from job.config import Job
 from job.data.packed import list_shards
 from job.errors import JobError, Superseded
+from job.report.timings import Clock
 from job.run.attempt import Attempt
 from job.run.cluster import ray_cluster
 from job.run.identity import find_run, prepare_base
@@ -37,14 +38,18 @@ def run_job(
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     source, store = open_store(job.data.source), open_store(job.store)
+    clock = Clock(say)
+    say = clock.say
     with ExitStack() as stack:
         interrupts = stack.enter_context(interrupts or Interrupts())
         say("stage", text=f"listing {source.uri}")
         if job.data.is_packed:
             missing = without_index(job.data, source, store, list_shards(job.data, source))
             if missing:
+                clock.begin("indexing")
                 stack.enter_context(ray_cluster(job, debug))
                 index_shards(job.data, source, store, missing, say)
+                clock.begin("listing")
         found = find_run(job, source, store, say, new)
         run, network = found.run, found.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
@@ -53,9 +58,12 @@ def run_job(
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
             return finished
-        with take(store, run, say, _leave, interrupts.ask) as lease:
+        with (
+            take(store, run, say, _leave, interrupts.ask) as lease,
+            clock.kept(lease.store, run, lease.state.ticket.attempt),
+        ):
             say("attempt", number=lease.state.ticket.attempt)
-            attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, say, debug)
+            attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, clock, debug)
             return attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
 
 

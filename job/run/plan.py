@@ -44,21 +44,25 @@ class Plan:
     """How it is stored."""
     reason: str = ""
     """In one line, for the user."""
+    seconds_whole: float | None = None
+    """In which the planning machine computes the frozen base for one example; None where it was not measured."""
+    seconds_below: float | None = None
+    """The same of what lies below the cut."""
 
 
 def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
     """Weighs what is to be stored against what it saves; `base` has the layers thawed that fine-tuning trains."""
     from job.model.cut import legal_cuts
 
-    features = int(base.output_shape[-1])
+    uncut = Plan(int(base.output_shape[-1]), seconds_whole=_seconds_per_example(base))
     fine_tune, train = job.phases.fine_tune, job.train
     if fine_tune is None:
-        return Plan(features, reason="the head alone is trained: pooled features are all that is stored")
+        return replace(uncut, reason="the head alone is trained: pooled features are all that is stored")
     if train.cache == "off":
-        return Plan(features, reason="train.cache: off: fine-tuning computes the frozen layers in every epoch")
+        return replace(uncut, reason="train.cache: off: fine-tuning computes the frozen layers in every epoch")
     if job.augment.active and train.views == 1:
-        return Plan(
-            features,
+        return replace(
+            uncut,
             reason="augment draws anew in every epoch (train.views: 1), so fine-tuning computes the frozen layers in "
             "every epoch; train.views: 4 would store four views of each example instead",
         )
@@ -70,37 +74,38 @@ def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
                 "train.cache: on: below all that phases.fine_tune.unfreeze thaws there is no single tensor that holds "
                 "any work: thaw fewer layers, or leave train.cache auto."
             )
-        return Plan(features, reason="no single tensor below what thaws holds any work: there is nothing to store")
-    return _weighed(job, base, snapshot, legal, features)
+        return replace(uncut, reason="no single tensor below what thaws holds any work: there is nothing to store")
+    return _weighed(job, snapshot, legal, uncut)
 
 
-def _weighed(job: Job, base: keras.Model, snapshot: Snapshot, legal: list[Cut], features: int) -> Plan:
+def _weighed(job: Job, snapshot: Snapshot, legal: list[Cut], uncut: Plan) -> Plan:
     """The cheapest cut whose activations fit; the inputs where none does, or where reading would be no faster."""
     from job.model.cut import cheapest_cut
 
     train, fine_tune = job.train, job.phases.fine_tune
     assert fine_tune is not None
     in_train, stored = sum(snapshot.counts["train"].values()), _stored_examples(job, snapshot)
-    limit = _room(job, features, stored)
+    limit = _room(job, uncut.features, stored)
     item = storage_type(train.cache_dtype).itemsize
     fitting = [cut for cut in legal if cut.values * item * stored <= limit]
     cut = cheapest_cut(fitting or legal, item)
     assert cut is not None
     size = cut.values * item
-    seconds = _seconds_per_example(base) * cut.work_below / (cut.work_below + cut.work_above)
-    computing, reading = in_train * seconds, in_train * size / READ_BYTES_PER_SECOND
+    assert uncut.seconds_whole is not None
+    below = uncut.seconds_whole * cut.work_below / (cut.work_below + cut.work_above)
+    computing, reading = in_train * below, in_train * size / READ_BYTES_PER_SECOND
     where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
-    plan = Plan(features, cut.layer, tuple(cut.tensor.shape[1:]), train.cache_dtype)
+    shape, dtype = tuple(cut.tensor.shape[1:]), train.cache_dtype
+    plan = replace(uncut, cut=cut.layer, shape=shape, dtype=dtype, seconds_below=below)
     told = f"an epoch reads for {_seconds(reading)} instead of computing for {_seconds(computing)} on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
         return replace(plan, reason=f"train.cache: on: stored at {where}: {told}{more}")
     if not fitting:
-        return Plan(
-            features, reason=f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
-        )
+        reason = f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
+        return replace(uncut, reason=reason)
     if fine_tune.epochs * (computing - reading) <= size * stored / READ_BYTES_PER_SECOND:
-        return Plan(features, reason=f"computing is faster than reading {where}: {told}")
+        return replace(uncut, reason=f"computing is faster than reading {where}: {told}")
     return replace(plan, reason=f"stored at {where}: {told}")
 
 

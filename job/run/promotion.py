@@ -14,6 +14,7 @@ import numpy as np
 from job.config import Job, Promotion
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing, StorageError, WriteConflict
+from job.report.documents import report_key
 from job.report.paired import Comparison, compare
 from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.rival import Answers, answers
@@ -28,7 +29,7 @@ def promotion_key(run: str) -> str:
 
 def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     """The result of a run of which nothing is left to do, with `promotion`: what was decided, or None where the job
-    says promote: null.
+    says promote: null; and `report`: the page's URI, or None where it could not be made.
     """
     result = read_json(store, f"runs/{run}/result.json")
     if result is None:
@@ -36,7 +37,8 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     judged = read_json(store, promotion_key(run))
     if judged is None and job.promote is not None:
         return None
-    return {**result, "promotion": judged}
+    report = f"{store.uri}{report_key(run)}" if store.stat(report_key(run)) else None
+    return {**result, "promotion": judged, "report": report}
 
 
 def judge(

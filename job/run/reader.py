@@ -15,14 +15,12 @@ import ray
 from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 
 from job.config import Data
-from job.data.packed import records_of
+from job.data.packed import open_shard, records_of
 from job.data.records import Record
 from job.errors import StorageError
 from job.run.actors import carried
 from job.storage import Store, arrow_errors
 
-BUFFER = 8 * 2**20
-"""Bytes of a shard that one request to the storage reads."""
 BLOCK = 8 * 2**20
 """Bytes of images in a block, unless one image is larger."""
 RECORDS = pa.schema(
@@ -77,12 +75,6 @@ class _Listed(DefaultFileMetadataProvider):
         """Once: they need not travel with every task. Their sizes are not known."""
         listed, self.paths = self.paths, []
         return ((path, None) for path in listed)
-
-
-def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:
-    if data.layout == "parquet":
-        return filesystem.open_input_file(path)
-    return filesystem.open_input_stream(path, compression=None, buffer_size=BUFFER)
 
 
 def check_version(source: Store, shard: str, version: str) -> None:

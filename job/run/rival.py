@@ -5,7 +5,6 @@ Its own frozen network computes the features of those examples that are new, and
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from job.config import Job
@@ -22,6 +20,7 @@ from job.data.features import Featurizer, Part, forget_part, read_stored
 from job.data.snapshot import Snapshot
 from job.errors import CorruptFeatures, ObjectMissing
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.report.answered import logits_of, predictions
 from job.run.cluster import is_local, worker_cpus
 from job.run.extract import complete
 from job.run.featurize import Overflow
@@ -105,17 +104,6 @@ def load_model(store: Store, run: str) -> Model:
     if base is None:
         raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")
     return Model(run, job, base, plan, result["kept"], result["classes"])
-
-
-def predictions(store: Store, run: str) -> pa.Table:
-    """What a run has answered to its test examples: key, label, and the logits of each of its models."""
-    table = pq.read_table(io.BytesIO(store.read(f"runs/{run}/predictions.parquet")))
-    return table.filter(pc.equal(table["split"], "test"))
-
-
-def logits_of(table: pa.Table, model: str) -> np.ndarray:
-    """float32 [n, classes]"""
-    return np.array(table[f"logits_{model}"].to_pylist(), np.float32)
 
 
 def _chosen(examples: Examples, keys: pa.Array) -> Examples:

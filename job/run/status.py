@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
+from job.report.documents import report_key
 from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free
@@ -29,7 +30,7 @@ def open_run(uri: str) -> tuple[Store, str]:
 
 
 def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
-    """{run, state, attempt, holder, alive, cancelled, standing, checkpoint, cache, decision, result, promotion}.
+    """{run, state, attempt, holder, alive, cancelled, standing, checkpoint, cache, decision, result, promotion, report}
 
     `state` is `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
 
@@ -59,6 +60,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
         "decision": decision and asdict(decision),
         "result": result,
         "promotion": read_json(store, promotion_key(run)),
+        "report": f"{store.uri}{report_key(run)}" if result and store.stat(report_key(run)) else None,
     }
 
 
@@ -99,6 +101,8 @@ def describe_run(status: dict[str, Any]) -> list[str]:
         lines.append(f"train?      {status['decision']['reason']}")
     if status["result"] and status["result"]["model"]:
         lines.append(f"model       {status['result']['model']}")
+    if status["report"]:
+        lines.append(f"report      {status['report']}")
     if status["promotion"]:
         verdict = "promoted" if status["promotion"]["promoted"] else "not promoted"
         lines.append(f"{verdict:<11} {status['promotion']['reason']}")

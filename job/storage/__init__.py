@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,8 @@ class ObjectInfo:
     """Bytes."""
     version: str
     """Changes when the object does: S3's ETag, GCS's generation, a file's modification time and size."""
+    modified: float | None = field(default=None, compare=False)
+    """When it was last written, in seconds since 1970; None where that is not known."""
 
 
 class Store(Protocol):

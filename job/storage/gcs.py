@@ -78,18 +78,18 @@ class GcsStore:
             blobs = self._bucket.client.list_blobs(
                 self._bucket,
                 prefix=self.prefix + prefix,
-                fields="items(name,size,generation),nextPageToken",
+                fields="items(name,size,generation,updated),nextPageToken",
                 retry=_retried,
                 timeout=TIMEOUT,
             )
             for blob in blobs:
                 if not blob.name.endswith("/"):
-                    yield ObjectInfo(blob.name[len(self.prefix) :], blob.size, str(blob.generation))
+                    yield _info(blob.name[len(self.prefix) :], blob)
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
             blob = self._bucket.get_blob(self.prefix + key, retry=_retried, timeout=TIMEOUT)
-        return ObjectInfo(key, blob.size, str(blob.generation)) if blob else None
+        return _info(key, blob) if blob else None
 
     def read(self, key: str, version: str | None = None) -> bytes:
         generation = int(version) if version else None
@@ -245,3 +245,7 @@ def _crc_of_file(path: str) -> google_crc32c.Checksum:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _info(key: str, blob: Any) -> ObjectInfo:
+    return ObjectInfo(key, blob.size, str(blob.generation), blob.updated.timestamp() if blob.updated else None)

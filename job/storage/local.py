@@ -202,7 +202,9 @@ def _info(key: str, path: str) -> ObjectInfo | None:
         if isinstance(error, ABSENT) or error.errno == errno.ELOOP:
             return None
         raise
-    return ObjectInfo(key, status.st_size, _version(status)) if stat.S_ISREG(status.st_mode) else None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return ObjectInfo(key, status.st_size, _version(status), status.st_mtime)
 
 
 def _version(status: os.stat_result) -> str:

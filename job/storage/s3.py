@@ -99,7 +99,8 @@ class S3Store:
                 for item in page.get("Contents", ()):
                     if not item["Key"].endswith("/"):
                         key = item["Key"][len(self.prefix) :]
-                        yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'))
+                        etag, modified = item["ETag"].strip('"'), item["LastModified"].timestamp()
+                        yield ObjectInfo(key, item["Size"], etag, modified)
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:
@@ -107,7 +108,8 @@ class S3Store:
                 head = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
         except ObjectMissing:
             return None
-        return ObjectInfo(key, head["ContentLength"], head["ETag"].strip('"'))
+        etag, modified = head["ETag"].strip('"'), head["LastModified"].timestamp()
+        return ObjectInfo(key, head["ContentLength"], etag, modified)
 
     def read(self, key: str, version: str | None = None) -> bytes:
         condition = {"IfMatch": f'"{version}"'} if version else {}

@@ -85,6 +85,7 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
 
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
+    from job.model.freezing import described_blocks
     from job.model.resolved import ResolvedBase
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
@@ -141,7 +142,8 @@ def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
     watchdog.end()
     if rank == 0:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
-        _write_result(GuardedStore(store, group), run, trained, data, keys)
+        blocks = described_blocks(network.base, network.head, config["cut"])
+        _write_result(GuardedStore(store, group), run, trained, data, keys, blocks)
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
         ray.get(config["ledger"].end.remote())
 
@@ -198,7 +200,9 @@ def _names(store: Store, run: str, snapshot: Snapshot, data: Any) -> Callable[[n
     return names
 
 
-def _write_result(store: Store, run: str, trained: Any, data: Any, keys: pa.ChunkedArray) -> None:
+def _write_result(
+    store: Store, run: str, trained: Any, data: Any, keys: pa.ChunkedArray, blocks: list[dict[str, Any]]
+) -> None:
     """The trained variables and the logits on validation and test, and last what was decided (training.json)."""
     import json
 
@@ -220,7 +224,7 @@ def _write_result(store: Store, run: str, trained: Any, data: Any, keys: pa.Chun
     pq.write_table(pa.table(columns), buffer)
     store.write(f"runs/{run}/predictions.parquet", buffer.getvalue())
     decided = {name: getattr(trained, name) for name in ("kept", "converged", "thawed", "history")}
-    decided["range_tests"] = trained.progress.range_tests
+    decided |= {"range_tests": trained.progress.range_tests, "blocks": blocks}
     sets = {"head": trained.head, "fine_tune": trained.fine_tuned or {}}
     decided["parameters"] = {phase: sum(value.size for value in tensors.values()) for phase, tensors in sets.items()}
     store.write(f"runs/{run}/training.json", json.dumps(decided).encode())

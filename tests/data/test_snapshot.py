@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.config import Data, Split, Table
-from job.data.snapshot import read_snapshot, take_snapshot
+from job.data.snapshot import read_snapshot, stored_snapshot, take_snapshot
 from job.data.splits import split_of
 from job.errors import DataError, StorageError
 from job.storage import ObjectInfo, Store, open_store
@@ -63,6 +66,23 @@ def test_an_example_never_changes_sides_when_others_arrive(stores: tuple[Store, 
     sides = {row["key"]: row["split"] for row in after}
     assert all(sides[row["key"]] == row["split"] for row in before)
     assert len(after) == 200
+
+
+def test_the_days_on_which_examples_were_written_are_counted(stores: tuple[Store, Store], tmp_path: Path) -> None:
+    source, store = stores
+    fill(source, 60)
+    source.write("stray", b"no example")
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    for number, path in enumerate(sorted((tmp_path / "source").rglob("*.png"))):
+        os.utime(path, (noon, noon + 86_400 * (number % 3 == 0)))
+    os.utime(tmp_path / "source/stray", (0, 0))
+    snapshot = take_snapshot(data(source), source, store)
+    assert snapshot.arrivals == {"2026-03-01": 40, "2026-03-02": 20}
+    assert stored_snapshot(store, snapshot.id).arrivals == snapshot.arrivals  # type: ignore[union-attr]
+    before = json.loads(store.read(f"snapshots/{snapshot.id}.json"))
+    del before["arrivals"]
+    store.write(f"snapshots/{snapshot.id}.json", json.dumps(before).encode())
+    assert stored_snapshot(store, snapshot.id) == snapshot, "as earlier versions wrote it"
 
 
 def test_sides_have_about_the_sizes_asked_for() -> None:

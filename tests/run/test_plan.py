@@ -153,6 +153,16 @@ def test_what_determines_the_features_is_in_their_names() -> None:
     assert other_cut[1] != plain[1]
 
 
+def test_what_the_planning_machine_takes_is_in_the_plan_and_may_be_missing(tmp_path: Path) -> None:
+    plan = plan_of()
+    assert plan.seconds_whole is not None
+    assert plan.seconds_below is not None
+    assert 0 < plan.seconds_below < plan.seconds_whole
+    store = open_store(f"file://{tmp_path}/store/")
+    store.write("runs/run/plan.json", b'{"features": 8, "cut": null, "shape": [], "dtype": "float32", "reason": "old"}')
+    assert read_plan(store, "run") == Plan(8, reason="old")
+
+
 def test_only_other_views_depend_on_the_augmentation() -> None:
     flips, turns = (job_of(s, "train.views=2") for s in ("augment.flip_horizontal=true", "augment.rotate=5"))
     (flip_pooled, flip_inputs), (turn_pooled, turn_inputs) = ids(flips, PLAN), ids(turns, PLAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,14 @@ def test_bytes_come_back_as_they_were_written(store: Store) -> None:
     assert store.read("a/b") == b"one"
     assert store.stat("a/b") == ObjectInfo("a/b", 3, version)
     assert list(store.list()) == [ObjectInfo("a/b", 3, version)]
+
+
+def test_it_is_known_when_an_object_was_written(store: Store) -> None:
+    store.write("a/b", b"one")
+    (listed,), looked_at = store.list(), store.stat("a/b")
+    assert looked_at is not None
+    assert looked_at.modified == pytest.approx(time.time(), abs=60)
+    assert listed.modified == pytest.approx(looked_at.modified, abs=1)
 
 
 def test_a_version_that_was_overwritten_is_missing(store: Store) -> None:

@@ -1,0 +1,26 @@
+"""How well a model does on each group (a module, a patient) of the label file."""
+
+from __future__ import annotations
+
+from job.config import Job
+from job.data.table import read_table
+from job.errors import ThawError
+from job.report.answered import Answered
+from job.report.measured import MOST_GROUPS, GroupRow, group_rows
+from job.storage import open_store
+
+
+def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow], str | None]:
+    """The groups of the test split, the largest first; or why there are none, where the job file names a column."""
+    column = job.data.table.group if job.data.table else None
+    if column is None:
+        return [], None
+    try:
+        table = read_table(job.data, open_store(job.data.source))
+    except (ThawError, OSError) as error:
+        return [], f"The groups ({column}) could not be read: {error}"
+    groups = dict(zip(table["key"].to_pylist(), table["group"].to_pylist(), strict=True))
+    rows = group_rows([groups.get(key) for key in answered.keys], answered.right(model))
+    if not rows:
+        return [], f"The test split has more than {MOST_GROUPS} groups ({column}): they are not listed."
+    return rows, None

@@ -1,0 +1,87 @@
+"""The learning curves: both phases on one axis, with the thaw."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from job.report.page.charts import Curve, learning_chart
+from job.report.page.wording import plural
+
+HEAD, TUNED = "head", "fine_tune"
+STYLES = {"loss": "s1", "validation_loss": "s2", "validation_accuracy": "s2"}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    phase: str
+    epoch: int
+    loss: float | None
+    """None before the first step of fine-tuning, and where it is no number."""
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Learning:
+    loss: Markup | None
+    accuracy: Markup | None
+    epochs: list[Epoch]
+    told: str
+
+
+def learning_of(training: dict[str, Any]) -> Learning:
+    """`training` as training.json has it."""
+    history = training["history"]
+    thawed = [entry["block"] for entry in training.get("thawed", ())]
+    epochs: list[Epoch] = []
+    curves: dict[str, list[Curve]] = {name: [] for name in STYLES}
+    marks: list[tuple[float, str]] = []
+    last = 0
+    for phase in (HEAD, TUNED):
+        for curve, style in STYLES.items():  # each phase has a line of its own: fine-tuning begins at the best epoch
+            curves[curve].append(Curve(style, []))
+        for record in history.get(phase, ()):
+            before = "loss" not in record
+            last += not before
+            if before and phase == TUNED:
+                block = thawed[len(marks)] if len(marks) < len(thawed) else None
+                marks.append((last, f"{block} thaws" if block else "thaw"))
+            values = {name: _finite(record.get(name)) for name in STYLES}
+            for name, value in values.items():
+                if value is not None:
+                    curves[name][-1].points.append((last, value))
+            rates = {name: _finite(record.get(name)) for name in ("learning_rate", "seconds")}
+            epochs.append(Epoch(phase, record["epoch"], **values, **rates))
+    told = _told(history, training)
+    loss, accuracy = _drawn([*curves["loss"], *curves["validation_loss"]]), _drawn(curves["validation_accuracy"])
+    named = "Learning curves: {} at each epoch. " + told
+    return Learning(
+        learning_chart(named.format("training and validation loss"), loss, marks, last, lambda y: f"{y:.3g}"),
+        learning_chart(named.format("validation accuracy"), accuracy, marks, last, lambda y: f"{y:.4g}"),
+        epochs,
+        told,
+    )
+
+
+def _drawn(curves: list[Curve]) -> list[Curve]:
+    return [curve for curve in curves if curve.points]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _told(history: dict[str, list[dict[str, Any]]], training: dict[str, Any]) -> str:
+    head = len(history.get(HEAD, ()))
+    tuned = sum("loss" in record for record in history.get(TUNED, ()))
+    verdict = "had converged" if training.get("converged") else "had not converged"
+    text = f"The head {verdict} after {plural(head, 'epoch')}"
+    if not tuned:
+        return f"{text}; nothing was fine-tuned."
+    return f"{text}, then the network thawed and {plural(tuned, 'epoch')} of fine-tuning followed."

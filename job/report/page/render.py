@@ -1,0 +1,52 @@
+"""The page: one self-contained HTML file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from job.data.splits import SPLITS
+from job.report.documents import Documents
+from job.report.page.gather import gather
+from job.report.page.network import STYLES
+from job.report.page.wording import NAMES, between, duration, metric, percent, plural, points, shortened
+
+SECTIONS = {
+    "quality": "Head only against fine-tuned",
+    "learning": "Learning curves",
+    "confusion": "Confusion",
+    "classes": "By class",
+    "calibration": "Calibration",
+    "mistakes": "Most confident mistakes",
+    "rights": "Right answers, a sample",
+    "rejects": "Rejects",
+    "data": "Data",
+    "network": "What trained",
+    "effort": "Time and cost",
+    "job": "Job file, versions, seeds",
+    "links": "Links",
+}
+
+
+def render(documents: Documents, versions: dict[str, str]) -> str:
+    """HTML of a finished run, for which a few examples are read from the source; see `gather`."""
+    folder = files("job.report.page")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shortened"] = shortened
+    words = (between, duration, metric, percent, plural, points)
+    environment.globals |= {word.__name__: word for word in words}
+    titles = SECTIONS if len(documents.models) == 2 else {**SECTIONS, "quality": "How good it is"}
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        page=gather(documents, versions),
+        css=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
+        titles=titles,
+        sections=titles.items(),
+        splits=SPLITS,
+        styles=STYLES,
+        names=NAMES,
+        kept=documents.kept,
+        task=documents.job.task,
+    )

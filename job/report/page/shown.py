@@ -1,0 +1,196 @@
+"""Single examples as the page shows them: a small picture or the first words, and what the network looked at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from job.data.forms import Form, form_of
+from job.data.originals import read_originals
+from job.report.documents import Documents
+from job.report.measured import confident_mistakes, right_answers
+from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
+from job.report.page.wording import shortened
+from job.storage import open_store
+
+MISTAKES, RIGHTS, LOOKED = 12, 12, 6
+"""How many are shown of each."""
+SIDE, LARGE = 160, 224
+"""Pixels of the longer side of a thumbnail, and of a picture with what the network looked at."""
+BUDGET = 60.0
+"""Seconds after which what the network looked at is not computed for another example."""
+TEXT = 300
+"""Characters of a text."""
+HEAT = (214, 40, 40)
+
+
+@dataclass(frozen=True)
+class Shown:
+    key: str
+    truth: str
+    answer: str
+    chance: float
+    """The probability of the answer."""
+    truth_chance: float
+    picture: str | None
+    """A data URI."""
+    text: str | None
+    missing: str | None
+    """Why there is neither."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    shown: Shown
+    picture: str | None
+    """A data URI: what the answer rests on is red."""
+    words: list[tuple[str, float]]
+    """Of a text: each word with by how much the probability of the answer falls without it."""
+    told: str
+    """The same in words."""
+
+    @property
+    def most(self) -> float:
+        """What the word does that does most."""
+        return max((fall for _, fall in self.words), default=0.0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    mistakes: list[Shown]
+    rights: list[Shown]
+    looked: list[Looked]
+    not_looked: str | None
+    """Why there is nothing of what the network looked at."""
+
+
+def shown_examples(documents: Documents) -> Examples:
+    """Reads the examples from the source, and asks the exported model where it looks at its worst mistakes."""
+    answered, kept = documents.answered, documents.kept
+    wrong = confident_mistakes(answered, kept, MISTAKES)
+    right = right_answers(answered, kept, RIGHTS, documents.job.train.seed)
+    keys = [answered.keys[at] for at in [*wrong, *right]]
+    job = documents.job
+    originals = read_originals(job.data, documents.store, documents.snapshot, keys)
+    form = form_of(job)
+    shown = {int(at): _shown(documents, int(at), originals[answered.keys[at]], form) for at in [*wrong, *right]}
+    mistakes, rights = [shown[int(at)] for at in wrong], [shown[int(at)] for at in right]
+    if not mistakes:
+        return Examples(mistakes, rights, [], "There is no mistake among the test examples.")
+    readable = [one for one in mistakes if one.missing is None][:LOOKED]
+    if not readable:
+        return Examples(mistakes, rights, [], "None of the mistakes could be read from the source.")
+    try:
+        network = load_exported(open_store(documents.result["model"]))
+        looked = _looked(network, form, readable, originals, documents.snapshot.classes)
+    except Exception as error:  # a network that can't be asked here: the rest of the page is worth having
+        return Examples(mistakes, rights, [], f"The exported model could not be asked: {shortened(str(error), 200)}")
+    return Examples(mistakes, rights, looked, None)
+
+
+def _shown(documents: Documents, at: int, original: bytes | str, form: Form) -> Shown:
+    answered, classes = documents.answered, documents.snapshot.classes
+    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
+    answer = int(chances.argmax())
+    picture = text = missing = None
+    if isinstance(original, str):
+        missing = original
+    elif reason := form.inspect(original):
+        missing = reason
+    elif documents.job.task == "text":
+        text = shortened(original.decode(errors="replace"), TEXT)
+    else:
+        try:
+            picture = thumbnail(original, SIDE)
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+            missing = form.broken
+    chance, truth_chance = float(chances[answer]), float(chances[label])
+    return Shown(answered.keys[at], classes[label], classes[answer], chance, truth_chance, picture, text, missing)
+
+
+def thumbnail(encoded: bytes, side: int) -> str:
+    """A data URI of the whole picture (of an animation, its first frame), as the network sees its colours."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.mode.startswith("I"):  # 16 bits
+            small = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+        else:
+            small = image.convert("RGB")
+    small.thumbnail((side, side))
+    return data_uri(small)
+
+
+def data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _looked(
+    network: Network, form: Form, mistakes: list[Shown], originals: dict[str, bytes | str], classes: list[str]
+) -> list[Looked]:
+    import tensorflow as tf
+
+    found: list[Looked] = []
+    started = time.monotonic()
+    for shown in mistakes:
+        if found and time.monotonic() - started > BUDGET:
+            break
+        encoded = originals[shown.key]
+        try:
+            inputs = form.decode(tf.constant(encoded)).numpy()
+        except tf.errors.OpError:
+            continue
+        label = classes.index(shown.answer)
+        if shown.text is None:
+            found.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
+        else:
+            found.append(_on_words(shown, _words(encoded, len(inputs)), left_out_words(network, inputs, label)))
+    return found
+
+
+def _on_picture(shown: Shown, pixels: np.ndarray, falls: np.ndarray) -> Looked:
+    """`pixels` uint8 [S, S, 3], `falls` float32 [g, g]."""
+    heat = np.clip(falls / max(float(falls.max()), 0.01), 0, 1).astype(np.float32)
+    wide = np.asarray(Image.fromarray(heat).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
+    share = 0.65 * np.clip(wide, 0, 1)[:, :, None]
+    mixed = Image.fromarray(np.round(pixels * (1 - share) + np.array(HEAT) * share).astype(np.uint8))
+    mixed = mixed.resize((LARGE, LARGE), Image.Resampling.BICUBIC)
+    row, column = (int(place) for place in np.unravel_index(falls.argmax(), falls.shape))
+    fall = float(falls.max())
+    if fall < 0.01:
+        told = "No single part matters: hiding any of them leaves the answer as probable as it was."
+    else:
+        told = f"It rests most on the {_place(row, column, len(falls))}: without it, {_fall(shown, fall)}."
+    return Looked(shown, data_uri(mixed), [], told)
+
+
+def _on_words(shown: Shown, words: list[str], falls: np.ndarray) -> Looked:
+    pairs = [(word, float(fall)) for word, fall in zip(words, falls, strict=True)]
+    word, fall = max(pairs, key=lambda pair: pair[1])
+    if fall < 0.01:
+        return Looked(shown, None, pairs, "No single word matters: without any of them the answer is as probable.")
+    return Looked(shown, None, pairs, f"It rests most on “{shortened(word, 40)}”: without it, {_fall(shown, fall)}.")
+
+
+def _fall(shown: Shown, fall: float) -> str:
+    return f"the probability of the answer falls from {shown.chance:.2f} to {max(shown.chance - fall, 0):.2f}"
+
+
+def _place(row: int, column: int, size: int) -> str:
+    vertical = ("top", "middle", "bottom")[3 * row // size]
+    horizontal = ("left", "centre", "right")[3 * column // size]
+    return "middle" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
+
+
+def _words(encoded: Any, most: int) -> list[str]:
+    import tensorflow as tf
+
+    from job.data.text import words_of
+
+    return [word.decode(errors="replace") for word in words_of(tf.constant(encoded), most).numpy()]

@@ -1,0 +1,49 @@
+"""Numbers as words."""
+
+from __future__ import annotations
+
+from job.report.measured import Interval
+
+NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
+"""Of the models."""
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of shares, with its sign, in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def metric(name: str, value: float) -> str:
+    return f"{value:.3f}" if name == "roc_auc" else percent(value)
+
+
+def between(name: str, interval: Interval) -> str:
+    """`81.5 to 88.6 %`"""
+    if name == "roc_auc":
+        return f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{100 * interval.low:.1f} to {percent(interval.high)}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 example`, `2,624 examples`"""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shortened(text: str, length: int) -> str:
+    """In one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"

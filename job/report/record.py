@@ -1,0 +1,211 @@
+"""The record of a run for registries and lineage: what went in, what came out, how good it is.
+
+runs/<run>/record.json   see docs/run-record.md; its schema is docs/run-record.schema.json (`thaw schema --of record`)
+
+Inputs and outputs are named as OpenLineage names data sets: a namespace (`s3://bucket`, `gs://bucket`, `file`) and a
+name in it.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from job import __version__
+from job.config import GLOVE, Weights
+from job.errors import StorageError
+from job.report.documents import Documents
+from job.report.measured import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
+from job.storage import Store, read_json
+
+LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Named(Part):
+    """A run, a job, or a data set, by its name in a namespace."""
+
+    namespace: str
+    name: str
+
+
+class DataSet(Named):
+    role: Literal["examples", "snapshot", "weights", "model", "report"]
+    version: str | None = None
+    """The snapshot's id, the weights' sha256, or the attempt that exported the model."""
+
+
+class Metric(Part):
+    """On the test split."""
+
+    model: Literal["head", "fine_tune"]
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """The interval at `confidence`; null where there is none."""
+    method: str | None = None
+    """How it was made."""
+
+
+class ClassMetric(Part):
+    """Of the model that was kept."""
+
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+
+
+class RunRecord(Part):
+    format: Literal[1] = 1
+    run: Named
+    job: Named
+    task: Literal["image", "text"]
+    kept: Literal["head", "fine_tune"]
+    """Which model was exported."""
+    promoted: bool | None
+    """Whether it was put into use; null where that was not judged."""
+    attempts: int | None
+    seconds: float | None
+    """Of all attempts that were recorded."""
+    versions: dict[str, str]
+    """Of Thaw, Python and the libraries that the run was finished with; empty where that was not recorded."""
+    seeds: dict[str, int]
+    """`train` of the job file, from which every other seed follows, those of the resamples included."""
+    inputs: list[DataSet]
+    outputs: list[DataSet]
+    confidence: float = CONFIDENCE
+    metrics: list[Metric]
+    gain: Metric | None
+    """Accuracy of fine-tuning less that of the head alone, by the paired bootstrap; null where one was not trained."""
+    classes: list[ClassMetric]
+    licence: str | None
+    settings: dict[str, Any]
+    """The whole job file, defaults filled in."""
+
+
+def record_key(run: str) -> str:
+    return f"runs/{run}/record.json"
+
+
+def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
+    job, snapshot, timings = documents.job, documents.snapshot, documents.timings
+    namespace, _ = dataset_name(documents.store.uri)
+    gained = gain(documents.answered, "accuracy", job.train.seed) if len(documents.models) == 2 else None
+    kept = documents.result["metrics"][documents.kept]
+    return RunRecord(
+        run=Named(namespace=namespace, name=documents.run),
+        job=Named(namespace=namespace, name=job.name),
+        task=job.task,
+        kept=documents.kept,
+        promoted=documents.promotion["promoted"] if documents.promotion else None,
+        attempts=max((row["attempt"] for row in timings), default=None),
+        seconds=round(sum(row["seconds"] for row in timings), 2) if timings else None,
+        versions=versions,
+        seeds={"train": job.train.seed},
+        inputs=_inputs(documents),
+        outputs=_outputs(documents),
+        metrics=[metric for model in documents.models for metric in _metrics(documents, model)],
+        gain=_metric("fine_tune", "accuracy gain", gained, "paired bootstrap") if gained else None,
+        classes=[
+            ClassMetric(
+                name=row.name,
+                support=row.support,
+                precision=row.precision and row.precision.value,
+                recall=row.recall and row.recall.value,
+            )
+            for row in class_rows(kept["confusion"], snapshot.classes)
+        ],
+        licence=job.card.licence,
+        settings=job.model_dump(mode="json", by_alias=True),
+    )
+
+
+def versions_here() -> dict[str, str]:
+    """Of this process."""
+    found = {"thaw": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def recorded_versions(store: Store, run: str) -> dict[str, str]:
+    """Those that the run was finished with; empty where there is no record of it."""
+    try:
+        record = RunRecord.model_validate(read_json(store, record_key(run)))
+    except (StorageError, ValidationError):
+        return {}
+    return record.versions
+
+
+def record_schema() -> dict[str, Any]:
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunRecord.model_json_schema()}
+
+
+def dataset_name(uri: str) -> tuple[str, str]:
+    """The namespace and the name of a URI: `s3://bucket/a/b/` -> (`s3://bucket`, `a/b`)."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file":
+        return "file", rest.rstrip("/") or "/"
+    bucket, _, path = rest.partition("/")
+    return f"{scheme}://{bucket}", path.rstrip("/") or "/"
+
+
+def _dataset(uri: str, role: Any, version: str | None = None) -> DataSet:
+    namespace, name = dataset_name(uri)
+    return DataSet(namespace=namespace, name=name, role=role, version=version)
+
+
+def _inputs(documents: Documents) -> list[DataSet]:
+    store, snapshot, base = documents.store.uri, documents.snapshot, documents.base
+    inputs = [
+        _dataset(documents.job.data.source, "examples", snapshot.id),
+        _dataset(f"{store}{snapshot.key}", "snapshot", snapshot.id),
+    ]
+    if base is not None:
+        source = documents.job.model.weights_source
+        uri = f"{store}weights/{base.weights_sha256}.safetensors"
+        if documents.job.model.backbone == GLOVE and isinstance(source, Weights):  # a file of vectors is not copied
+            uri = source.uri
+        inputs.append(_dataset(uri, "weights", base.weights_sha256))
+    return inputs
+
+
+def _outputs(documents: Documents) -> list[DataSet]:
+    model = documents.result["model"]
+    attempt = model.rstrip("/").rpartition("/")[2]
+    return [_dataset(model, "model", attempt), _dataset(f"{documents.uri}report", "report")]
+
+
+def _metrics(documents: Documents, model: str) -> list[Metric]:
+    measured = documents.result["metrics"][model]
+    intervals = metric_intervals(documents.answered, model, documents.job.train.seed)
+    found = [
+        Metric(
+            model=model,
+            name=name,
+            value=measured[name],
+            low=interval and interval.low,
+            high=interval and interval.high,
+            method=METHODS[name] if interval else None,
+        )
+        for name, interval in intervals.items()
+        if measured[name] is not None
+    ]
+    loss = measured["loss"]
+    return [*found, *([Metric(model=model, name="loss", value=loss)] if math.isfinite(loss) else [])]
+
+
+def _metric(model: Any, name: str, interval: Interval, method: str) -> Metric:
+    return Metric(model=model, name=name, value=interval.value, low=interval.low, high=interval.high, method=method)

@@ -1,0 +1,68 @@
+"""What must not cost a run that is finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import Made
+
+from job.errors import Interrupted
+from job.report import finished
+from job.report.timings import Clock
+from job.run.attempt import Attempt
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def attempt(tmp_path: Path, told: list[str]) -> Attempt:
+    """That of a finished run."""
+    made = object.__new__(Attempt)
+    made.store, made.run = Made(tmp_path).finish()
+    made.clock = Clock(lambda kind, **event: told.append(f"{kind}: {event.get('text')}"))
+    made.say = made.clock.say
+    return made
+
+
+def failing(error: Exception) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_report_that_can_not_be_made_is_a_warning(
+    attempt: Attempt, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finished, "render", failing(ZeroDivisionError("by nothing")))
+    result = attempt._reported({"model": "file:///model/"})
+    assert result == {"model": "file:///model/", "report": None}
+    uri = f"{attempt.store.uri}runs/{attempt.run}/"
+    assert told[-1] == (
+        "warning: The report could not be made (ZeroDivisionError: by nothing). The run is finished; "
+        f"`thaw report {uri}` tries again."
+    )
+
+
+def test_a_card_that_can_not_be_made_is_a_warning(attempt: Attempt, told: list[str]) -> None:
+    result = {"snapshot": "gone", "metrics": {}, "kept": "head"}
+    assert attempt._card(result) is None
+    assert told[-1].startswith("warning: The model card could not be made: ObjectMissing: ")
+
+
+def test_a_stop_is_heard_while_the_report_is_made(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finished, "render", failing(Interrupted("SIGTERM")))
+    with pytest.raises(Interrupted):
+        attempt._reported({"model": "file:///model/"})
+
+
+def test_a_report_is_linked_in_the_result(attempt: Attempt) -> None:
+    result = attempt._reported({"model": "file:///model/"})
+    assert result["report"] == f"{attempt.store.uri}runs/{attempt.run}/report/index.html"
+    assert attempt.store.stat(f"runs/{attempt.run}/record.json")
+    assert attempt._reported({"model": None}) == {"model": None}
