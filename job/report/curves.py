@@ -17,25 +17,34 @@ LINE, FAINT, MARK = "#2563eb", "#93b4f5", "#b45309"
 
 
 def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
-    """Test accuracy, and below it the seconds of training, against the blocks that were thawed; bars are one standard
-    deviation between seeds. `depths` as `job.run.sweep` makes them.
+    """Test accuracy, and below it the seconds of training, against the blocks that were thawed. Bars are one standard
+    deviation between seeds; of one seed, the standard error of an accuracy on so few examples. `depths` as
+    `job.run.sweep` makes them.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     blocks = [depth["blocks"] for depth in depths]
+    runs = max(depth["runs"] for depth in depths)
+    alone = runs == 1
+    bars_are = f"the standard error of {depths[0]['examples']:,} examples" if alone else "their standard deviation"
     with _drawing(7, 5.5) as (figure, buffer):
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         for axes, what, label in ((above, "accuracy", "accuracy on the test split"), (below, "seconds", "training, s")):
-            bars = [depth[f"{what}_deviation"] or 0.0 for depth in depths]
+            bars = [_spread(depth, what, alone) for depth in depths]
             axes.errorbar(blocks, [depth[what] for depth in depths], yerr=bars, marker="o", capsize=4, color=LINE)
             _plain(axes, label)
-        runs = max(depth["runs"] for depth in depths)
-        above.set_title(f"{name}: how deep to thaw ({runs} seed{'s' if runs > 1 else ''})", loc="left")
+        above.set_title(f"{name}: how deep to thaw ({runs} seed{'' if alone else 's'})", loc="left")
         above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         below.set_ylim(bottom=0)
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
-        below.set_xlabel("blocks thawed, from the top (0: the head alone)")
+        below.set_xlabel(f"blocks thawed, from the top (0: the head alone)\nbars: {bars_are}")
     return buffer.getvalue()
+
+
+def _spread(depth: dict[str, Any], what: str, alone: bool) -> float:
+    if alone and what == "accuracy":
+        return float(np.sqrt(depth[what] * (1 - depth[what]) / depth["examples"]))
+    return depth[f"{what}_deviation"] or 0.0
 
 
 def range_curves(tests: dict[str, dict[str, Any]]) -> bytes:

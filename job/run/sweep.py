@@ -122,7 +122,7 @@ def _id_of(result: dict[str, Any]) -> str:
 
 
 def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
-    """What a run came to: its metrics on the test split, and the seconds and epochs of its phases."""
+    """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
     training = json.loads(store.read(f"runs/{_id_of(result)}/training.json"))
     phase = "fine_tune" if trial.blocks else "head"
     metrics = {name: result["metrics"][phase][name] for name in MEASURED}
@@ -130,6 +130,7 @@ def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
     return {
         **asdict(trial),
         "run": result["run"],
+        "examples": result["metrics"][phase]["examples"],
         **metrics,
         "validation_loss": min(record["validation_loss"] for record in training["history"][phase]),
         "parameters": training["parameters"][phase],
@@ -141,7 +142,8 @@ def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
 def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
     mine = [row for row in rows if row["blocks"] == blocks]
-    found: dict[str, Any] = {"blocks": blocks, "runs": len(mine), "parameters": mine[0]["parameters"]}
+    found: dict[str, Any] = {"blocks": blocks, "runs": len(mine)}
+    found |= {name: mine[0][name] for name in ("parameters", "examples")}
     for name in (*MEASURED, "validation_loss", "seconds"):
         values = [row[name] for row in mine if row[name] is not None]
         found[name] = statistics.fmean(values) if values else None

@@ -18,7 +18,7 @@ def texts(drawn: bytes) -> str:
 def depth(blocks: int, runs: int = 3, **more: Any) -> dict[str, Any]:
     return {
         "blocks": blocks, "runs": runs, "accuracy": 0.8 + blocks / 100, "accuracy_deviation": 0.01,
-        "seconds": 9.0, "seconds_deviation": None, **more,
+        "seconds": 9.0, "seconds_deviation": None, "examples": 1383, **more,
     }  # fmt: skip
 
 
@@ -26,8 +26,11 @@ def test_depths() -> None:
     drawn = depth_curve([depth(0), depth(2)], "cells")
     assert drawn == depth_curve([depth(0), depth(2)], "cells")
     assert "cells: how deep to thaw (3 seeds)" in texts(drawn)
+    assert "bars: their standard deviation" in texts(drawn)
     assert "accuracy on the test split" in texts(drawn)
-    assert "(1 seed)" in texts(depth_curve([depth(1, runs=1)], "cells"))
+    alone = texts(depth_curve([depth(1, runs=1)], "cells"))
+    assert "(1 seed)" in alone
+    assert "bars: the standard error of 1,383 examples" in alone
 
 
 def test_range_tests_of_both_phases_and_of_one_that_diverged() -> None:
