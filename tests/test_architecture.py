@@ -74,7 +74,7 @@ def test_a_queue_has_one_file(library: str, file: str) -> None:
         ["--help"],
         ["schema"],
         *([verb, "--help"] for verb in ("run", "render", "submit", "overlay", "watch", "trigger", "prepare")),
-        *([verb, "--help"] for verb in ("promote", "rollback", "status", "cancel", "tensorboard")),
+        *([verb, "--help"] for verb in ("promote", "rollback", "status", "cancel", "tensorboard", "export", "serve")),
     ],
     ids=" ".join,
 )

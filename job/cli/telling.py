@@ -43,6 +43,8 @@ def finish(result: dict[str, Any], as_json: bool, published: tuple[str, float] |
     to.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
     if result["model"]:
         to.print(f"model  {result['model']}", highlight=False, soft_wrap=True)
+        for name, uri in result.get("formats", {}).items():
+            to.print(f"       {uri or f'(no {name}: see above)'}", highlight=False, soft_wrap=True)
         command = [own_name(), "predict", result["model"]]
         task = result.get("task", "image")
         example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"

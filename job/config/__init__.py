@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
 from job.config.data import Data, Packed, Split, Table
+from job.config.export import FORMATS, Export
 from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
@@ -27,11 +28,13 @@ from job.config.training import (
 )
 
 __all__ = [
+    "FORMATS",
     "GLOVE",
     "LITE",
     "Augment",
     "CheckpointPolicy",
     "Data",
+    "Export",
     "FineTunePhase",
     "Head",
     "HeadPhase",
@@ -78,6 +81,7 @@ class Job(Section):
     """`null`: every run trains."""
     promote: Promotion | None = Promotion()
     """`null`: no model becomes the current one but by hand."""
+    export: Export = Export()
 
     @model_validator(mode="before")
     @classmethod
