@@ -34,6 +34,35 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 
 @thaw.command()
 @click.argument("run")
+@click.option("--format", "formats", multiple=True, required=True, help="tflite_float16, tflite_int8 or onnx.")
+@click.option("--out", help="A folder or URI.  [default: beside the run's model]")
+@as_json
+@debug
+def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
+    """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
+    from job.run.formats import export_run
+
+    made = export_run(run, formats, out, narrator(), debug)
+    click.echo(json.dumps(made, indent=1) if as_json else "\n".join(made.values()))
+
+
+@thaw.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: for everybody who reaches this machine.")
+@click.option("--port", default=8300, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+@debug
+def serve(model: str, host: str, port: int, debug: bool) -> None:
+    """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
+    from job.report.serve import serve as serve_model
+    from job.run.quiet import no_stderr
+
+    with no_stderr():
+        import tensorflow  # noqa: F401
+    serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+
+
+@thaw.command()
+@click.argument("run")
 @debug
 def promote(run: str, debug: bool) -> None:
     """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""

@@ -88,6 +88,8 @@ def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None
         if result.get(name):
             to.print(f"{name:<6} {result[name]}", highlight=False, soft_wrap=True)
     if result["model"]:
+        for name, uri in result.get("formats", {}).items():
+            to.print(f"       {uri or f'(no {name}: see above)'}", highlight=False, soft_wrap=True)
         command = [*own_command(), "predict", result["model"]]
         task = result.get("task", "image")
         example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"

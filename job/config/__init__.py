@@ -10,6 +10,7 @@ from job.config.arrival import Promotion, RetrainWhen
 from job.config.base import Section, Uri, check_uri
 from job.config.card import Card
 from job.config.data import Data, Packed, Split, Table
+from job.config.export import FORMATS, Export
 from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
@@ -28,12 +29,14 @@ from job.config.training import (
 )
 
 __all__ = [
+    "FORMATS",
     "GLOVE",
     "LITE",
     "Augment",
     "Card",
     "CheckpointPolicy",
     "Data",
+    "Export",
     "FineTunePhase",
     "Head",
     "HeadPhase",
@@ -81,6 +84,7 @@ class Job(Section):
     promote: Promotion | None = Promotion()
     """`null`: no model becomes the current one but by hand."""
     card: Card = Card()
+    export: Export = Export()
 
     @model_validator(mode="before")
     @classmethod

@@ -49,17 +49,34 @@ def read_vectors(path: str | Path, wanted: np.ndarray, name: str) -> Vectors:
     line counts. Raises JobError naming the line.
     """
     reader, found = _Reader(name), _Found(wanted)
+    for words in _blocks(path, reader):
+        found.add(reader, words)
+    return found.vectors(reader)
+
+
+def words_of_ids(path: str | Path, wanted: np.ndarray, name: str) -> dict[int, str]:
+    """The words with these ids (int64) that such a file has. Raises JobError naming the line."""
+    found: dict[int, str] = {}
+    for words in _blocks(path, _Reader(name)):
+        ids = ids_of_words([word for _, word, _ in words]).numpy()
+        for at in np.flatnonzero(np.isin(ids, wanted)):
+            found.setdefault(int(ids[at]), words[at][1].decode())
+    return found
+
+
+def _blocks(path: str | Path, reader: _Reader) -> Iterator[list[tuple[int, bytes, bytes]]]:
+    """Line number, word and its numbers, so many lines at a time."""
     try:
         with _opened(path) as file:
-            lines = enumerate(_lines(file, name), 1)
+            lines = enumerate(_lines(file, reader.name), 1)
             while block := list(islice(lines, LINES)):
                 words = [item for number, line in block if (item := reader.word(number, line)) is not None]
-                found.add(reader, words)
+                if words:
+                    yield words
     except (EOFError, zlib.error, OSError) as error:
-        raise JobError(f"model.weights: {name}: the file can't be read to its end: {error}.") from error
+        raise JobError(f"model.weights: {reader.name}: the file can't be read to its end: {error}.") from error
     if not reader.dimensions:
-        raise JobError(f"model.weights: {name} has no vectors: it is empty.")
-    return found.vectors(reader)
+        raise JobError(f"model.weights: {reader.name} has no vectors: it is empty.")
 
 
 class _Reader:
@@ -121,7 +138,7 @@ class _Found:
         self._values: dict[int, np.ndarray] = {}
 
     def add(self, reader: _Reader, lines: list[tuple[int, bytes, bytes]]) -> None:
-        if not lines or not len(self._wanted):
+        if not len(self._wanted):
             return
         ids = ids_of_words([word for _, word, _ in lines]).numpy()
         for at in np.flatnonzero(np.isin(ids, self._wanted)):

@@ -7,6 +7,7 @@ labels.json           classes in the order of the probabilities; what is decoded
 metrics.json          what was measured on the test split
 card.md               the model card
 files.json            the sha256 of each of these files
+<format>/             the same in another format (see job.report.formats), where somebody asked for it
 """
 
 from __future__ import annotations
@@ -49,22 +50,28 @@ def export_model(
     """
     prefix = f"runs/{run}/model/{attempt}/"
     network = trained_network(job, store, run, len(classes), base, kept)
-    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.model.output)
-    model = keras.Model(network.model.input, probabilities, name=job.name.replace("-", "_"))
-    tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network.model).items()}
-    labels = {"classes": classes, **_decoding(job)}
-    with scratch() as temporary:
-        folder = Path(temporary)
-        model.save(folder / "model.keras")
-        _save_saved_model(model, job, classes, folder / "saved_model")
-        save_file(tensors, folder / "weights.safetensors")
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-        if card is not None:
-            (folder / "card.md").write_text(card, encoding="utf-8")
-        (folder / "labels.json").write_text(json.dumps(labels, indent=1))
-        upload_files(store, prefix, folder)
+    with scratch() as folder:
+        write_model(job, network.model, classes, metrics, card, Path(folder))
+        upload_files(store, prefix, Path(folder))
     _forget_before(store, f"runs/{run}/model/", attempt)
     return f"{store.uri}{prefix}"
+
+
+def write_model(
+    job: Job, network: keras.Model, classes: list[str], metrics: dict[str, Any], card: str | None, folder: Path
+) -> None:
+    """Writes the exported model's files, but for files.json; `network` gives logits."""
+    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.output)
+    model = keras.Model(network.input, probabilities, name=job.name.replace("-", "_"))
+    tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network).items()}
+    labels = {"classes": classes, **_decoding(job)}
+    model.save(folder / "model.keras")
+    _save_saved_model(model, job, classes, folder / "saved_model")
+    save_file(tensors, folder / "weights.safetensors")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    if card is not None:
+        (folder / "card.md").write_text(card, encoding="utf-8")
+    (folder / "labels.json").write_text(json.dumps(labels, indent=1))
 
 
 def _forget_before(store: Store, prefix: str, attempt: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,80 +20,91 @@ BATCH = 32
 MAX_PIXELS = Data.model_fields["max_pixels"].default
 
 
-def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
-    """One record a file, in their order: file, class, probabilities; or file, error where it is no image or text.
+class Predictor:
+    """An exported model that is loaded. Usable by several threads."""
 
-    `model` is the URI or path of an exported model (or of the run that has one), `files` are paths or URIs.
-    """
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        labels = json.loads((folder / "labels.json").read_text())
+        self.task: str = labels.get("task", "image")
+        self.classes: list[str] = labels["classes"]
+        self._form: Form = form_described(labels, MAX_PIXELS)
+        self._model = tf.saved_model.load(str(folder / "saved_model"))  # it holds what the signature's function needs
+        self._serve = self._model.signatures["serving_default"]
+        self._undecodable = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
+
+    def answers(self, encoded: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Of each image or text, in their order: {class, probabilities}, or {error} where it is none."""
+        reasons = [self._refused(one) for one in encoded]
+        taken = [one for one, reason in zip(encoded, reasons, strict=True) if not reason]
+        try:
+            answered = iter(self._ask(taken))
+        except self._undecodable:
+            answered = iter([self._ask_alone(one) for one in taken])
+        return [{"error": reason} if reason else next(answered) for reason in reasons]
+
+    def _refused(self, encoded: bytes) -> str | None:
+        import tensorflow as tf
+
+        reason = self._form.inspect(encoded)
+        if not reason and self._form.blank and not self._form.decode(tf.constant(encoded)).numpy().any():
+            reason = self._form.blank
+        return reason
+
+    def _ask(self, encoded: list[bytes]) -> list[dict[str, Any]]:
+        import tensorflow as tf
+
+        if not encoded:
+            return []
+        (name,) = self._serve.structured_input_signature[1]
+        answer = self._serve(**{name: tf.constant(encoded)})
+        names, chances = answer["class"].numpy(), answer["probabilities"].numpy().tolist()
+        return [
+            {"class": name.decode(), "probabilities": dict(zip(self.classes, row, strict=True))}
+            for name, row in zip(names, chances, strict=True)
+        ]
+
+    def _ask_alone(self, encoded: bytes) -> dict[str, Any]:
+        try:
+            return self._ask([encoded])[0]
+        except self._undecodable:
+            return {"error": self._form.broken}
+
+
+@contextmanager
+def loaded(model: str) -> Iterator[Predictor]:
+    """`model` is the URI or path of an exported model (or of the run that has one). Raises JobError, StorageError."""
     store = _model_store(model)
     with scratch() as folder:
         download_files(store, ("labels.json", "saved_model/"), Path(folder))
-        labels = json.loads(Path(folder, "labels.json").read_text())
-        form = form_described(labels, MAX_PIXELS)
-        import tensorflow as tf
+        yield Predictor(Path(folder))
 
-        serve = tf.saved_model.load(str(Path(folder, "saved_model"))).signatures["serving_default"]
+
+def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
+    """One record a file, in their order: file, class, probabilities; or file, error where it is no image or text.
+
+    `model` is as of `loaded`, `files` are paths or URIs.
+    """
+    with loaded(model) as predictor:
         for start in range(0, len(files), BATCH):
-            yield from _batch(serve, form, files[start : start + BATCH], labels["classes"])
+            contents = [(file, *_read(file)) for file in files[start : start + BATCH]]
+            answered = iter(predictor.answers([content for _, content, _ in contents if content is not None]))
+            for file, content, error in contents:
+                yield {"file": file, **({"error": error} if content is None else next(answered))}
 
 
-def _batch(serve: Any, form: Form, files: list[str], classes: list[str]) -> list[dict[str, Any]]:
-    import tensorflow as tf
-
-    records = [_read(file, form) for file in files]
-    encoded = [record["encoded"] for record in records if "encoded" in record]
-    try:
-        answers = iter(_serve(serve, encoded))
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
-        answers = iter([answer for one in encoded for answer in _serve_one(serve, one)])
-    for record in records:
-        if record.pop("encoded", None) is not None:
-            answer = next(answers)
-            if answer is None:
-                record["error"] = form.broken
-            else:
-                record["class"] = answer[0]
-                record["probabilities"] = dict(zip(classes, answer[1], strict=True))
-    return records
-
-
-def _serve(serve: Any, encoded: list[bytes]) -> list[tuple[str, list[float]] | None]:
-    import tensorflow as tf
-
-    if not encoded:
-        return []
-    (name,) = serve.structured_input_signature[1]
-    answer = serve(**{name: tf.constant(encoded)})
-    names = [name.decode() for name in answer["class"].numpy()]
-    return list(zip(names, answer["probabilities"].numpy().tolist(), strict=True))
-
-
-def _serve_one(serve: Any, encoded: bytes) -> list[tuple[str, list[float]] | None]:
-    import tensorflow as tf
-
-    try:
-        return _serve(serve, [encoded])
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
-        return [None]
-
-
-def _read(file: str, form: Form) -> dict[str, Any]:
-    import tensorflow as tf
-
+def _read(file: str) -> tuple[bytes | None, str]:
+    """The file's content, or why it has none."""
     try:
         if "://" in file:
             root, name = split_uri(file)
-            encoded = open_store(root).read(name)
-        else:
-            encoded = Path(file).read_bytes()
+            return open_store(root).read(name), ""
+        return Path(file).read_bytes(), ""
     except ObjectMissing:
-        return {"file": file, "error": "no such object"}
+        return None, "no such object"
     except OSError as error:
-        return {"file": file, "error": str(error.strerror)}
-    reason = form.inspect(encoded)
-    if not reason and form.blank and not form.decode(tf.constant(encoded)).numpy().any():
-        reason = form.blank
-    return {"file": file, "error": reason} if reason else {"file": file, "encoded": encoded}
+        return None, str(error.strerror)
 
 
 def _model_store(model: str) -> Store:

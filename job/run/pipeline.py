@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 from job.config import Job
 from job.data.packed import list_shards
 from job.errors import JobError, Superseded
+from job.report.formats import check_formats
 from job.report.timings import Clock
 from job.run.attempt import Attempt
 from job.run.cluster import ray_cluster
+from job.run.formats import with_formats
 from job.run.identity import find_run, prepare_base
 from job.run.interrupt import Interrupts
 from job.run.lease import take
@@ -29,7 +31,8 @@ Say = Callable[..., None]
 def run_job(
     job: Job, phase: str, say: Say, debug: bool = False, new: bool = False, interrupts: Interrupts | None = None
 ) -> dict[str, Any]:
-    """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion}.
+    """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion}, and
+    the `formats` that the job asks for.
 
     `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
     `phase`: `head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left.
@@ -37,6 +40,7 @@ def run_job(
     """
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
+    check_formats(job.export.formats)
     source, store = open_store(job.data.source), open_store(job.store)
     clock = Clock(say)
     say = clock.say
@@ -57,14 +61,15 @@ def run_job(
         finished = finished_result(job, store, run)
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
-            return finished
+            return with_formats(job, store, run, finished, say, debug)
         with (
             take(store, run, say, _leave, interrupts.ask) as lease,
             clock.kept(lease.store, run, lease.state.ticket.attempt),
         ):
             say("attempt", number=lease.state.ticket.attempt)
             attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, clock, debug)
-            return attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
+            result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
+        return with_formats(job, store, run, result, say, debug)
 
 
 def _leave(error: Superseded) -> NoReturn:

@@ -64,14 +64,15 @@ def sweep(job: Job, depths: Sequence[int], seeds: int, at_once: int, say: Say) -
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
-    """The job of a trial: from the pretrained layers, and judged by nobody."""
+    """The job of a trial: from the pretrained layers, judged by nobody, exported in no further format."""
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     phases = dict(document.get("phases", {}))
     phases["head"] = {**phases.get("head", {}), "warm_start": False}
     fine_tune = {**phases.get("fine_tune", {}), "warm_epochs": None, "unfreeze": {"blocks": trial.blocks}}
     phases["fine_tune"] = fine_tune if trial.blocks else None
     train = {**document.get("train", {}), "seed": trial.seed}
-    return Job.model_validate({**document, "phases": phases, "train": train, "promote": None, "retrain_when": None})
+    off: dict[str, Any] = {"promote": None, "retrain_when": None, "export": {}}
+    return Job.model_validate({**document, "phases": phases, "train": train, **off})
 
 
 class _Running:

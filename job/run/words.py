@@ -97,6 +97,22 @@ def learn_vectors(job: Job, store: Store, sha256: str, words: Words, say: Say) -
         _read(store, path, uri, sha256, missing, say)
 
 
+def spell(job: Job, ids: np.ndarray) -> list[str]:
+    """The words of these ids, in their order, from the file of vectors. Raises JobError, StorageError."""
+    from job.data.vectors import words_of_ids
+
+    uri = _weights(job).uri
+    with _downloaded(uri) as path:
+        words = words_of_ids(path, ids, uri)
+    missing = len(set(ids.tolist()) - words.keys())
+    if missing:
+        raise StorageError(
+            f"model.weights: {uri} was written since the run: it lacks {missing} of its {len(ids)} words. Put the file "
+            "back that the run was made with."
+        )
+    return [words[id] for id in ids.tolist()]
+
+
 def note_words(job: Job, run: str, store: Store, sha256: str, words: Words, examples: Examples) -> dict[str, Any]:
     """Writes down the run's vocabulary and what of its words has no vector; returns the latter, which says how often:
     {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all are

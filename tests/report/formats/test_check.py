@@ -1,0 +1,78 @@
+"""What is equal enough, and what an unequal file is told to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from job.errors import JobError
+from job.report.formats.check import TOLERANCES, check, compare
+
+
+def chances(of_first: list[float]) -> np.ndarray:
+    first = np.array(of_first, np.float32)
+    return np.stack([first, 1 - first], axis=1)
+
+
+LABELS = np.arange(100) % 2
+RIGHT = chances([0.9, 0.1] * 50)
+
+
+def moved(by: float) -> np.ndarray:
+    other = RIGHT.copy()
+    other[0] += np.array([-by, by], np.float32)
+    return other
+
+
+@pytest.mark.parametrize("name", TOLERANCES)
+def test_a_float_format_differs_by_no_more_than_its_tolerance(name: str) -> None:
+    most = TOLERANCES[name]
+    assert check(name, compare(RIGHT, moved(most * 0.9), LABELS))["largest_difference"] == pytest.approx(
+        most * 0.9, 0.01
+    )
+    with pytest.raises(JobError, match=rf"{name}: not written.* differ by up to {most * 1.5:.2g}"):
+        check(name, compare(RIGHT, moved(most * 1.5), LABELS))
+
+
+def test_another_class_is_a_tie_within_the_tolerance_or_an_error() -> None:
+    most = TOLERANCES["tflite_float16"]
+    tie = compare(chances([0.5 + most * 0.2]), chances([0.5 - most * 0.2]), np.zeros(1, int))
+    assert (tie.same_class, check("tflite_float16", tie)["accuracy"]) == (0, 0)
+    wider = compare(chances([0.5 + most * 0.9]), chances([0.5 - most * 0.05]), np.zeros(1, int))
+    assert wider.largest_difference < most
+    with pytest.raises(JobError, match=r"0\.0% keep their class"):
+        check("tflite_float16", wider)
+
+
+def turned(count: int) -> np.ndarray:
+    """So many classes are others; as many wrong ones become right, where there are any."""
+    other = RIGHT.copy()
+    other[:count] = other[:count, ::-1]
+    return other
+
+
+def test_int8_may_lose_two_points_of_accuracy_and_no_more() -> None:
+    assert check("tflite_int8", compare(RIGHT, turned(2), LABELS))["accuracy"] == pytest.approx(0.98)
+    with pytest.raises(JobError, match=r"accuracy is 0\.9700 instead of 1\.0000 .*: use tflite_float16"):
+        check("tflite_int8", compare(RIGHT, turned(3), LABELS))
+
+
+def test_int8_must_keep_nine_classes_of_ten_though_its_accuracy_be_the_same() -> None:
+    labels = LABELS.copy()
+    labels[:6] = 1 - labels[:6]  # Keras is wrong about six
+    assert check("tflite_int8", compare(RIGHT, turned(10), labels))["same_class"] == pytest.approx(0.9)
+    with pytest.raises(JobError, match=r"89\.0% keep their class"):
+        check("tflite_int8", compare(RIGHT, turned(11), labels))
+
+
+def test_one_example_of_few_may_always_differ() -> None:
+    few = slice(0, 8)
+    assert check("tflite_int8", compare(RIGHT[few], turned(1)[few], LABELS[few]))["same_class"] == 7 / 8
+
+
+@pytest.mark.parametrize("name", [*TOLERANCES, "tflite_int8"])
+def test_an_answer_that_is_not_a_number_is_never_equal(name: str) -> None:
+    broken = RIGHT.copy()
+    broken[3] = np.nan
+    with pytest.raises(JobError, match="not written"):
+        check(name, compare(RIGHT, broken, LABELS))
