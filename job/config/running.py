@@ -31,6 +31,8 @@ class Scaling(Section):
     """Gives each worker one GPU."""
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPU cores of each worker; by default an equal share on one machine, and 1 on a cluster."""
+    worker_price: float | None = Field(None, ge=0)
+    """What an hour of one worker costs, in any currency: for what is told about costs."""
 
     @field_validator("workers", mode="before")
     @classmethod

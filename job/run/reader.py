@@ -15,14 +15,11 @@ import ray
 from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 
 from job.config import Data
-from job.data.packed import records_of
+from job.data.packed import check_version, open_shard, records_of
 from job.data.records import Record
-from job.errors import StorageError
 from job.run.actors import carried
 from job.storage import Store, arrow_errors
 
-BUFFER = 8 * 2**20
-"""Bytes of a shard that one request to the storage reads."""
 BLOCK = 8 * 2**20
 """Bytes of images in a block, unless one image is larger."""
 RECORDS = pa.schema(
@@ -77,19 +74,6 @@ class _Listed(DefaultFileMetadataProvider):
         """Once: they need not travel with every task. Their sizes are not known."""
         listed, self.paths = self.paths, []
         return ((path, None) for path in listed)
-
-
-def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:
-    if data.layout == "parquet":
-        return filesystem.open_input_file(path)
-    return filesystem.open_input_stream(path, compression=None, buffer_size=BUFFER)
-
-
-def check_version(source: Store, shard: str, version: str) -> None:
-    """Raises StorageError where the shard is not what was listed: what was read may be of either version."""
-    info = source.stat(shard)
-    if info is None or info.version != version:
-        raise StorageError(f"{source.uri}{shard} changed while it was read: run again.")
 
 
 def _block(rows: list[tuple[str, int | None, str | None, bytes]]) -> pa.Table:
