@@ -44,11 +44,11 @@ def gcs_server() -> Iterator[str]:
 
 
 @contextmanager
-def answering(command: list[str], url: str) -> Iterator[None]:
-    """A process of its own, from its first answer at `url` on; ended by SIGTERM."""
+def answering(command: list[str], url: str, patience: float = 30) -> Iterator[None]:
+    """A process of its own, from its first answer at `url` on (in `patience` seconds at most); ended by SIGTERM."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_until_it_answers(process, url)
+        _wait_until_it_answers(process, url, patience)
         yield
     finally:
         process.terminate()
@@ -59,8 +59,8 @@ def answering(command: list[str], url: str) -> Iterator[None]:
             process.wait()
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
-    for _ in range(300):
+def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, patience: float) -> None:
+    for _ in range(int(10 * patience)):
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return

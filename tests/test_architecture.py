@@ -73,7 +73,7 @@ def test_a_queue_has_one_file(library: str, file: str) -> None:
     [
         ["--help"],
         ["schema"],
-        *([verb, "--help"] for verb in ("run", "render", "submit", "overlay", "watch", "trigger", "prepare")),
+        *([verb, "--help"] for verb in ("run", "plan", "render", "submit", "overlay", "watch", "trigger", "prepare")),
         *([verb, "--help"] for verb in ("promote", "rollback", "status", "report", "cancel", "tensorboard")),
         *([verb, "--help"] for verb in ("export", "serve")),
     ],

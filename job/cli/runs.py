@@ -35,6 +35,31 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     finish(result, as_json, told)
 
 
+@thaw.command()
+@click.argument("job", type=click.Path())
+@overrides
+@click.option(
+    "--calibration/--no-calibration",
+    default=None,
+    help="Measure this machine for 20 seconds, or never.  [default: where no run like it was finished]",
+)
+@as_json
+@debug
+def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json: bool, debug: bool) -> None:
+    """What `thaw run` JOB would read, store and compute, the time and the memory it takes, and what looks wrong.
+
+    Changes nothing: not a byte is written to the store.
+    """
+    from job.jobfile import load_job
+    from job.report.forecast import print_forecast
+    from job.run.forecast import forecast
+
+    found = forecast(load_job(job, overrides), narrator(), calibration)
+    if as_json:
+        return click.echo(json.dumps(found, indent=1))
+    print_forecast(console(stderr=False), found)
+
+
 class Depths(click.ParamType):
     name = "0,1,2"
 

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
@@ -25,11 +25,8 @@ from job.data.parquet import read_parquet
 from job.data.records import BrokenShard, Record, make_record
 from job.data.tfrecord import read_tfrecord
 from job.data.webdataset import read_webdataset
-from job.errors import DataError, ObjectMissing
-from job.storage import ObjectInfo, Store
-
-if TYPE_CHECKING:
-    import pyarrow.fs
+from job.errors import DataError, ObjectMissing, StorageError
+from job.storage import ObjectInfo, Store, arrow_errors
 
 FORMAT = 1
 """Part of an index's name: raise it when the readers change what they make of a shard."""
@@ -88,7 +85,7 @@ def split_key(key: str) -> tuple[str, int]:
     return shard, int(position)
 
 
-def open_shard(filesystem: pyarrow.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:
+def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:
     if data.layout == "parquet":
         return filesystem.open_input_file(path)
     return filesystem.open_input_stream(path, compression=None, buffer_size=BUFFER)
@@ -125,6 +122,24 @@ def make_index(records: Iterable[Record]) -> bytes:
             columns = zip(zip(*part, strict=True), INDEX.types, strict=True)
             writer.write_table(pa.table([pa.array(*column) for column in columns], schema=INDEX))
     return buffer.getvalue()
+
+
+def write_index(data: Data, source: Store, store: Store, shard: str, version: str, key: str) -> None:
+    """Reads a shard as a whole. Raises DataError where it has not the columns that `data.packed` names."""
+    uri = source.uri + shard
+    with arrow_errors(uri):
+        filesystem, root = source.arrow()
+        with open_shard(filesystem, f"{root}/{shard}", data) as file:
+            content = make_index(records_of(file, data, uri))
+    check_version(source, shard, version)
+    store.write(key, content)
+
+
+def check_version(source: Store, shard: str, version: str) -> None:
+    """Raises StorageError where the shard is not what was listed: what was read may be of either version."""
+    info = source.stat(shard)
+    if info is None or info.version != version:
+        raise StorageError(f"{source.uri}{shard} changed while it was read: run again.")
 
 
 def read_indexes(data: Data, source: Store, store: Store) -> Iterator[tuple[ObjectInfo, pq.ParquetFile | None]]:

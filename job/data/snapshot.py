@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,8 +59,33 @@ class Snapshot:
         return f"snapshots/{self.id}.parquet"
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A snapshot that is on this machine alone."""
+
+    snapshot: Snapshot
+    examples: str
+    """The path of its table (see EXAMPLES)."""
+    rejects: str
+    """The path of the table of its rejects."""
+
+
 def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
     """Lists the source once and writes `snapshots/<id>.parquet`, its rejects, and last its summary (JSON).
+
+    Raises DataError as `listing` does.
+    """
+    with listing(data, source, store) as listed:
+        snapshot = listed.snapshot
+        store.upload(snapshot.key, listed.examples)
+        store.upload(f"snapshots/{snapshot.id}.rejects.parquet", listed.rejects)
+    store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
+    return snapshot
+
+
+@contextmanager
+def listing(data: Data, source: Store, store: Store) -> Iterator[Listing]:
+    """Lists the source once, and writes nothing to the store, which has the indexes of packed sources.
 
     Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
     order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
@@ -87,10 +114,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
         snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class, days)
         check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
         _check(snapshot, data, source)
-        store.upload(snapshot.key, examples_file)
-        store.upload(f"snapshots/{snapshot.id}.rejects.parquet", rejects_file)
-    store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
-    return snapshot
+        yield Listing(snapshot, examples_file, rejects_file)
 
 
 def stored_snapshot(store: Store, id: str) -> Snapshot | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from job.model.flatten import flatten
+from job.model.work import forward_work, nodes, trains
 
 MACS_PER_BYTE = 300
 """Multiply-adds that take as long as one stored byte in an epoch: 3 ns, where two cores do 100 G of them a second.
@@ -60,8 +60,8 @@ def legal_cuts(model: keras.Model) -> list[Cut]:
 
     Nothing below acts at random, because the network is always called in inference mode (see `flatten`).
     """
-    nodes = _nodes(model)
-    first = next((at for at, node in enumerate(nodes) if _trains(node.operation)), len(nodes))
+    found = nodes(model)
+    first = next((at for at, node in enumerate(found) if trains(node.operation)), len(found))
     return [cut for at, cut in _placed_cuts(model) if at < first]
 
 
@@ -96,13 +96,13 @@ def _placed_cuts(model: keras.Model) -> list[tuple[int, Cut]]:
     Walks the nodes in topological order. Where a node makes one tensor that is used, and nothing made before it is
     used after it, everything above depends on that tensor alone.
     """
-    nodes = _nodes(model)
-    last_use = {id(tensor): at for at, node in enumerate(nodes) for tensor in node.input_tensors}
-    works = [_work(node) for node in nodes]
+    walk = nodes(model)
+    last_use = {id(tensor): at for at, node in enumerate(walk) for tensor in node.input_tensors}
+    works = [forward_work(node) for node in walk]
     found: list[tuple[int, Cut]] = []
     calls: Counter[str] = Counter()
     below, open_until = 0, 0
-    for at, node in enumerate(nodes[:-1]):
+    for at, node in enumerate(walk[:-1]):
         below += works[at]
         used = [tensor for tensor in node.outputs if id(tensor) in last_use]
         name, call = node.operation.name, calls[node.operation.name]
@@ -112,24 +112,3 @@ def _placed_cuts(model: keras.Model) -> list[tuple[int, Cut]]:
             found.append((at, Cut(layer, used[0], below, sum(works) - below)))
         open_until = max([open_until, *(last_use[id(tensor)] for tensor in used)])
     return found
-
-
-def _nodes(model: keras.Model) -> list[Any]:
-    """The calls of layers and operations in topological order: what uses a tensor is less deep than what makes it."""
-    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-
-
-def _trains(operation: Any) -> bool:
-    return isinstance(operation, keras.layers.Layer) and bool(operation.trainable_variables)
-
-
-def _work(node: Any) -> int:
-    """Multiply-adds per example: each kernel at each place of the output; one a value for all that has no kernel."""
-    if node.is_input:
-        return 0
-    layer = node.operation
-    weights = layer.weights if isinstance(layer, keras.layers.Layer) else []
-    kernels = [math.prod(weight.shape) for weight in weights if weight.name.endswith("kernel")]
-    if not kernels:
-        return sum(math.prod(tensor.shape[1:]) for tensor in node.outputs)
-    return math.prod(node.outputs[0].shape[1:-1]) * sum(kernels)

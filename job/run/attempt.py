@@ -13,6 +13,7 @@ from job.data.dataset import dataset_key
 from job.data.features import forget_part
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
+from job.model.anatomy import anatomy_of, write_anatomy
 from job.model.resolved import ResolvedBase
 from job.report.answered import logits_of, predictions
 from job.report.events import recorded
@@ -127,7 +128,9 @@ class Attempt:
         plan = read_plan(self.store, self.run)
         if plan is None:
             plan = plan_in_use(self.job, self.run, self.store, self.base, self.snapshot)
-            plan = plan or choose_plan(self.job, network(), self.snapshot)
+            if plan is None:
+                plan = choose_plan(self.job, made := network(), self.snapshot)
+                write_anatomy(self.store, self.run, anatomy_of(made, plan.cut))
             write_plan(self.store, self.run, plan)
         self.say("stage", text=f"cache: {plan.reason}")
         description = self.job.model_dump_json(indent=1, by_alias=True)

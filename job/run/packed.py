@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from job.config import Data
-from job.data.packed import index_key, make_index, open_shard, records_of
+from job.data.packed import index_key, write_index
 from job.errors import ObjectMissing
 from job.run.actors import carried, rows_of
-from job.storage import ObjectInfo, Store, arrow_errors
+from job.storage import ObjectInfo, Store
 
 if TYPE_CHECKING:
     import ray.data
@@ -66,13 +66,5 @@ def without_index(data: Data, source: Store, store: Store, shards: list[ObjectIn
 @carried()
 def _index_shard(data: Data, source: Store, store: Store, row: dict[str, Any]) -> dict[str, Any]:
     """{key, version, index} -> {index}, which it writes."""
-    from job.run.reader import check_version
-
-    uri = source.uri + row["key"]
-    with arrow_errors(uri):
-        filesystem, root = source.arrow()
-        with open_shard(filesystem, f"{root}/{row['key']}", data) as file:
-            content = make_index(records_of(file, data, uri))
-    check_version(source, row["key"], row["version"])
-    store.write(row["index"], content)
+    write_index(data, source, store, row["key"], row["version"], row["index"])
     return {"index": row["index"]}

@@ -15,9 +15,8 @@ import ray
 from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 
 from job.config import Data
-from job.data.packed import open_shard, records_of
+from job.data.packed import check_version, open_shard, records_of
 from job.data.records import Record
-from job.errors import StorageError
 from job.run.actors import carried
 from job.storage import Store, arrow_errors
 
@@ -75,13 +74,6 @@ class _Listed(DefaultFileMetadataProvider):
         """Once: they need not travel with every task. Their sizes are not known."""
         listed, self.paths = self.paths, []
         return ((path, None) for path in listed)
-
-
-def check_version(source: Store, shard: str, version: str) -> None:
-    """Raises StorageError where the shard is not what was listed: what was read may be of either version."""
-    info = source.stat(shard)
-    if info is None or info.version != version:
-        raise StorageError(f"{source.uri}{shard} changed while it was read: run again.")
 
 
 def _block(rows: list[tuple[str, int | None, str | None, bytes]]) -> pa.Table:

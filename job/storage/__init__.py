@@ -52,6 +52,9 @@ class Store(Protocol):
     def read(self, key: str, version: str | None = None) -> bytes:
         """All of the object's bytes, never fewer. Raises ObjectMissing, also where this version of it is gone."""
 
+    def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        """The object's first `count` bytes (1 or more), or all of it where it has fewer; no checksum covers them."""
+
     def write(self, key: str, data: bytes) -> str:
         """Writes all or nothing, and returns the new version."""
 

@@ -103,6 +103,14 @@ class GcsStore:
         with self._translated("read", key):
             return _unchanged(ask)
 
+    def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        blob = self._blob(key, int(version) if version else None)
+        with self._translated("read", key):
+            try:
+                return blob.download_as_bytes(start=0, end=count - 1, retry=_retried, timeout=TIMEOUT)
+            except google.RequestRangeNotSatisfiable:  # an empty object has no first byte
+                return b""
+
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, data)
 

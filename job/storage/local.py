@@ -51,11 +51,10 @@ class LocalStore:
             return _info(key, self._path(key))
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        with self._translated("read", key), self._open(key) as file:
-            content = file.read()
-            if version is not None and _version(os.fstat(file.fileno())) != version:
-                raise ObjectMissing(f"{self.uri}{key} is not the version that was listed: it was written since.")
-            return content
+        return self._read(key, -1, version)
+
+    def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        return self._read(key, count, version)
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, io.BytesIO(data), os.replace)
@@ -143,6 +142,13 @@ class LocalStore:
     def _is_inside(self, path: str) -> bool:
         """Whether the path stays below the root once its links are followed."""
         return os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
+
+    def _read(self, key: str, count: int, version: str | None) -> bytes:
+        with self._translated("read", key), self._open(key) as file:
+            content = file.read(count)
+            if version is not None and _version(os.fstat(file.fileno())) != version:
+                raise ObjectMissing(f"{self.uri}{key} is not the version that was listed: it was written since.")
+            return content
 
     def _open(self, key: str) -> BinaryIO:
         try:

@@ -126,6 +126,25 @@ class S3Store:
         with self._translated("read", key):
             return _whole(ask)
 
+    def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        condition = {"IfMatch": f'"{version}"'} if version else {}
+
+        def ask() -> bytes:
+            asked = {"Bucket": self.bucket, "Key": self.prefix + key, "Range": f"bytes=0-{count - 1}"}
+            answer = self._client.get_object(**asked, **condition)
+            try:
+                return answer["Body"].read()
+            except boto.ReadTimeoutError as error:
+                raise boto.ResponseStreamingError(error=error) from error
+
+        with self._translated("read", key):
+            try:
+                return _whole(ask)
+            except boto.ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "InvalidRange":  # an empty object has no first byte
+                    return b""
+                raise
+
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, data, {})
 

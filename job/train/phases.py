@@ -123,7 +123,7 @@ def train_phases(
     _assert_unmoved(statistics, _moving_statistics(network.base))
     kept = "fine_tune" if tuned.improved else "head"
     logits["fine_tune"] = tuned.phase.predict(examples)
-    variables = values(_trainable(network.model))
+    variables = values(trainable(network.model))
     return Trained(head, converged, variables, kept, tuned.decided, logits, examples, tuned.last.progress)
 
 
@@ -171,8 +171,8 @@ def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseT
         seed=job.train.seed,
         inputs=inputs.pooled,
         views=len(inputs.pooled),
-        forward=_on_features(job, network.head),
-        variables=_trainable(network.head),
+        forward=head_forward(job, network.head),
+        variables=trainable(network.head),
         trained=warm,
         jit_compile=use_jit(job, depthwise=False),
     )
@@ -187,14 +187,8 @@ def _fine_tune_task(
     after: int = 0,
 ) -> PhaseTask:
     """`rates` are factors for the learning rates, by layer."""
-    on_features = _on_features(job, network.head)
-    call = call_frozen if job.scaling.gpu else call_with_fast_gradients
-    rest = network.base if inputs.cut is None else split(network.base, cut_named(network.base, inputs.cut))[1]
-
-    def on_inputs(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
-        return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
-
-    variables = _trainable(network.model)
+    forward, jit_compile = fine_tune_forward(job, network, inputs.cut)
+    variables = trainable(network.model)
     by_path = {path: (rates or {}).get(path.partition("/")[0], 1.0) for path in variables}
     return PhaseTask(
         name="fine_tune",
@@ -203,17 +197,31 @@ def _fine_tune_task(
         seed=job.train.seed,
         inputs=inputs.fine_tune,
         views=job.train.views,
-        forward=on_inputs,
+        forward=forward,
         variables=variables,
         trained=True,
         rates=by_path,
         after=after,
         augment=job.augment if inputs.cut is None and job.augment.active else None,
-        jit_compile=use_jit(job, has_depthwise(rest)),
+        jit_compile=jit_compile,
     )
 
 
-def _on_features(job: Job, head: keras.Model) -> Forward:
+def fine_tune_forward(job: Job, network: Network, cut: str | None) -> tuple[Forward, bool]:
+    """Takes what is stored at the cut, or what is decoded where there is none; and whether XLA compiles it."""
+    on_features = head_forward(job, network.head)
+    call = call_frozen if job.scaling.gpu else call_with_fast_gradients
+    rest = network.base if cut is None else split(network.base, cut_named(network.base, cut))[1]
+
+    def forward(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
+        return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
+
+    return forward, use_jit(job, has_depthwise(rest))
+
+
+def head_forward(job: Job, head: keras.Model) -> Forward:
+    """Takes pooled features."""
+
     def forward(features: tf.Tensor, dropout: Any) -> tf.Tensor:
         if dropout is None:
             return head(features, training=False)
@@ -223,7 +231,7 @@ def _on_features(job: Job, head: keras.Model) -> Forward:
     return forward
 
 
-def _trainable(model: keras.Model) -> dict[str, keras.Variable]:
+def trainable(model: keras.Model) -> dict[str, keras.Variable]:
     return {path: variable for path, variable in sorted(variables_by_path(model).items()) if variable.trainable}
 
 

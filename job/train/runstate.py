@@ -112,7 +112,7 @@ class GuardedStore:
     def __init__(self, store: Store, state: RunState) -> None:
         self._store, self._state = store, state
         self.uri = store.uri
-        self.list, self.stat, self.read = store.list, store.stat, store.read
+        self.list, self.stat, self.read, self.read_first = store.list, store.stat, store.read, store.read_first
         self.download, self.arrow = store.download, store.arrow
 
     def __reduce__(self) -> tuple[type[GuardedStore], tuple[Store, RunState]]:

@@ -12,10 +12,11 @@ from keras.src.utils.naming import reset_uids
 
 from job.config import Model, UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch
 from job.model.backbones import build_base, draw_weights
-from job.model.cut import Cut, _nodes, cheapest_cut, cut_named, cuts, legal_cuts, split
+from job.model.cut import Cut, cheapest_cut, cut_named, cuts, legal_cuts, split
 from job.model.flatten import flatten
 from job.model.freezing import freeze, thaw
 from job.model.network import variables_by_path
+from job.model.work import nodes
 
 FAMILIES = ["convnexttiny", "densenet121", "efficientnet_lite0", "efficientnetv2b0", "inceptionv3", "mobilenet"]
 FAMILIES += ["mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"]
@@ -79,7 +80,7 @@ def pixels(model: keras.Model) -> np.ndarray:
 def reached(model: keras.Model, start: keras.KerasTensor, without: keras.KerasTensor | None = None) -> set[int]:
     """The tensors to which something leads from `start`, other than through `without`."""
     users: dict[int, list[keras.KerasTensor]] = defaultdict(list)
-    for node in _nodes(model):
+    for node in nodes(model):
         for tensor in node.input_tensors:
             users[id(tensor)] += node.outputs
     found, to_visit = {id(without)}, [start]
@@ -93,7 +94,7 @@ def reached(model: keras.Model, start: keras.KerasTensor, without: keras.KerasTe
 
 def separating(model: keras.Model) -> set[int]:
     """By brute force: the tensors without which nothing leads from the input to the output."""
-    inner = [tensor for node in _nodes(model) for tensor in node.outputs if tensor not in (model.input, model.output)]
+    inner = [tensor for node in nodes(model) for tensor in node.outputs if tensor not in (model.input, model.output)]
     return {id(tensor) for tensor in inner if id(model.output) not in reached(model, model.input, tensor)}
 
 
@@ -162,7 +163,7 @@ def test_legal_cuts_are_those_below_all_that_trains(name: str) -> None:
     two = UnfreezeMatch(match=[convs[-1], convs[len(convs) // 3]])
     for rule in (UnfreezeBlocks(blocks=1), UnfreezeBlocks(blocks=3), middle, two):
         thawed = thaw(base, rule)
-        trains = set().union(*(reached(base, node.outputs[0]) for node in _nodes(base) if node.operation in thawed))
+        trains = set().union(*(reached(base, node.outputs[0]) for node in nodes(base) if node.operation in thawed))
         wanted = [cut.layer for cut in cuts(base) if id(cut.tensor) not in trains]
         assert [cut.layer for cut in legal_cuts(base)] == wanted, rule
 

@@ -1,0 +1,76 @@
+"""What of a network decides the cost of a run, as numbers that can be stored: they are read without TensorFlow.
+
+runs/<run>/network.json   written beside the plan
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from job.storage import Store, read_json
+
+if TYPE_CHECKING:
+    import keras
+
+Block = tuple[str, int, int, int]
+"""Name, layers, parameters, and parameters that fine-tuning trains."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
+
+    blocks: tuple[Block, ...]
+    """From the bottom to the top."""
+    work: int
+    """Forward, from the inputs to the pooled features."""
+    below: int
+    """The part of it below the cut; 0 where fine-tuning starts from the inputs."""
+    backward: int
+    """Of the gradients."""
+    kept: int
+    """Values per example that a step keeps until its gradients are made."""
+    thawed: tuple[str, ...]
+    """The layers that train, from the bottom to the top."""
+
+    @property
+    def parameters(self) -> int:
+        return sum(block[2] for block in self.blocks)
+
+    @property
+    def trainable(self) -> int:
+        return sum(block[3] for block in self.blocks)
+
+
+def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
+    """`cut` is the layer at the cut; None where fine-tuning starts from the inputs."""
+    from job.model.cut import cut_named
+    from job.model.freezing import trainable_rows
+    from job.model.work import backward_work, forward_work, kept_values, nodes
+
+    return Anatomy(
+        blocks=tuple(trainable_rows(base)),
+        work=sum(map(forward_work, nodes(base))),
+        below=cut_named(base, cut).work_below if cut else 0,
+        backward=backward_work(base),
+        kept=kept_values(base),
+        thawed=tuple(layer.name for layer in base.layers if layer.trainable_variables),
+    )
+
+
+def write_anatomy(store: Store, run: str, anatomy: Anatomy) -> None:
+    store.write(_key(run), json.dumps(asdict(anatomy)).encode())
+
+
+def read_anatomy(store: Store, run: str) -> Anatomy | None:
+    """None of a run that was planned before these numbers were kept."""
+    stored = read_json(store, _key(run))
+    if stored is None:
+        return None
+    return Anatomy(**{**stored, "blocks": tuple(map(tuple, stored["blocks"])), "thawed": tuple(stored["thawed"])})
+
+
+def _key(run: str) -> str:
+    return f"runs/{run}/network.json"

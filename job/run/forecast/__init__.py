@@ -1,0 +1,179 @@
+"""What a run would read, store, compute, take and cost, before any of it is done; nothing is written to its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from job.config import GLOVE, Job
+from job.data.forms import form_of
+from job.data.vocabulary import read_vocabulary, vocabulary_key
+from job.errors import ClusterError
+from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
+from job.model.resolved import known_base, weights_request
+from job.run.cluster import worker_cpus
+from job.run.current import read_current
+from job.run.forecast.cached import look_up
+from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate
+from job.run.forecast.cautions import Known
+from job.run.forecast.costs import memory, phases
+from job.run.forecast.document import Forecast, document
+from job.run.forecast.duplicates import near_duplicates, unknown
+from job.run.forecast.headers import look_at
+from job.run.forecast.history import History, last_like
+from job.run.forecast.listing import Seen, numbers, sampled, seen
+from job.run.forecast.timing import stages
+from job.run.identity import latest_run, prepare_base, run_id
+from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
+from job.run.quiet import no_stderr
+from job.run.warm import plan_in_use
+from job.storage import Store, open_store
+from job.storage.overlay import OverlayStore
+from job.storage.scratch import scratch
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The run that is forecast."""
+
+    run: str | None
+    """None where it can't be named before all packed files are read."""
+    base: dict[str, Any]
+    plan: Plan
+    anatomy: Anatomy
+    prepared: bool
+    """Whether the store has the weights."""
+
+
+def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, Any]:
+    """The document that `thaw plan --json` prints. Raises what the run itself would raise at its beginning.
+
+    `calibrates`: None measures on this machine only where no run like this one was finished. TensorFlow is imported
+    only to measure, or where the network of the run was not planned before.
+    """
+    source, below = open_store(job.data.source), open_store(job.store)
+    with scratch() as folder:
+        store = OverlayStore(below, folder)
+        say("stage", text=f"listing {source.uri}")
+        with seen(job.data, source, store, job.train.class_weights) as listed:
+            network = _Network(job, store, say)
+            subject = _subject(job, store, listed, network)
+            return _forecast(job, store, listed, subject, network, calibrates, say)
+
+
+def _forecast(
+    job: Job, store: Store, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
+) -> dict[str, Any]:
+    source, snapshot, plan, anatomy = open_store(job.data.source), listed.snapshot, subject.plan, subject.anatomy
+    pooled, inputs = featurizers(job, subject.base, plan)
+    wanted = [*pooled, *inputs]
+    if job.model.backbone == GLOVE and input_featurizer(job) not in wanted:
+        wanted.append(input_featurizer(job))
+    rows = cache(lambda: numbers(listed, source.uri))
+    missing = look_up(store, wanted, rows, snapshot.counts)
+    some_stored = any(tensor.tap == "pooled" and tensor.stored for tensor in missing.tensors)
+    if some_stored:
+        duplicates = near_duplicates(store, pooled[0], rows())
+    else:
+        duplicates = unknown(
+            (snapshot.examples - (train := sum(snapshot.counts["train"].values())), train),
+            "it will be known once the features are computed",
+        )
+    history = last_like(job, store, subject.run)
+    headers = look_at(job.data, form_of(job), source, sampled(listed), EXAMPLES)
+    made = history.epochs if history else {}
+    found = phases(job, plan, anatomy, len(snapshot.classes), made, _words(job, store, subject.run))
+    wants = _needs_calibration(history, missing.examples, [phase.name for phase in found])
+    speeds, note = None, ""
+    if wants if calibrates is None else calibrates:
+        speeds, note = _calibrated(job, network, subject, len(snapshot.classes), headers.usable, say)
+        history = None if calibrates and speeds else history
+    counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
+    missing = missing.scaled(1 / listed.share)
+    timed = stages(job, listed.seconds, subject.prepared, missing, found, counts, speeds, history)
+    memories = memory(job, plan, anatomy, found[-1], sum(t.needed * t.bytes_per_example for t in missing.tensors))
+    known = Known(job, snapshot, anatomy, headers, missing, memories, duplicates)
+    return document(store, Forecast(listed, subject.run, plan, known, found, counts, timed, speeds, history, note))
+
+
+class _Network:
+    """The network of the job, which is made where it is asked for; this imports TensorFlow."""
+
+    def __init__(self, job: Job, store: Store, say: Say) -> None:
+        self.job, self.store, self.say = job, store, say
+        self.no_gpu = ""
+        self._made: tuple[dict[str, Any], Any] | None = None
+
+    def __call__(self) -> tuple[dict[str, Any], Any]:
+        """The base of the run, and the network with the layers thawed that fine-tuning trains."""
+        if self._made is None:
+            from job.train.strategy import prepare_process
+
+            with no_stderr():
+                import tensorflow  # noqa: F401
+            try:
+                prepare_process(self.job, worker_cpus(self.job))
+            except ClusterError:
+                self.no_gpu = "scaling.gpu: true, and this machine has no GPU"
+            base, network = prepare_base(self.job, self.store, self.say)
+            self._made = asdict(base), network
+        return self._made
+
+
+def _subject(job: Job, store: Store, listed: Seen, network: _Network) -> Subject:
+    known = known_base(store, weights_request(job.model, job.train.seed))
+    base = asdict(known) if known else network()[0]
+    run = latest_run(store, run_id(job, listed.snapshot, base), False) if listed.share == 1 else None
+    plan, anatomy = _planned(job, store, listed, run, base)
+    plan = plan or choose_plan(job, network()[1], listed.snapshot)
+    anatomy = anatomy or anatomy_of(network()[1], plan.cut)
+    return Subject(run, base, plan, anatomy, known is not None)
+
+
+def _planned(
+    job: Job, store: Store, listed: Seen, run: str | None, base: dict[str, Any]
+) -> tuple[Plan | None, Anatomy | None]:
+    """What was planned for this run before, or for the model in use where the run would take it over."""
+    plan = read_plan(store, run) if run else None
+    if run and plan:
+        return plan, read_anatomy(store, run)
+    plan = plan_in_use(job, run or "", store, base, listed.snapshot)
+    current = read_current(store, job.name) if plan else None
+    return plan, read_anatomy(store, current.run) if current else None
+
+
+def _words(job: Job, store: Store, run: str | None) -> int | None:
+    """How many words' vectors may train; None where the texts were not read so far."""
+    if job.model.backbone != GLOVE or run is None or store.stat(vocabulary_key(run)) is None:
+        return None
+    trained = int((read_vocabulary(store, run)[1] > 0).sum())
+    rule = job.phases.fine_tune and job.phases.fine_tune.unfreeze
+    return min(trained, getattr(rule, "words", trained))
+
+
+def _needs_calibration(history: History | None, missing: int, names: list[str]) -> bool:
+    if history is None:
+        return True
+    return (missing > 0 and history.example is None) or any(name not in history.seconds for name in names)
+
+
+def _calibrated(
+    job: Job, network: _Network, subject: Subject, classes: int, encoded: list[bytes], say: Say
+) -> tuple[Speeds | None, str]:
+    """What was measured; or why nothing was."""
+    if not encoded:
+        return None, "none of the sampled examples can be decoded: nothing was measured"
+    _, base = network()
+    if network.no_gpu:
+        return None, f"{network.no_gpu}: nothing was measured"
+    from job.model.heads import build_head
+    from job.model.network import build_network
+
+    say("stage", text="measuring this machine, for about 20 seconds")
+    model = job.model
+    head = build_head(subject.plan.features, model.head, classes, job.train.seed, model.encoder, model.max_tokens)
+    return calibrate(job, build_network(base, head), subject.plan, subject.anatomy, encoded), ""

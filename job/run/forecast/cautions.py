@@ -1,0 +1,198 @@
+"""What in a job is likely to be a mistake: each caution names the setting, says why, and what to do."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from job.config import Job, Optimization
+from job.data.order import STREAMS
+from job.data.snapshot import Snapshot
+from job.data.splits import SPLITS
+from job.model.anatomy import Anatomy
+from job.run.cluster import is_local
+from job.run.forecast.cached import Missing
+from job.run.forecast.costs import Memory
+from job.run.forecast.duplicates import Duplicates
+from job.run.forecast.headers import Headers, interval
+
+FEW = 10
+"""Training examples of a class below which a head learns little of it."""
+UNEVEN = 20
+"""Times as many examples as the smallest class has that make a difference to a loss without weights."""
+USUAL = {
+    "head": {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-1},
+    "fine_tune": {"adam": 1e-4, "adamw": 1e-4, "sgd": 1e-2},
+}
+"""Learning rates at which each optimizer usually works."""
+FAR = 20
+"""Times the usual rate, above or below it."""
+SEEN = 0.01
+"""The difference of two accuracies that a validation split should show."""
+LIKELY = 0.9
+"""The accuracy for which it is asked whether it does."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    setting: str
+    """Of the job file, or `data` for the examples themselves."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the cautions are drawn from."""
+
+    job: Job
+    snapshot: Snapshot
+    anatomy: Anatomy
+    headers: Headers
+    missing: Missing
+    memory: Memory
+    duplicates: Duplicates
+
+
+def cautions(known: Known) -> list[Caution]:
+    job, snapshot = known.job, known.snapshot
+    found = [*_examples(job, snapshot), *_rejects(job, known.headers)]
+    for name in ("head", "fine_tune"):
+        settings: Optimization | None = getattr(job.phases, name)
+        if settings is not None:
+            found += _rate(name, settings)
+    return [*found, *_recipe(job, snapshot), *_depth(known.anatomy), *_room(known), *_copies(known.duplicates)]
+
+
+def shown(names: list[str], most: int = 3) -> str:
+    """The first of them in quotes, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def _examples(job: Job, snapshot: Snapshot) -> Iterator[Caution]:
+    train = snapshot.counts["train"]
+    few = sorted((label for label in train if train[label] < FEW), key=lambda label: (train[label], label))
+    if few:
+        told = f"{shown(few)}: fewer than {FEW} training examples ({train[few[0]]} of {few[0]!r})"
+        yield Caution("data", f"{told}: little can be learned of so few. Add examples, or leave the class out.")
+    for split in SPLITS[1:]:
+        without = [label for label in snapshot.classes if not snapshot.counts[split][label]]
+        if without:
+            told = f"no example of {shown(without)} is on the {split} side: how well it is told won't be known"
+            yield Caution("data.split", f"{told}. Add examples, or raise data.split.{split}.")
+    largest, smallest = max(train.values()), max(1, min(train.values()))
+    if largest >= UNEVEN * smallest and job.train.class_weights is None:
+        told = f"the largest class has {largest / smallest:,.0f} times the training examples of the smallest"
+        yield Caution("train.class_weights", f"{told}, and all count the same: `auto` weighs each class evenly.")
+    seen = sum(snapshot.counts["validation"].values())
+    error = math.sqrt(LIKELY * (1 - LIKELY) / seen)
+    if error > SEEN:
+        told = f"{seen} validation examples: an accuracy of {LIKELY:.0%} is known to ±{1.96 * error:.1%}"
+        wanted = math.ceil(LIKELY * (1 - LIKELY) / SEEN**2)
+        yield Caution(
+            "data.split.validation",
+            f"{told}, so that a difference of {SEEN:.0%} can't be seen. {wanted} would show it: add examples, raise "
+            "the split, or judge by larger differences.",
+        )
+
+
+def _rejects(job: Job, headers: Headers) -> Iterator[Caution]:
+    low, _ = interval(headers.rejected, headers.sampled)
+    allowed = job.data.max_rejects
+    if headers.rejected and headers.rejected > allowed * headers.sampled:
+        sure = "will end" if low > allowed else "may end"
+        told = f"{headers.rejected} of {headers.sampled} sampled examples are unusable, and {allowed:.1%} may be"
+        yield Caution(
+            "data.max_rejects",
+            f"{told}: the run {sure} with exit code 3 once they are decoded. Mend or remove them, or raise it.",
+        )
+
+
+def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
+    rate, usual = settings.learning_rate, USUAL[name][settings.optimizer]
+    where = f"phases.{name}.learning_rate"
+    if rate == "auto":
+        return
+    if rate >= FAR * usual:
+        risk = "the head is likely to diverge" if name == "head" else "good weights are likely to be destroyed"
+        told = f"{rate:g} is {rate / usual:,.0f} times what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{told}: {risk}. Lower it, or set it to auto.")
+    elif rate <= usual / FAR:
+        told = f"{rate:g} is a {usual / rate:,.0f}th of what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{told}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
+
+
+def _recipe(job: Job, snapshot: Snapshot) -> Iterator[Caution]:
+    head, fine_tune, train = job.phases.head, job.phases.fine_tune, sum(snapshot.counts["train"].values())
+    if fine_tune and head.epochs <= head.patience and not fine_tune.allow_unconverged_head:
+        yield Caution(
+            "phases.head.epochs",
+            f"{head.epochs} epochs can't reach a patience of {head.patience}: the head will count as not converged, "
+            "and the run end with exit code 5. Raise the epochs, or lower the patience.",
+        )
+    if job.model.weights_source == "none":
+        yield Caution(
+            "model.weights",
+            "none: the frozen layers are random, and there is nothing to transfer. Name pretrained weights.",
+        )
+    if job.train.batch_size > train:
+        yield Caution(
+            "train.batch_size", f"{job.train.batch_size} is more than the {train} training examples: one step an epoch."
+        )
+    most = min(job.train.batch_size, STREAMS)
+    if job.scaling.max_workers > most:
+        idle = job.scaling.max_workers - most
+        yield Caution(
+            "scaling.workers",
+            f"{idle} of {job.scaling.max_workers} workers would be idle: a batch of {job.train.batch_size} is dealt to "
+            f"{most} at most. Ask for {most}.",
+        )
+
+
+def _depth(anatomy: Anatomy) -> Iterator[Caution]:
+    """By blocks and by work: the top layers of most networks have most of the parameters."""
+    weighty = sum(parameters > 0 for _, _, parameters, _ in anatomy.blocks)
+    thawed = sum(trainable > 0 for _, _, _, trainable in anatomy.blocks)
+    if anatomy.trainable and weighty > 1 and thawed > weighty / 2:
+        yield Caution(
+            "phases.fine_tune.unfreeze",
+            f"{thawed} of the network's {weighty} blocks are thawed, more than half: low layers gain little, small "
+            "data is learned by heart, and what lies below can't be stored. Thaw fewer (`thaw sweep` shows what pays).",
+        )
+
+
+def _room(known: Known) -> Iterator[Caution]:
+    """Only where the run would be on this machine."""
+    if not is_local():
+        return
+    workers, memory = known.job.scaling.max_workers, known.memory
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if workers * memory.total > here and not known.job.scaling.gpu:
+        yield Caution(
+            "scaling.workers",
+            f"{workers} workers of {memory.total / 2**30:.1f} GiB each are more than the {here / 2**30:.1f} GiB of "
+            "this machine. Take fewer workers, a smaller train.batch_size, or thaw less.",
+        )
+    folder = os.environ.get("THAW_CACHE") or tempfile.gettempdir()
+    free = shutil.disk_usage(folder if os.path.isdir(folder) else "/").free
+    if known.missing.to_write > free and known.job.store.startswith("file://"):
+        yield Caution(
+            "store",
+            f"{known.missing.to_write / 2**30:.1f} GiB of features are to be written, and {free / 2**30:.1f} GiB are "
+            "free here. Make room, lower train.views, or set train.cache: off.",
+        )
+
+
+def _copies(duplicates: Duplicates) -> Iterator[Caution]:
+    if duplicates.pairs:
+        labels = f", {duplicates.other_label} of them with another label" if duplicates.other_label else ""
+        yield Caution(
+            "data",
+            f"{duplicates.pairs} of {duplicates.compared[0]} held-out examples are nearly the same as a training "
+            f"example{labels}: metrics will be too good. Remove the copies, or give what belongs together one group "
+            "(data.table.group, data.packed.group).",
+        )

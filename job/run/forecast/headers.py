@@ -1,0 +1,113 @@
+"""Rejects that the headers of a sample of the examples let expect."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from job.config import Data
+from job.data.forms import Form
+from job.data.packed import open_shard, records_of, split_key
+from job.data.table import object_reader
+from job.errors import ObjectMissing
+from job.run.forecast.listing import Row
+from job.storage import Store, arrow_errors
+
+HEADER = 64 * 2**10
+"""Bytes of an object that are read first; all of it where they are not enough to tell."""
+READERS = 16
+FILES, RECORDS = 4, 32
+"""Packed files of the sample that are opened, and records of each that are looked at: its first ones."""
+NAMED = 5
+"""Rejects that are named."""
+Z = 1.96
+"""Of a 95 % interval."""
+GONE = "deleted or overwritten since it was listed"
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What was found in a sample."""
+
+    sampled: int
+    reasons: dict[str, int]
+    """Rejects per reason."""
+    named: list[tuple[str, str]]
+    """Key and reason of some of them."""
+    usable: list[bytes]
+    """Some of the others, encoded, whole."""
+
+    @property
+    def rejected(self) -> int:
+        return sum(self.reasons.values())
+
+
+def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+    """Of packed sources, first records; what is `usable` is read whole, at most `wanted` of them."""
+    if data.is_packed:
+        return _first_records(data, form, source, rows, wanted)
+    whole = object_reader(data, source)
+    first = source.read_first if data.label_table.text is None else None
+
+    def reason(row: Row) -> str | None:
+        return _reason(form, row, first, whole)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        reasons = list(pool.map(reason, rows))
+    found = [(row.key, why) for row, why in zip(rows, reasons, strict=True) if why]
+    usable = []
+    for row in islice((row for row, why in zip(rows, reasons, strict=True) if not why), wanted):
+        try:
+            usable.append(whole(row.key, row.version))
+        except ObjectMissing:
+            continue
+    return Headers(len(rows), _counted(found), found[:NAMED], usable)
+
+
+def interval(hits: int, of: int) -> tuple[float, float]:
+    """Of a rate, 95 % (Wilson 1927, "Probable Inference")."""
+    if not of:
+        return 0.0, 1.0
+    rate, square = hits / of, Z * Z / of
+    middle, half = rate + square / 2, Z * math.sqrt(rate * (1 - rate) / of + square / of / 4)
+    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+
+
+def _reason(
+    form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, whole: Callable[[str, str], bytes]
+) -> str | None:
+    """Why an example can't be used, as far as its header tells."""
+    try:
+        if first is None or row.size <= HEADER:
+            return form.inspect(whole(row.key, row.version))
+        return form.inspect(first(row.key, HEADER, row.version)) and form.inspect(whole(row.key, row.version))
+    except ObjectMissing:
+        return GONE
+
+
+def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+    shards = list(dict.fromkeys(split_key(row.key)[0] for row in rows))
+    filesystem, root = source.arrow()
+    looked, found, usable = 0, list[tuple[str, str]](), list[bytes]()
+    for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
+        with (
+            arrow_errors(source.uri + shard),
+            open_shard(filesystem, f"{root}/{shard}", data) as file,
+        ):
+            for record in islice(records_of(file, data, source.uri + shard), RECORDS):
+                if record.reject or len(record.encoded) > data.max_bytes:
+                    continue
+                looked += 1
+                if why := form.inspect(record.encoded):
+                    found.append((f"{shard}, record {record.position}", why))
+                elif len(usable) < wanted:
+                    usable.append(record.encoded)
+    return Headers(looked, _counted(found), found[:NAMED], usable)
+
+
+def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(why for _, why in found).most_common())

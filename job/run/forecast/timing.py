@@ -1,0 +1,103 @@
+"""Seconds of each stage: measured here, or taken from the last run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from job.config import Job
+from job.data.order import steps_per_epoch
+from job.run.cluster import is_local
+from job.run.forecast.cached import Missing
+from job.run.forecast.calibration import Speeds
+from job.run.forecast.costs import Phase, Range
+from job.run.forecast.history import EXTRACTING, History
+
+STARTS = {
+    "weights": Range(5, 10, 20),
+    "start": Range(15, 30, 60),
+    "workers": Range(10, 20, 40),
+    "export": Range(5, 10, 20),
+}
+"""Seconds of what does not depend on the data, on two cores: the demo's, idle, usual and busy."""
+EPOCH = 0.4
+"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
+EXCHANGE = 250e6
+"""Bytes a second at which workers exchange gradients."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    seconds: Range | None
+    """None where nothing was measured that tells."""
+    source: str
+    """Where that is from: `measured`, `calibration`, `last run` or `constant`."""
+
+
+def stages(
+    job: Job,
+    listed: float,
+    prepared: bool,
+    missing: Missing,
+    phases: list[Phase],
+    counts: dict[str, int],
+    speeds: Speeds | None,
+    history: History | None,
+) -> list[Stage]:
+    """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
+    found = [Stage("listing", Range(listed, listed, listed), "measured")]
+    if not prepared:
+        found.append(_fixed("weights", history))
+    found.append(_fixed("start", history))
+    found.append(_extracting(job, missing, speeds, history))
+    found.append(_fixed("workers", history))
+    found += [_training(job, phase, counts, speeds, history) for phase in phases]
+    found.append(_fixed("export", history))
+    return found
+
+
+def total(stages: list[Stage]) -> Range | None:
+    """None where a stage is not known."""
+    known = [stage.seconds for stage in stages if stage.seconds is not None]
+    if len(known) < len(stages):
+        return None
+    return Range(sum(r.low for r in known), sum(r.likely for r in known), sum(r.high for r in known))
+
+
+def _fixed(name: str, history: History | None) -> Stage:
+    if history is not None and name in history.fixed:
+        seconds = history.fixed[name]
+        return Stage(name, Range(seconds, seconds, seconds), "last run")
+    return Stage(name, STARTS[name], "constant")
+
+
+def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: History | None) -> Stage:
+    if not missing.examples:
+        return Stage(EXTRACTING, Range(0, 0, 0), "measured")
+    if history is not None and history.example is not None:
+        seconds = missing.examples * history.example
+        return Stage(EXTRACTING, Range(seconds, seconds, seconds), "last run")
+    if speeds is None:
+        return Stage(EXTRACTING, None, "calibration")
+    each = 1 if is_local() else job.scaling.max_workers  # networks that work side by side
+    seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
+    return Stage(EXTRACTING, Range(seconds, seconds, seconds), "calibration")
+
+
+def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | None, history: History | None) -> Stage:
+    if history is not None and phase.name in history.seconds:
+        return Stage(phase.name, phase.epochs.scaled(history.seconds[phase.name] * counts["train"]), "last run")
+    if speeds is None:
+        return Stage(phase.name, None, "calibration")
+    size, workers = job.train.batch_size, job.scaling.max_workers
+    head = phase.name == "head"
+    step, predict = (
+        (speeds.head_step, speeds.head_predict) if head else (speeds.fine_tune_step, speeds.fine_tune_predict)
+    )
+    assert step is not None
+    assert predict is not None
+    step += 2 * (workers - 1) / workers * 4 * (phase.trainable or 0) / EXCHANGE
+    epoch = (
+        steps_per_epoch(counts["train"], size) * step + steps_per_epoch(counts["validation"], size) * predict + EPOCH
+    )
+    return Stage(phase.name, phase.epochs.scaled(epoch), "calibration")

@@ -1,0 +1,125 @@
+"""What a person sees of a forecast, whatever its names are."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from job.report.forecast import bar, duration, plain, print_forecast, size, work
+
+
+def document(classes: dict[str, int]) -> dict[str, Any]:
+    span = {"low": 1.0, "likely": 2.0, "high": 3.0}
+    return {
+        "job": "x",
+        "run": {"id": "x-1", "uri": "s3://bucket/store/runs/x-1/", "state": "new"},
+        "data": {
+            "examples": sum(classes.values()),
+            "share": 1.0,
+            "counts": {split: dict(classes) for split in ("train", "validation", "test")},
+            "rejects": {
+                "listing": {},
+                "decoding": {"[red]broken[/red]": 2},
+                "sampled": 256,
+                "sample": {"not an image": 3},
+                "examples": [{"key": "a/\x1b[31m\n<script>.png", "reason": "not an image"}],
+                "expected": {"low": 1, "likely": 3, "high": 9},
+            },
+            "duplicates": {
+                "held_out_compared": 9,
+                "train_compared": 9,
+                "held_out_with_a_near_copy": 1,
+                "of_another_label": 1,
+                "nearest": [{"held_out": "a/\n1", "train": "[bold]2", "distance": 0.0}],
+                "note": "",
+            },
+        },
+        "network": {
+            "backbone": "vgg16",
+            "work": 100,
+            "work_below_cut": 50,
+            "cut": "block5_conv1",
+            "shape": [7, 7, 512],
+            "reason": "stored",
+            "parameters": 100,
+            "head_parameters": 10,
+            "blocks": [{"name": "block1", "layers": 2, "parameters": 100, "trainable": 50}],
+        },
+        "cache": {
+            "tensors": [{"tap": "pooled", "views": 1, "needed": 9, "stored": 0, "missing": 9, "bytes": 5000}],
+            "examples_to_compute": 9,
+            "passes_to_compute": 9,
+            "work": 900,
+            "bytes_to_write": 5000,
+        },
+        "phases": [
+            {
+                "name": "head",
+                "trainable": 10,
+                "epochs": {"low": 6, "likely": 13, "high": 50},
+                "assumes": "the 8th is the best",
+                "forward_per_epoch": 100,
+                "backward_per_epoch": 200,
+                "work": 3900,
+            }
+        ],
+        "time": {
+            "stages": [{"name": "listing", "seconds": span, "source": "measured"}],
+            "total": span,
+            "note": "",
+            "last_run": None,
+            "calibration": None,
+        },
+        "price": {"workers": 2, "worker_hours": span, "gpu_hours": span, "worker_price": 2.5, "price": span},
+        "memory": dict.fromkeys(
+            ["process", "parameters", "gradients", "optimizer", "checkpoints", "activations", "batches", "features"], 5
+        )
+        | {"total": 40},
+        "warnings": [{"setting": "data", "text": "'a\n[blink]b': few"}],
+    }
+
+
+def printed(classes: dict[str, int], width: int = 80, terminal: bool = True) -> str:
+    out = io.StringIO()
+    print_forecast(
+        Console(file=out, width=width, force_terminal=terminal, no_color=True, color_system=None), document(classes)
+    )
+    return out.getvalue()
+
+
+NASTY = {"<b>bold</b>": 3, "[red]x[/red]": 4, "line\nbreak": 5, "\x1b[2J": 6, "😀" * 40: 7, "x" * 300: 8, "": 0}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_of_a_name_acts_on_the_terminal(terminal: bool) -> None:
+    text = printed(NASTY, terminal=terminal)
+    assert "\x1b" not in text
+    for shown in ("<b>bold</b>", "[red]x[/red]", r"line\nbreak", r"\x1b[2J", "[red]broken[/red]", r"'a\n[blink]b'"):
+        assert shown in text
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
+def test_a_thousand_classes_are_told_by_the_largest_and_the_rarest() -> None:
+    text = printed({f"class {n:04d}": n for n in range(1, 1001)})
+    assert "… 980 more" in text
+    assert "33 to 2,970 each" in text
+    assert "class 1000" in text
+    assert "class 0001" in text
+    assert len(text.splitlines()) < 80
+
+
+def test_bars_are_as_long_as_what_they_stand_for() -> None:
+    assert [bar(value, 100, 10) for value in (0, 0.1, 50, 100)] == ["", "▏", "█████", "██████████"]
+    assert bar(53, 100, 10) == "█████▎"
+    assert bar(1, 0) == "▏"
+
+
+def test_figures_in_words() -> None:
+    assert [duration(s) for s in (0, 2.31, 45, 750, 12_000)] == ["0 s", "2.3 s", "45 s", "12.5 min", "3:20 h"]
+    assert [size(n) for n in (12, 5000, 20 * 2**30)] == ["12 bytes", "4.9 KiB", "20 GiB"]
+    assert [work(n) for n in (5, 4.81e12, 1.2e9)] == ["5", "4.81 T", "1.2 G"]
+    assert plain("a" * 50, 10) == "aaaaaaaaa…"

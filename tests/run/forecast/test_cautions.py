@@ -1,0 +1,100 @@
+"""Each caution comes where it should, and a sound job has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from job.data.snapshot import Snapshot
+from job.jobfile import parse_job
+from job.model.anatomy import Anatomy
+from job.run.forecast.cached import Cached, Missing
+from job.run.forecast.cautions import Known, cautions
+from job.run.forecast.costs import Memory
+from job.run.forecast.duplicates import Duplicates
+from job.run.forecast.headers import Headers
+
+JOB = """
+name: sound
+data: {source: s3://bucket/source/}
+store: s3://bucket/store/
+"""
+
+
+def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: object) -> Known:
+    table = {
+        "train": {"a": counts[0], "b": counts[1]},
+        "validation": {"a": 1000, "b": 900},
+        "test": {"a": 1000, "b": 900},
+    }
+    blocks = tuple((f"block{i}", 3, 100, 100 if i > 7 else 0) for i in range(10))
+    sound = Known(
+        job=parse_job(JOB, settings),
+        snapshot=Snapshot("0" * 20, 9000, ["a", "b"], table, {}, {}),
+        anatomy=Anatomy(blocks, 1000, 700, 500, 100, ("top",)),
+        headers=Headers(256, {}, [], []),
+        missing=Missing([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
+        memory=Memory(*[1] * 8),
+        duplicates=Duplicates((100, 100), (100, 100), 0, 0, [], ""),
+    )
+    return replace(sound, **changed)
+
+
+def test_a_sound_job_has_no_caution() -> None:
+    assert cautions(known()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting", "text"),
+    [
+        (["phases.head.learning_rate=0.1"], "phases.head.learning_rate", "0.1 is 100 times what adam usually takes"),
+        (["phases.fine_tune.learning_rate=0.01"], "phases.fine_tune.learning_rate", "good weights are likely"),
+        (["phases.fine_tune.learning_rate=1e-7"], "phases.fine_tune.learning_rate", "a 1,000th of what adam"),
+        (["phases.head.epochs=5"], "phases.head.epochs", "can't reach a patience of 5"),
+        (["model.weights=none"], "model.weights", "nothing to transfer"),
+        (["scaling.workers=100"], "scaling.workers", "36 of 100 workers would be idle"),
+        (["train.batch_size=20000"], "train.batch_size", "more than the 9000 training examples"),
+    ],
+)
+def test_a_setting_far_from_what_works_is_named(settings: list[str], setting: str, text: str) -> None:
+    (found,) = cautions(known(*settings))
+    assert found.setting == setting
+    assert text in found.text
+
+
+def test_rates_that_are_usual_for_the_optimizer_are_none() -> None:
+    assert cautions(known("phases.head={optimizer: sgd, learning_rate: 0.1}", "phases.head.learning_rate=auto")) == []
+    assert cautions(known("phases.head={optimizer: sgd, learning_rate: 0.1}")) == []
+
+
+def test_a_class_of_three_examples_and_one_that_a_split_lacks() -> None:
+    found = cautions(known(counts=(5000, 3)))
+    assert [caution.setting for caution in found] == ["data", "train.class_weights"]
+    assert found[0].text.startswith("'b': fewer than 10 training examples (3 of 'b')")
+    table = {**known().snapshot.counts, "test": {"a": 1900, "b": 0}}
+    (found,) = cautions(known(snapshot=replace(known().snapshot, counts=table)))
+    assert (found.setting, "no example of 'b' is on the test side" in found.text) == ("data.split", True)
+
+
+def test_a_small_validation_split_is_told_with_what_it_shows() -> None:
+    table = {**known().snapshot.counts, "validation": {"a": 200, "b": 210}}
+    (found,) = cautions(known(snapshot=replace(known().snapshot, counts=table)))
+    assert found.setting == "data.split.validation"
+    assert "±2.9%" in found.text
+
+
+def test_more_than_half_of_the_network_is_told() -> None:
+    blocks = tuple((f"block{i}", 3, 100, 100 if i > 3 else 0) for i in range(10))
+    (found,) = cautions(known(anatomy=replace(known().anatomy, blocks=blocks)))
+    assert found.setting == "phases.fine_tune.unfreeze"
+    assert found.text.startswith("6 of the network's 10 blocks are thawed, more than half")
+
+
+def test_rejects_copies_and_memory() -> None:
+    (found,) = cautions(known(headers=Headers(256, {"not an image": 20}, [], [])))
+    assert (found.setting, "will end with exit code 3" in found.text) == ("data.max_rejects", True)
+    (found,) = cautions(known(duplicates=Duplicates((100, 100), (100, 100), 7, 2, [], "")))
+    assert found.text.startswith("7 of 100 held-out examples are nearly the same as a training example, 2 of them with")
+    (found,) = cautions(known(memory=Memory(2**50, *[0] * 7)))
+    assert found.setting == "scaling.workers"

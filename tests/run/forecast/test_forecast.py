@@ -1,0 +1,161 @@
+"""`thaw plan` as a user types it, on a run that was planned before and on a new one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import texts
+from images import folder_of
+from networks import own_base
+
+from job.data.dataset import read_examples
+from job.data.features import write_part
+from job.jobfile import load_job
+from job.model.anatomy import anatomy_of, write_anatomy
+from job.run.identity import find_run
+from job.run.plan import choose_plan, featurizers, write_plan
+from job.storage import ObjectInfo, open_store
+
+EXAMPLES = 60
+JOB = """
+name: small
+data: {{source: 'file://{root}/source/', max_rejects: 0.2}}
+store: 'file://{root}/store/'
+model: {{backbone: 'file://{root}/own.keras', image_size: 32, head: {{hidden: [8]}}}}
+phases: {{head: {{epochs: 9, patience: 3}}, fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2}}}}
+train: {{batch_size: 16, cache: 'on'}}
+scaling: {{workers: 2, worker_price: 0.5}}
+"""
+DOCUMENTED = Path(__file__).parents[3] / "docs/plan.md"
+
+
+def thaw_plan(job: Path, *words: str) -> tuple[str, str, set[str]]:
+    """Standard output and error, and which of the heavy libraries were imported."""
+    code = (
+        "import sys\nfrom job.cli import thaw\n"
+        f"try:\n    thaw({['plan', str(job), *words]!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print('IMPORTED', *({'tensorflow', 'keras', 'ray'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *lines, imported = done.stderr.strip().splitlines()
+    return done.stdout, "\n".join(lines), set(imported.split()[1:])
+
+
+def objects(folder: Path) -> list[ObjectInfo]:
+    return list(open_store(f"file://{folder}/").list()) if folder.exists() else []
+
+
+def write_job(folder: Path) -> Path:
+    own_base(folder / "own.keras")
+    source = open_store(f"file://{folder}/source/")
+    for key, content in {**folder_of(EXAMPLES), "red/no picture.png": b"text", ".hidden": b"x"}.items():
+        source.write(key, content)
+    (folder / "job.yaml").write_text(JOB.format(root=folder))
+    return folder / "job.yaml"
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job whose run was planned, and has the pooled features of all its examples; one is the copy of another."""
+    folder = tmp_path_factory.mktemp("planned")
+    file = write_job(folder)
+    job = load_job(file)
+    source, store = open_store(job.data.source), open_store(job.store)
+    found = find_run(job, source, store, lambda kind, **fields: None)
+    plan = choose_plan(job, found.network, found.snapshot)  # type: ignore[arg-type]
+    write_plan(store, found.run, plan)
+    write_anatomy(store, found.run, anatomy_of(found.network, plan.cut))  # type: ignore[arg-type]
+    examples = read_examples(store, found.snapshot, source.uri, packed=False)
+    values = np.random.default_rng(0).standard_normal((len(examples.rows), plan.features)).astype(np.float32)
+    train, held = (int(np.flatnonzero(examples.splits == side)[0]) for side in (0, 2))
+    values[held] = values[train]
+    pooled, _ = featurizers(job, asdict(found.base), plan)
+    write_part(store, pooled[0], examples.addresses, values)
+    return file
+
+
+def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(planned: Path) -> None:
+    before = objects(planned.parent / "store")
+    stdout, _, imported = thaw_plan(planned, "--no-calibration", "--json")
+    found = json.loads(stdout)
+    assert imported == set()
+    assert objects(planned.parent / "store") == before
+    assert found["run"]["state"] == "new"
+    assert found["data"]["examples"] == EXAMPLES + 1
+    assert found["data"]["rejects"]["listing"] == {"hidden file": 1}
+    assert found["data"]["rejects"]["sample"] == {"not an image": 1}
+    assert found["data"]["duplicates"]["held_out_with_a_near_copy"] == 1
+    pooled, at_cut = found["cache"]["tensors"]
+    assert (pooled["stored"], at_cut["stored"], at_cut["needed"]) == (61, 0, 61)
+    assert found["network"]["cut"] == at_cut["tap"]
+    assert [stage["name"] for stage in found["time"]["stages"] if stage["seconds"] is None] == [
+        "features",
+        "head",
+        "fine_tune",
+    ]
+    assert found["time"]["total"] is None
+
+
+def test_a_person_reads_the_same(planned: Path) -> None:
+    stdout, _, _ = thaw_plan(planned, "--no-calibration")
+    assert "61 examples in 2 classes" in stdout
+    assert "by the listing, exactly: 1 (1 hidden file)" in stdout
+    assert re.search(r"1 of \d+ held-out examples are nearly the same as a", stdout)
+    assert re.search(r"fine-tuning +\? +not measured", stdout)
+    assert max(len(line) for line in stdout.splitlines() if "://" not in line) <= 80
+
+
+def test_every_key_of_the_document_is_documented(planned: Path) -> None:
+    stdout, _, _ = thaw_plan(planned, "--no-calibration", "--json")
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        if not isinstance(value, dict):
+            return set()
+        inner = (item for name, item in value.items() if name not in ("counts", "listing", "decoding", "sample"))
+        return {*value, *set().union(*map(keys, inner))}
+
+    words = set(re.findall(r"[a-z_]+", DOCUMENTED.read_text()))
+    assert keys(json.loads(stdout)) - words == set()
+
+
+def test_a_new_job_is_measured_and_its_store_is_not_even_made(tmp_path: Path) -> None:
+    file = write_job(tmp_path)
+    found = json.loads(thaw_plan(file, "--json")[0])
+    assert not (tmp_path / "store").exists()
+    assert found["time"]["calibration"]["took"] > 0
+    total = found["time"]["total"]
+    assert 0 < total["low"] < total["likely"] < total["high"]
+    assert found["price"]["price"]["likely"] == pytest.approx(total["likely"] * 2 / 3600 * 0.5)
+    assert {stage["source"] for stage in found["time"]["stages"]} == {"measured", "calibration", "constant"}
+    assert found["network"]["thawed"] == ["conv_1"]
+    assert found["cache"]["examples_to_compute"] == EXAMPLES + 1
+
+
+@pytest.mark.slow
+def test_texts_with_word_vectors_are_planned_and_measured(tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/source/")
+    source.write("texts.jsonl", texts.lines_of(80))
+    (tmp_path / "vectors.txt").write_bytes(texts.vectors())
+    table = "{file: texts.jsonl, key: key, text: body, label: kind}"
+    model = f"{{backbone: glove, weights: '{tmp_path}/vectors.txt', max_tokens: 16}}"
+    (tmp_path / "job.yaml").write_text(
+        f"name: words\ntask: text\nstore: 'file://{tmp_path}/store/'\nmodel: {model}\n"
+        f"data: {{source: 'file://{tmp_path}/source/', layout: table, table: {table}}}\n"
+    )
+    found = json.loads(thaw_plan(tmp_path / "job.yaml", "--json")[0])
+    assert not (tmp_path / "store").exists()
+    assert found["data"]["examples"] == 80
+    assert [tensor["tap"] for tensor in found["cache"]["tensors"]] == ["pooled", "words"]
+    assert found["phases"][1]["trainable"] is None  # the words are not known before the texts are read
+    assert found["time"]["total"]["likely"] > 0
