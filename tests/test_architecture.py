@@ -75,7 +75,7 @@ def test_a_queue_has_one_file(library: str, file: str) -> None:
         ["schema"],
         *([verb, "--help"] for verb in ("run", "plan", "render", "submit", "overlay", "watch", "trigger", "prepare")),
         *([verb, "--help"] for verb in ("promote", "rollback", "status", "report", "cancel", "tensorboard")),
-        *([verb, "--help"] for verb in ("export", "serve")),
+        *([verb, "--help"] for verb in ("compare", "export", "serve")),
     ],
     ids=" ".join,
 )

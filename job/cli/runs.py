@@ -10,6 +10,9 @@ import click
 from job.cli.group import as_json, context, debug, log, overrides, thaw, where
 from job.cli.telling import console, finish, narrator, screen
 
+MOST_COMPARED = 26
+"""Runs: each has a letter."""
+
 
 @thaw.command()
 @click.argument("job", type=click.Path())
@@ -176,6 +179,42 @@ def report(run: str, out: str | None, debug: bool) -> None:
         return click.echo(write_report(documents))
     Path(out).write_text(page_of(documents), encoding="utf-8")
     click.echo(out)
+
+
+@thaw.command()
+@click.argument("runs", metavar="RUN RUN…", nargs=-1, required=True)
+@click.option("--out", metavar="FILE.html", type=click.Path(dir_okay=False), help="Also write a page, with examples.")
+@as_json
+@debug
+def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
+    """Finished RUNs (…/runs/<id>/) beside each other: what differs in their jobs, metrics with intervals, and the test
+    examples on which their models disagree. Gains are over the first one.
+    """
+    from pathlib import Path
+
+    from job.report import compare as comparing
+    from job.report.console import compared_table, differences_table
+    from job.report.documents import read_documents
+    from job.report.page.comparison import comparison_page, verdict
+    from job.run.status import open_run
+
+    if not 2 <= len(runs) <= MOST_COMPARED:
+        raise click.UsageError(f"compare takes 2 to {MOST_COMPARED} runs, got {len(runs)}.")
+    compared = comparing.compare_runs([read_documents(*open_run(run)) for run in runs])
+    document = comparing.as_json(compared)
+    if out:
+        Path(out).write_text(comparison_page(compared), encoding="utf-8")
+    if as_json:
+        return click.echo(json.dumps(document, indent=1))
+    to = console(stderr=False)
+    to.print(compared_table(document), "", differences_table(document), "", highlight=False)
+    to.print(
+        f"{verdict(compared)}\nThey disagree on {compared.disagree:,} of {compared.common:,} test examples"
+        f"{f': {out}' if out else ' (--out FILE.html shows some, --json names them)'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @thaw.command()

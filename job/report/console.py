@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Column, Table
 
 
@@ -26,6 +28,33 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
     table.caption = f"Confusion: columns are predicted {', '.join(result['classes'])}."
     table.caption_justify = "left"
     return table
+
+
+def compared_table(document: dict[str, Any]) -> Table:
+    """Runs beside each other (job.report.compare.as_json): metrics with 95 % intervals, and gains over the first."""
+    table = Table("", "run", "model", box=None)
+    for name in ("accuracy", "balanced accuracy", "ROC AUC", f"right of {document['common']:,}", "gain over A, points"):
+        table.add_column(name, justify="right")
+    for letter, run in zip(ascii_uppercase, document["runs"], strict=False):
+        cells = [_measured(run["metrics"][name]) for name in ("accuracy", "balanced_accuracy", "roc_auc")]
+        gain = run["gains"].get("accuracy")
+        told = f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})" if gain else ""
+        table.add_row(letter, escape(run["run"]), run["kept"], *cells, f"{run['right_of_common']:,}", told)
+    return table
+
+
+def differences_table(document: dict[str, Any]) -> Table:
+    """What differs in the jobs of the same runs."""
+    table = Table("setting", *ascii_uppercase[: len(document["runs"])], box=None)
+    for name, values in document["differences"].items():
+        table.add_row(escape(name), *("–" if value is None else escape(str(value)) for value in values))
+    return table
+
+
+def _measured(found: dict[str, float | None]) -> str:
+    if found["value"] is None:
+        return "–"
+    return f"{found['value']:.4f}" + ("" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})")
 
 
 def sweep_table(depths: list[dict[str, Any]]) -> Table:

@@ -84,12 +84,18 @@ def metric_intervals(answered: Answered, model: str, seed: int) -> dict[str, Int
 
 
 def gain(answered: Answered, metric: str, seed: int) -> Interval | None:
-    """Of fine-tuning over the head alone on the same examples, by the paired bootstrap; None for another metric."""
+    """Of fine-tuning over the head alone on the same examples; None for a metric that has no paired interval."""
+    classes = answered.chances["head"].shape[1]
+    return paired_gain(answered.labels, answered.right("fine_tune"), answered.right("head"), classes, metric, seed)
+
+
+def paired_gain(
+    labels: np.ndarray, right: np.ndarray, reference: np.ndarray, classes: int, metric: str, seed: int
+) -> Interval | None:
+    """Of one model over another on the same examples, by the paired bootstrap; `right` and `reference` bool [n]."""
     if metric not in ("accuracy", "balanced_accuracy"):
         return None
-    rights = answered.right("fine_tune"), answered.right("head")
-    classes = answered.chances["head"].shape[1]
-    compared = compare(answered.labels, *rights, classes, metric, RESAMPLES, seed)  # type: ignore[arg-type]
+    compared = compare(labels, right, reference, classes, metric, RESAMPLES, seed)  # type: ignore[arg-type]
     low, high = np.quantile(compared.gains, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(compared.gain, float(low), float(high))
 

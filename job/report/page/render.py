@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -32,16 +33,10 @@ SECTIONS = {
 
 def render(documents: Documents, versions: dict[str, str]) -> str:
     """HTML of a finished run, for which a few examples are read from the source; see `gather`."""
-    folder = files("job.report.page")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shortened"] = shortened
-    words = (between, duration, metric, percent, plural, points)
-    environment.globals |= {word.__name__: word for word in words}
     titles = SECTIONS if len(documents.models) == 2 else {**SECTIONS, "quality": "How good it is"}
-    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(
+    return rendered(
+        "page.html",
         page=gather(documents, versions),
-        css=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
         titles=titles,
         sections=titles.items(),
         splits=SPLITS,
@@ -50,3 +45,14 @@ def render(documents: Documents, versions: dict[str, str]) -> str:
         kept=documents.kept,
         task=documents.job.task,
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """HTML of one of this folder's templates, with the styles that they share."""
+    folder = files("job.report.page")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shortened"] = shortened
+    words = (between, duration, metric, percent, plural, points)
+    environment.globals |= {word.__name__: word for word in words}
+    css = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
+    return environment.from_string(folder.joinpath(template).read_text(encoding="utf-8")).render(css=css, **values)

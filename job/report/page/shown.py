@@ -98,20 +98,23 @@ def _shown(documents: Documents, at: int, original: bytes | str, form: Form) -> 
     answered, classes = documents.answered, documents.snapshot.classes
     chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
     answer = int(chances.argmax())
-    picture = text = missing = None
-    if isinstance(original, str):
-        missing = original
-    elif reason := form.inspect(original):
-        missing = reason
-    elif documents.job.task == "text":
-        text = shortened(original.decode(errors="replace"), TEXT)
-    else:
-        try:
-            picture = thumbnail(original, SIDE)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-            missing = form.broken
+    picture, text, missing = seen(original, form, documents.job.task)
     chance, truth_chance = float(chances[answer]), float(chances[label])
     return Shown(answered.keys[at], classes[label], classes[answer], chance, truth_chance, picture, text, missing)
+
+
+def seen(original: bytes | str, form: Form, task: str) -> tuple[str | None, str | None, str | None]:
+    """A picture as a data URI, or the first words of a text, or why there is neither, which `original` may say."""
+    if isinstance(original, str):
+        return None, None, original
+    if reason := form.inspect(original):
+        return None, None, reason
+    if task == "text":
+        return None, shortened(original.decode(errors="replace"), TEXT), None
+    try:
+        return thumbnail(original, SIDE), None, None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None, None, form.broken
 
 
 def thumbnail(encoded: bytes, side: int) -> str:
