@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from job.config import Job
-from job.errors import ClusterError
+from job.errors import ClusterError, ThawError
 from job.run.quiet import WithoutRetries, no_stderr
 
 ENVIRONMENT = {
@@ -51,7 +51,9 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     try:
         with _own_sigterm(), nullcontext() if debug else no_stderr():  # its core says that it heeds our log level
             ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except ThawError:  # somebody wants it to end
+        raise
+    except Exception as error:  # where a node takes too long to start, Ray raises nothing more special
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
     # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.

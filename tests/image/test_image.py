@@ -45,8 +45,9 @@ cat /tmp/ray.log; exit 1
 """
 """As in a pod: the probes have no token, and jobs need that of the cluster."""
 METRICS = """
-ray start --head --num-cpus=8 --metrics-export-port=8080 > /tmp/ray.log 2>&1
-RAY_ADDRESS=127.0.0.1:6379 thaw run /data/job.yaml --set phases.head.epochs=40 --set phases.head.patience=40 \\
+export RAY_metrics_report_interval_ms=1000
+ray start --head --node-ip-address=127.0.0.1 --num-cpus=8 --metrics-export-port=8080 > /tmp/ray.log 2>&1
+RAY_ADDRESS=auto thaw run /data/job.yaml --set phases.head.epochs=40 --set phases.head.patience=40 \\
     > /tmp/run.log 2>&1 &
 while kill -0 $! 2> /dev/null; do
   wget -q -O- --tries=1 --timeout=5 http://127.0.0.1:8080/metrics | grep '^ray_thaw' >> /tmp/metrics

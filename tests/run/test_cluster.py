@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from job.errors import ClusterError, Interrupted
 from job.jobfile import parse_job
 from job.run.cluster import ray_cluster
 
@@ -22,3 +23,20 @@ def test_what_ray_tells_of_as_it_ends_is_not_in_the_result(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.endswith("(raylet) A node is lost.\n(raylet) A worker died.\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [(Exception("The current node timed out."), ClusterError), (Interrupted("SIGTERM"), Interrupted)],
+)
+def test_a_ray_that_does_not_start_is_the_clusters_error_and_an_end_that_was_asked_for_is_not(
+    raised: Exception, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise raised
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(error, match=str(raised)), ray_cluster(parse_job(JOB)):
+        pass
