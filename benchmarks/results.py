@@ -30,12 +30,12 @@ from tables import markdown
 from job.config import Job
 from job.jobfile import load_job
 from job.report.console import spread
+from job.report.page.wording import METRICS
 from job.run.child import run_thaw
 from job.run.demo import PUBLISHED, write_cells
 
 TEST, VALIDATION = 1 / 4, 1 / 8
 """Parts of each class."""
-MEASURED = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def _run(job: Job) -> dict[str, Any]:
     seed = job.train.seed
     heard = partial(_tell, seed)
     result = json.loads(run_thaw("run", job, "--json", heard=heard))
-    metrics = {phase: {name: found[name] for name in MEASURED} for phase, found in result["metrics"].items()}
+    metrics = {phase: {name: found[name] for name in METRICS} for phase, found in result["metrics"].items()}
     row = {name: result[name] for name in ("run", "kept", "thawed")}
     heard(json.dumps(metrics))
     return {"seed": seed, **row, "metrics": {**metrics, "chosen": metrics[result["kept"]]}}
@@ -106,21 +106,21 @@ def _tell(seed: int, line: str) -> None:
 def _seeds_table(rows: list[dict[str, Any]]) -> str:
     """What was decided with each seed, and what it came to."""
     table = [
-        ["seed", "blocks that stay thawed", "blocks tried", *(f"{words}, head only" for words in MEASURED.values())]
+        ["seed", "blocks that stay thawed", "blocks tried", *(f"{words}, head only" for words in METRICS.values())]
     ]
-    table[0] += list(MEASURED.values())
+    table[0] += list(METRICS.values())
     for row in rows:
         stay = max((tried["blocks"] for tried in row["thawed"] if tried["pays"]), default=0)
-        numbers = [row["metrics"][model][name] for model in ("head", "chosen") for name in MEASURED]
+        numbers = [row["metrics"][model][name] for model in ("head", "chosen") for name in METRICS]
         table.append([str(row["seed"]), str(stay), str(len(row["thawed"])), *(f"{number:.4f}" for number in numbers)])
     return markdown(table)
 
 
 def _means_table(rows: list[dict[str, Any]]) -> str:
     """On the test split, over the seeds."""
-    table = [[f"mean ± standard deviation of {len(rows)} seeds", *MEASURED.values()]]
+    table = [[f"mean ± standard deviation of {len(rows)} seeds", *METRICS.values()]]
     for model, words in {"head": "head only", "chosen": "fine-tuned, as deep as `auto` chose"}.items():
-        found = [[row["metrics"][model][name] for row in rows] for name in MEASURED]
+        found = [[row["metrics"][model][name] for row in rows] for name in METRICS]
         deviations = [statistics.stdev(values) if len(values) > 1 else None for values in found]
         cells = zip(map(statistics.fmean, found), deviations, strict=True)
         table.append([words, *(spread(mean, deviation, 4) for mean, deviation in cells)])

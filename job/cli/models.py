@@ -20,10 +20,9 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
     from job.report.console import prediction_table
     from job.report.predict import check_all_answered
     from job.report.predict import predict as predictions
-    from job.run.quiet import no_stderr
+    from job.run.quiet import import_tensorflow
 
-    with no_stderr():
-        import tensorflow  # noqa: F401
+    import_tensorflow()
     records = list(predictions(model, list(files)))
     if as_json:
         click.echo(json.dumps(records, indent=1))

@@ -8,6 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
+from job.report.page.wording import METRICS, NAMES
+
 
 def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:
     """Head only against fine-tuned on the test split; `published` is a name and an accuracy to put beside them."""
@@ -15,13 +17,13 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
     table = Table(title="Test split", title_justify="left", box=None)
     table.add_column("")
     for name in models:
-        table.add_column({"head": "head only", "fine_tune": "fine-tuned"}[name], justify="right")
+        table.add_column(NAMES[name], justify="right")
     if published:
         table.add_column(published[0], justify="right")
-    for key in ("accuracy", "balanced_accuracy", "roc_auc"):
+    for key, label in METRICS.items():
         cells = ["–" if m[key] is None else f"{m[key]:.4f}" for m in models.values()]
         beside = [f"{published[1]:.4f}" if key == "accuracy" else ""] if published else []
-        table.add_row(key.replace("_", " ").replace("roc auc", "ROC AUC"), *cells, *beside)
+        table.add_row(label, *cells, *beside)
     for row, label in enumerate(result["classes"]):
         cells = [" ".join(f"{count:>5}" for count in m["confusion"][row]) for m in models.values()]
         table.add_row(f"confusion: true {label}", *cells, *([""] if published else []))
@@ -60,7 +62,7 @@ def _measured(found: dict[str, float | None]) -> str:
 def sweep_table(depths: list[dict[str, Any]]) -> Table:
     """What each depth of thawing came to on the test split: means over seeds, ± their standard deviation."""
     columns = {"accuracy": 4, "balanced_accuracy": 4, "roc_auc": 4, "validation_loss": 4, "seconds": 0}
-    names = [name.replace("_", " ").replace("roc auc", "ROC AUC") for name in columns]
+    names = [METRICS.get(name, name.replace("_", " ")) for name in columns]
     table = Table("blocks thawed", "runs", "parameters trained", *names, box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -81,7 +83,7 @@ def spread(mean: float | None, deviation: float | None, digits: int) -> str:
 
 def comparison_table(rows: list[dict[str, Any]]) -> Table:
     """Accuracies of a job on several training sets beside others' on the same splits."""
-    columns = {"majority": "majority class", "head": "head only", "fine_tune": "fine-tuned", "tfidf": "TF-IDF + LR"}
+    columns = {"majority": "majority class", **NAMES, "tfidf": "TF-IDF + LR"}
     table = Table("training texts", title="Accuracy on the test split", title_justify="left", box=None)
     for name in columns.values():
         table.add_column(name, justify="right")

@@ -61,6 +61,11 @@ def report_key(run: str) -> str:
     return f"runs/{run}/report/index.html"
 
 
+def report_uri(store: Store, run: str) -> str | None:
+    """Of the page; None where there is none."""
+    return f"{store.uri}{report_key(run)}" if store.stat(report_key(run)) else None
+
+
 def read_documents(store: Store, run: str) -> Documents:
     """Raises JobError where the run is not finished, or was made by another version of Thaw."""
     result = read_json(store, f"runs/{run}/result.json")

@@ -15,7 +15,7 @@ from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import TOKENISER
 from job.errors import JobError
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.quiet import no_stderr
+from job.run.quiet import import_tensorflow
 from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
 from job.train.networks import base_of_store
@@ -56,8 +56,7 @@ def find_run(job: Job, source: Store, store: Store, say: Callable[..., None], ne
 def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[ResolvedBase, Any]:
     """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
     say("stage", text=f"preparing {job.model.backbone}")
-    with no_stderr():
-        import tensorflow  # noqa: F401
+    import_tensorflow()
     from job.model.freezing import freeze, thaw
     from job.model.weights import resolve_base
 

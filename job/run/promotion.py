@@ -14,7 +14,7 @@ import numpy as np
 from job.config import Job, Promotion
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing, StorageError, WriteConflict
-from job.report.documents import report_key
+from job.report.documents import report_uri
 from job.report.paired import Comparison, compare
 from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.rival import Answers, answers
@@ -37,8 +37,7 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     judged = read_json(store, promotion_key(run))
     if judged is None and job.promote is not None:
         return None
-    report = f"{store.uri}{report_key(run)}" if store.stat(report_key(run)) else None
-    return {**result, "promotion": judged, "report": report}
+    return {**result, "promotion": judged, "report": report_uri(store, run)}
 
 
 def judge(

@@ -25,6 +25,12 @@ def no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def import_tensorflow() -> None:
+    """Without what it writes about the machine when it is imported first."""
+    with no_stderr():
+        import tensorflow  # noqa: F401
+
+
 class WithoutRetries(io.TextIOBase):
     """Passes on what Ray prints, but for the lines that it prints each time that it tries something again."""
 

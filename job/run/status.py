@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
-from job.report.documents import report_key
+from job.report.documents import report_uri
 from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free
@@ -60,7 +60,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
         "decision": decision and asdict(decision),
         "result": result,
         "promotion": read_json(store, promotion_key(run)),
-        "report": f"{store.uri}{report_key(run)}" if result and store.stat(report_key(run)) else None,
+        "report": report_uri(store, run) if result else None,
     }
 
 

@@ -16,7 +16,7 @@ from job.run.actors import IDLE, cluster_error, one_line
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
 from job.run.ledger import PAUSES, beside_driver, make_ledger
-from job.run.quiet import no_stderr
+from job.run.quiet import import_tensorflow
 from job.storage.scratch import scratch
 from job.train.worker import train_worker
 
@@ -32,10 +32,9 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
     of no checkpoint, and what it stores is thrown away.
     """
+    import_tensorflow()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-
-    with no_stderr():  # it imports TensorFlow
-        from ray.train.tensorflow import TensorflowTrainer
+    from ray.train.tensorflow import TensorflowTrainer
     from ray.util.queue import Queue
 
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
