@@ -15,10 +15,13 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 
-$(STAMP): pyproject.toml requirements/dev.txt
+$(STAMP): pyproject.toml requirements/dev.txt requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+# uv takes seconds where pip takes minutes; pip knows of mirrors that only its own configuration names.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -83,6 +86,7 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(COMPILE) --extra demo --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra cluster -c requirements/run.txt pyproject.toml -o requirements/cpu.txt
 	$(COMPILE) --extra cluster --extra gpu -c requirements/cpu.txt pyproject.toml -o requirements/gpu.txt
+	printf '%s\n' uv | $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 	printf '%s\n' cyclonedx-bom setuptools wheel | $(COMPILE) - -o requirements/build.txt
 	printf '%s\n' checkov | $(COMPILE) - -o requirements/checkov.txt
 
