@@ -36,6 +36,18 @@ HEAD_STEPS = 16
 
 
 @dataclass(frozen=True)
+class PhaseSpeeds:
+    step: float
+    predict: float
+    """A batch of one worker."""
+    compile: float
+    """The first step and the first prediction, beyond what others take."""
+
+    def scaled(self, factor: float, compiling: float) -> PhaseSpeeds:
+        return PhaseSpeeds(self.step * factor, self.predict * factor, self.compile * compiling)
+
+
+@dataclass(frozen=True)
 class Speeds:
     """Seconds, with as many processes at work as this machine has in the run."""
 
@@ -43,11 +55,8 @@ class Speeds:
     """An example."""
     network: float
     """An example through the frozen network, in one view."""
-    head_step: float
-    head_predict: float
-    fine_tune_step: float | None
-    fine_tune_predict: float | None
-    """A batch of one worker."""
+    head: PhaseSpeeds
+    fine_tune: PhaseSpeeds | None
     crowding: float
     """How much longer a worker takes where all of this machine's workers are at work."""
     took: float
@@ -72,8 +81,8 @@ def calibrate(job: Job, network: Network, plan: Plan, anatomy: Anatomy, encoded:
         layer.trainable = True
     pooled = np.random.default_rng(0).standard_normal((local, plan.features), np.float32)
     head = _steps(job, "head", head_forward(job, network.head), trainable(network.head), pooled, False, HEAD_STEPS)
-    head_step, head_predict = _timed(*head, started + BUDGET / 2, _threads(job))
-    step = predict = None
+    head_speeds = _timed(*head, HEAD_STEPS, started + BUDGET / 2, _threads(job)).scaled(crowding, crowding)
+    fine_tune = None
     if job.phases.fine_tune is not None:
         thaw(network.base, job.phases.fine_tune.unfreeze)
         expected = local * alone * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
@@ -84,12 +93,11 @@ def calibrate(job: Job, network: Network, plan: Plan, anatomy: Anatomy, encoded:
         batch = np.resize(stored, (some, *stored.shape[1:]))
         forward, jit_compile = fine_tune_forward(job, network, plan.cut)
         made = _steps(job, "fine_tune", forward, trainable(network.model), batch, jit_compile, 1)
-        step, predict = (seconds * local / some * crowding for seconds in _timed(*made, deadline, _threads(job)))
+        fine_tune = _timed(*made, 1, deadline, _threads(job)).scaled(local / some * crowding, crowding)
     took = time.monotonic() - started
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): the times are those of an idle one")
-    each = (head_step * crowding / HEAD_STEPS, head_predict * crowding, step, predict)
-    return Speeds(decode, together, *each, crowding, took, tuple(notes))
+    return Speeds(decode, together, head_speeds, fine_tune, crowding, took, tuple(notes))
 
 
 def processes(job: Job) -> int:
@@ -179,11 +187,12 @@ def _steps(
 
 
 def _timed(
-    train: Callable[[], Any], predict: Callable[[], Any], deadline: float, threads: int | None
-) -> tuple[float, float]:
-    for call in (train, predict):  # the first call compiles
-        call()
-    return _seconds(train, REPEATS, deadline, threads), _seconds(predict, REPEATS, deadline, threads)
+    train: Callable[[], Any], predict: Callable[[], Any], count: int, deadline: float, threads: int | None
+) -> PhaseSpeeds:
+    """`train` makes `count` steps."""
+    first = [_seconds(call, 1, deadline, threads) for call in (train, predict)]
+    step, predicted = (_seconds(call, REPEATS, deadline, threads) for call in (train, predict))
+    return PhaseSpeeds(step / count, predicted, max(0.0, sum(first) - step - predicted))
 
 
 def _seconds(call: Callable[[], Any], most: int, deadline: float, threads: int | None) -> float:

@@ -32,6 +32,9 @@ class Range:
     def scaled(self, factor: float) -> Range:
         return Range(self.low * factor, self.likely * factor, self.high * factor)
 
+    def plus(self, more: float) -> Range:
+        return Range(self.low + more, self.likely + more, self.high + more)
+
 
 @dataclass(frozen=True)
 class Phase:

@@ -90,14 +90,13 @@ def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | N
     if speeds is None:
         return Stage(phase.name, None, "calibration")
     size, workers = job.train.batch_size, job.scaling.max_workers
-    head = phase.name == "head"
-    step, predict = (
-        (speeds.head_step, speeds.head_predict) if head else (speeds.fine_tune_step, speeds.fine_tune_predict)
-    )
-    assert step is not None
-    assert predict is not None
+    speed = speeds.head if phase.name == "head" else speeds.fine_tune
+    assert speed is not None
+    step = speed.step
     step += 2 * (workers - 1) / workers * 4 * (phase.trainable or 0) / EXCHANGE
     epoch = (
-        steps_per_epoch(counts["train"], size) * step + steps_per_epoch(counts["validation"], size) * predict + EPOCH
+        steps_per_epoch(counts["train"], size) * step
+        + steps_per_epoch(counts["validation"], size) * speed.predict
+        + EPOCH
     )
-    return Stage(phase.name, phase.epochs.scaled(epoch), "calibration")
+    return Stage(phase.name, phase.epochs.scaled(epoch).plus(speed.compile), "calibration")

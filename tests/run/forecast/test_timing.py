@@ -16,7 +16,7 @@ from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.run.forecast.cached import Missing
-from job.run.forecast.calibration import Speeds
+from job.run.forecast.calibration import PhaseSpeeds, Speeds
 from job.run.forecast.costs import head_layers, memory, phases
 from job.run.forecast.history import last_like
 from job.run.forecast.timing import EPOCH, EXCHANGE, stages, total
@@ -119,7 +119,7 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
     assert plain["features"] == 10**6
 
 
-SPEEDS = Speeds(0.01, 0.02, 0.001, 0.002, 0.1, 0.05, 1.0, 15.0, ())
+SPEEDS = Speeds(0.01, 0.02, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), 1.0, 15.0, ())
 
 
 def test_seconds_from_a_calibration() -> None:
@@ -131,7 +131,7 @@ def test_seconds_from_a_calibration() -> None:
     assert by_name["features"].seconds.likely == pytest.approx(1500 * 0.02 + 840 * 0.01)  # type: ignore[union-attr]
     exchange = 4 * found[1].trainable / EXCHANGE  # type: ignore[operator]
     epoch = 20 * (0.1 + exchange) + 4 * 0.05 + EPOCH
-    assert by_name["fine_tune"].seconds.likely == pytest.approx(6 * epoch)  # type: ignore[union-attr]
+    assert by_name["fine_tune"].seconds.likely == pytest.approx(12 + 6 * epoch)  # type: ignore[union-attr]
     whole = total(timed)
     assert whole is not None
     assert whole.low < whole.likely < whole.high
