@@ -30,7 +30,7 @@ from tables import markdown
 from job.config import Job
 from job.jobfile import load_job
 from job.report.console import spread
-from job.report.page.wording import METRICS
+from job.report.wording import METRICS
 from job.run.child import run_thaw
 from job.run.demo import PUBLISHED, write_cells
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from job.deploy.annotations import EPOCH, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
-from job.report.standing import Standing, Tracker, duration
+from job.report.standing import Standing, Tracker
+from job.report.wording import clock
 
 
 class Figures:
@@ -28,5 +29,5 @@ def _annotations(now: Standing) -> dict[str, str | None]:
     told[LOSS] = None if now.loss is None else f"{now.loss:.4f}"
     told[METRIC] = None if now.accuracy is None else f"validation accuracy {now.accuracy:.4f}"
     told[RATE] = f"{now.rate:.0f} examples/s" if now.rate else None
-    told[LEFT] = None if now.left is None else duration(now.left)
+    told[LEFT] = None if now.left is None else clock(now.left)
     return told

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
-from job.report.page.wording import METRICS, NAMES
+from job.report.wording import METRICS, NAMES
 
 
 def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:

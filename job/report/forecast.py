@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from job.data.splits import SPLITS
+from job.report.wording import duration, size, work
 
 Document = dict[str, Any]
 WIDTH = 80
@@ -62,35 +62,7 @@ def shaded(values: list[int], largest: float, width: int = BAR) -> str:
     return "".join(shade * part for shade, part in zip(SHADES, parts, strict=True))
 
 
-def size(count: float) -> str:
-    """Bytes, as `12 MiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def work(count: float) -> str:
-    """Multiply-adds, as `3.4 T`."""
-    for unit in ("", " k", " M", " G", " T", " P"):
-        if count < 1000:
-            return f"{count:.3g}{unit}"
-        count /= 1000
-    return f"{count:.3g} E"
-
-
-def duration(seconds: float) -> str:
-    """As `43 s`, `12.5 min` or `3:20 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.1f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.1f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,}:{minutes:02d} h"
-
-
-def between(low: str, high: str) -> str:
+def _span(low: str, high: str) -> str:
     return "" if low == high else f"{low} to {high}"
 
 
@@ -207,7 +179,7 @@ def _network(console: Console, network: Document, phases: list[Document]) -> Non
         _say(console, f"cut at {cut} ({shape}): {below:.0%} of the work lies below, and is done once", 2)
     else:
         _say(console, "not cut: fine-tuning starts from what is decoded", 2)
-    _say(console, re.sub(r"(\d)e\+0?(\d+)", lambda m: f"{m[1]}e{m[2]}", network["reason"]), 2)
+    _say(console, network["reason"], 2)
     thawed = [block for block in network["blocks"] if block["trainable"]]
     if thawed and any(phase["name"] == "fine_tune" for phase in phases):
         names = thawed[0]["name"] if len(thawed) == 1 else f"{thawed[0]['name']} to {thawed[-1]['name']}"
@@ -239,7 +211,7 @@ def _phases(console: Console, phases: list[Document]) -> None:
     table = Table("", *(Column(name, justify="right") for name in names), box=None, pad_edge=False)
     for phase in phases:
         epochs = phase["epochs"]
-        span = between(f"{epochs['low']:g}", f"{epochs['high']:g}")
+        span = _span(f"{epochs['low']:g}", f"{epochs['high']:g}")
         trainable = "by the words" if phase["trainable"] is None else f"{phase['trainable']:,}"
         told = f"{epochs['likely']:g}" + (f" ({span})" if span else "")
         numbers = [work(phase[name]) for name in ("forward_per_epoch", "backward_per_epoch", "work")]
@@ -265,7 +237,7 @@ def _time(console: Console, time: Document, price: Document) -> None:
         if seconds is None:
             table.add_row(_stage(stage["name"]), "?", "", "", "not measured")
             continue
-        span = between(duration(seconds["low"]), duration(seconds["high"]))
+        span = _span(duration(seconds["low"]), duration(seconds["high"]))
         drawn = bar(seconds["likely"], max(known), 12)
         table.add_row(_stage(stage["name"]), duration(seconds["likely"]), drawn, span, SOURCES[stage["source"]])
     _show(console, table)
@@ -273,7 +245,7 @@ def _time(console: Console, time: Document, price: Document) -> None:
     if total is None:
         _say(console, "in all: not known" + ("" if time["note"] else "; --calibration measures what is not"), 2)
     else:
-        span = between(duration(total["low"]), duration(total["high"]))
+        span = _span(duration(total["low"]), duration(total["high"]))
         _say(console, f"in all: {duration(total['likely'])}" + (f" ({span})" if span else ""), 2)
         _price(console, price)
     if time["note"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
-from job.report.standing import Standing, Tracker, describe, duration
+from job.report.standing import Standing, Tracker, describe
+from job.report.wording import clock
 
 INTERVAL = 60.0
 """Seconds between two lines about how far a stage is, where there is no bar."""
@@ -146,9 +148,10 @@ class Narrator:
 class TextOutput:
     """Lines with the time since the begin, and on a terminal a bar below them for the stage that is under way."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started = time.monotonic()
+    def __init__(self, console: Console, passed: Callable[[], float] = time.monotonic) -> None:
+        """`passed`: seconds since any begin."""
+        self._console, self._passed = console, passed
+        self._started = passed()
         self._seldom = Seldom()
         self._bar: Progress | None = None
         self._phase = ""
@@ -156,7 +159,7 @@ class TextOutput:
     def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
         if now.phase != self._phase:
             self._end()
-        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        minutes, seconds = divmod(int(self._passed() - self._started), 60)
         text = f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {escape(text)}"
         self._console.print(text, style=STYLES[level], highlight=False, soft_wrap=True)
 
@@ -170,7 +173,7 @@ class TextOutput:
             return
         if now.done is None or not now.of or now.done >= now.of:
             return self._end()
-        left = "" if now.left is None else f"{duration(now.left)} left  "
+        left = "" if now.left is None else f"{clock(now.left)} left  "
         text = f"{100 * now.done / now.of:>3.0f} %  {left}{escape(describe(now, left=False))}"
         if self._bar is None:
             words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))

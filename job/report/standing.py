@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 from job.report.meanwhile import Meanwhile
+from job.report.wording import clock
 from job.storage import Store, read_json
 
 Say = Callable[..., None]
@@ -158,10 +158,5 @@ def describe(now: Standing, left: bool = True) -> str:
     if now.rate:
         told.append(f"{now.rate:.0f} a second")
     if left and now.left:
-        told.append(f"{duration(now.left)} left")
+        told.append(f"{clock(now.left)} left")
     return ", ".join(told)
-
-
-def duration(seconds: float) -> str:
-    """As in 0:02:06."""
-    return str(timedelta(seconds=round(seconds)))

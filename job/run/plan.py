@@ -17,6 +17,7 @@ from job.data.features import Featurizer, storage_type
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.errors import JobError
+from job.report.wording import duration, size
 from job.storage import Store, read_json
 
 if TYPE_CHECKING:
@@ -90,21 +91,21 @@ def _weighed(job: Job, snapshot: Snapshot, legal: list[Cut], uncut: Plan) -> Pla
     fitting = [cut for cut in legal if cut.values * item * stored <= limit]
     cut = cheapest_cut(fitting or legal, item)
     assert cut is not None
-    size = cut.values * item
+    each = cut.values * item
     assert uncut.seconds_whole is not None
     below = uncut.seconds_whole * cut.work_below / (cut.work_below + cut.work_above)
-    computing, reading = in_train * below, in_train * size / READ_BYTES_PER_SECOND
-    where = f"{cut.layer} ({size / 1024:.1f} KiB an example, {_size(size * stored)} of {_size(limit)})"
+    computing, reading = in_train * below, in_train * each / READ_BYTES_PER_SECOND
+    where = f"{cut.layer} ({size(each)} an example, {size(each * stored)} of {size(limit)})"
     shape, dtype = tuple(cut.tensor.shape[1:]), train.cache_dtype
     plan = replace(uncut, cut=cut.layer, shape=shape, dtype=dtype, seconds_below=below)
-    told = f"an epoch reads for {_seconds(reading)} instead of computing for {_seconds(computing)} on this machine"
+    told = f"an epoch reads for {duration(reading)} instead of computing for {duration(computing)} on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
         return replace(plan, reason=f"train.cache: on: stored at {where}: {told}{more}")
     if not fitting:
         reason = f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
         return replace(uncut, reason=reason)
-    if fine_tune.epochs * (computing - reading) <= size * stored / READ_BYTES_PER_SECOND:
+    if fine_tune.epochs * (computing - reading) <= each * stored / READ_BYTES_PER_SECOND:
         return replace(uncut, reason=f"computing is faster than reading {where}: {told}")
     return replace(plan, reason=f"stored at {where}: {told}")
 
@@ -166,10 +167,6 @@ def write_plan(store: Store, run: str, plan: Plan) -> None:
     store.write(f"runs/{run}/plan.json", json.dumps(asdict(plan), indent=1).encode())
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
-
-
 def _seconds_per_example(base: keras.Model) -> float:
     """Of the frozen base on this machine, measured on noise."""
     import numpy as np
@@ -179,11 +176,3 @@ def _seconds_per_example(base: keras.Model) -> float:
     started = time.perf_counter()
     base(inputs, training=False)
     return (time.perf_counter() - started) / SAMPLE
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

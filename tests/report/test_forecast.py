@@ -9,7 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from job.report.forecast import bar, duration, plain, print_forecast, size, work
+from job.report.forecast import bar, plain, print_forecast
+from job.report.wording import duration, size, work
 
 
 def document(classes: dict[str, int]) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_bars_are_as_long_as_what_they_stand_for() -> None:
 
 
 def test_figures_in_words() -> None:
-    assert [duration(s) for s in (0, 2.31, 45, 750, 12_000)] == ["0 s", "2.3 s", "45 s", "12.5 min", "3:20 h"]
+    assert [duration(s) for s in (0, 2.31, 45, 750, 12_000)] == ["0 s", "2.3 s", "45 s", "12 min", "3 h 20 min"]
     assert [size(n) for n in (12, 5000, 20 * 2**30)] == ["12 bytes", "4.9 KiB", "20 GiB"]
     assert [work(n) for n in (5, 4.81e12, 1.2e9)] == ["5", "4.81 T", "1.2 G"]
     assert plain("a" * 50, 10) == "aaaaaaaaa…"

@@ -60,7 +60,7 @@ LINES = """\
 
 def text(tell: Callable[[Narrator], None], **terminal: Any) -> str:
     output = io.StringIO()
-    tell(Narrator(TextOutput(Console(file=output, **{"width": 4096, **terminal}))))
+    tell(Narrator(TextOutput(Console(file=output, **{"width": 4096, **terminal}), lambda: 0.0)))
     return output.getvalue()
 
 

@@ -10,7 +10,7 @@ from job.report.compare import Compared, Disagreement
 from job.report.measured import METHODS
 from job.report.page.render import rendered
 from job.report.page.shown import seen
-from job.report.page.wording import METRICS, NAMES, points
+from job.report.wording import METRICS, NAMES, points
 
 MOST_SHOWN = 24
 """Examples that are shown."""

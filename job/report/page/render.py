@@ -12,7 +12,7 @@ from job.data.splits import SPLITS
 from job.report.documents import Documents
 from job.report.page.gather import gather
 from job.report.page.network import STYLES
-from job.report.page.wording import NAMES, between, duration, metric, percent, plural, points, shortened
+from job.report.wording import NAMES, between, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {
     "quality": "Head only against fine-tuned",

@@ -16,7 +16,7 @@ from job.data.originals import read_originals
 from job.report.documents import Documents
 from job.report.measured import confident_mistakes, right_answers
 from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
-from job.report.page.wording import shortened
+from job.report.wording import shortened
 from job.storage import open_store
 
 MISTAKES, RIGHTS, LOOKED = 12, 12, 6

@@ -1,8 +1,12 @@
-"""Numbers as words."""
+"""Numbers as words: the same ones on the terminal, in the page and in the card."""
 
 from __future__ import annotations
 
-from job.report.measured import Interval
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from job.report.measured import Interval
 
 NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
 """Of the models."""
@@ -30,12 +34,38 @@ def between(name: str, interval: Interval) -> str:
 
 
 def duration(seconds: float) -> str:
+    """`0.063 s`, `43 s`, `2.5 min`, `13 min` or `3 h 20 min`"""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2g} s"
     if seconds < 99.5:
         return f"{seconds:.0f} s"
+    if seconds < 597:
+        return f"{seconds / 60:.1f} min"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """As in `0:02:06`."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def size(count: float) -> str:
+    """Bytes, as `12 MiB`"""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def work(count: float) -> str:
+    """Multiply-adds, as `3.4 T`"""
+    for unit in ("", " k", " M", " G", " T", " P"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} E"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
