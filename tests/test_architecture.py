@@ -27,6 +27,7 @@ ONLY_IN = {
     "google.cloud.storage": {"storage"},
     "google.cloud.pubsub_v1": {"deploy"},
     "kubernetes": {"deploy"},
+    "mlflow": {"report"},
 }
 QUEUES = {"boto3": "sqs.py", "google.cloud.pubsub_v1": "pubsub.py"}
 """Of deploy's files, the one that imports it."""
@@ -75,7 +76,7 @@ def test_a_queue_has_one_file(library: str, file: str) -> None:
         ["schema"],
         *([verb, "--help"] for verb in ("run", "plan", "render", "submit", "overlay", "watch", "trigger", "prepare")),
         *([verb, "--help"] for verb in ("promote", "rollback", "status", "report", "cancel", "tensorboard")),
-        *([verb, "--help"] for verb in ("compare", "export", "serve")),
+        *([verb, "--help"] for verb in ("compare", "export", "serve", "mlflow")),
     ],
     ids=" ".join,
 )
@@ -83,7 +84,7 @@ def test_small_verbs_import_neither_tensorflow_nor_ray(arguments: list[str]) -> 
     code = (
         "import sys\nfrom job.cli import thaw\n"
         f"try:\n    thaw({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print({'tensorflow', 'keras', 'ray', 'boto3', 'kubernetes'} & set(sys.modules), file=sys.stderr)"
+        "print({'tensorflow', 'keras', 'ray', 'boto3', 'kubernetes', 'mlflow'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "set()"

@@ -181,6 +181,29 @@ def report(run: str, out: str | None, debug: bool) -> None:
 
 
 @thaw.command()
+@click.argument("run")
+@click.option("--tracking-uri", help="[default: that of the run's job file, or MLFLOW_TRACKING_URI]")
+@click.option("--experiment", help="[default: that of the run's job file, or the job's name]")
+@click.option("--registered-model", help="[default: that of the run's job file, or none]")
+@as_json
+@debug
+def mlflow(
+    run: str,
+    tracking_uri: str | None,
+    experiment: str | None,
+    registered_model: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Log a finished RUN (…/runs/<id>/) to MLflow, from its store alone, or complete what is logged of it."""
+    from job.report.mlflow.server import web_page
+    from job.run.logged import log_run
+
+    logged = log_run(run, tracking_uri, experiment, registered_model, narrator())
+    click.echo(json.dumps(logged, indent=1) if as_json else web_page(logged))
+
+
+@thaw.command()
 @click.argument("runs", metavar="RUN RUN…", nargs=-1, required=True)
 @click.option("--out", metavar="FILE.html", type=click.Path(dir_okay=False), help="Also write a page, with examples.")
 @as_json

@@ -84,7 +84,7 @@ def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None
     if "words" in result:
         to.print(f"\nWords {unknown_words(result['words'])}", highlight=False, markup=False, soft_wrap=True)
     to.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
-    for name in ("model", "report"):
+    for name in ("model", "report", "mlflow"):
         if result.get(name):
             to.print(f"{name:<6} {result[name]}", highlight=False, soft_wrap=True)
     if result["model"]:

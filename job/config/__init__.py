@@ -11,6 +11,7 @@ from job.config.base import Section, Uri, check_uri
 from job.config.card import Card
 from job.config.data import Data, Packed, Split, Table
 from job.config.export import FORMATS, Export
+from job.config.mlflow import MLflow
 from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
@@ -41,6 +42,7 @@ __all__ = [
     "Head",
     "HeadPhase",
     "Job",
+    "MLflow",
     "Model",
     "Optimization",
     "Packed",
@@ -85,6 +87,8 @@ class Job(Section):
     """`null`: no model becomes the current one but by hand."""
     card: Card = Card()
     export: Export = Export()
+    mlflow: MLflow | None = None
+    """`null`: runs are not logged to MLflow."""
 
     @model_validator(mode="before")
     @classmethod

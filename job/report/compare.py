@@ -97,7 +97,7 @@ def compare_runs(runs: list[Documents]) -> Compared:
 
 def differences(runs: list[Documents]) -> dict[str, list[Any]]:
     """Of the job files, defaults filled in, but for where things are; of the snapshots and the pretrained weights."""
-    found = dict(_different([run.job.model_dump(mode="json", by_alias=True) for run in runs]))
+    found = dict(_different([run.job.model_dump(mode="json", by_alias=True, exclude={"mlflow"}) for run in runs]))
     found = {name: values for name, values in found.items() if name not in ("store", "data.source")}
     found["snapshot"] = [run.snapshot.id for run in runs]
     found["base"] = [run.base.weights_sha256[:12] if run.base else None for run in runs]

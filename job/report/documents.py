@@ -61,6 +61,10 @@ def report_key(run: str) -> str:
     return f"runs/{run}/report/index.html"
 
 
+def card_key(run: str) -> str:
+    return f"runs/{run}/report/card.md"
+
+
 def report_uri(store: Store, run: str) -> str | None:
     """Of the page; None where there is none."""
     return f"{store.uri}{report_key(run)}" if store.stat(report_key(run)) else None

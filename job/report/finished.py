@@ -6,7 +6,7 @@ runs/<run>/report/index.html, report/card.md, record.json
 from __future__ import annotations
 
 from job.report.card import model_card
-from job.report.documents import Documents, report_key
+from job.report.documents import Documents, card_key, report_key
 from job.report.page.render import render
 from job.report.record import make_record, record_key, recorded_versions
 
@@ -19,7 +19,7 @@ def write_report(documents: Documents, versions: dict[str, str] | None = None) -
     known = recorded_versions(store, run) if versions is None else versions
     record = make_record(documents, known)
     store.write(record_key(run), record.model_dump_json(indent=1).encode())
-    store.write(f"runs/{run}/report/card.md", model_card(documents, known.get("thaw")).encode())
+    store.write(card_key(run), model_card(documents, known.get("thaw")).encode())
     store.write(report_key(run), page_of(documents, known).encode())
     return f"{store.uri}{report_key(run)}"
 

@@ -1,9 +1,9 @@
 """The record of a run for registries and lineage: what went in, what came out, how good it is.
 
-runs/<run>/record.json   see docs/run-record.md; its schema is docs/run-record.schema.json (`thaw schema --of record`)
+runs/<run>/record.json   see docs/report.md; its schema is docs/run-record.schema.json (`thaw schema --of record`)
 
-Inputs and outputs are named as OpenLineage names data sets: a namespace (`s3://bucket`, `gs://bucket`, `file`) and a
-name in it.
+Its ids are OpenLineage's: a data set is a namespace (`s3://bucket`, `gs://bucket`, `file`) and a name in it; a job is
+its name in the namespace that is its store; a run is a UUID.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,6 +35,11 @@ class Named(Part):
 
     namespace: str
     name: str
+
+
+class Run(Named):
+    uuid: UUID
+    """OpenLineage's `runId`: version 5, of the run's URI, so that every attempt and every copy has the same."""
 
 
 class DataSet(Named):
@@ -66,8 +72,9 @@ class ClassMetric(Part):
 
 class RunRecord(Part):
     format: Literal[1] = 1
-    run: Named
+    run: Run
     job: Named
+    """Its namespace is the store: a job of the same name in another store is another job."""
     task: Literal["image", "text"]
     kept: Literal["head", "fine_tune"]
     """Which model was exported."""
@@ -92,17 +99,25 @@ class RunRecord(Part):
     """The whole job file, defaults filled in."""
 
 
+class _Versions(BaseModel):
+    """As much of a record, of whatever release, as one that is made anew takes over."""
+
+    format: Literal[1]
+    versions: dict[str, str]
+
+
 def record_key(run: str) -> str:
     return f"runs/{run}/record.json"
 
 
 def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     job, snapshot, timings = documents.job, documents.snapshot, documents.timings
-    namespace, _ = dataset_name(documents.store.uri)
+    made_at = documents.result["run"]
+    namespace = made_at.removesuffix(f"/runs/{documents.run}/")
     gained = gain(documents.answered, "accuracy", job.train.seed) if len(documents.models) == 2 else None
     kept = documents.result["metrics"][documents.kept]
     return RunRecord(
-        run=Named(namespace=namespace, name=documents.run),
+        run=Run(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
         job=Named(namespace=namespace, name=job.name),
         task=job.task,
         kept=documents.kept,
@@ -143,10 +158,9 @@ def versions_here() -> dict[str, str]:
 def recorded_versions(store: Store, run: str) -> dict[str, str]:
     """Those that the run was finished with; empty where there is no record of it."""
     try:
-        record = RunRecord.model_validate(read_json(store, record_key(run)))
+        return _Versions.model_validate(read_json(store, record_key(run))).versions
     except (StorageError, ValidationError):
         return {}
-    return record.versions
 
 
 def record_schema() -> dict[str, Any]:
@@ -157,9 +171,14 @@ def dataset_name(uri: str) -> tuple[str, str]:
     """The namespace and the name of a URI: `s3://bucket/a/b/` -> (`s3://bucket`, `a/b`)."""
     scheme, _, rest = uri.partition("://")
     if scheme == "file":
-        return "file", rest.rstrip("/") or "/"
+        return "file", rest.removesuffix("/") or "/"
     bucket, _, path = rest.partition("/")
-    return f"{scheme}://{bucket}", path.rstrip("/") or "/"
+    return f"{scheme}://{bucket}", path.removesuffix("/") or "/"
+
+
+def run_uuid(uri: str) -> UUID:
+    """Of a run by the URI at which it was made (`…/runs/<id>/`): the same on every machine."""
+    return uuid5(NAMESPACE_URL, uri)
 
 
 def _dataset(uri: str, role: Any, version: str | None = None) -> DataSet:

@@ -20,9 +20,10 @@ from job.run.formats import with_formats
 from job.run.identity import find_run, prepare_base
 from job.run.interrupt import Interrupts
 from job.run.lease import take
+from job.run.logged import check_mlflow, with_mlflow
 from job.run.packed import index_shards, without_index
 from job.run.promotion import finished_result
-from job.storage import open_store
+from job.storage import Store, open_store
 
 Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""
@@ -32,7 +33,7 @@ def run_job(
     job: Job, phase: str, say: Say, debug: bool = False, new: bool = False, interrupts: Interrupts | None = None
 ) -> dict[str, Any]:
     """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion}, and
-    the `formats` that the job asks for.
+    the `formats` and the `mlflow` that the job asks for.
 
     `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
     `phase`: `head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left.
@@ -41,6 +42,7 @@ def run_job(
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     check_formats(job.export.formats)
+    check_mlflow(job)
     source, store = open_store(job.data.source), open_store(job.store)
     clock = Clock(say)
     say = clock.say
@@ -61,7 +63,7 @@ def run_job(
         finished = finished_result(job, store, run)
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
-            return with_formats(job, store, run, finished, say, debug)
+            return _complete(job, store, run, finished, say, debug)
         with (
             take(store, run, say, _leave, interrupts.ask) as lease,
             clock.kept(lease.store, run, lease.state.ticket.attempt),
@@ -69,7 +71,12 @@ def run_job(
             say("attempt", number=lease.state.ticket.attempt)
             attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, clock, debug)
             result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
-        return with_formats(job, store, run, result, say, debug)
+        return _complete(job, store, run, result, say, debug)
+
+
+def _complete(job: Job, store: Store, run: str, result: dict[str, Any], say: Say, debug: bool) -> dict[str, Any]:
+    """With what a run that is finished can still lack."""
+    return with_mlflow(job, store, run, with_formats(job, store, run, result, say, debug), say)
 
 
 def _leave(error: Superseded) -> NoReturn:

@@ -64,7 +64,9 @@ def sweep(job: Job, depths: Sequence[int], seeds: int, at_once: int, say: Say) -
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
-    """The job of a trial: from the pretrained layers, judged by nobody, exported in no further format."""
+    """The job of a trial: from the pretrained layers, judged by nobody, exported in no further format, registered
+    nowhere.
+    """
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     phases = dict(document.get("phases", {}))
     phases["head"] = {**phases.get("head", {}), "warm_start": False}
@@ -72,6 +74,8 @@ def trial_job(job: Job, trial: Trial) -> Job:
     phases["fine_tune"] = fine_tune if trial.blocks else None
     train = {**document.get("train", {}), "seed": trial.seed}
     off: dict[str, Any] = {"promote": None, "retrain_when": None, "export": {}}
+    if job.mlflow is not None:
+        off["mlflow"] = {**document["mlflow"], "registered_model": None}
     return Job.model_validate({**document, "phases": phases, "train": train, **off})
 
 

@@ -16,6 +16,7 @@ store: s3://bucket/thaw/
 phases: {head: {warm_start: true, epochs: 9}, fine_tune: {unfreeze: {from: x}, warm_epochs: 2, epochs: 4}}
 train: {seed: 3}
 retrain_when: {}
+mlflow: {experiment: depths, registered_model: cells}
 """
 
 
@@ -24,6 +25,8 @@ def test_a_trial_differs_from_the_job_in_depth_and_seed_and_comes_into_use_nowhe
     assert (job.phases.fine_tune.unfreeze.blocks, job.phases.fine_tune.epochs, job.train.seed) == (2, 4, 5)
     assert (job.phases.head.warm_start, job.phases.fine_tune.warm_epochs, job.phases.head.epochs) == (False, None, 9)
     assert (job.promote, job.retrain_when) == (None, None)
+    assert job.mlflow is not None
+    assert (job.mlflow.experiment, job.mlflow.registered_model) == ("depths", None)
     alone = parse_job("{name: cells, data: {source: 's3://bucket/cells/'}, store: 's3://bucket/thaw/'}")
     assert trial_job(alone, Trial(0, 0)).phases.fine_tune is None
 
