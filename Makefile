@@ -45,6 +45,9 @@ test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use
 test-depths: $(STAMP) ## depths of thawing side by side, and more workers than ten
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_sweep.py tests/train/test_predict.py
 
+test-terminal: $(STAMP) ## what a run shows in terminals of several widths (tmux)
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_terminal.py
+
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
 	$(BIN)/python -m pytest -m image --numprocesses=0
 
@@ -93,4 +96,4 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-arrival test-image lint lint-terraform bench image lock clean
+.PHONY: help setup demo test test-all test-kills test-arrival test-terminal test-image lint lint-terraform bench image lock clean

@@ -175,7 +175,7 @@ def report(run: str, out: str | None, debug: bool) -> None:
     documents = read_documents(*open_run(run))
     import_tensorflow()
     if out is None:
-        return click.echo(write_report(documents))
+        return click.echo(write_report(documents, lambda text: click.echo(f"thaw: {text}", err=True)))
     Path(out).write_text(page_of(documents), encoding="utf-8")
     click.echo(out)
 

@@ -8,11 +8,24 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
+from job.data.splits import SPLITS
+from job.report.printable import plain
 from job.report.wording import METRICS, NAMES
+
+MOST_CLASSES = 20
+"""Whose examples are told one by one; of more, those of the largest and of the smallest ones."""
+WHOLE = 3
+"""Classes at most whose confusion matrix is shown as a whole."""
+PAIRS = 5
+"""Of more classes, this many pairs that are confused most."""
+LABEL = 20
+"""Columns of a class's name, at most."""
 
 
 def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:
-    """Head only against fine-tuned on the test split; `published` is a name and an accuracy to put beside them."""
+    """Head only against fine-tuned on the test split, and what is confused; `published` is a name and an accuracy to
+    put beside them.
+    """
     models = {name: metrics for name, metrics in result["metrics"].items() if metrics}
     table = Table(title="Test split", title_justify="left", box=None)
     table.add_column("")
@@ -24,11 +37,49 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
         cells = ["–" if m[key] is None else f"{m[key]:.4f}" for m in models.values()]
         beside = [f"{published[1]:.4f}" if key == "accuracy" else ""] if published else []
         table.add_row(label, *cells, *beside)
-    for row, label in enumerate(result["classes"]):
-        cells = [" ".join(f"{count:>5}" for count in m["confusion"][row]) for m in models.values()]
-        table.add_row(f"confusion: true {label}", *cells, *([""] if published else []))
-    table.caption = f"Confusion: columns are predicted {', '.join(result['classes'])}."
+    beside = [""] if published else []
+    if len(result["classes"]) <= WHOLE:
+        for row, label in enumerate(result["classes"]):
+            cells = [" ".join(f"{count:>5}" for count in m["confusion"][row]) for m in models.values()]
+            table.add_row(f"confusion: true {_name(label)}", *cells, *beside)
+        table.caption = f"Confusion: columns are predicted {', '.join(map(_name, result['classes']))}."
+    else:
+        confusions = [m["confusion"] for m in models.values()]
+        for true, answer in _confused(confusions[-1]):
+            pair = f"{_name(result['classes'][true])} taken for {_name(result['classes'][answer])}"
+            table.add_row(pair, *(str(confusion[true][answer]) for confusion in confusions), *beside)
+        table.caption = f"Below the metrics: what the {NAMES[list(models)[-1]]} model confuses most."
     table.caption_justify = "left"
+    return table
+
+
+def _confused(confusion: list[list[int]]) -> list[tuple[int, int]]:
+    """The pairs of class and answer that are confused most, of those that are confused at all."""
+    counts = {
+        (true, answer): count
+        for true, row in enumerate(confusion)
+        for answer, count in enumerate(row)
+        if count and true != answer
+    }
+    return sorted(counts, key=lambda pair: -counts[pair])[:PAIRS]
+
+
+def _name(label: str) -> str:
+    return escape(plain(label, LABEL))
+
+
+def classes_table(counts: dict[str, dict[str, int]]) -> Table:
+    """How many examples of each class are in each split: `counts` by split and class."""
+    table = Table("class", *(Column(split, justify="right") for split in SPLITS), box=None, pad_edge=True)
+    totals = {label: sum(counts[split][label] for split in SPLITS) for label in counts["train"]}
+    rows = [(_name(label), [label]) for label in totals]
+    if len(rows) > MOST_CLASSES:
+        rows.sort(key=lambda row: -totals[row[1][0]])
+        half = MOST_CLASSES // 2
+        others = [label for _, (label,) in rows[half:-half]]
+        rows = [*rows[:half], (f"… {len(others):,} more", others), *rows[-half:]]
+    for name, labels in rows:
+        table.add_row(name, *(str(sum(counts[split][label] for label in labels)) for split in SPLITS))
     return table
 
 
@@ -95,9 +146,11 @@ def comparison_table(rows: list[dict[str, Any]]) -> Table:
 def prediction_table(records: list[dict[str, Any]]) -> Table:
     table = Table(Column("file", overflow="fold"), "class", "probabilities", box=None)
     for record in records:
+        file = escape(plain(record["file"]))
         if "error" in record:
-            table.add_row(record["file"], "–", record["error"], style="yellow")
+            table.add_row(file, "–", escape(plain(record["error"])), style="yellow")
         else:
             best = sorted(record["probabilities"].items(), key=lambda item: -item[1])[:5]
-            table.add_row(record["file"], record["class"], "  ".join(f"{name} {p:.4f}" for name, p in best))
+            told = "  ".join(f"{_name(name)} {p:.4f}" for name, p in best)
+            table.add_row(file, _name(record["class"]), told)
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from job.data.splits import SPLITS
+from job.report.printable import plain
 from job.report.wording import duration, size, work
 
 Document = dict[str, Any]
@@ -38,15 +38,6 @@ def print_forecast(console: Console, found: Document) -> None:
     _time(console, found["time"], found["price"])
     _memory(console, found["memory"], found["price"]["workers"])
     _warnings(console, found["warnings"])
-
-
-def plain(text: str, width: int | None = None) -> str:
-    """One line that can be printed: control characters and line breaks as escapes, cut to so many columns."""
-    shown = "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in text)
-    cut = Text(shown)
-    if width is not None:
-        cut.truncate(width, overflow="ellipsis")
-    return cut.plain
 
 
 def bar(value: float, largest: float, width: int = BAR) -> str:

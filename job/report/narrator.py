@@ -1,9 +1,10 @@
-"""What a run tells on standard error: lines and live bars on a terminal, else a JSON document a line."""
+"""What a run tells on standard error: lines, with live bars on a terminal, or a JSON document a line."""
 
 from __future__ import annotations
 
 import atexit
 import json
+import textwrap
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,12 +15,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from job.data.splits import SPLITS
+from job.report.console import classes_table
+from job.report.printable import plain
 from job.report.standing import Standing, Tracker, describe
-from job.report.wording import clock
+from job.report.wording import clock, percent
 
 INTERVAL = 60.0
 """Seconds between two lines about how far a stage is, where there is no bar."""
+INDENT, BAR = 7, 12
+"""Columns before a bar, as wide as the time before a line, and of the bar."""
 STYLES = {"info": "", "debug": "dim", "warning": "yellow"}
 
 
@@ -72,10 +76,7 @@ class Narrator:
 
     def _snapshot(self, id: str, examples: int, counts: dict[str, dict[str, int]], **_: Any) -> None:
         self._line(f"snapshot {id}: {examples} examples", snapshot=id, examples=examples, counts=counts)
-        table = Table("class", *SPLITS, box=None, pad_edge=True)
-        for label in counts["train"]:
-            table.add_row(escape(label), *(str(counts[split][label]) for split in SPLITS))
-        self._output.table(table)
+        self._output.table(classes_table(counts))
 
     def _rejects(self, total: int, listing: dict[str, int], decoding: list[str]) -> None:
         reasons = [f"{count} {reason}" for reason, count in listing.items()] + decoding
@@ -105,10 +106,10 @@ class Narrator:
         self._line(f"the first step is made, after {sum(seconds.values()):.1f} s ({parts})", "debug", seconds=seconds)
 
     def _epoch(self, phase: str, epoch: int, losses: Any = None, **event: Any) -> None:
-        loss = f"loss {event['loss']:.4f}  " if "loss" in event else "before   "
-        validation = f"validation loss {event['validation_loss']:.4f}  accuracy {event['validation_accuracy']:.4f}"
-        seconds = f"  {event['seconds']:.1f} s" if "seconds" in event else ""
-        self._line(f"{phase.replace('_', '-')} epoch {epoch:>3}  {loss}{validation}{seconds}", **event)
+        loss = f"loss {event['loss']:.4f}" if "loss" in event else "before"
+        validation = f"validation {event['validation_loss']:.4f}, {percent(event['validation_accuracy'])} right"
+        seconds = f"  {_brief(event['seconds'])}" if "seconds" in event else ""
+        self._line(f"{phase.replace('_', '-')} epoch {epoch:>3}  {loss:<11}  {validation}{seconds}", **event)
 
     def _weights(self, **_: Any) -> None:
         """It is TensorBoard's."""
@@ -160,24 +161,33 @@ class TextOutput:
         if now.phase != self._phase:
             self._end()
         minutes, seconds = divmod(int(self._passed() - self._started), 60)
-        text = f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {escape(text)}"
-        self._console.print(text, style=STYLES[level], highlight=False, soft_wrap=True)
+        stamp = f"{minutes:02d}:{seconds:02d}"
+        words = plain(text)
+        if self._console.is_terminal:
+            words = _folded(words, len(stamp) + 2, self._console.width)
+        self._console.print(
+            f"[dim]{stamp}[/dim]  {escape(words)}", style=STYLES[level], highlight=False, soft_wrap=True
+        )
 
     def table(self, table: Table) -> None:
         self._console.print(table)
 
     def progress(self, now: Standing) -> None:
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
             if self._seldom.is_due(now):
                 self.line("info", describe(now), "progress", now, {})
             return
         if now.done is None or not now.of or now.done >= now.of:
             return self._end()
         left = "" if now.left is None else f"{clock(now.left)} left  "
-        text = f"{100 * now.done / now.of:>3.0f} %  {left}{escape(describe(now, left=False))}"
+        told = f"{100 * now.done / now.of:>3.0f} %  {left}"
+        room = self._console.width - INDENT - BAR - 1 - len(told)
+        text = f"{told}{escape(_fitting(describe(now, left=False), room))}"
         if self._bar is None:
-            words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-            self._bar = Progress(TextColumn("     "), BarColumn(12), words, console=self._console, transient=True)
+            indent = TextColumn("", table_column=Column(width=INDENT - 1))
+            bar = BarColumn(BAR, table_column=Column(width=BAR))
+            words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+            self._bar = Progress(indent, bar, words, console=self._console, transient=True, expand=True)
             self._bar.add_task(text, completed=now.done, total=now.of)
             self._bar.start()
             atexit.register(self._bar.stop)  # an error must not leave the terminal without its cursor
@@ -236,3 +246,20 @@ def unknown_words(words: dict[str, Any]) -> str:
     worst = ", ".join(f"{word} ({count})" for word, count in words["worst"])
     told = f"{words['unknown']} of {words['occurrences']} words ({words['rate']:.1%}), {words['unknown_distinct']} of"
     return f"without a vector: {told} {words['distinct']} different ones{f': {worst}' if worst else ''}"
+
+
+def _brief(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def _folded(text: str, indent: int, width: int) -> str:
+    """Lines that end between words, below each other; a word that is too long (a URI, to be copied) stays whole."""
+    lines = textwrap.wrap(text, max(width - indent, 1), break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
+
+
+def _fitting(told: str, width: int) -> str:
+    """As many of the parts, which commas divide, as there is room for: at least the first."""
+    while len(told) > width and ", " in told:
+        told = told.rpartition(", ")[0]
+    return told

@@ -157,7 +157,9 @@ class Attempt:
         self.clock.begin("report")
         self.say("stage", text="making the report")
         try:
-            return {**result, "report": write_report(read_documents(self.store, self.run), versions_here())}
+            documents = read_documents(self.store, self.run)
+            uri = write_report(documents, lambda text: self.say("warning", text=text), versions_here())
+            return {**result, "report": uri}
         except (Interrupted, Superseded):
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError, ThawError
-from job.run.quiet import WithoutRetries, no_stderr
+from job.run.quiet import WithoutRetries, no_last_word, no_stderr
 
 ENVIRONMENT = {
     # TensorFlow gives its large buffers back after each step: with huge pages it takes a 25th of the page faults.
@@ -49,7 +49,11 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.max_workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     try:
-        with _own_sigterm(), nullcontext() if debug else no_stderr():  # its core says that it heeds our log level
+        with (
+            _own_sigterm(),
+            no_last_word(),
+            nullcontext() if debug else no_stderr(),
+        ):  # its core says that it heeds our log level
             ray.init(**settings)
     except ThawError:  # somebody wants it to end
         raise

@@ -144,6 +144,7 @@ def _compute(
     written = decoded.map(Featurize, compute=pool, num_gpus=1 if job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
+    say("extract", done=done, of=of, rate=None)  # the processes take a while to start
     for row in rows_of(written, "Extracting features", say):
         gone |= json.loads(row["gone"])
         done += int(row["done"])

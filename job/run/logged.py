@@ -63,7 +63,7 @@ def log_run(
         import_tensorflow()
         from job.report.finished import write_report
 
-        write_report(documents)
+        write_report(documents, lambda text: say("warning", text=text))
     say("stage", text=f"logging to MLflow at {target.shown}")
     return log_to_mlflow(documents, target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -23,6 +24,16 @@ def no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)
+
+
+@contextmanager
+def no_last_word() -> Iterator[None]:
+    """Ray's start lets colorama end standard output with an escape code, also on a terminal that has no colours."""
+    try:
+        yield
+    finally:
+        if colorama := sys.modules.get("colorama.initialise"):
+            atexit.unregister(colorama.reset_all)
 
 
 def import_tensorflow() -> None:

@@ -140,7 +140,8 @@ def _resources(job: Job) -> dict[str, float]:
 
 def _wanted(job: Job) -> str:
     each = ", ".join(f"{count:g} {name}" for name, count in _resources(job).items())
-    return f"{job.scaling.min_workers} workers (each {each})"
+    count = job.scaling.min_workers
+    return f"a worker ({each})" if count == 1 else f"{count} workers (each {each})"
 
 
 def _deaths(ledger: Any) -> Any:

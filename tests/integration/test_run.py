@@ -254,6 +254,9 @@ def test_tensorboard_draws_both_phases_on_one_axis(from_s3: Done, tmp_path: Path
     assert [point.value for point in drawn] == pytest.approx([epoch["loss"] for epoch in epochs])
     steps = len(found.Scalars("loss/step")) // len(epochs)
     assert [point.step for point in drawn] == [steps * (number + 1) for number in range(len(epochs))]
+    ends = {"head": steps * len(history["head"]), "fine_tune": steps * len(epochs)}
+    for model, end in ends.items():
+        assert [one.step for one in found.Tensors(f"confusion/{model}")] == [end]
 
 
 def test_no_pickle_is_in_the_store(from_folder: Done) -> None:

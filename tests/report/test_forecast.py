@@ -9,7 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from job.report.forecast import bar, plain, print_forecast
+from job.report.forecast import bar, print_forecast
+from job.report.printable import plain
 from job.report.wording import duration, size, work
 
 

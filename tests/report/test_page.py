@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -19,11 +18,11 @@ from PIL import Image
 from job.cli import thaw
 from job.errors import JobError
 from job.report.documents import read_documents
+from job.report.examples import small_picture
 from job.report.finished import page_of, write_report
 from job.report.page.charts import nice_ticks
 from job.report.page.gather import browsable
 from job.report.page.render import SECTIONS
-from job.report.page.shown import thumbnail
 from job.storage import open_store
 
 LARGEST = 5 * 2**20
@@ -169,8 +168,8 @@ def test_a_run_without_a_result_is_named(tmp_path: Path) -> None:
 
 def test_the_versions_of_a_run_stay_those_that_it_was_finished_with(tmp_path: Path) -> None:
     store, run = Made(tmp_path).finish()
-    write_report(read_documents(store, run), {"thaw": "0.0.9"})
-    write_report(read_documents(store, run))
+    write_report(read_documents(store, run), print, {"thaw": "0.0.9"})
+    write_report(read_documents(store, run), print)
     assert "0.0.9" in store.read(f"runs/{run}/report/index.html").decode()
 
 
@@ -179,7 +178,7 @@ def test_pictures_of_every_kind_become_thumbnails(mode: str) -> None:
     buffer = io.BytesIO()
     image = Image.new(mode, (300, 100), 40_000 if mode == "I;16" else None)
     image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    small = Image.open(io.BytesIO(base64.b64decode(thumbnail(buffer.getvalue(), 160).rpartition(",")[2])))
+    small = small_picture(buffer.getvalue(), 160)
     assert small.size == (160, 53)
     if mode == "I;16":
         assert abs(small.convert("L").getpixel((5, 5)) - 40_000 // 256) < 4  # type: ignore[operator]

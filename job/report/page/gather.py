@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from job.data.splits import SPLITS
 from job.report.documents import MOST_REJECTS, Documents
+from job.report.examples import Examples
 from job.report.groups import groups_of
 from job.report.measured import (
     BINS,
@@ -31,7 +32,7 @@ from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.learning import Learning, learning_of
 from job.report.page.network import Network, network_of
-from job.report.page.shown import Examples, shown_examples
+from job.report.page.shown import Shelf, shown_examples
 from job.report.page.verdict import majority, verdict
 from job.report.wording import METRICS, NAMES, percent, plural
 
@@ -84,7 +85,7 @@ class Page:
     reliability: Markup
     errors: dict[str, float]
     """The calibration error of each model."""
-    examples: Examples
+    examples: Shelf
     rejects: dict[str, int]
     rejected: list[tuple[str, str]]
     snapshot: Any
@@ -101,9 +102,9 @@ class Page:
     words: dict[str, Any] | None
 
 
-def gather(documents: Documents, versions: dict[str, str]) -> Page:
-    """Reads a few examples from the source, and asks the exported model about some of them; everything else is in
-    `documents`. `versions`: of the libraries that the run was finished with; empty where they are not known.
+def gather(documents: Documents, examples: Examples, versions: dict[str, str]) -> Page:
+    """Asks the exported model about some of the examples; everything else is in `documents`. `versions`: of the
+    libraries that the run was finished with; empty where they are not known.
     """
     job, snapshot, answered, kept = documents.job, documents.snapshot, documents.answered, documents.kept
     seed, models = job.train.seed, documents.models
@@ -141,7 +142,7 @@ def gather(documents: Documents, versions: dict[str, str]) -> Page:
         bins=bins,
         reliability=calibration_chart(_calibrated(errors[kept]), bins),
         errors=errors,
-        examples=shown_examples(documents),
+        examples=shown_examples(documents, examples),
         rejects=dict(rejects.most_common()),
         rejected=[*documents.listed_rejects, *documents.decoded_rejects][:MOST_REJECTS],
         snapshot=snapshot,

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from job.data.splits import SPLITS
 from job.report.documents import Documents
+from job.report.examples import Examples
 from job.report.page.gather import gather
 from job.report.page.network import STYLES
 from job.report.wording import NAMES, between, duration, metric, percent, plural, points, shortened
@@ -31,12 +32,12 @@ SECTIONS = {
 }
 
 
-def render(documents: Documents, versions: dict[str, str]) -> str:
-    """HTML of a finished run, for which a few examples are read from the source; see `gather`."""
+def render(documents: Documents, examples: Examples, versions: dict[str, str]) -> str:
+    """HTML of a finished run; see `gather`."""
     titles = SECTIONS if len(documents.models) == 2 else {**SECTIONS, "quality": "How good it is"}
     return rendered(
         "page.html",
-        page=gather(documents, versions),
+        page=gather(documents, examples, versions),
         titles=titles,
         sections=titles.items(),
         splits=SPLITS,

@@ -12,21 +12,18 @@ import numpy as np
 from PIL import Image
 
 from job.data.forms import Form, form_of
-from job.data.originals import read_originals
 from job.report.documents import Documents
-from job.report.measured import confident_mistakes, right_answers
+from job.report.examples import Examples, opened
 from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
 from job.report.wording import shortened
 from job.storage import open_store
 
-MISTAKES, RIGHTS, LOOKED = 12, 12, 6
-"""How many are shown of each."""
+LOOKED = 6
+"""How many mistakes are shown with what the network looked at."""
 SIDE, LARGE = 160, 224
 """Pixels of the longer side of a thumbnail, and of a picture with what the network looked at."""
 BUDGET = 60.0
 """Seconds after which what the network looked at is not computed for another example."""
-TEXT = 300
-"""Characters of a text."""
 HEAT = (214, 40, 40)
 
 
@@ -62,7 +59,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Examples:
+class Shelf:
     mistakes: list[Shown]
     rights: list[Shown]
     looked: list[Looked]
@@ -70,62 +67,37 @@ class Examples:
     """Why there is nothing of what the network looked at."""
 
 
-def shown_examples(documents: Documents) -> Examples:
-    """Reads the examples from the source, and asks the exported model where it looks at its worst mistakes."""
-    answered, kept = documents.answered, documents.kept
-    wrong = confident_mistakes(answered, kept, MISTAKES)
-    right = right_answers(answered, kept, RIGHTS, documents.job.train.seed)
-    keys = [answered.keys[at] for at in [*wrong, *right]]
-    job = documents.job
-    originals = read_originals(job.data, documents.store, documents.snapshot, keys)
-    form = form_of(job)
-    shown = {int(at): _shown(documents, int(at), originals[answered.keys[at]], form) for at in [*wrong, *right]}
-    mistakes, rights = [shown[int(at)] for at in wrong], [shown[int(at)] for at in right]
+def shown_examples(documents: Documents, examples: Examples) -> Shelf:
+    """Asks the exported model where it looks at its worst mistakes."""
+    form, originals = form_of(documents.job), examples.originals
+    mistakes = [_shown(documents, at, originals, form) for at in examples.mistakes]
+    rights = [_shown(documents, at, originals, form) for at in examples.rights]
     if not mistakes:
-        return Examples(mistakes, rights, [], "There is no mistake among the test examples.")
+        return Shelf(mistakes, rights, [], "There is no mistake among the test examples.")
     readable = [one for one in mistakes if one.missing is None][:LOOKED]
     if not readable:
-        return Examples(mistakes, rights, [], "None of the mistakes could be read from the source.")
+        return Shelf(mistakes, rights, [], "None of the mistakes could be read from the source.")
     try:
         network = load_exported(open_store(documents.result["model"]))
         looked = _looked(network, form, readable, originals, documents.snapshot.classes)
     except Exception as error:  # a network that can't be asked here: the rest of the page is worth having
-        return Examples(mistakes, rights, [], f"The exported model could not be asked: {shortened(str(error), 200)}")
-    return Examples(mistakes, rights, looked, None)
+        return Shelf(mistakes, rights, [], f"The exported model could not be asked: {shortened(str(error), 200)}")
+    return Shelf(mistakes, rights, looked, None)
 
 
-def _shown(documents: Documents, at: int, original: bytes | str, form: Form) -> Shown:
+def _shown(documents: Documents, at: int, originals: dict[str, bytes | str], form: Form) -> Shown:
     answered, classes = documents.answered, documents.snapshot.classes
-    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
+    chances, label, key = answered.chances[documents.kept][at], int(answered.labels[at]), answered.keys[at]
     answer = int(chances.argmax())
-    picture, text, missing = seen(original, form, documents.job.task)
+    picture, text, missing = seen(originals[key], form, documents.job.task)
     chance, truth_chance = float(chances[answer]), float(chances[label])
-    return Shown(answered.keys[at], classes[label], classes[answer], chance, truth_chance, picture, text, missing)
+    return Shown(key, classes[label], classes[answer], chance, truth_chance, picture, text, missing)
 
 
 def seen(original: bytes | str, form: Form, task: str) -> tuple[str | None, str | None, str | None]:
     """A picture as a data URI, or the first words of a text, or why there is neither, which `original` may say."""
-    if isinstance(original, str):
-        return None, None, original
-    if reason := form.inspect(original):
-        return None, None, reason
-    if task == "text":
-        return None, shortened(original.decode(errors="replace"), TEXT), None
-    try:
-        return thumbnail(original, SIDE), None, None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return None, None, form.broken
-
-
-def thumbnail(encoded: bytes, side: int) -> str:
-    """A data URI of the whole picture (of an animation, its first frame), as the network sees its colours."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        if image.mode.startswith("I"):  # 16 bits
-            small = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
-        else:
-            small = image.convert("RGB")
-    small.thumbnail((side, side))
-    return data_uri(small)
+    found = opened(original, form, task, SIDE)
+    return data_uri(found.picture) if found.picture else None, found.text, found.missing
 
 
 def data_uri(image: Image.Image) -> str:

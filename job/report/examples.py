@@ -1,0 +1,73 @@
+"""The test examples that are shown of a finished run: which ones, and what is to be seen of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from job.data.forms import Form
+from job.data.originals import read_originals
+from job.report.documents import Documents
+from job.report.measured import confident_mistakes, right_answers
+from job.report.wording import shortened
+
+MISTAKES, RIGHTS = 12, 12
+"""How many are shown of each."""
+TEXT = 300
+"""Characters of a text."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    mistakes: list[int]
+    """Places among the answers; the most confident one first."""
+    rights: list[int]
+    originals: dict[str, bytes | str]
+    """By key, the encoded example, or why it can't be had."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture, or the first words of a text, or why there is neither."""
+
+    picture: Image.Image | None = None
+    """RGB, as the network sees its colours; of an animation, the first frame."""
+    text: str | None = None
+    missing: str | None = None
+
+
+def chosen_examples(documents: Documents) -> Examples:
+    """Reads them from the source."""
+    answered, kept = documents.answered, documents.kept
+    wrong = [int(at) for at in confident_mistakes(answered, kept, MISTAKES)]
+    right = [int(at) for at in right_answers(answered, kept, RIGHTS, documents.job.train.seed)]
+    keys = [answered.keys[at] for at in [*wrong, *right]]
+    return Examples(wrong, right, read_originals(documents.job.data, documents.store, documents.snapshot, keys))
+
+
+def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
+    """`original` as in Examples; `side`: most pixels of the longer side of a picture."""
+    if isinstance(original, str):
+        return Opened(missing=original)
+    if reason := form.inspect(original):
+        return Opened(missing=reason)
+    if task == "text":
+        return Opened(text=shortened(original.decode(errors="replace"), TEXT))
+    try:
+        return Opened(small_picture(original, side))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return Opened(missing=form.broken)
+
+
+def small_picture(encoded: bytes, side: int) -> Image.Image:
+    """The whole picture. Raises one of many errors where it is broken."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.mode.startswith("I"):  # 16 bits
+            small = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+        else:
+            small = image.convert("RGB")
+    small.thumbnail((side, side))
+    return small
