@@ -8,6 +8,12 @@ VARIANT ?= cpu
 BASE_IMAGE ?= python:3.11-slim-bookworm
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+PIP_QUIET := --quiet --disable-pip-version-check
+# Into an environment ($(1)/python), what a file pins ($(2)): uv takes seconds where pip takes minutes, and pip knows of
+# mirrors that only its own configuration names.
+install = $(BIN)/uv pip install --quiet --python $(1)/python --require-hashes -r $(2) \
+	|| $(1)/python -m pip install $(PIP_QUIET) --require-hashes -r $(2)
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,11 +24,9 @@ setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 $(STAMP): pyproject.toml requirements/dev.txt requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-# uv takes seconds where pip takes minutes; pip knows of mirrors that only its own configuration names.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/uv.txt
+	$(call install,$(BIN),requirements/dev.txt)
+	$(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(STAMP) ## run the main job on 2,624 real photographs
@@ -59,9 +63,9 @@ lint: $(STAMP) ## ruff, mypy and hadolint
 
 CHECKOV := .venv-checkov/bin
 # In a place of its own: checkov brings another module of the name hcl2.
-.venv-checkov/.complete: requirements/checkov.txt
+.venv-checkov/.complete: requirements/checkov.txt | $(STAMP)
 	$(PYTHON) -m venv .venv-checkov
-	$(CHECKOV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/checkov.txt
+	$(call install,$(CHECKOV),requirements/checkov.txt)
 	@touch $@
 
 lint-terraform: .venv-checkov/.complete ## terraform fmt and checkov
@@ -96,4 +100,5 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-arrival test-terminal test-image lint lint-terraform bench image lock clean
+.PHONY: help setup demo test test-all test-kills test-arrival test-depths test-terminal test-image lint lint-terraform bench image \
+	lock clean
