@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
+from functools import cache
 from typing import Any
 
 from images import picture
+from moto.core import serialize
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
 from werkzeug.serving import run_simple
@@ -56,5 +58,6 @@ def list_page(
 
 if __name__ == "__main__":
     fill(int(sys.argv[2]))
+    serialize.parse_to_aware_datetime = cache(serialize.parse_to_aware_datetime)  # all keys are of one second
     S3Backend.list_objects_v2 = list_page  # type: ignore[method-assign,assignment]
     run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=True)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import s3transfer.exceptions
@@ -20,6 +21,7 @@ from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.loaders import Loader
 from botocore.session import Session
+from botocore.utils import parse_timestamp
 from s3transfer.exceptions import S3DownloadFailedError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
@@ -87,6 +89,8 @@ class S3Store:
             if self._made is None:
                 session = Session()
                 session.register_component("data_loader", LOADER)
+                parsers = session.get_component("response_parser_factory")
+                parsers.set_parser_defaults(timestamp_parser=parse_time)
                 self._made = session.create_client("s3", region_name=_region(), config=CONFIG)
             return self._made
 
@@ -293,6 +297,15 @@ def _whole(ask: Callable[[], T]) -> T:
 def _md5_of_file(path: str) -> Any:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+
+
+def parse_time(value: str) -> datetime:
+    """What botocore's own parser returns, sooner: nearly all of the work that a listing makes here is its times."""
+    if value[4:5] == "-":
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
 def _region() -> str | None:
