@@ -15,8 +15,9 @@ from job.run.forecast.history import EXTRACTING, History
 STARTS = {
     "weights": Range(5, 10, 20),
     "start": Range(15, 30, 60),
-    "workers": Range(10, 20, 40),
+    "workers": Range(10, 45, 95),
     "export": Range(5, 10, 20),
+    "report": Range(5, 10, 20),
 }
 """Seconds of what does not depend on the data, on two cores: the demo's, idle, usual and busy."""
 EPOCH = 0.4
@@ -52,7 +53,7 @@ def stages(
     found.append(_extracting(job, missing, speeds, history))
     found.append(_fixed("workers", history))
     found += [_training(job, phase, counts, speeds, history) for phase in phases]
-    found.append(_fixed("export", history))
+    found += [_fixed(name, history) for name in ("export", "report")]
     return found
 
 

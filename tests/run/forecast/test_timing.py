@@ -127,7 +127,9 @@ def test_seconds_from_a_calibration() -> None:
     found = phases(job, PLAN, ANATOMY, 3, {}, None)
     timed = stages(job, 2.0, True, Missing([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
     by_name = {stage.name: stage for stage in timed}
-    assert [stage.name for stage in timed] == ["listing", "start", "features", "workers", "head", "fine_tune", "export"]
+    assert [stage.name for stage in timed] == [
+        "listing", "start", "features", "workers", "head", "fine_tune", "export", "report",
+    ]  # fmt: skip
     assert by_name["features"].seconds.likely == pytest.approx(1500 * 0.02 + 840 * 0.01)  # type: ignore[union-attr]
     exchange = 4 * found[1].trainable / EXCHANGE  # type: ignore[operator]
     epoch = 20 * (0.1 + exchange) + 4 * 0.05 + EPOCH
