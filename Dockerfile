@@ -17,8 +17,9 @@ COPY k8s/ k8s/
 # Bytecode is compiled here, since the root file system is read-only where this runs; it names no times.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
  && /opt/build/bin/pip --python /opt/thaw/bin/python install --no-cache-dir --no-compile --no-deps --no-index /wheels/*.whl \
-# TensorFlow's headers are for those who compile: a seventh of the image.
- && rm -rf /opt/thaw/lib/python3*/site-packages/tensorflow/include \
+# TensorFlow's headers, a seventh of the image, are for those who compile; libraries' own tests and Ray's Java for others.
+ && rm -rf /opt/thaw/lib/python3*/site-packages/tensorflow/include /opt/thaw/lib/python3*/site-packages/ray/jars \
+ && find /opt/thaw/lib/python3*/site-packages -type d -name tests -prune -exec rm -rf {} + \
  && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/thaw/sbom.cdx.json /opt/thaw/bin/python \
  && /opt/thaw/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/thaw/lib \
  && find /opt/thaw -exec touch --no-dereference --date "@${SOURCE_DATE_EPOCH:-$(date +%s)}" {} +
