@@ -14,7 +14,7 @@ from job.report import tfevents
 from job.report.documents import Documents
 from job.report.drawings import SIDE, captioned, confusion_picture
 from job.report.events import events_folder
-from job.report.examples import Examples, Opened, opened
+from job.report.examples import Examples, Opened, answer_to, opened
 from job.report.wording import NAMES, percent, plural, shortened
 
 
@@ -79,9 +79,6 @@ def _texts(documents: Documents, mistakes: dict[int, Opened], step: int) -> list
 
 
 def _mistake(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
-    """Key, class and answer, each in one line; the probability of the answer, and that of the class."""
-    answered, classes = documents.answered, documents.snapshot.classes
-    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
-    answer = int(chances.argmax())
-    key, truth, told = (shortened(word, 200) for word in (answered.keys[at], classes[label], classes[answer]))
-    return key, truth, told, float(chances[answer]), float(chances[label])
+    """As of `answer_to`, key, class and answer each in one line."""
+    key, truth, answer, chance, truth_chance = answer_to(documents, at)
+    return shortened(key, 200), shortened(truth, 200), shortened(answer, 200), chance, truth_chance

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
+from job.report.metrics import wrong_answers
 from job.report.printable import plain
 from job.report.wording import METRICS, NAMES
 
@@ -55,13 +56,7 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
 
 def _confused(confusion: list[list[int]]) -> list[tuple[int, int]]:
     """The pairs of class and answer that are confused most, of those that are confused at all."""
-    counts = {
-        (true, answer): count
-        for true, row in enumerate(confusion)
-        for answer, count in enumerate(row)
-        if count and true != answer
-    }
-    return sorted(counts, key=lambda pair: -counts[pair])[:PAIRS]
+    return sorted(wrong_answers(confusion), key=lambda pair: -confusion[pair[0]][pair[1]])[:PAIRS]
 
 
 def _name(label: str) -> str:

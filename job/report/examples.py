@@ -48,6 +48,14 @@ def chosen_examples(documents: Documents) -> Examples:
     return Examples(wrong, right, read_originals(documents.job.data, documents.store, documents.snapshot, keys))
 
 
+def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
+    """Of the model that is kept: key, class and answer; the probability of the answer, and that of the class."""
+    answered, classes = documents.answered, documents.snapshot.classes
+    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
+    answer = int(chances.argmax())
+    return answered.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
+
+
 def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
     """`original` as in Examples; `side`: most pixels of the longer side of a picture."""
     if isinstance(original, str):

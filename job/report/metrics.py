@@ -32,6 +32,16 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+def wrong_answers(confusion: list[list[int]]) -> list[tuple[int, int]]:
+    """The pairs of class and answer, by their places, that are confused at all; `confusion` as of `evaluate`."""
+    return [
+        (true, answer)
+        for true, row in enumerate(confusion)
+        for answer, count in enumerate(row)
+        if count and true != answer
+    ]
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """float64 [n, classes]"""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))

@@ -49,11 +49,8 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.max_workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     try:
-        with (
-            _own_sigterm(),
-            no_last_word(),
-            nullcontext() if debug else no_stderr(),
-        ):  # its core says that it heeds our log level
+        quiet = nullcontext() if debug else no_stderr()  # its core says that it heeds our log level
+        with _own_sigterm(), no_last_word(), quiet:
             ray.init(**settings)
     except ThawError:  # somebody wants it to end
         raise

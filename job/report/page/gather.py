@@ -28,6 +28,7 @@ from job.report.measured import (
     gain,
     metric_intervals,
 )
+from job.report.metrics import wrong_answers
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.learning import Learning, learning_of
@@ -183,10 +184,8 @@ def _quality(metrics: list[MetricRow], models: list[str]) -> Markup:
 
 def _pairs(confusion: list[list[int]], classes: list[str]) -> list[Pair]:
     wrong = [
-        Pair(classes[true], classes[answer], count, count / sum(row))
-        for true, row in enumerate(confusion)
-        for answer, count in enumerate(row)
-        if count and true != answer
+        Pair(classes[true], classes[answer], confusion[true][answer], confusion[true][answer] / sum(confusion[true]))
+        for true, answer in wrong_answers(confusion)
     ]
     return sorted(wrong, key=lambda pair: (-pair.count, -pair.share))[:MOST_PAIRS]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from job.data.forms import Form, form_of
 from job.report.documents import Documents
-from job.report.examples import Examples, opened
+from job.report.examples import Examples, answer_to, opened
 from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
 from job.report.wording import shortened
 from job.storage import open_store
@@ -86,12 +86,8 @@ def shown_examples(documents: Documents, examples: Examples) -> Shelf:
 
 
 def _shown(documents: Documents, at: int, originals: dict[str, bytes | str], form: Form) -> Shown:
-    answered, classes = documents.answered, documents.snapshot.classes
-    chances, label, key = answered.chances[documents.kept][at], int(answered.labels[at]), answered.keys[at]
-    answer = int(chances.argmax())
-    picture, text, missing = seen(originals[key], form, documents.job.task)
-    chance, truth_chance = float(chances[answer]), float(chances[label])
-    return Shown(key, classes[label], classes[answer], chance, truth_chance, picture, text, missing)
+    original = originals[documents.answered.keys[at]]
+    return Shown(*answer_to(documents, at), *seen(original, form, documents.job.task))
 
 
 def seen(original: bytes | str, form: Form, task: str) -> tuple[str | None, str | None, str | None]:

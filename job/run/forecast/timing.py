@@ -93,8 +93,7 @@ def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | N
     size, workers = job.train.batch_size, job.scaling.max_workers
     speed = speeds.head if phase.name == "head" else speeds.fine_tune
     assert speed is not None
-    step = speed.step
-    step += 2 * (workers - 1) / workers * 4 * (phase.trainable or 0) / EXCHANGE
+    step = speed.step + 2 * (workers - 1) / workers * 4 * (phase.trainable or 0) / EXCHANGE
     epoch = (
         steps_per_epoch(counts["train"], size) * step
         + steps_per_epoch(counts["validation"], size) * speed.predict
