@@ -23,10 +23,9 @@ BLOCK = 128
 
 
 def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
-    from job.run.cluster import ENVIRONMENT
+    from job.run.cluster import set_environment
 
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     import ray
     import ray.train
     from ray.train.tensorflow import TensorflowTrainer

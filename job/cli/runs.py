@@ -44,7 +44,7 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
 @click.option(
     "--calibration/--no-calibration",
     default=None,
-    help="Measure this machine for 20 seconds, or never.  [default: where no run like it was finished]",
+    help="Measure this machine, for about 20 seconds, or never.  [default: where no run like it was finished]",
 )
 @as_json
 @debug

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from job.data.splits import SPLITS
 from job.report.printable import plain
-from job.report.wording import duration, size, work
+from job.report.wording import duration, plural, size, work
 
 Document = dict[str, Any]
 WIDTH = 80
@@ -253,7 +253,8 @@ def _time(console: Console, time: Document, price: Document) -> None:
 def _price(console: Console, price: Document) -> None:
     hours, gpu = price["worker_hours"], price["gpu_hours"]
     kind = "GPU hours" if gpu else "worker hours"
-    told = f"{kind}: {hours['likely']:.2g} ({hours['low']:.2g} to {hours['high']:.2g}), {price['workers']} workers"
+    workers = plural(price["workers"], "worker")
+    told = f"{kind}: {hours['likely']:.2g} ({hours['low']:.2g} to {hours['high']:.2g}), {workers}"
     if price["price"]:
         cost = price["price"]
         told += f"; price: {cost['likely']:.2f} ({cost['low']:.2f} to {cost['high']:.2f})"
@@ -261,7 +262,8 @@ def _price(console: Console, price: Document) -> None:
 
 
 def _memory(console: Console, memory: Document, workers: int) -> None:
-    _title(console, f"memory of each of {workers} workers: {size(memory['total'])}")
+    whose = "the worker" if workers == 1 else f"each of {workers} workers"
+    _title(console, f"memory of {whose}: {size(memory['total'])}")
     parts = ["process", "parameters", "gradients", "optimizer", "checkpoints", "activations", "batches"]
     table = Table(
         "", Column("", justify="right"), Column("", no_wrap=True), box=None, pad_edge=False, show_header=False

@@ -30,11 +30,16 @@ ENVIRONMENT = {
 }
 
 
+def set_environment() -> None:
+    """Of the processes that this one starts; what a person has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
 def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     """Connects to Ray, or starts it here and ends it afterwards. Raises ClusterError."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     import ray
 
     if ray.is_initialized():

@@ -16,7 +16,6 @@ from job.run.actors import IDLE, cluster_error, one_line
 from job.run.cluster import worker_cpus
 from job.run.interrupt import Interrupts
 from job.run.ledger import PAUSES, beside_driver, make_ledger
-from job.run.quiet import import_tensorflow
 from job.storage.scratch import scratch
 from job.train.worker import train_worker
 
@@ -32,20 +31,22 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
     of no checkpoint, and what it stores is thrown away.
     """
-    import_tensorflow()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.tensorflow import TensorflowTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.util.queue import Queue
+
+    from job.run.group import GroupConfig
 
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
     listener = _Listener(events, say, ledger, _wanted(job))
     train = {**config, "run": run, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
 
-    def trainer(folder: str, failures: int, preemptions: int) -> TensorflowTrainer:
+    def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
         """One that bears with so many of both; -1: with any number."""
-        return TensorflowTrainer(
+        return DataParallelTrainer(
             train_worker,
             train_loop_config=train,
+            backend_config=GroupConfig(),
             scaling_config=ScalingConfig(
                 num_workers=_workers(job),
                 use_gpu=job.scaling.gpu,

@@ -18,7 +18,7 @@ class OverlayStore:
     """`below` as it is, with what was written to the overlay above it. Nothing ever reaches `below`."""
 
     def __init__(self, below: Store, folder: str) -> None:
-        self.uri, self._below, self._above = below.uri, below, LocalStore(folder)
+        self.uri, self.folder, self._below, self._above = below.uri, folder, below, LocalStore(folder)
         self._deleted: set[str] = set()
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

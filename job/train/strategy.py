@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+def free_address(host: str) -> str:
+    """`host:port`, [host]:port for IPv6, where nobody listens now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def join_group(addresses: list[str], rank: int) -> None:
+    """Makes this process the worker of this rank, once it calls `make_strategy`."""
+    where = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+    os.environ["TF_CONFIG"] = json.dumps(where)
+
+
 def prepare_process(job: Job, cpus: int) -> None:
     """Call before TensorFlow has run anything in this process.
 
-    Ray's TensorFlow backend asks for legacy Keras in its workers; this project is written for Keras 3. Raises
-    ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's price.
+    Raises ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's
+    price.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -66,7 +66,7 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
 
 
 def _forecast(
-    job: Job, store: Store, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
+    job: Job, store: OverlayStore, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
 ) -> dict[str, Any]:
     source, snapshot, plan, anatomy = open_store(job.data.source), listed.snapshot, subject.plan, subject.anatomy
     pooled, inputs = featurizers(job, subject.base, plan)
@@ -90,7 +90,7 @@ def _forecast(
     wants = _needs_calibration(history, missing.examples, [phase.name for phase in found])
     speeds, note = None, ""
     if wants if calibrates is None else calibrates:
-        speeds, note = _calibrated(job, network, subject, len(snapshot.classes), headers.usable, say)
+        speeds, note = _calibrated(job, store, network, subject, len(snapshot.classes), headers.usable, say)
         history = None if calibrates and speeds else history
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
     missing = missing.scaled(1 / listed.share)
@@ -162,7 +162,7 @@ def _needs_calibration(history: History | None, missing: int, names: list[str]) 
 
 
 def _calibrated(
-    job: Job, network: _Network, subject: Subject, classes: int, encoded: list[bytes], say: Say
+    job: Job, store: OverlayStore, network: _Network, subject: Subject, classes: int, encoded: list[bytes], say: Say
 ) -> tuple[Speeds | None, str]:
     """What was measured; or why nothing was."""
     if not encoded:
@@ -170,10 +170,8 @@ def _calibrated(
     _, base = network()
     if network.no_gpu:
         return None, f"{network.no_gpu}: nothing was measured"
-    from job.model.heads import build_head
-    from job.model.network import build_network
-
-    say("stage", text="measuring this machine, for about 20 seconds")
-    model = job.model
-    head = build_head(subject.plan.features, model.head, classes, job.train.seed, model.encoder, model.max_tokens)
-    return calibrate(job, build_network(base, head), subject.plan, subject.anatomy, encoded), ""
+    say("stage", text="measuring this machine, with as many processes as it would have workers")
+    try:
+        return calibrate(job, base, subject.plan, subject.anatomy, classes, encoded, store.folder), ""
+    except ClusterError as error:
+        return None, f"{error}: nothing was measured"

@@ -16,9 +16,10 @@ from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.run.forecast.cached import Missing
-from job.run.forecast.calibration import PhaseSpeeds, Speeds
+from job.run.forecast.calibration import Speeds
 from job.run.forecast.costs import head_layers, memory, phases
 from job.run.forecast.history import last_like
+from job.run.forecast.rehearsal import PhaseSpeeds
 from job.run.forecast.timing import EPOCH, EXCHANGE, stages, total
 from job.run.plan import Plan
 from job.storage import open_store
@@ -119,7 +120,7 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
     assert plain["features"] == 10**6
 
 
-SPEEDS = Speeds(0.01, 0.02, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), 1.0, 15.0, ())
+SPEEDS = Speeds(0.01, 0.02, 0.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), False, 15.0, ())
 
 
 def test_seconds_from_a_calibration() -> None:
