@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ def built_container(folder: Path) -> Iterator[Container]:
     scratch = _do("buildah", "from", "scratch")
     _do("buildah", "copy", "--quiet", scratch, str(rootfs), "/")
     _do("buildah", "commit", "--quiet", "--rm", scratch, BASE)
+    shutil.rmtree(rootfs)  # the build needs some 15 GB, and more where it can't layer file systems
     flags = f"--pull-never --layers=false --volume {CERTIFICATES}"
     _do("make", "image", "ENGINE=buildah", f"BASE_IMAGE={BASE}", f"BUILD_FLAGS={flags}")
     made = _do("buildah", "from", "--pull-never", f"localhost/thaw:{__version__}")
