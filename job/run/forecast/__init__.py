@@ -13,10 +13,11 @@ from job.data.vocabulary import read_vocabulary, vocabulary_key
 from job.errors import ClusterError
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
+from job.report.wording import plural
 from job.run.cluster import worker_cpus
 from job.run.current import read_current
 from job.run.forecast.cached import look_up
-from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate
+from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, processes
 from job.run.forecast.cautions import Known
 from job.run.forecast.costs import memory, phases
 from job.run.forecast.document import Forecast, document
@@ -170,7 +171,8 @@ def _calibrated(
     _, base = network()
     if network.no_gpu:
         return None, f"{network.no_gpu}: nothing was measured"
-    say("stage", text="measuring this machine, with as many processes as it would have workers")
+    workers = plural(processes(job), "worker")
+    say("stage", text=f"measuring this machine with {workers}, for about 20 seconds")
     try:
         return calibrate(job, base, subject.plan, subject.anatomy, classes, encoded, store.folder), ""
     except ClusterError as error:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HEAD_STEPS = 16
 """Of the head that are made in one call, as in training."""
-LONGEST = 300.0
+PATIENCE = 300.0
 """Seconds after which the processes are given up."""
 
 
@@ -107,9 +107,9 @@ def _slowest(found: tuple[PhaseSpeeds, ...]) -> PhaseSpeeds:
 def _answer(pipe: Connection, running: list[Any], folder: str, began: float) -> Any:
     """What a process sends next; none of them ends by itself."""
     sentinels = [process.sentinel for process in running]
-    ready = wait([pipe, *sentinels], timeout=max(0.0, began + LONGEST - time.monotonic()))
+    ready = wait([pipe, *sentinels], timeout=max(0.0, began + PATIENCE - time.monotonic()))
     if not ready:
-        raise ClusterError(f"the workers' steps took more than {LONGEST:g} s")
+        raise ClusterError(f"the workers' steps took more than {PATIENCE:g} s")
     with suppress(EOFError):
         if ready == [pipe]:
             return pipe.recv()
