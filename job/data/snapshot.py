@@ -84,8 +84,9 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
 
 
 @contextmanager
-def listing(data: Data, source: Store, store: Store) -> Iterator[Listing]:
-    """Lists the source once, and writes nothing to the store, which has the indexes of packed sources.
+def listing(data: Data, source: Store, store: Store, whole: bool = True) -> Iterator[Listing]:
+    """Lists the source once, and writes nothing to the store, which has the indexes of packed sources. Where those are
+    not of the `whole` source, a class or a split may be missing.
 
     Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
     order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
@@ -113,7 +114,7 @@ def listing(data: Data, source: Store, store: Store) -> Iterator[Listing]:
                     days[int(item.modified // DAY)] += 1
         snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class, days)
         check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
-        _check(snapshot, data, source)
+        _check(snapshot, data, source, whole)
         yield Listing(snapshot, examples_file, rejects_file)
 
 
@@ -166,13 +167,15 @@ def _summary(
     return Snapshot(id, counts.total(), classes, table, *rejects, arrivals)
 
 
-def _check(snapshot: Snapshot, data: Data, source: Store) -> None:
+def _check(snapshot: Snapshot, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
         found = "; ".join(f"{count} {reason}" for reason, count in snapshot.rejects.items())
         raise DataError(
             f"{source.uri}: no labelled examples were found ({found or 'the prefix is empty'}). "
             f"{WANTED.get(data.layout, 'data.packed says what the parts of a record are called.')}"
         )
+    if not whole:
+        return
     if len(snapshot.classes) < 2:
         raise DataError(
             f"{source.uri}: only one class, {snapshot.classes[0]!r}, was found: there is nothing to tell apart."

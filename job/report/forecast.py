@@ -24,8 +24,14 @@ NAME = 24
 SHADES = "█▓░"
 """Of the splits."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
-SOURCES = {"measured": "", "calibration": "measured here", "last run": "as the last run", "constant": "usual"}
-STAGES = {"fine_tune": "fine-tuning", "start": "start of Ray", "workers": "start of workers"}
+SOURCES = {
+    "measured": "",
+    "calibration": "measured here",
+    "derived": "derived",
+    "last run": "as the last run",
+    "constant": "usual",
+}
+STAGES = {"fine_tune": "fine-tuning", "preparing": "start of Ray", "workers": "start of workers"}
 
 
 def print_forecast(console: Console, found: Document) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-from job.train.strategy import free_address, join_group
+from job.train.strategy import free_addresses, join_group
 
 
 class GroupConfig(BackendConfig):
@@ -31,4 +31,4 @@ class _Group(Backend):
 
 
 def _address() -> str:
-    return free_address(ray.util.get_node_ip_address())
+    return free_addresses(ray.util.get_node_ip_address())[0]

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from job.config import Job
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def free_address(host: str) -> str:
-    """`host:port`, [host]:port for IPv6, where nobody listens now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def free_addresses(host: str, count: int = 1) -> list[str]:
+    """`host:port`, [host]:port for IPv6, of this machine, where nobody listens now."""
+    with ExitStack() as stack:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        probes = [stack.enter_context(socket.socket(family)) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        ports = [probe.getsockname()[1] for probe in probes]
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port in ports]
 
 
 def join_group(addresses: list[str], rank: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from job.report.wording import plural
 from job.run.cluster import worker_cpus
 from job.run.current import read_current
 from job.run.forecast.cached import look_up
-from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, processes
+from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_here
 from job.run.forecast.cautions import Known
 from job.run.forecast.costs import memory, phases
 from job.run.forecast.document import Forecast, document
@@ -84,20 +84,21 @@ def _forecast(
             (snapshot.examples - (train := sum(snapshot.counts["train"].values())), train),
             "it will be known once the features are computed",
         )
-    history = last_like(job, store, subject.run)
+    missing = missing.scaled(1 / listed.share)
+    history, classes = last_like(job, store, subject.run), max(2, len(snapshot.classes))
     headers = look_at(job.data, form_of(job), source, sampled(listed), EXAMPLES)
     made = history.epochs if history else {}
-    found = phases(job, plan, anatomy, len(snapshot.classes), made, _words(job, store, subject.run))
+    found = phases(job, plan, anatomy, classes, made, _words(job, store, subject.run))
+    memories = memory(job, plan, anatomy, found[-1], sum(t.needed * t.bytes_per_example for t in missing.tensors))
     wants = _needs_calibration(history, missing.examples, [phase.name for phase in found])
     speeds, note = None, ""
     if wants if calibrates is None else calibrates:
-        speeds, note = _calibrated(job, store, network, subject, len(snapshot.classes), headers.usable, say)
-        history = None if calibrates and speeds else history
+        speeds, note = _calibrated(job, store, network, subject, classes, headers.usable, memories.total, say)
+        if calibrates and speeds and history:
+            history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
-    missing = missing.scaled(1 / listed.share)
     timed = stages(job, listed.seconds, subject.prepared, missing, found, counts, speeds, history)
-    memories = memory(job, plan, anatomy, found[-1], sum(t.needed * t.bytes_per_example for t in missing.tensors))
-    known = Known(job, snapshot, anatomy, headers, missing, memories, duplicates)
+    known = Known(job, snapshot, anatomy, headers, missing, memories, duplicates, listed.share)
     return document(store, Forecast(listed, subject.run, plan, known, found, counts, timed, speeds, history, note))
 
 
@@ -163,17 +164,24 @@ def _needs_calibration(history: History | None, missing: int, names: list[str]) 
 
 
 def _calibrated(
-    job: Job, store: OverlayStore, network: _Network, subject: Subject, classes: int, encoded: list[bytes], say: Say
+    job: Job,
+    store: OverlayStore,
+    network: _Network,
+    subject: Subject,
+    classes: int,
+    encoded: list[bytes],
+    worker: int,
+    say: Say,
 ) -> tuple[Speeds | None, str]:
-    """What was measured; or why nothing was."""
+    """What was measured, with workers of so many bytes; or why nothing was."""
     if not encoded:
         return None, "none of the sampled examples can be decoded: nothing was measured"
     _, base = network()
     if network.no_gpu:
         return None, f"{network.no_gpu}: nothing was measured"
-    workers = plural(processes(job), "worker")
-    say("stage", text=f"measuring this machine with {workers}, for about 20 seconds")
+    devices = devices_here(job, worker)
+    say("stage", text=f"measuring this machine with {plural(len(devices), 'worker')}, for about 20 seconds")
     try:
-        return calibrate(job, base, subject.plan, subject.anatomy, classes, encoded, store.folder), ""
+        return calibrate(job, base, subject.plan, subject.anatomy, classes, encoded, devices, store.folder), ""
     except ClusterError as error:
         return None, f"{error}: nothing was measured"

@@ -15,7 +15,7 @@ from job.data.forms import form_of
 from job.model.anatomy import Anatomy
 from job.run.cluster import is_local, worker_cpus
 from job.run.featurize import BATCH
-from job.run.forecast.costs import local_batch
+from job.run.forecast.costs import local_batch, memory_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
 from job.run.plan import Plan
 
@@ -50,18 +50,30 @@ class Speeds:
 
 
 def calibrate(
-    job: Job, base: keras.Model, plan: Plan, anatomy: Anatomy, classes: int, encoded: list[bytes], folder: str
+    job: Job,
+    base: keras.Model,
+    plan: Plan,
+    anatomy: Anatomy,
+    classes: int,
+    encoded: list[bytes],
+    devices: list[str | None],
+    folder: str,
 ) -> Speeds:
-    """Measures with `encoded`, which can be decoded. `folder` is that of the overlay over the job's store. Raises
-    ClusterError where a process that measures fails or is killed.
+    """Measures with `encoded`, which can be decoded, and on `devices`; `folder` is that of the overlay over the job's
+    store. Raises ClusterError where a process that measures fails or is killed.
     """
     began = time.monotonic()
     inputs, decode = _decoded(job, encoded)
-    many, local = processes(job), local_batch(job)
-    one = _pass(job, base, plan, inputs, began + BUDGET / 4)
+    many, local = len(devices), local_batch(job)
+    one = _pass(base, plan, inputs, 1 if job.scaling.gpu else many, began + BUDGET / 4)
     notes, batch, repeats = [], None, REPEATS
     if job.phases.fine_tune is not None:
-        each = one * many * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
+        each = (
+            one
+            * (1 if job.scaling.gpu else many)
+            * (anatomy.work - anatomy.below + anatomy.backward)
+            / max(1, anatomy.work)
+        )
         some = max(1, int(local * min(1.0, LONGEST / (local * each))))
         if some < local:
             notes.append(f"a fine-tuning step was measured on {some} examples, and a worker's has {local}")
@@ -69,17 +81,29 @@ def calibrate(
         batch = np.resize(stored, (some, *stored.shape[1:]))
         repeats = int(np.clip(BUDGET / 2 / (some * each), 2, REPEATS))
     pooled = np.random.default_rng(0).standard_normal((local, plan.features), np.float32)
-    played = rehearse(Rehearsal(job, plan, classes, pooled, batch, repeats), many, folder)
+    played = rehearse(Rehearsal(job, plan, classes, pooled, batch, repeats), devices, folder)
+    if is_local() and not job.scaling.gpu and many < job.scaling.max_workers:
+        notes.append(f"{job.scaling.max_workers} workers share this machine: measured with {many}, and scaled")
+        played = played.shared(job.scaling.max_workers / many)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
     took = time.monotonic() - began
-    exchanged = many == job.scaling.max_workers
+    exchanged = is_local() or job.scaling.max_workers == 1
     return Speeds(decode, one, played.start, played.head, played.fine_tune, exchanged, took, tuple(notes))
 
 
-def processes(job: Job) -> int:
-    """Workers that are at work on this machine at the same time."""
-    return max(1, min(job.scaling.max_workers, (os.cpu_count() or 1) // worker_cpus(job))) if is_local() else 1
+def devices_here(job: Job, memory: int) -> list[str | None]:
+    """Of the workers that are measured at the same time, which take so many bytes each: the GPU, as
+    CUDA_VISIBLE_DEVICES names it, or None. Where the run is not on this machine it is one of them.
+    """
+    if not job.scaling.gpu:
+        room = min((os.cpu_count() or 1) // worker_cpus(job), memory_here() // memory)
+        return [None] * (max(1, min(job.scaling.max_workers, room)) if is_local() else 1)
+    import tensorflow as tf
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus: list[str | None] = [*named] or [str(index) for index in range(len(tf.config.list_physical_devices("GPU")))]
+    return gpus[: job.scaling.max_workers if is_local() else 1]
 
 
 def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
@@ -105,15 +129,15 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
     return np.stack(found) if found else np.zeros((1, *form.shape), form.dtype), taken
 
 
-def _pass(job: Job, base: keras.Model, plan: Plan, inputs: np.ndarray, deadline: float) -> float:
-    """Seconds an example through the frozen network, on the cores of all workers."""
+def _pass(base: keras.Model, plan: Plan, inputs: np.ndarray, many: int, deadline: float) -> float:
+    """Seconds an example through the frozen network, at `many` calls at the same time: on the cores of all workers."""
     import keras
     import tensorflow as tf
 
     from job.model.cut import cut_named
 
     taps = [base.output, *([cut_named(base, plan.cut).tensor] if plan.cut else [])]
-    model, many = keras.Model(base.input, taps), processes(job)
+    model = keras.Model(base.input, taps)
     run = tf.function(lambda batch: model(tf.cast(batch, base.input.dtype), training=False), reduce_retracing=True)
     first = tf.constant(inputs[:1])
     run(first)

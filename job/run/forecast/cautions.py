@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from job.config import Job, Optimization
 from job.data.order import STREAMS
@@ -16,7 +15,7 @@ from job.data.splits import SPLITS
 from job.model.anatomy import Anatomy
 from job.run.cluster import is_local
 from job.run.forecast.cached import Missing
-from job.run.forecast.costs import Memory
+from job.run.forecast.costs import Memory, memory_here
 from job.run.forecast.duplicates import Duplicates
 from job.run.forecast.headers import Headers, interval
 
@@ -55,16 +54,25 @@ class Known:
     missing: Missing
     memory: Memory
     duplicates: Duplicates
+    share: float
+    """The part of the source that `snapshot` is of."""
 
 
 def cautions(known: Known) -> list[Caution]:
     job, snapshot = known.job, known.snapshot
-    found = [*_examples(job, snapshot), *_rejects(job, known.headers)]
+    whole = known.share == 1
+    found = [*(_examples(job, snapshot) if whole else ()), *_rejects(job, known.headers)]
     for name in ("head", "fine_tune"):
         settings: Optimization | None = getattr(job.phases, name)
         if settings is not None:
             found += _rate(name, settings)
-    return [*found, *_recipe(job, snapshot), *_depth(known.anatomy), *_room(known), *_copies(known.duplicates)]
+    return [
+        *found,
+        *_recipe(job, snapshot, known.share),
+        *_depth(known.anatomy),
+        *_room(known),
+        *_copies(known.duplicates),
+    ]
 
 
 def shown(names: list[str], most: int = 3) -> str:
@@ -126,8 +134,9 @@ def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
         yield Caution(where, f"{told}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
 
 
-def _recipe(job: Job, snapshot: Snapshot) -> Iterator[Caution]:
-    head, fine_tune, train = job.phases.head, job.phases.fine_tune, sum(snapshot.counts["train"].values())
+def _recipe(job: Job, snapshot: Snapshot, share: float) -> Iterator[Caution]:
+    head, fine_tune = job.phases.head, job.phases.fine_tune
+    train = round(sum(snapshot.counts["train"].values()) / share)
     if fine_tune and head.epochs <= head.patience and not fine_tune.allow_unconverged_head:
         yield Caution(
             "phases.head.epochs",
@@ -170,20 +179,22 @@ def _room(known: Known) -> Iterator[Caution]:
     if not is_local():
         return
     workers, memory = known.job.scaling.max_workers, known.memory
-    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    here = memory_here()
     if workers * memory.total > here and not known.job.scaling.gpu:
         yield Caution(
             "scaling.workers",
             f"{workers} workers of {memory.total / 2**30:.1f} GiB each are more than the {here / 2**30:.1f} GiB of "
             "this machine. Take fewer workers, a smaller train.batch_size, or thaw less.",
         )
-    folder = os.environ.get("THAW_CACHE") or tempfile.gettempdir()
-    free = shutil.disk_usage(folder if os.path.isdir(folder) else "/").free
-    if known.missing.to_write > free and known.job.store.startswith("file://"):
+    if not known.job.store.startswith("file://"):
+        return
+    folder = Path(known.job.store.removeprefix("file://"))
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.is_dir())).free
+    if known.missing.to_write > free:
         yield Caution(
             "store",
             f"{known.missing.to_write / 2**30:.1f} GiB of features are to be written, and {free / 2**30:.1f} GiB are "
-            "free here. Make room, lower train.views, or set train.cache: off.",
+            "free there. Make room, lower train.views, or set train.cache: off.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 from job.config import GLOVE, FineTunePhase, Job, Optimization, UnfreezeAuto
@@ -34,6 +35,10 @@ class Range:
 
     def plus(self, more: float) -> Range:
         return Range(self.low + more, self.likely + more, self.high + more)
+
+    def within(self, low: float, high: float) -> Range:
+        """Known up to these factors."""
+        return Range(self.low * low, self.likely, self.high * high)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class Memory:
         """Without what can be taken back."""
         parts = self.parameters + self.optimizer + self.gradients + self.checkpoints + self.activations + self.batches
         return self.process + parts
+
+
+def memory_here() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def head_layers(job: Job, features: int, classes: int) -> tuple[int, int]:

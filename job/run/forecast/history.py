@@ -54,7 +54,9 @@ def _alike(job: Job, stored: Any) -> bool:
         lambda job: job.scaling.max_workers,
         lambda job: job.scaling.gpu,
         lambda job: job.scaling.cpus_per_worker,
-        lambda job: job.train.model_dump(include={"batch_size", "precision", "views", "cache"}),
+        lambda job: job.train.model_dump(
+            include={"batch_size", "precision", "views", "cache", "jit_compile", "deterministic"}
+        ),
         lambda job: job.phases.fine_tune and job.phases.fine_tune.unfreeze,
     ]
     return all(part(job) == part(other) for part in same)

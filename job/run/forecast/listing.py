@@ -66,13 +66,16 @@ class Rows:
 
 @contextmanager
 def seen(data: Data, source: Store, store: Store, class_weights: object) -> Iterator[Seen]:
-    """Lists the source; `store` keeps the indexes made for this. Raises DataError and JobError as a run would."""
+    """Lists the source; `store` keeps the indexes made for this. Raises DataError and JobError as a run would, but for
+    what only all of a source tells where a part of it is read.
+    """
     started = time.monotonic()
     share = _index(data, source, store) if data.is_packed else 1.0
-    with listing(data, source, store) as listed:
+    with listing(data, source, store, share == 1) as listed:
         snapshot = listed.snapshot
-        check_class_weights(class_weights, snapshot.classes)  # type: ignore[arg-type]
-        if share < 1:  # what was left out here is none of the run's rejects
+        if share == 1:
+            check_class_weights(class_weights, snapshot.classes)  # type: ignore[arg-type]
+        else:  # what was left out here is none of the run's rejects
             rejects = {reason: count for reason, count in snapshot.rejects.items() if reason != LATE}
             snapshot = replace(snapshot, rejects=rejects)
         yield Seen(snapshot, listed.examples, share, time.monotonic() - started)

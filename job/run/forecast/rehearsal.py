@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from job.run.cluster import set_environment, worker_cpus
 from job.run.plan import Plan
 from job.storage import open_store
 from job.storage.overlay import OverlayStore
-from job.train.strategy import free_address, join_group, make_strategy, prepare_process
+from job.train.strategy import free_addresses, join_group, make_strategy, prepare_process
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,6 +34,8 @@ HEAD_STEPS = 16
 """Of the head that are made in one call, as in training."""
 PATIENCE = 300.0
 """Seconds after which the processes are given up."""
+ENDING = 10.0
+"""Seconds in which a process that failed ends."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class PhaseSpeeds:
     compile: float
     """The first step and the first prediction, beyond what others take."""
 
-    def scaled(self, factor: float) -> PhaseSpeeds:
-        """With so many times the examples; it compiles once."""
-        return PhaseSpeeds(self.step * factor, self.predict * factor, self.compile)
+    def scaled(self, examples: float, others: float = 1.0) -> PhaseSpeeds:
+        """With so many times the examples, on a processor that so many times the processes share."""
+        return PhaseSpeeds(self.step * examples * others, self.predict * examples * others, self.compile * others)
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,32 @@ class Played:
     head: PhaseSpeeds
     fine_tune: PhaseSpeeds | None
 
+    def shared(self, others: float) -> Played:
+        """On a processor that so many times the processes share."""
+        fine_tune = self.fine_tune and self.fine_tune.scaled(1.0, others)
+        return Played(self.start * others, self.head.scaled(1.0, others), fine_tune)
 
-def rehearse(rehearsal: Rehearsal, processes: int, folder: str) -> Played:
-    """`folder` is that of the overlay over the job's store. Raises ClusterError where a process fails or is killed."""
+
+def rehearse(rehearsal: Rehearsal, devices: list[str | None], folder: str) -> Played:
+    """`devices` are the GPUs of the processes, as CUDA_VISIBLE_DEVICES names them, or None for each that has none;
+    `folder` is that of the overlay over the job's store. Raises ClusterError where a process fails or is killed.
+    """
     set_environment()
     context = multiprocessing.get_context("spawn")
-    addresses = [free_address("127.0.0.1") for _ in range(processes)]
+    addresses = free_addresses("127.0.0.1", len(devices))
     began = time.monotonic()
     running, pipes = [], []
     try:
-        for rank in range(processes):
+        for rank, device in enumerate(devices):
             pipe, theirs = context.Pipe(duplex=False)
-            arguments = rehearsal, folder, addresses, rank, theirs
+            arguments = rehearsal, folder, addresses, rank, device, theirs
             process = context.Process(target=_process, args=arguments, daemon=True)
             process.start()
             theirs.close()
             running.append(process)
             pipes.append(pipe)
-        started = max(_answer(pipe, running, folder, began) for pipe in pipes) - began
-        played = [_answer(pipe, running, folder, began) for pipe in pipes]
+        started = max(_answer(pipe, pipes, running, folder, began) for pipe in pipes) - began
+        played = [_answer(pipe, pipes, running, folder, began) for pipe in pipes]
     finally:
         for process in running:
             process.kill()
@@ -104,8 +114,8 @@ def _slowest(found: tuple[PhaseSpeeds, ...]) -> PhaseSpeeds:
     return PhaseSpeeds(*(max(getattr(one, name) for one in found) for name in ("step", "predict", "compile")))
 
 
-def _answer(pipe: Connection, running: list[Any], folder: str, began: float) -> Any:
-    """What a process sends next; none of them ends by itself."""
+def _answer(pipe: Connection, pipes: list[Connection], running: list[Any], folder: str, began: float) -> Any:
+    """What a process sends next; none of them ends by itself. Raises ClusterError."""
     sentinels = [process.sentinel for process in running]
     ready = wait([pipe, *sentinels], timeout=max(0.0, began + PATIENCE - time.monotonic()))
     if not ready:
@@ -113,22 +123,34 @@ def _answer(pipe: Connection, running: list[Any], folder: str, began: float) -> 
     with suppress(EOFError):
         if ready == [pipe]:
             return pipe.recv()
-    rank = sentinels.index(wait(sentinels)[0])
-    running[rank].join()
-    lines = _log(folder, rank).read_text(errors="replace").splitlines()
-    told = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-    raise ClusterError(f"a worker's steps can't be made here (exit code {running[rank].exitcode}): {told}")
+    ended = wait(sentinels, timeout=ENDING)  # one that can't end, waiting for the others, has said why before
+    raise ClusterError(_why(running, folder, sentinels.index(ended[0]) if ended else pipes.index(pipe)))
 
 
-def _process(rehearsal: Rehearsal, folder: str, addresses: list[str], rank: int, pipe: Connection) -> None:
+def _why(running: list[Any], folder: str, rank: int) -> str:
+    """A process failed, or was killed."""
+    if (code := running[rank].exitcode) is not None and code < 0:
+        return (
+            f"a worker's steps can't be made here: it was killed ({signal.Signals(-code).name}), perhaps for its memory"
+        )
+    log = _log(folder, rank)
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = next((line.strip() for line in reversed(lines) if line.strip()), "it did not say why")
+    return f"a worker's steps can't be made here: {told}"
+
+
+def _process(
+    rehearsal: Rehearsal, folder: str, addresses: list[str], rank: int, device: str | None, pipe: Connection
+) -> None:
     """The whole of one process."""
     _end_with_parent()
     with _log(folder, rank).open("wb") as log:
+        os.dup2(log.fileno(), 1)  # standard output is for the plan
         os.dup2(log.fileno(), 2)
     join_group(addresses, rank)
     job = rehearsal.job
-    if job.scaling.gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     from job.model.heads import build_head
     from job.model.network import build_network
     from job.run.identity import prepare_base

@@ -13,11 +13,19 @@ from job.run.forecast.calibration import Speeds
 from job.run.forecast.costs import Phase, Range
 from job.run.forecast.history import EXTRACTING, History
 
-STARTS = {"weights": 0.3, "start": 1.4, EXTRACTING: 1.2, "workers": 2.8, "export": 0.4, "report": 0.6}
+STARTS = {"preparing": 1.4, EXTRACTING: 1.2, "workers": 2.8, "export": 0.4, "report": 0.6}
 """What does not depend on the data, in times of what a worker's process takes to start (TensorFlow's import, and the
 network): the demo's, on two cores."""
+WEIGHTS = 0.3
+"""Added to `preparing` where the weights are not in the store yet."""
+OTHERS = ("indexing", "words", "comparing")
+"""Stages before the features that only some runs have: told as the last run had them."""
 USUAL = Range(8, 12, 30)
 """Seconds of such a start, from an idle machine to a busy one; what was measured is as uncertain."""
+CALIBRATED = 0.8, 1.5
+"""How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
+AGAIN = 0.9, 1.2
+"""And from the last run's."""
 EPOCH = 0.4
 """Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
 EXCHANGE = 250e6
@@ -30,7 +38,8 @@ class Stage:
     seconds: Range | None
     """None where nothing was measured that tells."""
     source: str
-    """Where that is from: `measured`, `calibration`, `last run` or `constant`."""
+    """Where that is from: `measured`, `calibration`, `derived` (from what the calibration's processes took to start),
+    `last run` or `constant`."""
 
 
 def stages(
@@ -44,11 +53,12 @@ def stages(
     history: History | None,
 ) -> list[Stage]:
     """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
-    found = [Stage("listing", Range(listed, listed, listed), "measured")]
-    fixed = partial(_fixed, speeds=speeds, history=history)
-    if not prepared:
-        found.append(fixed("weights"))
-    found += [fixed("start"), _extracting(job, missing, speeds, history), fixed("workers")]
+    found = [Stage("listing", _exactly(listed), "measured")]
+    times = {**STARTS, "preparing": STARTS["preparing"] + (0 if prepared else WEIGHTS)}
+    fixed = partial(_fixed, times=times, speeds=speeds, history=history)
+    before = [name for name in OTHERS if history and name in history.fixed]
+    found += [fixed(name) for name in ("preparing", *before)]
+    found += [_extracting(job, missing, speeds, history), fixed("workers")]
     found += [_training(job, phase, counts, speeds, history) for phase in phases]
     return [*found, fixed("export"), fixed("report")]
 
@@ -61,11 +71,14 @@ def total(stages: list[Stage]) -> Range | None:
     return Range(sum(r.low for r in known), sum(r.likely for r in known), sum(r.high for r in known))
 
 
-def _fixed(name: str, speeds: Speeds | None, history: History | None) -> Stage:
+def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: History | None) -> Stage:
     if history is not None and name in history.fixed:
-        seconds = history.fixed[name]
-        return Stage(name, Range(seconds, seconds, seconds), "last run")
-    return Stage(name, _start(speeds).scaled(STARTS[name]), "calibration" if speeds else "constant")
+        return Stage(name, _exactly(history.fixed[name]).within(*AGAIN), "last run")
+    return Stage(name, _start(speeds).scaled(times[name]), "derived" if speeds else "constant")
+
+
+def _exactly(seconds: float) -> Range:
+    return Range(seconds, seconds, seconds)
 
 
 def _start(speeds: Speeds | None) -> Range:
@@ -74,20 +87,23 @@ def _start(speeds: Speeds | None) -> Range:
 
 def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: History | None) -> Stage:
     if not missing.examples:
-        return Stage(EXTRACTING, Range(0, 0, 0), "measured")
+        return Stage(EXTRACTING, _exactly(0), "measured")
     if history is not None and history.example is not None:
-        seconds = missing.examples * history.example
-        return Stage(EXTRACTING, Range(seconds, seconds, seconds), "last run")
+        return Stage(EXTRACTING, _exactly(missing.examples * history.example).within(*AGAIN), "last run")
     if speeds is None:
         return Stage(EXTRACTING, None, "calibration")
     each = 1 if is_local() else job.scaling.max_workers  # networks that work side by side
     seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
-    return Stage(EXTRACTING, _start(speeds).scaled(STARTS[EXTRACTING]).plus(seconds), "calibration")
+    working = _exactly(seconds).within(*CALIBRATED)
+    start = _start(speeds).scaled(STARTS[EXTRACTING])
+    whole = Range(start.low + working.low, start.likely + working.likely, start.high + working.high)
+    return Stage(EXTRACTING, whole, "calibration")
 
 
 def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | None, history: History | None) -> Stage:
     if history is not None and phase.name in history.seconds:
-        return Stage(phase.name, phase.epochs.scaled(history.seconds[phase.name] * counts["train"]), "last run")
+        epoch = history.seconds[phase.name] * counts["train"]
+        return Stage(phase.name, phase.epochs.scaled(epoch).within(*AGAIN), "last run")
     if speeds is None:
         return Stage(phase.name, None, "calibration")
     size, workers = job.train.batch_size, job.scaling.max_workers
@@ -100,4 +116,4 @@ def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | N
         + steps_per_epoch(counts["validation"], size) * speed.predict
         + EPOCH
     )
-    return Stage(phase.name, phase.epochs.scaled(epoch).plus(speed.compile), "calibration")
+    return Stage(phase.name, phase.epochs.scaled(epoch).plus(speed.compile).within(*CALIBRATED), "calibration")

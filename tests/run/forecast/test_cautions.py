@@ -37,6 +37,7 @@ def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: obj
         missing=Missing([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
         memory=Memory(*[1] * 8),
         duplicates=Duplicates((100, 100), (100, 100), 0, 0, [], ""),
+        share=1.0,
     )
     return replace(sound, **changed)
 
@@ -98,3 +99,9 @@ def test_rejects_copies_and_memory() -> None:
     assert found.text.startswith("7 of 100 held-out examples are nearly the same as a training example, 2 of them with")
     (found,) = cautions(known(memory=Memory(2**50, *[0] * 7)))
     assert found.setting == "scaling.workers"
+
+
+def test_a_part_of_the_source_tells_nothing_of_its_classes() -> None:
+    table = {"train": {"a": 20, "b": 0}, "validation": {"a": 0, "b": 0}, "test": {"a": 1, "b": 0}}
+    snapshot = Snapshot("0" * 20, 21, ["a", "b"], table, {}, {})
+    assert cautions(known(snapshot=snapshot, share=0.01)) == []

@@ -137,7 +137,7 @@ def test_a_new_job_is_measured_and_its_store_is_not_even_made(tmp_path: Path) ->
     total = found["time"]["total"]
     assert 0 < total["low"] < total["likely"] < total["high"]
     assert found["price"]["price"]["likely"] == pytest.approx(total["likely"] * 2 / 3600 * 0.5)
-    assert {stage["source"] for stage in found["time"]["stages"]} == {"measured", "calibration"}
+    assert {stage["source"] for stage in found["time"]["stages"]} == {"measured", "calibration", "derived"}
     assert found["network"]["thawed"] == ["conv_1"]
     assert found["cache"]["examples_to_compute"] == EXAMPLES + 1
 

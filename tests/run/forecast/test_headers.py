@@ -89,14 +89,14 @@ def test_the_interval_of_a_rate() -> None:
     assert (round(low, 3), round(high, 3)) == (0.055, 0.174)
 
 
-def pack(store: Store, shards: int) -> None:
+def pack(store: Store, shards: int, one_class_each: bool = False) -> None:
     """Shards of 20 pictures, of which the last is none."""
     for shard in range(shards):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for number, (key, content) in enumerate(folder_of(20).items()):
                 content = b"no picture" if number == 19 else content
-                label = key.partition("/")[0].encode()
+                label = str(shard).encode() if one_class_each else key.partition("/")[0].encode()
                 for name, part in ((f"{number:03d}.png", content), (f"{number:03d}.cls", label)):
                     info = tarfile.TarInfo(name)
                     info.size = len(part)
@@ -120,6 +120,16 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
         found = look_at(data, FORM, source, sampled(listed), 4)
     assert (found.sampled, found.reasons, len(found.usable)) == (40, {"not an image": 2}, 4)
     assert not (tmp_path / "store").exists()
+
+
+def test_of_a_part_it_is_not_said_that_a_class_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, store = (open_store(f"file://{tmp_path}/{name}/") for name in ("source", "store"))
+    pack(source, 4, one_class_each=True)
+    monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", max(info.size for info in source.list()))
+    (tmp_path / "above").mkdir()
+    overlay = OverlayStore(store, str(tmp_path / "above"))
+    with seen(Data(source=source.uri, layout="webdataset"), source, overlay, {"0": 2, "3": 1}) as listed:
+        assert len(listed.snapshot.classes) == 1
 
 
 def test_packed_files_that_are_too_large_for_a_plan_are_left_to_the_run(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,8 @@ from networks import own_base
 
 from job.errors import ClusterError
 from job.jobfile import parse_job
-from job.run.forecast.rehearsal import Played, Rehearsal, rehearse
+from job.run.forecast.calibration import devices_here
+from job.run.forecast.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
 from job.run.plan import Plan
 
 JOB = """
@@ -43,7 +47,7 @@ def play(root: Path, cut: str, repeats: int = 2) -> Played:
     overlay = root / "overlay"
     overlay.mkdir(exist_ok=True)
     plan = Plan(16, cut, (15, 15, 8), "float16")
-    return rehearse(Rehearsal(job, plan, 2, pooled, inputs, repeats), 2, str(overlay))
+    return rehearse(Rehearsal(job, plan, 2, pooled, inputs, repeats), [None, None], str(overlay))
 
 
 def test_two_processes_make_steps_together(tmp_path: Path) -> None:
@@ -56,8 +60,36 @@ def test_two_processes_make_steps_together(tmp_path: Path) -> None:
 
 def test_what_a_process_fails_with_is_told(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
-    with pytest.raises(ClusterError, match=r"exit code 1.*nowhere"):
+    with pytest.raises(ClusterError, match=r"can't be made here: .*nowhere"):
         play(tmp_path, "nowhere")
+
+
+def test_a_process_that_is_killed_is_told_as_one(tmp_path: Path) -> None:
+    own_base(tmp_path / "own.keras")
+    before = set(_children(os.getpid()))
+
+    def kill() -> None:
+        (one, _) = _when(lambda: [pid for pid in _workers(os.getpid()) if pid not in before], 2)
+        os.kill(one, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ClusterError, match=r"it was killed .SIGKILL., perhaps for its memory"):
+        play(tmp_path, "conv_0", repeats=100_000)
+    killer.join()
+    assert set(_workers(os.getpid())) <= before
+
+
+def test_jobs_of_more_workers_than_this_machine_has_room_for() -> None:
+    def devices(memory: int, *settings: str) -> int:
+        return len(devices_here(parse_job(JOB.format(root="/none"), settings), memory))
+
+    cores = os.cpu_count() or 1
+    assert devices(1, f"scaling.workers={3 * cores}") == cores
+    assert devices(2**60, f"scaling.workers={cores}") == 1
+    assert devices(1, "scaling.workers=1") == 1
+    shared = Played(1.0, PhaseSpeeds(1.0, 2.0, 3.0), None).shared(3)
+    assert shared == Played(3.0, PhaseSpeeds(3.0, 6.0, 9.0), None)
 
 
 def test_the_processes_end_with_the_plan(tmp_path: Path) -> None:
@@ -65,7 +97,7 @@ def test_the_processes_end_with_the_plan(tmp_path: Path) -> None:
     (tmp_path / "kept.py").write_text(KEPT.format(tests=str(Path(__file__).parents[2]), root=str(tmp_path)))
     plan = subprocess.Popen([sys.executable, tmp_path / "kept.py"], start_new_session=True)
     try:
-        workers = _when(lambda: [one for one in _children(plan.pid) if _threads(one) > 8], 2)  # TensorFlow is at work
+        workers = _when(lambda: _workers(plan.pid), 2)
     finally:
         plan.kill()
         plan.wait()
@@ -74,6 +106,11 @@ def test_the_processes_end_with_the_plan(tmp_path: Path) -> None:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _workers(pid: int) -> list[int]:
+    """Its children in which TensorFlow is at work."""
+    return [one for one in _children(pid) if _threads(one) > 8]
 
 
 def _threads(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,10 +18,10 @@ from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.run.forecast.cached import Missing
 from job.run.forecast.calibration import Speeds
-from job.run.forecast.costs import head_layers, memory, phases
+from job.run.forecast.costs import Range, head_layers, memory, phases
 from job.run.forecast.history import last_like
 from job.run.forecast.rehearsal import PhaseSpeeds
-from job.run.forecast.timing import EPOCH, EXCHANGE, stages, total
+from job.run.forecast.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
 from job.run.plan import Plan
 from job.storage import open_store
 
@@ -120,7 +121,7 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
     assert plain["features"] == 10**6
 
 
-SPEEDS = Speeds(0.01, 0.02, 0.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), False, 15.0, ())
+SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), False, 15.0, ())
 
 
 def test_seconds_from_a_calibration() -> None:
@@ -129,15 +130,22 @@ def test_seconds_from_a_calibration() -> None:
     timed = stages(job, 2.0, True, Missing([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
     by_name = {stage.name: stage for stage in timed}
     assert [stage.name for stage in timed] == [
-        "listing", "start", "features", "workers", "head", "fine_tune", "export", "report",
+        "listing", "preparing", "features", "workers", "head", "fine_tune", "export", "report",
     ]  # fmt: skip
-    assert by_name["features"].seconds.likely == pytest.approx(1500 * 0.02 + 840 * 0.01)  # type: ignore[union-attr]
-    exchange = 4 * found[1].trainable / EXCHANGE  # type: ignore[operator]
+    start = STARTS["features"] * 10
+    assert by_name["features"].seconds.likely == pytest.approx(1500 * 0.02 + 840 * 0.01 + start)  # type: ignore[union-attr]
+    assert by_name["workers"].seconds.likely == pytest.approx(STARTS["workers"] * 10)  # type: ignore[union-attr]
+    assert {name for name, stage in by_name.items() if stage.source == "derived"} == {
+        "preparing", "workers", "export", "report",
+    }  # fmt: skip
+    head_exchange, exchange = (4 * phase.trainable / EXCHANGE for phase in found)  # type: ignore[operator]
     epoch = 20 * (0.1 + exchange) + 4 * 0.05 + EPOCH
     assert by_name["fine_tune"].seconds.likely == pytest.approx(12 + 6 * epoch)  # type: ignore[union-attr]
     whole = total(timed)
     assert whole is not None
     assert whole.low < whole.likely < whole.high
+    near = stages(job, 2.0, True, Missing([], 840, 1500, {}), found, COUNTS, replace(SPEEDS, exchanged=True), None)
+    assert total(near).likely == pytest.approx(whole.likely - 20 * (6 * exchange + 13 * head_exchange))  # type: ignore[union-attr]
 
 
 def test_what_was_not_measured_is_not_made_up() -> None:
@@ -166,10 +174,16 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
         {"attempt": 1, "stage": "features", "seconds": 50.0, "workers": None, "computed": 100, "stored": 0},
         {"attempt": 2, "stage": "features", "seconds": 1.0, "workers": None, "computed": 0, "stored": 100},
         {"attempt": 2, "stage": "export", "seconds": 7.0, "workers": None, "computed": None, "stored": None},
+        {"attempt": 2, "stage": "preparing", "seconds": 9.0, "workers": None, "computed": None, "stored": None},
+        {"attempt": 2, "stage": "words", "seconds": 3.0, "workers": 1, "computed": None, "stored": None},
     ]
     store.write("runs/timed-1/timings.json", json.dumps(timings).encode())
     last = last_like(job, store, "timed-1")
     assert last is not None
-    assert (last.example, last.fixed) == (0.5, {"export": 7.0})
+    assert (last.example, last.fixed) == (0.5, {"export": 7.0, "preparing": 9.0, "words": 3.0})
+    timed = {s.name: s for s in stages(job, 1.0, False, Missing([], 0, 0, {}), found, COUNTS, None, last)}
+    assert list(timed)[:4] == ["listing", "preparing", "words", "features"]
+    assert timed["preparing"].seconds == Range(9 * AGAIN[0], 9, 9 * AGAIN[1])
     assert last_like(job_of("scaling.workers=4"), store, "timed-1") is None
+    assert last_like(job_of("train.jit_compile=true"), store, "timed-1") is None
     assert last_like(job_of("phases.fine_tune.unfreeze={blocks: 1}"), store, "timed-1") is None
