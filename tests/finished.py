@@ -61,7 +61,7 @@ store: {store.uri}
         labels = np.array([snapshot.classes.index(label) for label in chosen["label"].to_pylist()])
         models = ("head", "fine_tune") if self.fine_tuned else ("head",)
         logits = {name: _logits(labels, len(snapshot.classes), seed) for seed, name in enumerate(models)}
-        self._write(store, "predictions.parquet", _parquet(chosen["key"], labels, logits))
+        self._write(store, "predictions.parquet", parquet(chosen["key"], labels, logits))
         metrics = {name: evaluate(values, labels) for name, values in logits.items()}
         documents = {
             "job": job.model_dump(mode="json", by_alias=True),
@@ -121,7 +121,8 @@ def _logits(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
     return logits
 
 
-def _parquet(keys: pa.ChunkedArray, labels: np.ndarray, logits: dict[str, np.ndarray]) -> bytes:
+def parquet(keys: pa.ChunkedArray, labels: np.ndarray, logits: dict[str, np.ndarray]) -> bytes:
+    """As predictions.parquet."""
     columns = {"key": keys, "split": pa.array(["test"] * len(labels)), "label": pa.array(labels.astype(np.int32))}
     columns |= {f"logits_{name}": pa.array(list(values)) for name, values in logits.items()}
     buffer = io.BytesIO()

@@ -215,7 +215,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
     from pathlib import Path
 
     from job.report import compare as comparing
-    from job.report.console import compared_table, differences_table
+    from job.report.console import compared_runs, compared_table, differences_table
     from job.report.documents import read_documents
     from job.report.page.comparison import comparison_page, verdict
     from job.run.status import open_run
@@ -229,6 +229,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
     if as_json:
         return click.echo(json.dumps(document, indent=1))
     to = console(stderr=False)
+    to.print(compared_runs(document), highlight=False, markup=False, soft_wrap=True)
     to.print(compared_table(document), "", differences_table(document), "", highlight=False)
     to.print(
         f"{verdict(compared)}\nThey disagree on {compared.disagree:,} of {compared.common:,} test examples"

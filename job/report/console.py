@@ -78,16 +78,22 @@ def classes_table(counts: dict[str, dict[str, int]]) -> Table:
     return table
 
 
+def compared_runs(document: dict[str, Any]) -> str:
+    """What the letters of the tables stand for, a line a run: the model that was kept, and the whole URI."""
+    lettered = zip(ascii_uppercase, document["runs"], strict=False)
+    return "\n".join(f" {letter}  {NAMES[run['kept']]:<10}  {plain(run['run'])}" for letter, run in lettered)
+
+
 def compared_table(document: dict[str, Any]) -> Table:
     """Runs beside each other (job.report.compare.as_json): metrics with 95 % intervals, and gains over the first."""
-    table = Table("", "run", "model", box=None)
+    table = Table("", box=None)
     for name in ("accuracy", "balanced accuracy", "ROC AUC", f"right of {document['common']:,}", "gain over A, points"):
         table.add_column(name, justify="right")
     for letter, run in zip(ascii_uppercase, document["runs"], strict=False):
         cells = [_measured(run["metrics"][name]) for name in ("accuracy", "balanced_accuracy", "roc_auc")]
         gain = run["gains"].get("accuracy")
         told = f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})" if gain else ""
-        table.add_row(letter, escape(run["run"]), run["kept"], *cells, f"{run['right_of_common']:,}", told)
+        table.add_row(letter, *cells, f"{run['right_of_common']:,}", told)
     return table
 
 

@@ -23,8 +23,10 @@ from safetensors.numpy import load, save_file
 
 from job.config import Job
 from job.data.forms import form_of
+from job.data.snapshot import Snapshot
 from job.model.network import Network, variables_by_path
 from job.model.resolved import ResolvedBase
+from job.report.formats.reloaded import check_reloaded, examples_of
 from job.report.manifest import upload_files
 from job.storage import Store
 from job.storage.scratch import scratch
@@ -36,22 +38,24 @@ def export_model(
     store: Store,
     run: str,
     attempt: int,
-    classes: list[str],
+    snapshot: Snapshot,
     base: ResolvedBase,
     kept: str,
     metrics: dict[str, Any],
     card: str | None,
 ) -> str:
     """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card`, Markdown, is
-    left out where there is none.
+    left out where there is none. Raises JobError, and writes nothing, where what was made answers otherwise than the
+    network that was trained.
 
     Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
     nothing. What attempts before this one left there is deleted.
     """
     prefix = f"runs/{run}/model/{attempt}/"
-    network = trained_network(job, store, run, len(classes), base, kept)
+    network = trained_network(job, store, run, len(snapshot.classes), base, kept)
     with scratch() as folder:
-        write_model(job, network.model, classes, metrics, card, Path(folder))
+        write_model(job, network.model, snapshot.classes, metrics, card, Path(folder))
+        check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
         upload_files(store, prefix, Path(folder))
     _forget_before(store, f"runs/{run}/model/", attempt)
     return f"{store.uri}{prefix}"

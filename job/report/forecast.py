@@ -31,7 +31,7 @@ SOURCES = {
     "last run": "as the last run",
     "constant": "usual",
 }
-STAGES = {"fine_tune": "fine-tuning", "preparing": "start of Ray", "workers": "start of workers"}
+STAGES = {"fine_tune": "fine-tuning", "preparing": "weights, start of Ray", "workers": "start of workers"}
 
 
 def print_forecast(console: Console, found: Document) -> None:

@@ -53,8 +53,8 @@ def clock(seconds: float) -> str:
 def size(count: float) -> str:
     """Bytes, as `12 MiB`"""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        if round(count) < 1024:
+            return f"{count:.0f} {unit}" if count >= 9.95 or unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
 
@@ -62,7 +62,7 @@ def size(count: float) -> str:
 def work(count: float) -> str:
     """Multiply-adds, as `3.4 T`"""
     for unit in ("", " k", " M", " G", " T", " P"):
-        if count < 1000:
+        if round(count) < 1000:
             return f"{count:.3g}{unit}"
         count /= 1000
     return f"{count:.3g} E"

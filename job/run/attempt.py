@@ -231,14 +231,14 @@ class Attempt:
         """Evaluates and exports. The result is written last: its existence means that the run is finished."""
         from job.report.export import export_model
 
-        store, run, classes = self.store, self.run, self.snapshot.classes
+        store, run = self.store, self.run
         metrics = _test_metrics(store, run)
         result: dict[str, Any] = {
             "run": f"{store.uri}runs/{run}/",
             "snapshot": self.snapshot.id,
             "state": "head" if stop_at_head else "finished",
             "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
-            "classes": classes,
+            "classes": self.snapshot.classes,
             "model": None,
         }
         if self.job.task == "text":
@@ -255,7 +255,7 @@ class Attempt:
 
             store.write(f"runs/{run}/report/range_tests.svg", range_curves(tests))
         base = ResolvedBase(**self.base)
-        arguments = self.job, store, run, self.attempt, classes, base, kept, metrics, self._card(result)
+        arguments = self.job, store, run, self.attempt, self.snapshot, base, kept, metrics, self._card(result)
         result["model"] = export_model(*arguments)
         key = f"runs/{run}/result.json"
         try:

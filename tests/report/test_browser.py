@@ -1,8 +1,9 @@
-"""The page in Chromium: it asks for nothing, says nothing, and can be read by everybody, on paper too."""
+"""The pages in Chromium: they ask for nothing, say nothing, and can be read by everybody, on paper too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 from browser import WIDTHS, axe_script, browser, violations
 from finished import BLOCKS, Made
 
+from job.report.compare import compare_runs
 from job.report.documents import read_documents
 from job.report.finished import page_of
 from job.report.page import shown
+from job.report.page.comparison import comparison_page
 from job.report.page.render import SECTIONS
+
+COMPARED = ["runs", "differences", "disagreements"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,24 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"file://{folder}/page.html"
 
 
+@pytest.fixture(scope="module")
+def comparison_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of two models of a run with hostile names: jobs that differ, pictures, and what can't be shown."""
+    folder = tmp_path_factory.mktemp("comparison")
+    run = read_documents(*Made(folder).finish())
+    answered = replace(run.answered, chances={run.kept: run.answered.chances["head"]})
+    job = run.job.model_copy(update={"train": run.job.train.model_copy(update={"seed": 7})})
+    html = comparison_page(compare_runs([run, replace(run, job=job, answered=answered)]))
+    assert "Not shown: " in html
+    (folder / "page.html").write_text(html, encoding="utf-8")
+    return f"file://{folder}/page.html"
+
+
+@pytest.fixture(params=["page_file", "comparison_file"])
+def file(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)
+
+
 def looked(model: Any, form: Any, mistakes: list[shown.Shown], *_: Any) -> list[shown.Looked]:
     words = [("<b>cell</b>", 0.4), ("the", -0.1), ("defect", 0.02)]
     return [
@@ -45,7 +68,7 @@ def looked(model: Any, form: Any, mistakes: list[shown.Shown], *_: Any) -> list[
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_asks_for_nothing_and_says_nothing(scheme: str, width: int, page_file: str, chromium: Any) -> None:
+def test_a_page_asks_for_nothing_and_says_nothing(scheme: str, width: int, file: str, chromium: Any) -> None:
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
     page = context.new_page()
     said: list[str] = []
@@ -54,26 +77,27 @@ def test_the_page_asks_for_nothing_and_says_nothing(scheme: str, width: int, pag
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("dialog", lambda dialog: said.append(dialog.message))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(page_file)
+    page.goto(file)
     assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [page_file]
-    assert page.locator("section").evaluate_all("all => all.map(one => one.id)") == list(SECTIONS)
+    assert [url for url in asked if not url.startswith("data:")] == [file]
+    sections, pictures = (list(SECTIONS), 10) if "comparison" not in file else (COMPARED, 4)
+    assert page.locator("section").evaluate_all("all => all.map(one => one.id)") == sections
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     broken = "all => all.filter(one => !one.complete || !one.naturalWidth).length"
-    assert page.locator("img").count() >= 10
+    assert page.locator("img").count() >= pictures
     assert page.locator("img").evaluate_all(broken) == 0
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
     context.close()
 
 
-def test_everybody_can_read_it(page_file: str, chromium: Any, tmp_path: Path) -> None:
+def test_everybody_can_read_it(file: str, chromium: Any, tmp_path: Path) -> None:
     script = axe_script(tmp_path)
     for scheme, width in zip(("light", "dark"), WIDTHS, strict=True):
         size = {"width": width, "height": 844}
         context = chromium.new_context(color_scheme=scheme, viewport=size, bypass_csp=True)
         page = context.new_page()
-        page.goto(page_file)
+        page.goto(file)
         page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
         assert violations(page, script) == [], (scheme, width)
         context.close()

@@ -21,6 +21,7 @@ from job.report.documents import read_documents
 from job.report.examples import small_picture
 from job.report.finished import page_of, write_report
 from job.report.page.charts import nice_ticks
+from job.report.page.effort import effort_of
 from job.report.page.gather import browsable
 from job.report.page.render import SECTIONS
 from job.storage import open_store
@@ -83,6 +84,21 @@ def test_it_says_what_was_measured(tmp_path: Path) -> None:
     assert "1.2.3" in text
 
 
+def test_a_stage_that_took_no_time_and_counted_nothing_has_no_row(tmp_path: Path) -> None:
+    store, run = Made(tmp_path).finish()
+    stages = json.loads(store.read(f"runs/{run}/timings.json"))
+    begun = {"attempt": 2, "stage": "report", "seconds": 0.0, "workers": None, "computed": None, "stored": None}
+    all_stored = {**begun, "attempt": 1, "stage": "words", "computed": 0, "stored": 100}
+    stages = [*stages, all_stored, begun]
+    store.write(f"runs/{run}/timings.json", json.dumps(stages).encode())
+    effort = effort_of(read_documents(store, run))
+    assert [row.name for row in effort.stages] == ["features: decode, frozen layers", "head", "words of the texts"]
+    assert effort.attempts == 2
+    store.write(f"runs/{run}/timings.json", json.dumps([*stages, {**begun, "attempt": 1, "seconds": 9.0}]).encode())
+    row = effort_of(read_documents(store, run)).stages[-1]
+    assert (row.name, row.seconds, row.attempts) == ("reports of attempts before", 9.0, 1)
+
+
 def test_a_run_that_was_not_fine_tuned_and_not_judged(tmp_path: Path) -> None:
     made = Made(tmp_path, fine_tuned=False, settings="phases: {fine_tune: null}\npromote: null")
     store, run = made.finish()
@@ -129,6 +145,16 @@ def test_a_thousand_classes_and_ten_thousand_test_examples_fit_into_a_mail(tmp_p
     assert len(page.encode()) < LARGEST
     check_sections(Reader(page))
     assert "the pairs that are confused most" in page
+
+
+def test_of_ten_thousand_pictures_some_are_shown_and_they_fit_into_a_mail(tmp_path: Path) -> None:
+    store, run = Made(tmp_path, tested=10_000).finish()
+    finished.export(store, run, classes=3)
+    page = page_of(read_documents(store, run))
+    assert len(page.encode()) < LARGEST
+    shown = page.count('<img src="data:image/webp;base64,')
+    assert 12 <= shown <= 12 + 12 + 6, "mistakes, right answers, and mistakes with what the network looked at"
+    check_sections(Reader(page))
 
 
 def test_what_thaws_block_by_block_is_marked(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The exported model in other formats. Each is compared with model.keras on real examples before it is written.
+"""The exported model in other formats. Each is compared with model.keras on real examples before it is written, and
+model.keras and the SavedModel with the network that was trained (see `reloaded`).
 
 tflite_float16/model.tflite   weights in float16
 tflite_int8/model.tflite      weights and activations in int8

@@ -1,4 +1,4 @@
-"""Whether a file answers as the Keras model does, on real examples."""
+"""Whether what is exported answers as the network does, on real examples."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ import numpy as np
 
 from job.errors import JobError
 
-TOLERANCES = {"onnx": 1e-4, "tflite_float16": 3e-2}
+SAME = ("keras", "saved_model")
+"""Of each model: the network itself, loaded again."""
+TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "onnx": 1e-4, "tflite_float16": 3e-2}
 """The largest difference of a probability that is allowed: twice what was measured and more (docs/export.md). Where
 another class is the most probable one, the two must be a tie to this tolerance.
 """
+COARSE = 3e-2
+"""The same of SAME where layers compute in bfloat16, of 8 bits, and round elsewhere where operations are fused."""
+KEPT = (
+    "install the versions of TensorFlow and Keras that Thaw asks for, or give model.backbone without layers that lose "
+    "something when they are saved, and run again; what was trained is kept"
+)
 LEAST_AGREEMENT = 0.90
 MOST_LOST = 0.02
 """Of tflite_int8: the share of examples that must keep their class, and the accuracy that may be lost. One example may
@@ -48,13 +56,16 @@ def compare(keras: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Comparis
     )
 
 
-def check(name: str, found: Comparison) -> dict[str, Any]:
-    """What was found, beside what is `allowed`. Raises JobError where the file is not equal enough."""
+def check(name: str, found: Comparison, coarse: bool = False) -> dict[str, Any]:
+    """What was found, beside what is `allowed`; `coarse`: layers compute in bfloat16. Raises JobError where the file is
+    not equal enough.
+    """
+    whom = "network that was trained" if name in SAME else "Keras model"
     if name in TOLERANCES:
-        most = TOLERANCES[name]
+        most = COARSE if coarse else TOLERANCES[name]
         allowed = {"largest_difference": most, "widest_tie": most}
         equal = found.largest_difference <= most and found.widest_tie <= most
-        advice = "use the SavedModel" if name == "onnx" else "use onnx"
+        advice = KEPT if name in SAME else "use the SavedModel" if name == "onnx" else "use onnx"
     else:
         one = 1 / found.examples
         least = found.keras_accuracy - max(MOST_LOST, one)
@@ -66,7 +77,7 @@ def check(name: str, found: Comparison) -> dict[str, Any]:
         return {**asdict(found), "allowed": allowed}
     bounds = ", ".join(f"{bound.replace('_', ' ')} {value:.3g}" for bound, value in allowed.items())
     raise JobError(
-        f"{name}: not written, since it does not answer as the Keras model. On {found.examples} examples of this run "
+        f"{name}: not written, since it does not answer as the {whom}. On {found.examples} examples "
         f"probabilities differ by up to {found.largest_difference:.3g}, {found.same_class:.1%} keep their class, and "
         f"accuracy is {found.accuracy:.4f} instead of {found.keras_accuracy:.4f} (the bounds: {bounds}): {advice}."
     )

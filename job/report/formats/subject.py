@@ -62,9 +62,14 @@ def answers_of(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate([ask(some).numpy() for some in batches(inputs, model.input.dtype)])
 
 
+def in_bfloat16(model: keras.Model) -> bool:
+    """Whether any layer computes in it."""
+    return any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+
+
 def in_float32(model: keras.Model) -> keras.Model:
     """The same weights, which are float32 in any case, without layers that compute in bfloat16."""
-    if all(layer.compute_dtype != "bfloat16" for layer in model.layers):
+    if not in_bfloat16(model):
         return model
 
     def again(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -51,7 +51,9 @@ class Effort:
 
 
 def effort_of(documents: Documents) -> Effort:
-    rows, price = documents.timings, documents.job.scaling.worker_price
+    price = documents.job.scaling.worker_price
+    # A stage that has only begun, as that of the report which the page is part of, says nothing.
+    rows = [row for row in documents.timings if row["seconds"] or row["computed"] or row["stored"]]
     names = dict.fromkeys(row["stage"] for row in rows)
     totals = {name: sum(row["seconds"] for row in rows if row["stage"] == name) for name in names}
     longest = max(totals.values(), default=0.0) or 1.0
@@ -69,7 +71,7 @@ def effort_of(documents: Documents) -> Effort:
     costs = [row.cost for row in stages if row.cost is not None]
     return Effort(
         stages,
-        len({row["attempt"] for row in rows}),
+        len({row["attempt"] for row in documents.timings}),
         sum(totals.values()),
         sum(costs) if costs else None,
         _training(documents),

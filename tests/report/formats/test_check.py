@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from job.errors import JobError
-from job.report.formats.check import TOLERANCES, check, compare
+from job.report.formats.check import COARSE, TOLERANCES, check, compare
 
 
 def chances(of_first: list[float]) -> np.ndarray:
@@ -32,6 +32,15 @@ def test_a_float_format_differs_by_no_more_than_its_tolerance(name: str) -> None
     )
     with pytest.raises(JobError, match=rf"{name}: not written.* differ by up to {most * 1.5:.2g}"):
         check(name, compare(RIGHT, moved(most * 1.5), LABELS))
+
+
+def test_in_bfloat16_the_network_itself_may_differ_by_more() -> None:
+    found = compare(RIGHT, moved(COARSE * 0.9), LABELS)
+    assert check("keras", found, coarse=True)["allowed"] == {"largest_difference": COARSE, "widest_tie": COARSE}
+    with pytest.raises(JobError, match="as the network that was trained"):
+        check("keras", found)
+    with pytest.raises(JobError, match="as the network that was trained"):
+        check("keras", compare(RIGHT, moved(COARSE * 1.1), LABELS), coarse=True)
 
 
 def test_another_class_is_a_tie_within_the_tolerance_or_an_error() -> None:

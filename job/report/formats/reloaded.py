@@ -1,0 +1,96 @@
+"""model.keras and saved_model/, loaded again from the files just made: whether they answer as the trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from job.config import Job
+from job.data.forms import form_of
+from job.data.originals import read_originals
+from job.data.snapshot import Snapshot
+from job.errors import JobError, ThawError, headline
+from job.report.answered import predictions
+from job.report.formats.check import KEPT, check, compare
+from job.report.formats.subject import in_bfloat16
+from job.storage import Store
+
+CHECKED = 16
+"""Test examples: each is read and decoded once more, and answered three times."""
+MADE_UP = 4
+"""Examples in their place, where the source has none of them any more."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    examples: list[bytes]
+    """As they lie in the source."""
+    labels: np.ndarray
+    """Index into the classes, int [n]."""
+
+
+def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded:
+    """The first test examples, without those that can't be read any more; made up ones where none can."""
+    table = predictions(store, run).slice(0, CHECKED)
+    keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
+    originals = read_originals(job.data, store, snapshot, keys)
+    there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
+    found = [one for one in (originals[key] for key in keys) if isinstance(one, bytes)]
+    return Encoded(found, labels[there]) if found else made_up(job, snapshot.classes)
+
+
+def made_up(job: Job, classes: list[str]) -> Encoded:
+    """Pictures of noise, or texts that name a class; the same each time. They are of class 0."""
+    labels = np.zeros(MADE_UP, np.int32)
+    if job.task == "text":
+        return Encoded([f"{number} of the {classes[0]}".encode() for number in range(MADE_UP)], labels)
+    noise = np.random.default_rng(0).integers(0, 256, [MADE_UP, *form_of(job).shape], np.uint8)
+    return Encoded([tf.io.encode_png(pixels).numpy() for pixels in noise], labels)
+
+
+def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encoded) -> None:
+    """Raises JobError where one of them does not answer as `network`, which gives logits: see `check`."""
+    form, coarse = form_of(job), in_bfloat16(network)
+    decoded = np.stack([form.decode(tf.constant(one)).numpy() for one in examples.examples])
+    inputs = tf.constant(decoded.astype(network.input.dtype))
+    with _whole_float32():
+        wanted = tf.nn.softmax(network(inputs, training=False)).numpy()
+        for name, ask in (("keras", _ask_keras), ("saved_model", _ask_saved_model)):
+            try:
+                answers = ask(folder, inputs, examples.examples)
+            except ThawError:
+                raise
+            except Exception as error:  # whatever a layer raises that can't be made again
+                raise JobError(f"{name}: not written, since it can't be used: {headline(error)}: {KEPT}.") from error
+            neither = np.isnan(wanted) & np.isnan(answers)  # that they are no numbers is told by the metrics
+            found = compare(np.where(neither, 0, wanted), np.where(neither, 0, answers), examples.labels)
+            check(name, found, coarse)
+
+
+def _ask_keras(folder: Path, inputs: tf.Tensor, encoded: list[bytes]) -> np.ndarray:
+    model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    return model(inputs, training=False).numpy()
+
+
+def _ask_saved_model(folder: Path, inputs: tf.Tensor, encoded: list[bytes]) -> np.ndarray:
+    model = tf.saved_model.load(str(folder / "saved_model"))  # it holds what the signature's function needs
+    serve = model.signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+    return serve(**{name: tf.constant(encoded)})["probabilities"].numpy()
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """On GPUs, TensorFloat-32 keeps 10 bits of a product's factors in some kernels, and other kernels may be chosen."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
