@@ -11,7 +11,8 @@
     │   ├── CorruptCheckpoint    a checkpoint is not what was written: the one before it is used
     │   └── Superseded           another attempt has this run
     │       └── Replaced         another group of this attempt's workers trains
-    ├── TrainingError         5  non-finite loss, head not converged, nothing to resume from
+    ├── TrainingError         5  head not converged, nothing to resume from
+    │   └── NotFinite            the loss or the weights
     ├── ClusterError          6  Ray or Kubernetes
     └── Interrupted         143  SIGTERM: all that is done is kept, and running again goes on from it
 
@@ -78,6 +79,10 @@ class Replaced(Superseded):
 
 class TrainingError(ThawError):
     exit_code = 5
+
+
+class NotFinite(TrainingError):
+    pass
 
 
 class ClusterError(ThawError):

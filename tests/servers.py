@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 
 def free_port() -> int:
@@ -44,9 +45,11 @@ def gcs_server() -> Iterator[str]:
 
 
 @contextmanager
-def answering(command: list[str], url: str, patience: float = 30) -> Iterator[None]:
+def answering(
+    command: list[str], url: str, patience: float = 30, stderr: int | IO[bytes] = subprocess.DEVNULL
+) -> Iterator[None]:
     """A process of its own, from its first answer at `url` on (in `patience` seconds at most); ended by SIGTERM."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         _wait_until_it_answers(process, url, patience)
         yield

@@ -11,8 +11,12 @@ import click
 from job.cli import cluster, models, runs
 from job.cli.group import thaw
 from job.errors import ThawError, exit_code_of
+from job.run.quiet import DEBUG
 
 __all__ = ["cluster", "main", "models", "runs", "thaw"]
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
+LOUD = {DEBUG: "1", "TF_CPP_MIN_LOG_LEVEL": "0", "ABSL_MIN_LOG_LEVEL": "0", "RAY_BACKEND_LOG_LEVEL": "info"}
+"""Of this process and those that it starts, the training workers among them; what a person has set stays."""
 
 
 def main() -> None:
@@ -20,9 +24,8 @@ def main() -> None:
     import os
 
     debug = "--debug" in sys.argv
-    if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    for name, value in (LOUD if debug else QUIET).items():
+        os.environ.setdefault(name, value)
     try:
         thaw()
     except ThawError as error:

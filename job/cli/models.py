@@ -41,7 +41,8 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
     """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
     from job.run.formats import export_run
 
-    made = export_run(run, formats, out, narrator(), debug)
+    with narrator() as say:
+        made = export_run(run, formats, out, say, debug)
     click.echo(json.dumps(made, indent=1) if as_json else "\n".join(made.values()))
 
 
@@ -98,4 +99,5 @@ def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
     from job.storage import open_store
 
     loaded = load_job(job, overrides)
-    prepare_base(loaded, open_store(loaded.store), narrator())
+    with narrator() as say:
+        prepare_base(loaded, open_store(loaded.store), say)

@@ -32,8 +32,8 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     from job.run.interrupt import Interrupts
     from job.run.pipeline import run_job
 
-    interrupts, told = Interrupts(), narrator()
-    with reported(told, interrupts.ask) as say:
+    interrupts = Interrupts()
+    with narrator() as told, reported(told, interrupts.ask) as say:
         result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
     finish(result, as_json, told)
 
@@ -57,7 +57,8 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
     from job.report.forecast import print_forecast
     from job.run.forecast import forecast
 
-    found = forecast(load_job(job, overrides), narrator(), calibration)
+    with narrator() as say:
+        found = forecast(load_job(job, overrides), say, calibration)
     if as_json:
         return click.echo(json.dumps(found, indent=1))
     print_forecast(console(stderr=False), found)
@@ -103,7 +104,8 @@ def sweep(
     from job.run.sweep import sweep as run_sweep
 
     loaded = load_job(job, overrides)
-    found = run_sweep(loaded, unfreeze, seeds, at_once or room(loaded), narrator())
+    with narrator() as say:
+        found = run_sweep(loaded, unfreeze, seeds, at_once or room(loaded), say)
     console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -118,14 +120,12 @@ def sweep(
 @debug
 def demo(task: str, out: str, workers: int, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
-    say = narrator()
-    if task == "text":
-        from job.run.demo_text import run_text_demo
-
-        return finish(run_text_demo(out, workers, say, debug), as_json, say)
     from job.run.demo import PUBLISHED, run_demo
+    from job.run.demo_text import run_text_demo
 
-    finish(run_demo(out, workers, say, debug), as_json, say, PUBLISHED)
+    with narrator() as say:
+        result = (run_text_demo if task == "text" else run_demo)(out, workers, say, debug)
+    finish(result, as_json, say, PUBLISHED if task == "image" else None)
 
 
 @thaw.command()
@@ -199,7 +199,8 @@ def mlflow(
     from job.report.mlflow.server import web_page
     from job.run.logged import log_run
 
-    logged = log_run(run, tracking_uri, experiment, registered_model, narrator())
+    with narrator() as say:
+        logged = log_run(run, tracking_uri, experiment, registered_model, say)
     click.echo(json.dumps(logged, indent=1) if as_json else web_page(logged))
 
 
@@ -268,12 +269,11 @@ def drain(seconds: float) -> None:
 @click.option("--port", default=6006, show_default=True, type=click.IntRange(0, 65535))
 @debug
 def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
-    """Serve TensorBoard over WHAT: a run or a store by its URI, or the store of a job file (or a folder of them)."""
-    from job.jobfile import load_job
+    """Serve TensorBoard over WHAT: a run (…/runs/<id>/), a store by its URI, or that of a job file (or a folder)."""
     from job.report.board import serve
+    from job.run.status import open_runs
 
-    uri = what if "://" in what else load_job(what, ()).store
-    serve(uri, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+    serve(*open_runs(what), host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 
 
 @thaw.command()

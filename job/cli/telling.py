@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -18,9 +18,23 @@ from job.errors import JobError
 
 
 def narrator() -> Any:
-    from job.report.narrator import JsonOutput, Narrator, TextOutput
+    """Turns the events of a run into lines on standard error; entered, it also shows the stages that tell nothing."""
+    from job.report.narrator import Narrator
+    from job.report.output import JsonOutput, TextOutput
 
-    return Narrator(JsonOutput(sys.stderr) if logs_json() else TextOutput(console(stderr=True)))
+    if logs_json():
+        return Narrator(JsonOutput(_own_stderr()))
+    to = console(stderr=True)
+    to.file = _own_stderr()
+    return Narrator(TextOutput(to))
+
+
+def _own_stderr() -> TextIO:
+    """Standard error, also while the process's is closed (job.run.quiet)."""
+    try:
+        return open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, closefd=False)
+    except OSError:  # there is no file, as in a test
+        return sys.stderr
 
 
 def logs_json() -> bool:

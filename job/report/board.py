@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from job.errors import JobError, ThawError
 from job.report.events import events_folder
-from job.storage import Store, open_store
+from job.storage import Store
 from job.storage.scratch import scratch
 
 START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main import run_main; run_main()"
@@ -22,23 +22,21 @@ START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main imp
 INTERVAL = 15.0
 """Seconds between two looks at the store."""
 EVENTS = re.compile(r"runs/([A-Za-z0-9][^/]*)/tensorboard/(events[^/]*)")
-RUN = re.compile(r"(.*/)runs/([^/]+)/?")
 
 
-def serve(uri: str, host: str, port: int, say: Callable[[str], None]) -> NoReturn:
-    """Serves all runs of the store `uri`, or the one whose folder it is, until the process is ended.
+def serve(store: Store, run: str | None, host: str, port: int, say: Callable[[str], None]) -> NoReturn:
+    """Serves this run, or all runs of the store, until the process is ended; says so where they have no event files.
 
     Event files are copied to this machine, since TensorBoard reads no object storage without a plug-in. Raises
     JobError, StorageError.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise JobError("TensorBoard is not installed: pip install tensorboard.")
-    alone = RUN.fullmatch(uri)
-    store = open_store(alone[1] if alone else uri)
-    prefix = events_folder(alone[2]) if alone else "runs/"
+    prefix = events_folder(run) if run else "runs/"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as the first process of a container it would not be heard
     with scratch() as folder:
-        mirror(store, prefix, Path(folder))
+        if not mirror(store, prefix, Path(folder)):
+            say(f"{store.uri}{prefix}: there are no event files so far; they are shown once there are.")
         command = [sys.executable, "-c", START, "--logdir", folder, "--host", host, "--port", str(port)]
         process = subprocess.Popen([*command, "--reload_interval", f"{INTERVAL:g}", "--load_fast", "true"])
         try:

@@ -2,51 +2,90 @@
 
 from __future__ import annotations
 
-import atexit
-import json
-import textwrap
+import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Protocol, TextIO
+from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from job.report.console import classes_table
-from job.report.printable import plain
+from job.report.output import Output
 from job.report.standing import Standing, Tracker, describe
-from job.report.wording import clock, percent
+from job.report.wording import duration, percent
 
 INTERVAL = 60.0
-"""Seconds between two lines about how far a stage is, where there is no bar."""
-INDENT, BAR = 7, 12
-"""Columns before a bar, as wide as the time before a line, and of the bar."""
-STYLES = {"info": "", "debug": "dim", "warning": "yellow"}
-
-
-class Output(Protocol):
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
-        """`level` is one of STYLES; `told` is what the line is about, as JSON types."""
-
-    def table(self, table: Table) -> None: ...
-
-    def progress(self, now: Standing) -> None: ...
+"""Seconds between two lines about how far a stage is, where there is no bar, and at most between any two lines."""
+FIGURES = ("percent", "done", "of", "epochs", "loss", "accuracy", "rate", "left")
+"""Of a Standing, in a line about how far a stage is."""
 
 
 class Narrator:
-    """Turns the events of a run into lines."""
+    """Turns the events of a run into lines. In its `with` block, stages that tell nothing are shown as well, or told of
+    once in INTERVAL seconds.
+    """
 
     def __init__(self, output: Output) -> None:
-        self._output, self._tracker = output, Tracker()
-        self._event = ""
+        self._output, self._tracker, self._seldom = output, Tracker(), Seldom()
+        self._event = self._doing = ""
+        self._told = self._since = time.monotonic()
+        self._lock, self._over = threading.RLock(), threading.Event()
+        self._over.set()
+
+    def __enter__(self) -> Narrator:
+        self._over.clear()
+        self._told = self._since = time.monotonic()
+        if not self._output.lives:
+            threading.Thread(target=self._watch, name="narrator", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._over.set()
+            self._output.end()
 
     def __call__(self, kind: str, **event: Any) -> None:
-        self._event = kind
-        self._tracker.after(kind, event)
-        getattr(self, f"_{kind}")(**event)
+        with self._lock:
+            self._event, phase = kind, self._tracker.now.phase
+            moved = self._tracker.after(kind, event)
+            getattr(self, f"_{kind}")(**event)
+            if kind == "stage":
+                self._begin(event["text"])
+            elif kind in ("snapshot", "start") or self._tracker.now.phase != phase:
+                self._begin("starting to train" if kind == "start" else "")
+            elif moved:
+                self._doing = ""
+
+    def beat(self) -> None:
+        """Tells of the stage that is under way, where nothing was told for INTERVAL seconds."""
+        with self._lock:
+            now = time.monotonic()
+            if self._over.is_set() or now - self._told < INTERVAL:
+                return
+            words, seconds = self._doing or describe(self._tracker.now), now - self._since
+            self._far(f"{words}, {duration(seconds)} so far", stage=words, seconds=round(seconds, 1))
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._told + INTERVAL - time.monotonic()):
+            self.beat()
+
+    def _begin(self, words: str) -> None:
+        self._doing, self._since = words, time.monotonic()
+        if not self._over.is_set() and (words or self._tracker.now.done is None):
+            self._output.begin(words or describe(self._tracker.now), self._tracker.now)
+
+    def _progress(self) -> None:
+        now = self._tracker.now
+        if self._output.lives:
+            self._output.progress(now)
+        elif self._seldom.is_due(now):
+            self._far(describe(now))
+
+    def _far(self, text: str, **told: Any) -> None:
+        """A line about how far the stage is."""
+        now, self._event = self._tracker.now, "progress"
+        self._seldom.is_told()
+        self._line(text, **{name: value for name in FIGURES if (value := getattr(now, name)) is not None}, **told)
 
     def result(self, result: dict[str, Any]) -> None:
         """The end, for who reads no table."""
@@ -57,6 +96,7 @@ class Narrator:
         self._line(text, result=result)
 
     def _line(self, text: str, level: str = "info", **told: Any) -> None:
+        self._told = time.monotonic()
         self._output.line(level, text, self._event, self._tracker.now, told)
 
     def _stage(self, text: str, **told: Any) -> None:
@@ -86,13 +126,13 @@ class Narrator:
         self._line(unknown_words(words), words=words)
 
     def _index(self, **_: Any) -> None:
-        self._output.progress(self._tracker.now)
+        self._progress()
 
     def _extract(self, **_: Any) -> None:
-        self._output.progress(self._tracker.now)
+        self._progress()
 
     def _step(self, **_: Any) -> None:
-        self._output.progress(self._tracker.now)
+        self._progress()
 
     def _start(self, workers: int, resumed: list[Any] | None) -> None:
         begin = "from the start"
@@ -146,87 +186,6 @@ class Narrator:
         self._line(text, promoted=promoted)
 
 
-class TextOutput:
-    """Lines with the time since the begin, and on a terminal a bar below them for the stage that is under way."""
-
-    def __init__(self, console: Console, passed: Callable[[], float] = time.monotonic) -> None:
-        """`passed`: seconds since any begin."""
-        self._console, self._passed = console, passed
-        self._started = passed()
-        self._seldom = Seldom()
-        self._bar: Progress | None = None
-        self._phase = ""
-
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
-        if now.phase != self._phase:
-            self._end()
-        minutes, seconds = divmod(int(self._passed() - self._started), 60)
-        stamp = f"{minutes:02d}:{seconds:02d}"
-        words = plain(text)
-        if self._console.is_terminal:
-            words = _folded(words, len(stamp) + 2, self._console.width)
-        self._console.print(
-            f"[dim]{stamp}[/dim]  {escape(words)}", style=STYLES[level], highlight=False, soft_wrap=True
-        )
-
-    def table(self, table: Table) -> None:
-        self._console.print(table)
-
-    def progress(self, now: Standing) -> None:
-        if not self._console.is_terminal or self._console.is_dumb_terminal:
-            if self._seldom.is_due(now):
-                self.line("info", describe(now), "progress", now, {})
-            return
-        if now.done is None or not now.of or now.done >= now.of:
-            return self._end()
-        left = "" if now.left is None else f"{clock(now.left)} left  "
-        told = f"{100 * now.done / now.of:>3.0f} %  {left}"
-        room = self._console.width - INDENT - BAR - 1 - len(told)
-        text = f"{told}{escape(_fitting(describe(now, left=False), room))}"
-        if self._bar is None:
-            indent = TextColumn("", table_column=Column(width=INDENT - 1))
-            bar = BarColumn(BAR, table_column=Column(width=BAR))
-            words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-            self._bar = Progress(indent, bar, words, console=self._console, transient=True, expand=True)
-            self._bar.add_task(text, completed=now.done, total=now.of)
-            self._bar.start()
-            atexit.register(self._bar.stop)  # an error must not leave the terminal without its cursor
-        self._phase = now.phase
-        self._bar.update(self._bar.task_ids[0], completed=now.done, total=now.of, description=text)
-
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            atexit.unregister(self._bar.stop)
-            self._bar = None
-
-
-class JsonOutput:
-    """{time, level, message, event, run, attempt, phase, epoch, step, …}: what is not known yet is left out."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._seldom = Seldom()
-        self._run: dict[str, Any] = {}
-
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
-        self._run |= {name: told[name] for name in ("run", "attempt") if name in told}
-        where = {name: getattr(now, name) for name in ("phase", "epoch", "step") if getattr(now, name) is not None}
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        document = {"time": time, "level": level, "message": text, "event": event, **self._run, **where, **told}
-        self._stream.write(json.dumps(document, default=str) + "\n")
-        self._stream.flush()
-
-    def table(self, table: Table) -> None:
-        pass
-
-    def progress(self, now: Standing) -> None:
-        if self._seldom.is_due(now):
-            names = ("percent", "done", "of", "epochs", "loss", "accuracy", "rate", "left")
-            told = {name: getattr(now, name) for name in names if getattr(now, name) is not None}
-            self.line("info", describe(now), "progress", now, told)
-
-
 class Seldom:
     """When to tell how far a phase is: once in INTERVAL seconds; and where it has no epochs, at its begin and end."""
 
@@ -240,6 +199,10 @@ class Seldom:
             self._phase, self._told = now.phase, time.monotonic()
         return due
 
+    def is_told(self) -> None:
+        """Something else has told it."""
+        self._told = time.monotonic()
+
 
 def unknown_words(words: dict[str, Any]) -> str:
     """How many words have no pretrained vector, and which of them occur most often."""
@@ -250,16 +213,3 @@ def unknown_words(words: dict[str, Any]) -> str:
 
 def _brief(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-
-
-def _folded(text: str, indent: int, width: int) -> str:
-    """Lines that end between words, below each other; a word that is too long (a URI, to be copied) stays whole."""
-    lines = textwrap.wrap(text, max(width - indent, 1), break_long_words=False, break_on_hyphens=False)
-    return f"\n{' ' * indent}".join(lines)
-
-
-def _fitting(told: str, width: int) -> str:
-    """As many of the parts, which commas divide, as there is room for: at least the first."""
-    while len(told) > width and ", " in told:
-        told = told.rpartition(", ")[0]
-    return told

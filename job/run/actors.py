@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import ray.data
 
 Row = TypeVar("Row")
-IDLE = 60.0
-"""Seconds without a row, or a word of a training worker, after which a person is told."""
+IDLE = 50.0
+"""Seconds without a row, or a word of a training worker, after which a person is told: before a log's line a minute."""
 LOW_MEMORY = "low on memory"
 """Words of Ray, of a process that it ended because its node had too little."""
 TELLING = re.compile(f"task was killed|worker exit|the worker died|{LOW_MEMORY}", re.IGNORECASE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from job.run.extract import extract
 from job.run.featurize import Overflow
 from job.run.interrupt import Interrupts
 from job.run.lease import Lease
-from job.run.meter import RunMeter
+from job.run.meter import measured
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
 from job.run.training import run_training
@@ -72,13 +73,13 @@ class Attempt:
         self._tidy(f"runs/{self.run}/", seconds=0)
         result = read_json(self.store, f"runs/{self.run}/result.json")
         if result is not None:  # an attempt before this one came so far
-            with ray_cluster(self.job, self.debug):
+            with self._cluster():
                 return self._reported(self._judged(result))
         decision = self._decision()
         if decision.train is False:
             return self._left_alone(decision)
         plan = self._plan(network)
-        with ray_cluster(self.job, self.debug):
+        with self._cluster():
             if decision.train is None:
                 plan = self._extract(plan, self.say)
                 decision = self._decision_by_features(decision)
@@ -86,10 +87,18 @@ class Attempt:
                 return self._left_alone(decision)
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
             where = self.store, self.run, self.attempt
-            told = RunMeter(self.run, self.snapshot).heard_by(self.say)
-            with kept(told, *where, until == "fine_tune") as say, recorded(say, *where) as say:
+            with kept(self.say, *where, until == "fine_tune") as say, recorded(say, *where) as say:
                 self._train(plan, until, say)
             return self._reported(self._judged(self._finish(stop_at_head=phase == "head")))
+
+    @contextmanager
+    def _cluster(self) -> Iterator[None]:
+        """Ray, and what Prometheus reads of the run through it."""
+        with (
+            ray_cluster(self.job, self.debug, self.say),
+            measured(self.run, self.snapshot, self.say) as self.say,
+        ):
+            yield
 
     def _decision(self) -> Decision:
         """Whether to train, as far as that is known before features are computed. A run that was begun goes on."""

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
@@ -37,7 +37,7 @@ def set_environment() -> None:
 
 
 @contextmanager
-def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
+def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None = None) -> Iterator[None]:
     """Connects to Ray, or starts it here and ends it afterwards. Raises ClusterError."""
     set_environment()
     import ray
@@ -45,6 +45,8 @@ def ray_cluster(job: Job, debug: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if say is not None:
+        say("stage", text="starting Ray" if is_local() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}")
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
     if address := os.environ.get("RAY_ADDRESS"):

@@ -53,7 +53,7 @@ def run_job(
             missing = without_index(job.data, source, store, list_shards(job.data, source))
             if missing:
                 clock.begin("indexing")
-                stack.enter_context(ray_cluster(job, debug))
+                stack.enter_context(ray_cluster(job, debug, say))
                 index_shards(job.data, source, store, missing, say)
                 clock.begin("listing")
         found = find_run(job, source, store, say, new)

@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+DEBUG = "THAW_DEBUG"
+"""Variable that `--debug` sets, for this process and those that it starts."""
+
 
 @contextmanager
 def no_stderr() -> Iterator[None]:
-    """Closes the process's standard error, below Python, for as long as it lasts."""
+    """Closes the process's standard error, below Python, for as long as it lasts.
+
+    Not so with --debug.
+    """
+    if os.environ.get(DEBUG):
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

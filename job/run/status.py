@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
+from job.jobfile import load_job
 from job.report.documents import report_uri
 from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing
@@ -27,6 +28,22 @@ def open_run(uri: str) -> tuple[Store, str]:
     if not separator or not run or "/" in run:
         raise JobError(f"{uri}: no run's URI: it ends in runs/<id>/, as `thaw run` and `thaw submit` print it.")
     return open_store(f"{root}/"), run
+
+
+def open_runs(what: str) -> tuple[Store, str | None]:
+    """A run by its URI or folder, or a store, by its URI or a job file (or a folder of them): then the run is None.
+
+    Raises JobError, also where there is no such run.
+    """
+    here = Path(what).resolve()
+    if "://" in what:
+        if not what.rstrip("/").rpartition("/")[0].endswith("/runs"):
+            return open_store(what), None
+    elif here.parent.name != "runs" or here.is_file() or any(here.glob("*.yaml")):
+        return open_store(load_job(what, ()).store), None
+    store, run = open_run(what)
+    run_status(store, run, watch=False)
+    return store, run
 
 
 def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:

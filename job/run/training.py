@@ -65,6 +65,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
             ),
         )
 
+    say("stage", text=f"starting {_wanted(job)}")
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
             _fit(trainer, ledger, job.recovery)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from job.data import order
 from job.data.dataset import Dataset
-from job.errors import Interrupted, TrainingError
+from job.errors import Interrupted, NotFinite
 from job.train.batches import CHUNK, Batches, fresh_view, proven
 from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
 from job.train.control import WISHES
@@ -155,7 +155,7 @@ class Phase:
         loss = self._mean_loss(examples, trained.losses)
         validation_loss, validation_accuracy = self.validate(lambda: self._heed(trained))
         if not math.isfinite(validation_loss):
-            raise TrainingError(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
+            raise NotFinite(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
         stopping = state.progress.stopping.after(epoch, validation_loss)
         record = {
             "epoch": epoch,
@@ -189,7 +189,7 @@ class Phase:
     def _train_epoch(self, epoch: int, examples: np.ndarray, state: Checkpoint) -> Checkpoint:
         """Makes the steps of the epoch over `examples` from that of `state` on; the state after the last one.
 
-        Raises TrainingError naming the first step whose loss is not finite, and Interrupted.
+        Raises NotFinite naming the first step whose loss is not finite, and Interrupted.
         """
         before = (epoch - 1) * self.steps
         view = (epoch - 1) % self.task.views
@@ -244,20 +244,20 @@ class Phase:
         return float(np.average(losses.astype(np.float64), weights=sums))
 
     def _check_finite(self, losses: np.ndarray, first: int, epoch: int, examples: np.ndarray) -> None:
-        """Looks at the losses from step `first` on. Raises TrainingError."""
+        """Looks at the losses from step `first` on. Raises NotFinite."""
         wrong = np.flatnonzero(~np.isfinite(losses[first:]))
         if not len(wrong):
             return
         raise self._not_finite("the loss is", first + int(wrong[0]), epoch, examples)
 
     def _check_weights(self, step: int, epoch: int, examples: np.ndarray) -> None:
-        """After `step` steps. Raises TrainingError."""
+        """After `step` steps. Raises NotFinite."""
         if not all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in self.task.variables.values()):
             raise self._not_finite("its weights are", step - 1, epoch, examples)
 
-    def _not_finite(self, what: str, step: int, epoch: int, examples: np.ndarray) -> TrainingError:
+    def _not_finite(self, what: str, step: int, epoch: int, examples: np.ndarray) -> NotFinite:
         batch = examples[step * self.task.batch_size : (step + 1) * self.task.batch_size]
-        return TrainingError(
+        return NotFinite(
             f"{self.task.name}: {what} not finite at step {step + 1} of epoch {epoch}, on "
             f"{self.team.examples(batch)}. {self._advice()}"
         )

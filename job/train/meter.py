@@ -25,7 +25,6 @@ COUNTERS = {
 }
 GAUGES = {
     "thaw_loss": "Of the last step, over all workers.",
-    "thaw_last_step_time_seconds": "When the last step was made, in UNIX time.",
     "thaw_gpu_memory_bytes": "What tensors take now.",
     "thaw_gpu_memory_peak_bytes": "The most that they have taken.",
 }
@@ -56,7 +55,7 @@ class Meter:
         for name, value in zip(COUNTERS, (made, examples, seconds, *waits.tolist()), strict=True):
             if value > 0:
                 self._counters[name].inc(value, where)
-        gauges: dict[str, float] = {"thaw_loss": last_loss, "thaw_last_step_time_seconds": time.time()}
+        gauges: dict[str, float] = {"thaw_loss": last_loss}
         if self._has_gpu:
             gauges |= _gpu_memory()
         for name, value in gauges.items():

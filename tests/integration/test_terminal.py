@@ -76,6 +76,15 @@ def test_only_what_is_to_be_copied_is_wider_than_the_screen(sessions: Sessions, 
 
 
 @pytest.mark.parametrize("which", ["narrow", "wide"])
+def test_a_stage_that_does_not_know_how_far_it_is_shows_how_long_it_has_taken(sessions: Sessions, which: str) -> None:
+    ended: Session = getattr(sessions, which)
+    found = re.findall(r"^ {5}[-\\|/] \d:\d\d:\d\d (.*)$", "\n".join(ended.screens), re.MULTILINE)
+    shown = {words.partition(" (")[0].rstrip() for words in found}
+    assert {"starting Ray", "starting a worker", "making the report"} <= shown
+    assert not any(re.match(r"^ {5}[-\\|/] \d:\d\d:", line) for line in ended.lines), "nothing of it stays"
+
+
+@pytest.mark.parametrize("which", ["narrow", "wide"])
 def test_a_stage_under_way_has_a_bar_of_one_line(sessions: Sessions, which: str) -> None:
     ended: Session = getattr(sessions, which)
     bars = ended.bars

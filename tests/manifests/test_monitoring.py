@@ -53,7 +53,7 @@ def test_they_ask_for_metrics_that_there_are(rules: list[dict[str, Any]], dashbo
     asked = " ".join([*expressions(dashboard), *(rule["expr"] for rule in rules)])
     assert set(re.findall(r"ray_thaw\w+", asked)) <= METRICS
     shown = set(re.findall(r"ray_thaw\w+", " ".join(expressions(dashboard))))
-    assert METRICS - shown == {"ray_thaw_last_step_time_seconds"}
+    assert METRICS - shown == {"ray_thaw_last_progress_time_seconds", "ray_thaw_loss_not_finite"}
 
 
 def test_what_the_dashboard_asks_is_promql(dashboard: dict[str, Any], tmp_path: Path) -> None:
@@ -76,13 +76,20 @@ def test_grafana_finds_the_dashboard_by_its_label(dashboard: dict[str, Any], tmp
 
 
 CASES = {
-    "ThawNoStep": ({f"ray_thaw_last_step_time_seconds{{{RUN}}}": "0+60x10 600x40"}, "24m", "26m"),
+    "ThawNoProgress": ({f"ray_thaw_last_progress_time_seconds{{{RUN}}}": "0+60x10 600x40"}, "24m", "26m"),
     "ThawManyRejects": (
         {f"ray_thaw_rejects{{{RUN}}}": "5x20 6x20", f"ray_thaw_listed_examples{{{RUN}}}": "95x40"},
         "20m",
         "21m",
     ),
-    "ThawLossNotFinite": ({f'ray_thaw_loss{{{RUN}, rank="0"}}': "0.5x20" + 20 * " NaN"}, "20m", "21m"),
+    "ThawLossNotFinite": (
+        {
+            f'ray_thaw_loss_not_finite{{{RUN}, pod="first"}}': "0x20 1 stale",
+            f'ray_thaw_loss_not_finite{{{RUN}, pod="retried"}}': "_x25 0x15",
+        },
+        "20m",
+        "30m",
+    ),
     "ThawWaitsForInput": (
         {
             f"ray_thaw_input_wait_seconds_total{{{RUN}}}": "0+10x30 300+40x40",
@@ -92,7 +99,7 @@ CASES = {
         "60m",
     ),
 }
-"""By alert: series, a time at which it is silent, and one at which it fires."""
+"""By alert: series as a run has them, a time at which it is silent, and one at which it fires."""
 
 
 @pytest.mark.parametrize("alert", CASES)
@@ -117,3 +124,20 @@ def test_an_alert_fires_when_it_should_and_not_before(alert: str, rules: list[di
 def test_every_alert_has_a_case_and_says_what_to_do(rules: list[dict[str, Any]]) -> None:
     assert {rule["alert"] for rule in rules} == CASES.keys()
     assert all(rule["annotations"]["description"].strip() for rule in rules)
+
+
+def test_a_run_that_has_ended_stands_still_for_nobody(rules: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Its series ends with it; that of an attempt that goes on in other pods takes its place."""
+    name = "ray_thaw_last_progress_time_seconds"
+    series = {
+        f'{name}{{{RUN}, pod="first"}}': "0+60x10 stale",
+        f'{name}{{{RUN}, pod="retried"}}': "_x30 1800+60x10 stale",
+    }
+    (rule,) = (rule for rule in rules if rule["alert"] == "ThawNoProgress")
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": time, "alertname": rule["alert"]} for time in ("29m", "38m", "60m")],
+    }
+    tests = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [case]}
+    promtool(tmp_path, "test", "rules", "tests.yaml", tests=tests, rules={"groups": [{"name": "x", "rules": [rule]}]})

@@ -16,8 +16,9 @@ from servers import answering, free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.errors import JobError, StorageError
-from job.report.board import mirror, serve
+from job.report.board import mirror
 from job.report.events import events_folder, recorded
+from job.run.status import open_runs
 from job.storage import Store, open_store
 from job.train.measure import histogram
 
@@ -136,14 +137,15 @@ def test_files_grow_where_they_are_and_others_are_left_alone(tmp_path: Path) -> 
         assert opened.read() == b"34"
 
 
-@pytest.mark.parametrize("what", ["{store}", "{store}runs/a/", "{job}"])
+@pytest.mark.parametrize("what", ["{store}", "{store}runs/a/", "{folder}/store/runs/a", "{job}"])
 def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None:
     store, port = open_store(f"file://{tmp_path}/store/"), free_port()
     with recorded(nothing, store, "a", attempt=1) as say:
         say("start", workers=1, resumed=None)
         say("epoch", **epoch(1, [4]))
+    store.write("runs/a/result.json", b"{}")
     (tmp_path / "job.yaml").write_text(f"{{name: a, data: {{source: 'file:///none/'}}, store: '{store.uri}'}}")
-    where = what.format(store=store.uri, job=tmp_path / "job.yaml")
+    where = what.format(store=store.uri, folder=tmp_path, job=tmp_path / "job.yaml")
     command = [sys.executable, "-m", "job", "tensorboard", where, "--port", str(port)]
     page = f"http://127.0.0.1:{port}/"
     with answering(command, page), urllib.request.urlopen(f"{page}data/plugin/scalars/tags", timeout=30) as answer:
@@ -152,8 +154,27 @@ def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None
 
 def test_a_store_that_is_not_there_is_an_error_and_no_empty_page(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no storage URI"):
-        serve("ftp://somewhere/", "127.0.0.1", 0, print)
+        open_runs("ftp://somewhere/")
     command = [sys.executable, "-m", "job", "tensorboard", f"file://{tmp_path}/none/"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == f"thaw: file://{tmp_path}/none/ does not exist: check the path, or make the folder.\n"
+
+
+@pytest.mark.parametrize("what", ["file://{folder}/store/runs/typo/", "{folder}/store/runs/typo"])
+def test_a_run_that_is_not_there_is_an_error_and_no_empty_page(what: str, tmp_path: Path) -> None:
+    open_store(f"file://{tmp_path}/store/").write("runs/a/result.json", b"{}")
+    command = [sys.executable, "-m", "job", "tensorboard", what.format(folder=tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"thaw: file://{tmp_path}/store/runs/typo/: there is no such run")
+
+
+@pytest.mark.parametrize(("what", "where"), [("runs/a/", "runs/a/tensorboard/"), ("", "runs/")])
+def test_a_board_without_event_files_says_so_and_waits_for_them(what: str, where: str, tmp_path: Path) -> None:
+    store, port = open_store(f"file://{tmp_path}/store/"), free_port()
+    store.write("runs/a/result.json", b"{}")
+    command = [sys.executable, "-m", "job", "tensorboard", f"{store.uri}{what}", "--port", str(port)]
+    with (tmp_path / "told").open("wb") as told, answering(command, f"http://127.0.0.1:{port}/", stderr=told):
+        pass
+    assert f"thaw: {store.uri}{where}: there are no event files so far" in (tmp_path / "told").read_text()

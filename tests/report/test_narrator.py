@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from job.report import narrator
-from job.report.narrator import JsonOutput, Narrator, TextOutput
+from job.report.narrator import Narrator
+from job.report.output import JsonOutput, TextOutput
 
 COUNTED = ("train", "validation", "test")
 COUNTS = {"defective": 3, "functional": 8}

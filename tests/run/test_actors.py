@@ -11,6 +11,7 @@ import ray.data
 
 from job.errors import ClusterError
 from job.jobfile import parse_job
+from job.report.narrator import INTERVAL
 from job.run import actors
 from job.run.actors import rows_of
 from job.run.cluster import ray_cluster
@@ -47,3 +48,8 @@ def test_what_finds_no_room_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) ->
     rows = rows_of(ray.data.range(1).map(slow, num_gpus=1), "Counting", lambda kind, text: None)
     with pytest.raises(ClusterError, match=r"Counting failed on the cluster: nothing came of it in 0.05 minutes, its"):
         list(rows)
+
+
+def test_a_person_is_told_of_idle_workers_before_a_log_would_tell_that_nothing_happens() -> None:
+    """Else both would come, each minute."""
+    assert actors.IDLE < INTERVAL

@@ -40,3 +40,18 @@ def test_a_ray_that_does_not_start_is_the_clusters_error_and_an_end_that_was_ask
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(error, match=str(raised)), ray_cluster(parse_job(JOB)):
         pass
+
+
+@pytest.mark.parametrize(("address", "told"), [("", ["starting Ray"]), ("auto", ["connecting to Ray at auto"])])
+def test_waiting_for_ray_is_a_stage_but_where_it_is_there_already(
+    address: str, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for name, answer in (("init", None), ("shutdown", None), ("cluster_resources", {})):
+        monkeypatch.setattr(f"ray.{name}", lambda answer=answer, **_: answer)
+    for is_there in (False, True):
+        monkeypatch.setattr("ray.is_initialized", lambda is_there=is_there: is_there)
+        with ray_cluster(parse_job(JOB), say=lambda kind, text: heard.append(text)):
+            pass
+    assert heard == told

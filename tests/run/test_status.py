@@ -18,7 +18,7 @@ from job.errors import JobError
 from job.report.standing import Standing
 from job.run import lease
 from job.run.lease import cancel, take
-from job.run.status import describe_run, is_renewed, open_run, run_status
+from job.run.status import describe_run, is_renewed, open_run, open_runs, run_status
 from job.storage import Store, open_store
 from job.train.runstate import read_state
 
@@ -46,6 +46,27 @@ def test_a_run_is_opened_by_uri_or_folder(store: Store, tmp_path: Path) -> None:
     for text in ("s3://bucket/thaw/", "s3://bucket/runs/", "s3://bucket/runs/a/model/"):
         with pytest.raises(JobError, match=r"no run's URI: it ends in runs/<id>/"):
             open_run(text)
+
+
+def test_runs_are_those_of_a_store_or_one_alone(store: Store, tmp_path: Path) -> None:
+    job = f"{{name: a, data: {{source: 'file:///none/'}}, store: '{store.uri}'}}"
+    for file in ("job.yaml", "runs/job.yaml", "runs/jobs/job.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(job)
+    store.write("runs/a/result.json", b"{}")
+    opened = {
+        None: (store.uri, *(f"{tmp_path}/{name}" for name in ("job.yaml", "runs/job.yaml", "runs/jobs"))),
+        "a": (f"{store.uri}runs/a/", f"{tmp_path}/store/runs/a"),
+    }
+    for run, texts in opened.items():
+        for text in texts:
+            assert (open_runs(text)[0].uri, open_runs(text)[1]) == (store.uri, run), text
+    inner = open_store(f"file://{tmp_path}/store/runs/of/mine/")
+    inner.write("x", b"")
+    assert (open_runs(inner.uri)[0].uri, open_runs(inner.uri)[1]) == (inner.uri, None)
+    for text in (f"{store.uri}runs/typo/", f"{tmp_path}/store/runs/typo"):
+        with pytest.raises(JobError, match=f"{store.uri}runs/typo/: there is no such run"):
+            open_runs(text)
 
 
 def test_a_run_at_work_has_its_holder_and_its_last_checkpoint(store: Store, held: None) -> None:

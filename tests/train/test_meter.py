@@ -53,7 +53,6 @@ def test_steps_are_counted_with_their_waits(recorded: list[tuple[str, float, dic
     assert [values[name] for name in list(COUNTERS)[:4]] == [4, 64, 1.5, 0.25]
     assert "thaw_all_reduce_wait_seconds" not in values  # one worker alone waits for nobody
     assert (values["thaw_loss"], values["thaw_checkpoint_seconds"]) == (0.4, 2.5)
-    assert abs(values["thaw_last_step_time_seconds"] - time.time()) < 60
     assert all(tags == {"run_id": "cells-1", "rank": "2", "phase": "head"} for _, _, tags in recorded)
     assert told == [
         {

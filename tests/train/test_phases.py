@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from bench import job_of, set_up
 
-from job.errors import CorruptCheckpoint, Interrupted, TrainingError
+from job.errors import CorruptCheckpoint, Interrupted, NotFinite, TrainingError
 from job.model.network import Network, variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.convergence import EarlyStopping
@@ -76,9 +76,7 @@ def test_a_head_converges_when_its_patience_is_reached() -> None:
 def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -> None:
     job = job_of("mobilenetv2", "phases.head.learning_rate=1e38")
     bench = set_up(job, tmp_path)
-    with pytest.raises(
-        TrainingError, match=r"not finite at step \d of epoch \d, on examples \[\d+, .*Lower phases\.head"
-    ):
+    with pytest.raises(NotFinite, match=r"not finite at step \d of epoch \d, on examples \[\d+, .*Lower phases\.head"):
         bench.train(job, "head", [])
 
 
@@ -92,7 +90,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("job.train.loop.make_train_steps", overflowing)
     saved: list[Checkpoint] = []
-    with pytest.raises(TrainingError, match=r"head: its weights are not finite at step 2 of epoch 1, on examples \["):
+    with pytest.raises(NotFinite, match=r"head: its weights are not finite at step 2 of epoch 1, on examples \["):
         set_up(job, tmp_path).train(job, "head", saved)
     assert saved == []
 

@@ -21,6 +21,7 @@ from job.config import Job
 from job.errors import ClusterError
 from job.run.cluster import set_environment, worker_cpus
 from job.run.plan import Plan
+from job.run.quiet import DEBUG
 from job.storage import open_store
 from job.storage.overlay import OverlayStore
 from job.train.strategy import free_addresses, join_group, make_strategy, prepare_process
@@ -146,7 +147,8 @@ def _process(
     _end_with_parent()
     with _log(folder, rank).open("wb") as log:
         os.dup2(log.fileno(), 1)  # standard output is for the plan
-        os.dup2(log.fileno(), 2)
+        if not os.environ.get(DEBUG):
+            os.dup2(log.fileno(), 2)
     join_group(addresses, rank)
     job = rehearsal.job
     if device is not None:
