@@ -125,11 +125,14 @@ def _answer(pipe: Connection, pipes: list[Connection], running: list[Any], folde
         if ready == [pipe]:
             return pipe.recv()
     ended = wait(sentinels, timeout=ENDING)  # one that can't end, waiting for the others, has said why before
-    raise ClusterError(_why(running, folder, sentinels.index(ended[0]) if ended else pipes.index(pipe)))
+    ranks = [sentinels.index(one) for one in ended] or [pipes.index(pipe)]
+    for rank in ranks:
+        running[rank].join(ENDING)  # its sentinel comes before its exit code
+    raise ClusterError(_why(running, folder, min(ranks, key=lambda rank: running[rank].exitcode or 0)))
 
 
 def _why(running: list[Any], folder: str, rank: int) -> str:
-    """A process failed, or was killed."""
+    """A process failed, or was killed: then the others fail because of it."""
     if (code := running[rank].exitcode) is not None and code < 0:
         return (
             f"a worker's steps can't be made here: it was killed ({signal.Signals(-code).name}), perhaps for its memory"
