@@ -29,6 +29,7 @@ from job.run.lease import Lease
 from job.run.meter import measured
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
+from job.run.quiet import import_tensorflow
 from job.run.training import run_training
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
@@ -238,8 +239,6 @@ class Attempt:
 
     def _finish(self, stop_at_head: bool) -> dict[str, Any]:
         """Evaluates and exports. The result is written last: its existence means that the run is finished."""
-        from job.report.export import export_model
-
         store, run = self.store, self.run
         metrics = _test_metrics(store, run)
         result: dict[str, Any] = {
@@ -257,6 +256,9 @@ class Attempt:
             return result
         self.clock.begin("export")
         self.say("stage", text="exporting the model")
+        import_tensorflow()
+        from job.report.export import export_model
+
         training = json.loads(store.read(f"runs/{run}/training.json"))
         result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
         if tests := training["range_tests"]:
