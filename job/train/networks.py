@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 def network_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase, classes: int) -> Network:
     """The base with its pretrained weights and a head with its first ones, before anything is trained."""
+    return with_head(job, base_of_run(job, store, run, resolved), classes)
+
+
+def with_head(job: Job, base: keras.Model, classes: int) -> Network:
+    """The head has its first weights."""
     from job.model.heads import build_head
     from job.model.network import build_network
 
-    base, model = base_of_run(job, store, run, resolved), job.model
-    features = base.output_shape[-1]
+    features, model = base.output_shape[-1], job.model
     return build_network(
         base, build_head(features, model.head, classes, job.train.seed, model.encoder, model.max_tokens)
     )

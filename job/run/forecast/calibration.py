@@ -65,15 +65,11 @@ def calibrate(
     began = time.monotonic()
     inputs, decode = _decoded(job, encoded)
     many, local = len(devices), local_batch(job)
-    one = _pass(base, plan, inputs, 1 if job.scaling.gpu else many, began + BUDGET / 4)
+    sharing = 1 if job.scaling.gpu else many
+    one = _pass(base, plan, inputs, sharing, began + BUDGET / 4)
     notes, batch, repeats = [], None, REPEATS
     if job.phases.fine_tune is not None:
-        each = (
-            one
-            * (1 if job.scaling.gpu else many)
-            * (anatomy.work - anatomy.below + anatomy.backward)
-            / max(1, anatomy.work)
-        )
+        each = one * sharing * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
         some = max(1, int(local * min(1.0, LONGEST / (local * each))))
         if some < local:
             notes.append(f"a fine-tuning step was measured on {some} examples, and a worker's has {local}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.config import GLOVE, FineTunePhase, Job, Optimization, UnfreezeAuto
@@ -35,6 +36,10 @@ class Range:
 
     def plus(self, more: float) -> Range:
         return Range(self.low + more, self.likely + more, self.high + more)
+
+    @staticmethod
+    def total(ranges: Sequence[Range]) -> Range:
+        return Range(sum(r.low for r in ranges), sum(r.likely for r in ranges), sum(r.high for r in ranges))
 
     def within(self, low: float, high: float) -> Range:
         """Known up to these factors."""

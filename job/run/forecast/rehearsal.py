@@ -156,16 +156,13 @@ def _process(
     job = rehearsal.job
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    from job.model.heads import build_head
-    from job.model.network import build_network
     from job.run.identity import prepare_base
+    from job.train.networks import with_head
 
     prepare_process(job, worker_cpus(job))
     strategy = make_strategy(job)
     base = prepare_base(job, OverlayStore(open_store(job.store), folder), lambda kind, **fields: None)[1]
-    features, model = rehearsal.plan.features, job.model
-    head = build_head(features, model.head, rehearsal.classes, job.train.seed, model.encoder, model.max_tokens)
-    network = build_network(base, head)
+    network = with_head(job, base, rehearsal.classes)
     pipe.send(time.monotonic())
     pipe.send(_play(rehearsal, network, strategy, rank))
     threading.Event().wait()  # the others may still be at work with it

@@ -66,9 +66,7 @@ def stages(
 def total(stages: list[Stage]) -> Range | None:
     """None where a stage is not known."""
     known = [stage.seconds for stage in stages if stage.seconds is not None]
-    if len(known) < len(stages):
-        return None
-    return Range(sum(r.low for r in known), sum(r.likely for r in known), sum(r.high for r in known))
+    return Range.total(known) if len(known) == len(stages) else None
 
 
 def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: History | None) -> Stage:
@@ -96,8 +94,7 @@ def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: Hist
     seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
     working = _exactly(seconds).within(*CALIBRATED)
     start = _start(speeds).scaled(STARTS[EXTRACTING])
-    whole = Range(start.low + working.low, start.likely + working.likely, start.high + working.high)
-    return Stage(EXTRACTING, whole, "calibration")
+    return Stage(EXTRACTING, Range.total([start, working]), "calibration")
 
 
 def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | None, history: History | None) -> Stage:
