@@ -55,7 +55,7 @@ def _job(folder: Path) -> Any:
 def _stage(folder: Path) -> float:
     """Images a second of the extract stage, which a process of its own would not do faster."""
     from job.data.snapshot import take_snapshot
-    from job.run.cluster import ray_cluster
+    from job.executors.ray.cluster import ray_cluster
     from job.run.extract import extract
     from job.run.plan import choose_plan
     from job.storage import open_store

@@ -37,7 +37,7 @@ from typing import Any
 
 from tables import markdown
 
-from job.run.cluster import ENVIRONMENT
+from job.executors.ray.cluster import ENVIRONMENT
 
 SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {

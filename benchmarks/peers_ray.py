@@ -23,7 +23,7 @@ BLOCK = 128
 
 
 def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
-    from job.run.cluster import set_environment
+    from job.executors.ray.cluster import set_environment
 
     set_environment()
     import ray

@@ -17,10 +17,10 @@ from job.cli.telling import console, narrator
 @debug
 def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
+    from job.libraries import import_tensorflow
     from job.report.console import prediction_table
     from job.report.predict import check_all_answered
     from job.report.predict import predict as predictions
-    from job.run.quiet import import_tensorflow
 
     import_tensorflow()
     records = list(predictions(model, list(files)))
@@ -53,8 +53,8 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 @debug
 def serve(model: str, host: str, port: int, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
+    from job.libraries import no_stderr
     from job.report.serve import serve as serve_model
-    from job.run.quiet import no_stderr
 
     with no_stderr():
         import tensorflow  # noqa: F401

@@ -28,8 +28,8 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     JOB is a YAML file, or a folder of them, which are merged in the order of their names.
     """
     from job.deploy.progress import reported
+    from job.executors.interrupt import Interrupts
     from job.jobfile import load_job
-    from job.run.interrupt import Interrupts
     from job.run.pipeline import run_job
 
     interrupts = Interrupts()
@@ -98,9 +98,9 @@ def sweep(
     debug: bool,
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
+    from job.executors.ray.cluster import room
     from job.jobfile import load_job
     from job.report.console import sweep_table
-    from job.run.cluster import room
     from job.run.sweep import sweep as run_sweep
 
     loaded = load_job(job, overrides)
@@ -167,9 +167,9 @@ def report(run: str, out: str | None, debug: bool) -> None:
     """
     from pathlib import Path
 
+    from job.libraries import import_tensorflow
     from job.report.documents import read_documents
     from job.report.finished import page_of, write_report
-    from job.run.quiet import import_tensorflow
     from job.run.status import open_run
 
     documents = read_documents(*open_run(run))

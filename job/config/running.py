@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,8 +25,10 @@ class WorkerRange(Section):
 
 
 class Scaling(Section):
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | WorkerRange = 2
-    """How many workers train: a number, or {min: 1, max: 8}."""
+    executor: Literal["auto", "local", "ray"] = "auto"
+    """`local`: everything in the process of `thaw run`. `ray`: on Ray. `auto`: local where one worker is enough."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] | WorkerRange = "auto"
+    """How many workers train: a number, or {min: 1, max: 8}. `auto`: one here; on Ray one per GPU, or per node."""
     gpu: bool = False
     """Gives each worker one GPU."""
     cpus_per_worker: int | None = Field(None, ge=1)
@@ -39,22 +41,39 @@ class Scaling(Section):
     def _number_or_range(cls, value: Any) -> Any:
         if isinstance(value, dict):
             return WorkerRange.model_validate(value)
-        if isinstance(value, WorkerRange) or (type(value) is int and 1 <= value <= MAX_WORKERS):
+        if value == "auto" or isinstance(value, WorkerRange) or (type(value) is int and 1 <= value <= MAX_WORKERS):
             return value
-        raise ValueError(f"a number from 1 to {MAX_WORKERS} is needed, or {{min: 1, max: 8}}")
+        raise ValueError(f"auto, a number from 1 to {MAX_WORKERS}, or {{min: 1, max: 8}} is needed")
+
+    @model_validator(mode="after")
+    def _local_is_one(self) -> Scaling:
+        if self.executor == "local" and self.workers != "auto" and self.max_workers > 1:
+            raise ValueError(
+                f"executor: local is a single worker, and workers asks for {self.max_workers}: "
+                "remove one of the two, or write executor: ray"
+            )
+        return self
 
     @property
     def min_workers(self) -> int:
-        return self.workers.min if isinstance(self.workers, WorkerRange) else self.workers
+        return self._range[0]
 
     @property
     def max_workers(self) -> int:
-        return self.workers.max if isinstance(self.workers, WorkerRange) else self.workers
+        return self._range[1]
 
     @property
     def elastic(self) -> bool:
         """Whether the number of workers may change while they train."""
         return self.min_workers != self.max_workers
+
+    @property
+    def _range(self) -> tuple[int, int]:
+        """Asked only once job.executors.placed has said what `auto` is here."""
+        assert self.workers != "auto", "scaling.workers: auto was not resolved"
+        if isinstance(self.workers, WorkerRange):
+            return self.workers.min, self.workers.max
+        return self.workers, self.workers
 
 
 class CheckpointPolicy(Section):

@@ -106,6 +106,23 @@ def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
         yield Record(None, reject=f"{broken} {where}")
 
 
+def usable_records(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
+    """The records of a shard that its index says can be used, and whose size is within `data.max_bytes`."""
+    for record in records_of(file, data, uri):
+        if not record.reject and 0 < len(record.encoded) <= data.max_bytes:
+            yield record
+
+
+def read_shard(data: Data, source: Store, shard: str, version: str) -> Iterator[Record]:
+    """The usable records of a shard. Raises StorageError, at its end, where it has another version."""
+    uri = source.uri + shard
+    with arrow_errors(uri):
+        filesystem, root = source.arrow()
+        with open_shard(filesystem, f"{root}/{shard}", data) as file:
+            yield from usable_records(file, data, uri)
+    check_version(source, shard, version)
+
+
 def index_key(data: Data, source: Store, shard: ObjectInfo) -> str:
     """The same shard, version and names have the same index, whichever job asks."""
     names = data.record_names.model_dump()
@@ -133,6 +150,17 @@ def write_index(data: Data, source: Store, store: Store, shard: str, version: st
             content = make_index(records_of(file, data, uri))
     check_version(source, shard, version)
     store.write(key, content)
+
+
+def without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
+    """The shards that have no index yet, by its key."""
+    missing = {index_key(data, source, shard): shard for shard in shards}
+    try:
+        for info in store.list("indexes/"):
+            missing.pop(info.key, None)
+    except ObjectMissing:  # nothing was written to this folder so far
+        pass
+    return missing
 
 
 def check_version(source: Store, shard: str, version: str) -> None:

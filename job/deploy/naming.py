@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Job
-from job.data.packed import list_shards
+from job.data.packed import list_shards, without_index
 from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.run.identity import find_run, job_id, listing_id
-from job.run.packed import without_index
 from job.run.promotion import finished_result
 from job.storage import open_store
 

@@ -31,6 +31,7 @@ from job.report.manifest import upload_files
 from job.storage import Store
 from job.storage.scratch import scratch
 from job.train.networks import network_of_run
+from job.train.strategy import precision
 
 
 def export_model(
@@ -88,12 +89,8 @@ def _forget_before(store: Store, prefix: str, attempt: int) -> None:
 
 def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:
     """The base with its pretrained weights, and over them what the run trained."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(job.train.precision)
-    try:
+    with precision(job):
         network = network_of_run(job, store, run, base, classes)
-    finally:
-        keras.config.set_dtype_policy(policy)
     name = "fine_tuned" if kept == "fine_tune" else "head"
     variables = variables_by_path(network.model)
     for path, value in load(store.read(f"runs/{run}/{name}.safetensors")).items():

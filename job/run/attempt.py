@@ -14,6 +14,10 @@ from job.data.dataset import dataset_key
 from job.data.features import forget_part
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
+from job.executors import Executor
+from job.executors.interrupt import Interrupts
+from job.features.featurize import Overflow
+from job.libraries import import_tensorflow
 from job.model.anatomy import anatomy_of, write_anatomy
 from job.model.resolved import ResolvedBase
 from job.report.answered import logits_of, predictions
@@ -21,20 +25,16 @@ from job.report.events import recorded
 from job.report.standing import kept
 from job.report.timings import Clock
 from job.run import worth
-from job.run.cluster import extract_processes, ray_cluster
 from job.run.extract import extract
-from job.run.featurize import Overflow
-from job.run.interrupt import Interrupts
 from job.run.lease import Lease
 from job.run.meter import measured
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
-from job.run.quiet import import_tensorflow
-from job.run.training import run_training
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
 from job.storage import Store, read_json
 from job.storage.scratch import forget_scratch
+from job.train.context import Recipe
 from job.train.runstate import read_state
 
 Say = Callable[..., None]
@@ -55,13 +55,13 @@ class Attempt:
         lease: Lease,
         snapshot: Snapshot,
         base: dict[str, Any],
+        executor: Executor,
         interrupts: Interrupts,
         clock: Clock,
-        debug: bool,
     ) -> None:
         self.job, self.run, self.snapshot, self.base = job, run, snapshot, base
         self.store, self.attempt = lease.store, lease.state.ticket.attempt
-        self.interrupts, self.clock, self.say, self.debug = interrupts, clock, clock.say, debug
+        self.executor, self.interrupts, self.clock, self.say = executor, interrupts, clock, clock.say
 
     def go(self, phase: str, network: Callable[[], Any]) -> dict[str, Any]:
         """Extracts, trains, evaluates and exports what is left; `network` makes what only the plan needs."""
@@ -74,13 +74,13 @@ class Attempt:
         self._tidy(f"runs/{self.run}/", seconds=0)
         result = read_json(self.store, f"runs/{self.run}/result.json")
         if result is not None:  # an attempt before this one came so far
-            with self._cluster():
+            with self._watched():
                 return self._reported(self._judged(result))
         decision = self._decision()
         if decision.train is False:
             return self._left_alone(decision)
         plan = self._plan(network)
-        with self._cluster():
+        with self._watched():
             if decision.train is None:
                 plan = self._extract(plan, self.say)
                 decision = self._decision_by_features(decision)
@@ -93,12 +93,9 @@ class Attempt:
             return self._reported(self._judged(self._finish(stop_at_head=phase == "head")))
 
     @contextmanager
-    def _cluster(self) -> Iterator[None]:
-        """Ray, and what Prometheus reads of the run through it."""
-        with (
-            ray_cluster(self.job, self.debug, self.say),
-            measured(self.run, self.snapshot, self.say) as self.say,
-        ):
+    def _watched(self) -> Iterator[None]:
+        """What Prometheus reads of the run is there."""
+        with measured(self.run, self.snapshot, self.say, self.executor) as self.say:
             yield
 
     def _decision(self) -> Decision:
@@ -153,7 +150,7 @@ class Attempt:
         if rules is None or result["model"] is None:
             return {**result, "promotion": None}
         self.clock.begin("promotion")
-        judged = judge(self.job, rules, self.run, self.store, self.snapshot, result, self.say)
+        judged = judge(self.job, rules, self.run, self.store, self.snapshot, result, self.executor, self.say)
         return {**result, "promotion": judged}
 
     def _reported(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -192,17 +189,10 @@ class Attempt:
         for tries in range(MAX_CORRUPT + 1):
             try:
                 plan = self._extract(plan, say)
-                config = {
-                    "job": self.job.model_dump(mode="json", by_alias=True),
-                    "attempt": self.attempt,
-                    "until": until,
-                    "snapshot": asdict(self.snapshot),
-                    "base": self.base,
-                    "cut": plan.cut,
-                    "warm_start": warm.source,
-                }
+                base = ResolvedBase(**self.base)
+                recipe = Recipe(self.job, self.run, self.attempt, until, self.snapshot, base, plan.cut, warm.source)
                 self.clock.begin("workers", self.job.scaling.max_workers)
-                return run_training(self.job, self.run, config, self.interrupts, say)
+                return self.executor.train(recipe, self.interrupts, say)
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
                     raise
@@ -212,18 +202,18 @@ class Attempt:
 
     def _extract(self, plan: Plan, say: Say) -> Plan:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
-        self.clock.begin("features", extract_processes(self.job)[1])
+        self.clock.begin("features", self.executor.featurizers)
         if self.store.stat(dataset_key(self.run)) is not None:
             return plan
         self._tidy("features/", UNFINISHED)
         arguments = self.job, self.run, self.store, self.snapshot, self.base
         try:
-            rejects = extract(*arguments, plan, say)
+            rejects = extract(*arguments, plan, self.executor, say)
         except Overflow as error:
             say("warning", text=f"{error}: they are stored as bfloat16")
             plan = replace(plan, dtype="bfloat16")
             write_plan(self.store, self.run, plan)
-            rejects = extract(*arguments, plan, say)
+            rejects = extract(*arguments, plan, self.executor, say)
         total = sum(self.snapshot.rejects.values()) + len(rejects)
         if total:
             reasons = [f"{key}: {reason}" for key, _, reason in rejects[:3]]

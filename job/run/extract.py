@@ -1,7 +1,4 @@
-"""The extract stage: Ray Data decodes what is missing and runs the frozen network over it, once per example and view.
-
-Decoders (CPU) hand inputs to featurizers (GPU, where there is one), which write parts into the feature store.
-"""
+"""The extract stage: what is missing is decoded and run through the frozen network, once per example and view."""
 
 from __future__ import annotations
 
@@ -18,12 +15,11 @@ from job.config import GLOVE, Job
 from job.data.dataset import Examples, read_examples, write_dataset
 from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
-from job.data.work import CHUNK, missing, work_key, write_work
-from job.run.actors import rows_of
-from job.run.cluster import extract_processes
-from job.run.decode import GONE, DecodeObjects, DecodeRecords
-from job.run.featurize import Featurize
-from job.run.packed import read_records
+from job.data.work import missing, work_key, write_work
+from job.executors import Executor
+from job.features.decode import GONE
+from job.features.extraction import Extraction
+from job.model.resolved import ResolvedBase
 from job.run.plan import Plan, featurizers, input_featurizer
 from job.run.words import Words, count_words, learn_vectors, note_words
 from job.storage import Store, open_store
@@ -35,14 +31,14 @@ Stored = list[tuple[Featurizer, Known]]
 
 
 def extract(
-    job: Job, run: str, store: Store, snapshot: Snapshot, base: dict[str, Any], plan: Plan, say: Say
+    job: Job, run: str, store: Store, snapshot: Snapshot, base: dict[str, Any], plan: Plan, executor: Executor, say: Say
 ) -> list[Reject]:
     """Computes what is missing and writes down the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
     examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
-    done = complete(job, run, store, examples, base, plan, say)
+    done = complete(job, run, store, examples, base, plan, executor, say)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
@@ -68,16 +64,17 @@ class Complete:
 
 
 def complete(
-    job: Job, run: str, store: Store, examples: Examples, base: dict[str, Any], plan: Plan, say: Say
+    job: Job, run: str, store: Store, examples: Examples, base: dict[str, Any], plan: Plan, executor: Executor, say: Say
 ) -> Complete:
     """Computes the features that these examples lack. Raises Overflow."""
     words, gone = None, dict[str, str]()
     if job.model.backbone == GLOVE:  # a text's words first: their vectors are the network
-        ((tokens, stored),), gone = _completed(job, run, store, examples, base, [input_featurizer(job)], "words", say)
+        wanted = [input_featurizer(job)]
+        ((tokens, stored),), gone = _completed(job, run, store, examples, base, wanted, "words", executor, say)
         words = count_words(store, tokens, stored, examples)
         learn_vectors(job, store, base["weights_sha256"], words, say)
     pooled, inputs = featurizers(job, base, plan)
-    found, lost = _completed(job, run, store, examples, base, [*pooled, *inputs], "features", say)
+    found, lost = _completed(job, run, store, examples, base, [*pooled, *inputs], "features", executor, say)
     return Complete(found[: len(pooled)], found[len(pooled) :], gone | lost, words)
 
 
@@ -89,6 +86,7 @@ def _completed(
     base: dict[str, Any],
     wanted: list[Featurizer],
     what: str,
+    executor: Executor,
     say: Say,
 ) -> tuple[Stored, dict[str, str]]:
     found = [(featurizer, known(store, featurizer)) for featurizer in wanted]
@@ -98,7 +96,7 @@ def _completed(
         lacking = int(needs.any(axis=1).sum())
         figures = {"what": what, "computed": lacking, "stored": len(needs) - lacking}
         say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs", **figures)
-        gone = _compute(job, run, store, base, examples, needs, found, say)
+        gone = _compute(job, run, store, base, examples, needs, found, executor, say)
         found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
     else:
         text = f"the {what} of all {len(needs)} examples are stored already"
@@ -114,40 +112,21 @@ def _compute(
     examples: Examples,
     needs: np.ndarray,
     found: list[tuple[Featurizer, Known]],
+    executor: Executor,
     say: Say,
 ) -> dict[str, str]:
-    """Runs the pipeline over the examples that lack a feature; returns why some of them are gone, by key."""
-    import ray.data
-
+    """Computes what the examples lack; returns why some of them are gone, by key."""
     wanted = [featurizer for featurizer, _ in found]
     for featurizer in wanted:
         describe(store, featurizer)
     chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
-    described = job.model_dump(mode="json", by_alias=True)
-    config = {"job": described, "run": run, "base": base, "wanted": wanted, "store": store}
-    decoders, networks = extract_processes(job)
-    failures = job.recovery.max_failures
-    options: dict[str, Any] = {
-        "fn_constructor_args": (config,),
-        "num_cpus": 1,
-        "ray_remote_args_fn": lambda: {"max_restarts": failures, "max_task_retries": failures},
-    }
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=decoders)
-    if job.data.is_packed:
-        versions = dict(chunks)
-        records = read_records(job.data, open_store(job.data.source), sorted(versions), versions)
-        decoded = records.map_batches(DecodeRecords, batch_size=CHUNK, compute=pool, **options)
-    else:
-        tasks = ray.data.from_items([{"chunk": i} for i in range(len(chunks))], override_num_blocks=len(chunks))
-        decoded = tasks.map(DecodeObjects, compute=pool, **options)  # type: ignore[arg-type]
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=networks)
-    written = decoded.map(Featurize, compute=pool, num_gpus=1 if job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
+    work = Extraction(job, run, ResolvedBase(**base), wanted, chunks, store)
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
     say("extract", done=done, of=of, rate=None)  # the processes take a while to start
-    for row in rows_of(written, "Extracting features", say):
-        gone |= json.loads(row["gone"])
-        done += int(row["done"])
+    for extracted in executor.extract(work, say):
+        gone |= extracted.gone
+        done += extracted.done
         say("extract", done=done, of=of, rate=rate(done))
     store.delete(work_key(run))
     return gone

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
+from job.libraries import no_stderr
 from job.report.formats import check_formats
 from job.report.manifest import MANIFEST, download_files, upload_files
-from job.run.quiet import no_stderr
 from job.run.status import open_run
 from job.run.words import spell
 from job.storage import Store, open_store, read_json

@@ -10,9 +10,9 @@ from typing import Any
 from job.config import Job, MLflow
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.jobfile import checked
+from job.libraries import import_tensorflow
 from job.report.documents import read_documents, report_uri
 from job.report.mlflow.server import Target, log_to_mlflow, read_logged, web_page
-from job.run.quiet import import_tensorflow
 from job.run.status import open_run
 from job.storage import Store
 

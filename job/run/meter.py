@@ -1,4 +1,4 @@
-"""What Prometheus reads of a run as a whole, through Ray's own exporter, which puts `ray_` before the names."""
+"""What Prometheus reads of a run as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from job.data.snapshot import Snapshot
 from job.errors import NotFinite
-from job.run.cluster import is_local
+from job.executors import Executor
+from job.train.context import Metrics
 
 GAUGES = {
     "thaw_listed_examples": "Examples of the snapshot, in all splits.",
@@ -27,18 +28,18 @@ STANDING_STILL = ("note", "warning")
 """Events that may come again and again while nothing else does."""
 REPEATED = 5.0
 """Seconds after which the gauges are set again: what was not set for 10 seconds is exported no more."""
-SCRAPED = 30.0
-"""Seconds in which Ray has passed on what is set (it takes up to 10), and Prometheus has read it (15)."""
 Say = Callable[..., None]
 
 
 @contextmanager
-def measured(run: str, snapshot: Snapshot, say: Say, sleep: Callable[[float], None] = time.sleep) -> Iterator[Say]:
-    """`say`, which also sets the gauges that an event is about, for as long as Ray is there.
+def measured(
+    run: str, snapshot: Snapshot, say: Say, executor: Executor, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Say]:
+    """`say`, which also sets the gauges that an event is about, for as long as the `with` block lasts.
 
-    A run on a cluster that ends by NotFinite waits until Prometheus has read so: KubeRay deletes its pods at once.
+    A run on a cluster that ends by NotFinite waits until Prometheus has read so.
     """
-    meter, over = RunMeter(run, snapshot), threading.Event()
+    meter, over = RunMeter(run, snapshot, executor.metrics), threading.Event()
 
     def repeat() -> None:
         while not over.wait(REPEATED):
@@ -50,8 +51,7 @@ def measured(run: str, snapshot: Snapshot, say: Say, sleep: Callable[[float], No
         yield meter.heard_by(say)
     except NotFinite:
         meter.set(thaw_loss_not_finite=1)
-        if not is_local():
-            sleep(SCRAPED)
+        sleep(executor.scraped)
         raise
     finally:
         over.set()
@@ -59,13 +59,11 @@ def measured(run: str, snapshot: Snapshot, say: Say, sleep: Callable[[float], No
 
 
 class RunMeter:
-    """Of one attempt; made while Ray is there."""
+    """Of one attempt."""
 
-    def __init__(self, run: str, snapshot: Snapshot) -> None:
-        from ray.util.metrics import Gauge
-
+    def __init__(self, run: str, snapshot: Snapshot, metrics: Metrics) -> None:
         self._where = {"run_id": run}
-        self._gauges = {name: Gauge(name, text, LABELS) for name, text in GAUGES.items()}
+        self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         self._values: dict[str, float] = {}
         self._lock = threading.Lock()
         self.set(thaw_listed_examples=snapshot.examples, thaw_rejects=sum(snapshot.rejects.values()))

@@ -10,18 +10,18 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from job.config import Job
-from job.data.packed import list_shards
+from job.data.packed import list_shards, without_index
 from job.errors import JobError, Superseded
+from job.executors import executor_of
+from job.executors.interrupt import Interrupts
 from job.report.formats import check_formats
 from job.report.timings import Clock
 from job.run.attempt import Attempt
-from job.run.cluster import ray_cluster
 from job.run.formats import with_formats
 from job.run.identity import find_run, prepare_base
-from job.run.interrupt import Interrupts
 from job.run.lease import take
 from job.run.logged import check_mlflow, with_mlflow
-from job.run.packed import index_shards, without_index
+from job.run.packed import index_shards
 from job.run.promotion import finished_result
 from job.storage import Store, open_store
 
@@ -48,13 +48,13 @@ def run_job(
     say = clock.say
     with ExitStack() as stack:
         interrupts = stack.enter_context(interrupts or Interrupts())
+        job, executor = stack.enter_context(executor_of(job, debug, say))
         say("stage", text=f"listing {source.uri}")
         if job.data.is_packed:
             missing = without_index(job.data, source, store, list_shards(job.data, source))
             if missing:
                 clock.begin("indexing")
-                stack.enter_context(ray_cluster(job, debug, say))
-                index_shards(job.data, source, store, missing, say)
+                index_shards(job.data, source, store, missing, executor, say)
                 clock.begin("listing")
         found = find_run(job, source, store, say, new)
         run, network = found.run, found.network
@@ -69,7 +69,7 @@ def run_job(
             clock.kept(lease.store, run, lease.state.ticket.attempt),
         ):
             say("attempt", number=lease.state.ticket.attempt)
-            attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), interrupts, clock, debug)
+            attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), executor, interrupts, clock)
             result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
         return _complete(job, store, run, result, say, debug)
 

@@ -14,6 +14,7 @@ import numpy as np
 from job.config import Job, Promotion
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing, StorageError, WriteConflict
+from job.executors import Executor
 from job.report.documents import report_uri
 from job.report.paired import Comparison, compare
 from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
@@ -41,7 +42,14 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
 
 
 def judge(
-    job: Job, rules: Promotion, run: str, store: Store, snapshot: Snapshot, result: dict[str, Any], say: Say
+    job: Job,
+    rules: Promotion,
+    run: str,
+    store: Store,
+    snapshot: Snapshot,
+    result: dict[str, Any],
+    executor: Executor,
+    say: Say,
 ) -> dict[str, Any]:
     """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
 
@@ -52,7 +60,7 @@ def judge(
     def against(rival: str) -> Answers:
         if rival not in asked:
             say("stage", text=f"comparing with the model in use ({rival})")
-            asked[rival] = answers(job, run, result["kept"], store, snapshot, rival, say)
+            asked[rival] = answers(job, run, result["kept"], store, snapshot, rival, executor, say)
         return asked[rival]
 
     for _ in range(TRIES):

@@ -19,11 +19,11 @@ from job.data.dataset import Examples, read_examples
 from job.data.features import Featurizer, Part, forget_part, read_stored
 from job.data.snapshot import Snapshot
 from job.errors import CorruptFeatures, ObjectMissing
+from job.executors import Executor
+from job.features.featurize import Overflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import logits_of, predictions
-from job.run.cluster import is_local, worker_cpus
 from job.run.extract import complete
-from job.run.featurize import Overflow
 from job.run.plan import Plan, read_plan
 from job.storage import Store, open_store, read_json
 
@@ -58,7 +58,14 @@ class Answers:
 
 
 def answers(
-    job: Job, run: str, kept: str, store: Store, snapshot: Snapshot, rival: str, say: Callable[..., None]
+    job: Job,
+    run: str,
+    kept: str,
+    store: Store,
+    snapshot: Snapshot,
+    rival: str,
+    executor: Executor,
+    say: Callable[..., None],
 ) -> Answers:
     """Asks the model of the run `rival`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
     rival can't be asked any more.
@@ -75,9 +82,9 @@ def answers(
     plan = model.plan
     for tries in range(TRIES + 1):
         try:
-            done = complete(theirs, run, store, examples, asdict(model.base), plan, say)
+            done = complete(theirs, run, store, examples, asdict(model.base), plan, executor, say)
             ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
-            predicted = _ask(job, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
+            predicted = executor.call(predict, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
             break
         except Overflow:
             plan = replace(plan, dtype="bfloat16")
@@ -113,35 +120,12 @@ def _chosen(examples: Examples, keys: pa.Array) -> Examples:
     return Examples(examples.rows[at], examples.table.take(at), *taken)
 
 
-def _ask(
-    job: Job,
-    store: Store,
-    model: Model,
-    featurizer: Featurizer,
-    parts: list[Part],
-    part: np.ndarray,
-    offset: np.ndarray,
-) -> np.ndarray:
-    """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example.
-
-    On a cluster a worker's node is asked, since the head's has no GPU.
-    """
-    arguments = store, model, featurizer, parts, part, offset
-    if is_local():
-        return predict(*arguments)
-    import ray
-
-    task = ray.remote(predict).options(num_cpus=worker_cpus(job), num_gpus=1 if job.scaling.gpu else 0)
-    try:
-        return ray.get(task.remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, CorruptFeatures) else error from None
-
-
 def predict(
     store: Store, model: Model, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
 ) -> np.ndarray:
-    """As `_ask`, in this process. Raises CorruptFeatures."""
+    """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example. Raises
+    CorruptFeatures.
+    """
     forward = _forward(store, model, featurizer)
     predicted = np.full(len(part), -1, np.int64)
     for positions, values in read_stored(store, featurizer, parts, part, offset):

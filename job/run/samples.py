@@ -11,15 +11,16 @@ from job.config import Job
 from job.data.dataset import load_dataset
 from job.data.features import ADDRESS, address_of, known, read_stored
 from job.data.forms import form_of
-from job.data.packed import records_of, split_key
+from job.data.packed import open_shard, records_of, split_key
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.table import object_reader
 from job.errors import CorruptFeatures, DataError, ObjectMissing
 from job.report.formats.subject import Samples
-from job.run.decode import READERS
 from job.run.plan import input_featurizer
 from job.storage import Store, arrow_errors, open_store
 
+READERS = 8
+"""Objects that are read at a time."""
 TRIED = 4
 """For each example that is wanted, so many are looked for before the source is given up."""
 
@@ -97,8 +98,6 @@ class Sampler:
                 yield from self._of_shard(shard, places)
 
     def _of_shard(self, shard: str, places: dict[int, int]) -> Iterator[tuple[int, bytes]]:
-        from job.run.reader import open_shard
-
         uri, last = self._source.uri + shard, max(places)
         with arrow_errors(uri):
             filesystem, root = self._source.arrow()

@@ -17,9 +17,9 @@ from typing import Any
 
 from job.config import Job
 from job.errors import JobError
+from job.executors.interrupt import Interrupts
 from job.run.child import Process, run_thaw
 from job.run.identity import find_run
-from job.run.interrupt import Interrupts
 from job.run.plan import Plan, read_plan, write_plan
 from job.storage import Store, open_store
 

@@ -1,6 +1,4 @@
-"""How fast a training worker is: for Prometheus, through Ray's own exporter, which puts `ray_` before the names, and
-for those who wait for the run.
-"""
+"""How fast a training worker is: for Prometheus, and for those who wait for the run."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from job.train.context import Metrics
 from job.train.task import Steps
 
 TELLING = 1.0
@@ -34,15 +33,14 @@ LABELS = ("run_id", "phase", "rank")
 class Meter:
     """One for each worker of a run; `say` sends an event to the driver."""
 
-    def __init__(self, run: str, rank: int, say: Callable[..., None]) -> None:
+    def __init__(self, run: str, rank: int, say: Callable[..., None], metrics: Metrics) -> None:
         import tensorflow as tf
-        from ray.util import metrics
 
         self._where, self._say, self._told = {"run_id": run, "rank": str(rank)}, say, 0.0
-        self._counters = {name: metrics.Counter(name, text, LABELS) for name, text in COUNTERS.items()}
-        self._gauges = {name: metrics.Gauge(name, text, LABELS) for name, text in GAUGES.items()}
+        self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
+        self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         told = "From when a checkpoint is taken to when it is in the store's list."
-        self._checkpoints = metrics.Histogram("thaw_checkpoint_seconds", told, CHECKPOINT_SECONDS, LABELS)
+        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", told, LABELS, CHECKPOINT_SECONDS)
         self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     def steps(

@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from job.config import Job
@@ -14,6 +15,9 @@ from job.errors import ClusterError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+INTER_OP = 2
+"""Threads that run independent ops side by side."""
 
 
 def free_addresses(host: str, count: int = 1) -> list[str]:
@@ -34,7 +38,8 @@ def join_group(addresses: list[str], rank: int) -> None:
 
 
 def prepare_process(job: Job, cpus: int) -> None:
-    """Call before TensorFlow has run anything in this process.
+    """Call before TensorFlow has run anything in this process; where it has, its threads and the GPU's memory are what
+    they are.
 
     Raises ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's
     price.
@@ -43,22 +48,38 @@ def prepare_process(job: Job, cpus: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework.config import disable_op_determinism
 
-    tf.config.threading.set_intra_op_parallelism_threads(cpus)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
     gpus = tf.config.list_physical_devices("GPU")
     if job.scaling.gpu and not gpus:
         raise ClusterError(
-            f"TensorFlow finds no GPU on {socket.gethostname()}, which Ray says has one "
+            f"scaling.gpu: true, and TensorFlow finds no GPU on {socket.gethostname()} "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}): {_why_no_gpu()}. "
             "Set scaling.gpu: false to train on CPUs."
         )
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    with suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(cpus)
+        tf.config.threading.set_inter_op_parallelism_threads(INTER_OP)
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
     keras.utils.set_random_seed(job.train.seed)
     if is_deterministic(job):
         tf.config.experimental.enable_op_determinism()
+    else:
+        disable_op_determinism()
+
+
+@contextmanager
+def precision(job: Job) -> Iterator[None]:
+    """What is built in the `with` block computes as `train.precision` says."""
+    import keras
+
+    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(job.train.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _why_no_gpu() -> str:
@@ -94,10 +115,12 @@ def use_jit(job: Job, depthwise: bool) -> bool:
     return job.scaling.gpu and not depthwise if wanted == "auto" else wanted
 
 
-def make_strategy(job: Job) -> tf.distribute.Strategy:
-    """Synchronous data parallelism over the workers in TF_CONFIG, one device each."""
+def make_strategy(job: Job, world_size: int) -> tf.distribute.Strategy:
+    """Synchronous data parallelism over the workers in TF_CONFIG, one device each; one alone needs no servers."""
     import tensorflow as tf
 
+    if world_size == 1:
+        return tf.distribute.get_strategy()
     communication = tf.distribute.experimental.CommunicationImplementation
     implementation = communication.NCCL if job.scaling.gpu else communication.RING
     options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)

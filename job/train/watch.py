@@ -1,4 +1,4 @@
-"""What a worker watches beside its training: signals from outside, and that it gets on at all."""
+"""What a worker watches beside its training: that it gets on at all, and what takes how long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 INTERVAL = 1.0
@@ -49,7 +48,7 @@ class Laps:
     """How long the parts of something take, in seconds."""
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self.began, self._last = time.time(), time.monotonic()
         self.seconds: dict[str, float] = {}
 
     def lap(self, part: str) -> None:
@@ -63,26 +62,3 @@ def stacks() -> str:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         return file.read()
-
-
-def listen(stop: threading.Event, ledger: Any, rank: int) -> None:
-    """Begins to look for reasons to stop: a node that is about to be gone (every worker has to), and, on rank 0, the
-    driver's wish.
-    """
-
-    def look() -> None:
-        import ray.exceptions
-        import ray.train
-
-        while not stop.is_set():
-            with suppress(ray.exceptions.RayError):  # the network was away: it is asked again
-                if rank == 0 and ray.get(ledger.is_stopping.remote()):
-                    stop.set()
-                # A barrier: once it has answered, it has answered every worker.
-                if ray.train.get_preemption_info() is not None:
-                    stop.set()
-                    if rank == 0:
-                        ray.get(ledger.preempted.remote())
-            time.sleep(INTERVAL)
-
-    threading.Thread(target=look, name="listener", daemon=True).start()

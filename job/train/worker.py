@@ -1,9 +1,8 @@
-"""What one Ray Train worker does."""
+"""What one training worker does, wherever it runs."""
 
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,161 +11,127 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
-from job.errors import ClusterError, CorruptFeatures, Interrupted, Replaced, ThawError, headline
+from job.errors import ClusterError
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
+from job.train.context import Recipe, WorkerContext
 from job.train.runstate import GuardedStore, RunState, Ticket
-from job.train.watch import Laps
+from job.train.watch import Laps, Watchdog
 
 NAMED = 4
 """Examples of a batch that an error names itself."""
+Say = Callable[..., None]
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """`config`: job, run (id), attempt, until, snapshot, base, cut, warm_start ({run, classes, fine_tuned} of the
-    model to start from, or None), cpus, events (a Ray queue), ledger (a Ray actor).
+def train(recipe: Recipe, context: WorkerContext) -> None:
+    """Goes on with the run from its latest checkpoint; what it comes to is in the store.
 
-    An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
-    wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
+    Raises Interrupted once a checkpoint is kept, and what else the phases raise.
     """
-    import ray
-    import ray.train
+    from job.train.strategy import precision, prepare_process
 
-    rank, ledger, events = ray.train.get_context().get_world_rank(), config["ledger"], config["events"]
-
-    def say(kind: str, **fields: Any) -> None:
-        if rank == 0:
-            events.put({"kind": kind, **fields})
-
+    watchdog, laps = _watchdog(recipe, context), Laps()
     try:
-        _train(config, rank, say)
-    except Interrupted:  # once a checkpoint is kept
-        ray.get(ledger.stopped.remote())
-    except Replaced:  # nobody is waiting for it, and those who took its place go on
-        raise
-    except ThawError as error:
-        part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
-        events.put({"kind": "error", "type": type(error).__name__, "arguments": (str(error), *part)})
-        ray.get(ledger.end.remote())
-        raise
-    except Exception as error:
-        ray.get(ledger.failed.remote(f"rank {rank}: {headline(error)}", follows=_follows(error)))
-        raise
+        prepare_process(recipe.job, context.cpus)
+        with precision(recipe.job):
+            _train(recipe, context, watchdog, laps)
+    finally:
+        watchdog.end()
 
 
-def _follows(error: Exception) -> bool:
-    """Whether a worker fails because another one is gone."""
-    import tensorflow as tf
-
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
-    return isinstance(error, (*lost, tf.errors.DeadlineExceededError))
-
-
-def _train(config: dict[str, Any], rank: int, say: Callable[..., None]) -> None:
-    job, run = Job.model_validate(config["job"]), config["run"]
-    store = open_store(job.store)
-    state = RunState(store, run, Ticket(config["attempt"]))
-    watchdog = _watchdog(job, config, GuardedStore(store, state), rank)
-    began, laps = time.time(), Laps()
-
-    def done(part: str) -> None:
-        watchdog.beat()
-        laps.lap(part)
-
-    from job.train.strategy import make_strategy, prepare_process
-
-    prepare_process(job, config["cpus"])
-    import ray.train
-    from ray.train.collective import broadcast_from_rank_zero
+def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Laps) -> None:
     from safetensors.numpy import load
 
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
     from job.model.freezing import described_blocks
-    from job.model.resolved import ResolvedBase
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
     from job.train.meter import Meter
     from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
+    from job.train.strategy import make_strategy
     from job.train.task import Team
-    from job.train.watch import listen
+
+    job, run, rank = recipe.job, recipe.run, context.rank
+    store = open_store(job.store)
+
+    def done(part: str) -> None:
+        watchdog.beat()
+        laps.lap(part)
+
+    def say(kind: str, **fields: Any) -> None:
+        if rank == 0:
+            context.say(kind, **fields)
 
     done("imports")
-    context = ray.train.get_context()
-    if context.get_local_rank() == 0:
+    if context.local_rank == 0:
         forget_scratch()
-    begun, resumed = _begin(config, state, store, say) if rank == 0 else (None, None)
-    begun = broadcast_from_rank_zero(begun)
+    begun, resumed = _begin(recipe, context, store, say) if rank == 0 else (None, None)
+    begun = context.from_first(begun)
     done("group")
     if begun is None:
-        watchdog.end()
         return
-    strategy = make_strategy(job)
-    snapshot = Snapshot(**config["snapshot"])
+    snapshot = recipe.snapshot
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
-    cache = NodeCache(None, job.train.cache_limit, context.get_local_world_size())
+    cache = NodeCache(None, job.train.cache_limit, context.local_world_size)
     pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
-    network = network_of_run(job, store, run, ResolvedBase(**config["base"]), len(snapshot.classes))
+    network = network_of_run(job, store, run, recipe.base, len(snapshot.classes))
     warm = None
-    if source := config["warm_start"]:
+    if source := recipe.warm_start:
         trained_before = [f"runs/{source['run']}/{name}.safetensors" for name in ("head", "fine_tuned")]
         tensors = [load(store.read(key)) for key in trained_before[: 1 + source["fine_tuned"]]]
         warm = WarmStart(source["classes"], snapshot.classes, *tensors)
     if begun["entry"] and resumed is None:
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
-    group = RunState(store, run, Ticket(config["attempt"], begun["group"]))
-    meter = Meter(run, rank, say)
+    group = RunState(store, run, Ticket(recipe.attempt, begun["group"]))
+    meter = Meter(run, rank, say, context.metrics)
     keeper = Keeper(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
-    stop = threading.Event()
-    listen(stop, config["ledger"], rank)
+    stop = context.listen()
     busy = keeper.is_busy if keeper else lambda: False
 
     def ready() -> None:
         laps.lap("first step")
-        restart = {"restart": round(began - begun["noticed"], 2)} if begun["noticed"] else {}
+        restart = {"restart": round(laps.began - begun["noticed"], 2)} if begun["noticed"] else {}
         say("ready", at=time.time(), seconds={**restart, **laps.seconds})
 
     control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
     save = keeper.save if keeper else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
-    team = Team(rank, context.get_world_size(), strategy, control, save, say, names, meter.steps)
+    strategy = make_strategy(job, context.world_size)
+    team = Team(rank, context.world_size, strategy, control, save, say, names, meter.steps)
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
-    inputs = Inputs(pooled, fine_tune, config["cut"])
-    trained = train_phases(job, config["until"], network, data, inputs, team, resumed, warm)
+    inputs = Inputs(pooled, fine_tune, recipe.cut)
+    trained = train_phases(job, recipe.until, network, data, inputs, team, resumed, warm)
     watchdog.end()
     if rank == 0:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
-        blocks = described_blocks(network.base, network.head, config["cut"])
+        blocks = described_blocks(network.base, network.head, recipe.cut)
         _write_result(GuardedStore(store, group), run, trained, data, keys, blocks)
         say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
-        ray.get(config["ledger"].end.remote())
+        context.end()
 
 
 def _begin(
-    config: dict[str, Any], state: RunState, store: Store, say: Callable[..., None]
+    recipe: Recipe, context: WorkerContext, store: Store, say: Say
 ) -> tuple[dict[str, Any] | None, Checkpoint | None]:
     """What rank 0 tells all: the number of this group, the entry of the checkpoint that it goes on from (or None), and
     when the end of the group before it was noticed; and that checkpoint, which it has read to choose it.
 
     Nothing is told where there is nothing to do. Raises ClusterError where the same failure has come too often.
     """
-    import ray
-
     from job.train.keeper import forget_unlisted, latest_checkpoint
 
-    ledger = config["ledger"]
-    if ray.get(ledger.is_over.remote()):
+    if context.is_over():
         return None, None
-    group = state.begin_group()
+    group = RunState(store, recipe.run, Ticket(recipe.attempt)).begin_group()
     latest = latest_checkpoint(store, group, say)
     entry, checkpoint = latest or (None, None)
-    start = ray.get(ledger.begin.remote(entry["name"] if entry else ""))
+    start = context.start(entry["name"] if entry else "")
     if start.refused:
         raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
     time.sleep(start.pause)
@@ -174,17 +139,19 @@ def _begin(
     return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}, checkpoint
 
 
-def _watchdog(job: Job, config: dict[str, Any], store: Store, rank: int) -> Any:
+def _watchdog(recipe: Recipe, context: WorkerContext) -> Watchdog:
     """Writes `runs/<run>/stacks/<attempt>-<rank>-<time>.txt` before it ends a worker that does not get on."""
-    from job.train.watch import Watchdog
+    job, where = recipe.job, f"{recipe.attempt}-{context.rank}"
+    store = open_store(job.store)
+    guarded = GuardedStore(store, RunState(store, recipe.run, Ticket(recipe.attempt)))
+    still = f"worker {context.rank} made no step for {job.recovery.stall_timeout:g} s and is ended"
 
     def report(stacks: str) -> None:
-        key = f"runs/{config['run']}/stacks/{config['attempt']}-{rank}-{int(time.time())}.txt"
-        store.write(key, stacks.encode())
-        text = f"worker {rank} made no step for {job.recovery.stall_timeout:g} s and is ended; its stacks: "
-        config["events"].put({"kind": "warning", "text": f"{text}{store.uri}{key}"})
+        key = f"runs/{recipe.run}/stacks/{where}-{int(time.time())}.txt"
+        guarded.write(key, stacks.encode())
+        context.say("warning", text=f"{still}; its stacks: {store.uri}{key}")
 
-    return Watchdog(job.recovery.stall_timeout, report)
+    return Watchdog(job.recovery.stall_timeout, report, lambda _: context.leave(still))
 
 
 def _names(store: Store, run: str, snapshot: Snapshot, data: Any) -> Callable[[np.ndarray], str]:

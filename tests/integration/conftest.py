@@ -10,7 +10,7 @@ import pytest
 
 from job.cli import main
 from job.jobfile import parse_job
-from job.run.cluster import ray_cluster
+from job.executors.ray.cluster import ray_cluster
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 """(*words of the command line) -> exit code, standard output and standard error"""

@@ -13,8 +13,8 @@ from job.errors import ClusterError
 from job.jobfile import parse_job
 from job.report.narrator import INTERVAL
 from job.run import actors
-from job.run.actors import rows_of
-from job.run.cluster import ray_cluster
+from job.executors.ray.actors import rows_of
+from job.executors.ray.cluster import ray_cluster
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}"
 

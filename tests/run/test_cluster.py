@@ -6,7 +6,7 @@ import pytest
 
 from job.errors import ClusterError, Interrupted
 from job.jobfile import parse_job
-from job.run.cluster import ray_cluster
+from job.executors.ray.cluster import ray_cluster
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///'}"
 

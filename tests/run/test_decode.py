@@ -12,8 +12,8 @@ from job.data.features import ADDRESS
 from job.data.work import Chunk, work_key
 from job.errors import StorageError
 from job.jobfile import parse_job
-from job.run.actors import Carried
-from job.run.decode import DecodeObjects, DecodeRecords
+from job.executors.ray.actors import Carried
+from job.features.decode import DecodeObjects, DecodeRecords
 
 
 def config_of(folder: Path) -> dict[str, Any]:

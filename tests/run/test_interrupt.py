@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from job.errors import Interrupted
-from job.run.interrupt import ASK, Interrupts
+from job.executors.interrupt import ASK, Interrupts
 
 
 def terminate() -> None:

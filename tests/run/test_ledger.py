@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from job.run.ledger import PAUSES, REPEATS, Ledger
+from job.executors.ray.ledger import PAUSES, REPEATS, Ledger
 
 
 def test_a_failure_that_repeats_without_a_new_checkpoint_ends_the_attempt() -> None:

@@ -17,7 +17,7 @@ from job.data.packed import index_key, list_shards, make_index, records_of, spli
 from job.data.snapshot import take_snapshot
 from job.errors import DataError
 from job.jobfile import parse_job
-from job.run.reader import open_shard
+from job.executors.ray.records import open_shard
 from job.run.samples import Sampler
 from job.storage import open_store
 

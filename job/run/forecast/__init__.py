@@ -11,10 +11,12 @@ from job.config import GLOVE, Job
 from job.data.forms import form_of
 from job.data.vocabulary import read_vocabulary, vocabulary_key
 from job.errors import ClusterError
+from job.executors import placed
+from job.executors.placement import worker_cpus
+from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
 from job.report.wording import plural
-from job.run.cluster import worker_cpus
 from job.run.current import read_current
 from job.run.forecast.cached import look_up
 from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_here
@@ -28,7 +30,6 @@ from job.run.forecast.listing import Seen, numbers, sampled, seen
 from job.run.forecast.timing import stages
 from job.run.identity import latest_run, prepare_base, run_id
 from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
-from job.run.quiet import no_stderr
 from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
@@ -56,6 +57,7 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
     `calibrates`: None measures on this machine only where no run like this one was finished. TensorFlow is imported
     only to measure, or where the network of the run was not planned before.
     """
+    job = placed(job, False, say)
     source, below = open_store(job.data.source), open_store(job.store)
     with scratch() as folder:
         store = OverlayStore(below, folder)
@@ -115,8 +117,7 @@ class _Network:
         if self._made is None:
             from job.train.strategy import prepare_process
 
-            with no_stderr():
-                import tensorflow  # noqa: F401
+            import_tensorflow()
             try:
                 prepare_process(self.job, worker_cpus(self.job))
             except ClusterError:

@@ -12,9 +12,9 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
+from job.executors.placement import is_here, worker_cpus
+from job.features.featurize import BATCH
 from job.model.anatomy import Anatomy
-from job.run.cluster import is_local, worker_cpus
-from job.run.featurize import BATCH
 from job.run.forecast.costs import local_batch, memory_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
 from job.run.plan import Plan
@@ -78,13 +78,13 @@ def calibrate(
         repeats = int(np.clip(BUDGET / 2 / (some * each), 2, REPEATS))
     pooled = np.random.default_rng(0).standard_normal((local, plan.features), np.float32)
     played = rehearse(Rehearsal(job, plan, classes, pooled, batch, repeats), devices, folder)
-    if is_local() and not job.scaling.gpu and many < job.scaling.max_workers:
+    if is_here() and not job.scaling.gpu and many < job.scaling.max_workers:
         notes.append(f"{job.scaling.max_workers} workers share this machine: measured with {many}, and scaled")
         played = played.shared(job.scaling.max_workers / many)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
     took = time.monotonic() - began
-    exchanged = is_local() or job.scaling.max_workers == 1
+    exchanged = is_here() or job.scaling.max_workers == 1
     return Speeds(decode, one, played.start, played.head, played.fine_tune, exchanged, took, tuple(notes))
 
 
@@ -94,12 +94,12 @@ def devices_here(job: Job, memory: int) -> list[str | None]:
     """
     if not job.scaling.gpu:
         room = min((os.cpu_count() or 1) // worker_cpus(job), memory_here() // memory)
-        return [None] * (max(1, min(job.scaling.max_workers, room)) if is_local() else 1)
+        return [None] * (max(1, min(job.scaling.max_workers, room)) if is_here() else 1)
     import tensorflow as tf
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     gpus: list[str | None] = [*named] or [str(index) for index in range(len(tf.config.list_physical_devices("GPU")))]
-    return gpus[: job.scaling.max_workers if is_local() else 1]
+    return gpus[: job.scaling.max_workers if is_here() else 1]
 
 
 def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:

@@ -12,8 +12,8 @@ from job.config import Job, Optimization
 from job.data.order import STREAMS
 from job.data.snapshot import Snapshot
 from job.data.splits import SPLITS
+from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
-from job.run.cluster import is_local
 from job.run.forecast.cached import Missing
 from job.run.forecast.costs import Memory, memory_here
 from job.run.forecast.duplicates import Duplicates
@@ -176,7 +176,7 @@ def _depth(anatomy: Anatomy) -> Iterator[Caution]:
 
 def _room(known: Known) -> Iterator[Caution]:
     """Only where the run would be on this machine."""
-    if not is_local():
+    if not is_here():
         return
     workers, memory = known.job.scaling.max_workers, known.memory
     here = memory_here()

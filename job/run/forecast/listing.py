@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 from job.config import Data
 from job.data.dataset import check_class_weights
 from job.data.features import ADDRESS, address_of
-from job.data.packed import list_shards, write_index
+from job.data.packed import list_shards, without_index, write_index
 from job.data.snapshot import Snapshot, listing
 from job.data.splits import SPLITS
 from job.errors import DataError
-from job.run.packed import without_index
 from job.storage import Store
 
 SAMPLE = 256

@@ -19,12 +19,13 @@ import numpy as np
 
 from job.config import Job
 from job.errors import ClusterError
-from job.run.cluster import set_environment, worker_cpus
+from job.executors.placement import worker_cpus
+from job.executors.ray.cluster import set_environment
+from job.libraries import DEBUG
 from job.run.plan import Plan
-from job.run.quiet import DEBUG
 from job.storage import open_store
 from job.storage.overlay import OverlayStore
-from job.train.strategy import free_addresses, join_group, make_strategy, prepare_process
+from job.train.strategy import free_addresses, join_group, make_strategy, precision, prepare_process
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -152,7 +153,8 @@ def _process(
         os.dup2(log.fileno(), 1)  # standard output is for the plan
         if not os.environ.get(DEBUG):
             os.dup2(log.fileno(), 2)
-    join_group(addresses, rank)
+    if len(addresses) > 1:
+        join_group(addresses, rank)
     job = rehearsal.job
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -160,11 +162,12 @@ def _process(
     from job.train.networks import with_head
 
     prepare_process(job, worker_cpus(job))
-    strategy = make_strategy(job)
-    base = prepare_base(job, OverlayStore(open_store(job.store), folder), lambda kind, **fields: None)[1]
-    network = with_head(job, base, rehearsal.classes)
-    pipe.send(time.monotonic())
-    pipe.send(_play(rehearsal, network, strategy, rank))
+    strategy = make_strategy(job, len(addresses))
+    with precision(job):
+        base = prepare_base(job, OverlayStore(open_store(job.store), folder), lambda kind, **fields: None)[1]
+        network = with_head(job, base, rehearsal.classes)
+        pipe.send(time.monotonic())
+        pipe.send(_play(rehearsal, network, strategy, rank))
     threading.Event().wait()  # the others may still be at work with it
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from job.config import Job
 from job.data.order import steps_per_epoch
-from job.run.cluster import is_local
+from job.executors.placement import is_here
 from job.run.forecast.cached import Missing
 from job.run.forecast.calibration import Speeds
 from job.run.forecast.costs import Phase, Range
@@ -90,7 +90,7 @@ def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: Hist
         return Stage(EXTRACTING, _exactly(missing.examples * history.example).within(*AGAIN), "last run")
     if speeds is None:
         return Stage(EXTRACTING, None, "calibration")
-    each = 1 if is_local() else job.scaling.max_workers  # networks that work side by side
+    each = 1 if is_here() else job.scaling.max_workers  # networks that work side by side
     seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
     working = _exactly(seconds).within(*CALIBRATED)
     start = _start(speeds).scaled(STARTS[EXTRACTING])

@@ -22,8 +22,10 @@ class GroupConfig(BackendConfig):
 
 class _Group(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        """Before the workers' function is called; once for each group."""
+        """Before the workers' function is called; once for each group. A worker that is alone joins nobody."""
         addresses = worker_group.execute(_address)
+        if len(addresses) == 1:
+            return
         joining = [
             worker_group.execute_single_async(rank, join_group, addresses, rank) for rank in range(len(addresses))
         ]

@@ -10,12 +10,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
 from job.config import Job
-from job.errors import ClusterError, ThawError
-from job.run.quiet import WithoutRetries, no_last_word, no_stderr
+from job.errors import ClusterError, ThawError, headline
+from job.executors.placement import is_here, with_workers, worker_cpus
+from job.executors.ray.quiet import WithoutRetries, no_last_word
+from job.libraries import no_stderr
 
 ENVIRONMENT = {
     # TensorFlow gives its large buffers back after each step: with huge pages it takes a 25th of the page faults.
@@ -28,6 +30,10 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+
+
+STARTS = 3
+"""Times that Ray's start is tried."""
 
 
 def set_environment() -> None:
@@ -46,7 +52,7 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
         yield
         return
     if say is not None:
-        say("stage", text="starting Ray" if is_local() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}")
+        say("stage", text="starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}")
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
     if address := os.environ.get("RAY_ADDRESS"):
@@ -55,15 +61,7 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
         # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
         cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.max_workers) + 2
         settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    try:
-        quiet = nullcontext() if debug else no_stderr()  # its core says that it heeds our log level
-        with _own_sigterm(), no_last_word(), quiet:
-            ray.init(**settings)
-    except ThawError:  # somebody wants it to end
-        raise
-    except Exception as error:  # where a node takes too long to start, Ray raises nothing more special
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise ClusterError(f"Ray can't be reached or started at {where}: {error}") from error
+    _start(settings, debug, say or (lambda kind, **fields: None))
     # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
     with redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)):
         try:
@@ -72,6 +70,28 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
             yield
         finally:
             ray.shutdown()
+
+
+def _start(settings: dict[str, Any], debug: bool, say: Callable[..., None]) -> None:
+    """Starts Ray, or connects to it; on a machine that is too busy for its patience it is tried again."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        try:
+            quiet = nullcontext() if debug else no_stderr()  # its core says that it heeds our log level
+            with _own_sigterm(), no_last_word(), quiet:
+                ray.init(**settings)
+            return
+        except ThawError:  # somebody wants it to end
+            raise
+        except Exception as error:  # where a node takes too long to start, Ray raises nothing more special
+            where = os.environ.get("RAY_ADDRESS", "this machine")
+            if not left:
+                told = f"Ray can't be reached or started at {where}, in {STARTS} tries: {headline(error)}"
+                raise ClusterError(f"{told} (--debug shows its logs).") from error
+            with suppress(Exception):
+                ray.shutdown()
+            say("warning", text=f"Ray did not start at {where} ({headline(error)}): trying again")
 
 
 @contextmanager
@@ -102,7 +122,7 @@ def _check_gpus(job: Job) -> None:
     import ray
 
     found, wanted = int(ray.cluster_resources().get("GPU", 0)), job.scaling.min_workers
-    if job.scaling.gpu and is_local() and found < wanted:
+    if job.scaling.gpu and is_here() and found < wanted:
         raise ClusterError(
             f"scaling.gpu: true needs a GPU for each of {wanted} workers, and Ray finds {found} on this machine: set "
             "scaling.gpu: false or fewer scaling.workers, or RAY_ADDRESS to a cluster that has them."
@@ -125,20 +145,23 @@ def _set_up_libraries(debug: bool) -> None:
             logging.getLogger(name).setLevel(level)  # what Ray Data logs as an error is raised as well
 
 
-def is_local() -> bool:
-    return not os.environ.get("RAY_ADDRESS")
+def placed_there(job: Job, debug: bool, say: Callable[..., None]) -> Job:
+    """The job with what `scaling.workers: auto` means on the cluster that RAY_ADDRESS names: a worker for each GPU, or
+    for each node that computes, with the cores of the smallest one; 1 where none has come so far.
+    """
+    import ray
 
-
-def worker_cpus(job: Job) -> int:
-    """Cores of each training worker: as asked for, an equal share of this machine, or 1 on a cluster."""
-    if job.scaling.cpus_per_worker:
-        return job.scaling.cpus_per_worker
-    return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if is_local() else 1
+    with ray_cluster(with_workers(job, "ray", 1), debug, say):
+        if job.scaling.gpu:
+            return with_workers(job, "ray", max(1, int(ray.cluster_resources().get("GPU", 0))))
+        cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        cores = [int(count) for count in cores if count >= 1]
+        return with_workers(job, "ray", max(1, len(cores)), min(cores, default=1))
 
 
 def room(job: Job) -> int:
     """How many runs of this job the cluster has workers for now; here it is one at a time."""
-    if is_local():
+    if is_here():
         return 1
     import ray
 
@@ -153,6 +176,6 @@ def extract_processes(job: Job) -> tuple[int | None, int]:
     Here one network has all cores. On a cluster there is one for each worker; its nodes may come as they are asked for,
     so that how many CPUs will decode is not known.
     """
-    if is_local():
+    if is_here():
         return max(1, (os.cpu_count() or 1) // 2), 1
     return None, job.scaling.max_workers

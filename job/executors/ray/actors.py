@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from job.errors import ClusterError, ThawError, headline
+from job.features.extraction import Extraction
 
 if TYPE_CHECKING:
     import ray.data
@@ -42,10 +43,10 @@ class Actor(ABC, Generic[Row]):
     What fails as it starts is raised for the first row that it is given.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, work: Extraction) -> None:
         self._failed: Exception | None = None
         try:
-            self.start(config)
+            self.start(work)
         except Exception as error:
             self._failed = error
 
@@ -56,7 +57,7 @@ class Actor(ABC, Generic[Row]):
             return self.process(row)
 
     @abstractmethod
-    def start(self, config: dict[str, Any]) -> None:
+    def start(self, work: Extraction) -> None:
         """Whatever takes long, once in a process."""
 
     @abstractmethod

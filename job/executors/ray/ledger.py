@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
+
+from job.train.context import Start
 
 REPEATS = 3
 """Failures in a row, without a new checkpoint between them, after which an attempt gives up."""
 PAUSES = (0.0, 1.0, 10.0)
 """Seconds that a group waits before it begins, after so many failures in a row."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a group of workers is to do."""
-
-    pause: float = 0.0
-    """Seconds to wait first."""
-    refused: str = ""
-    """Why it may not begin."""
-    noticed: float | None = None
-    """When the end of the group before it was noticed (UNIX time, seconds)."""
 
 
 class Ledger:

@@ -45,8 +45,7 @@ class Interrupts:
         for number, handler in before.items():
             signal.signal(number, handler)
         if isinstance(error, KeyboardInterrupt) and self.asked:
-            text = f"Stopped by {self.asked}: what is done is kept, and running again goes on from it."
-            raise Interrupted(text) from error
+            raise self.interrupted() from error
 
     @contextmanager
     def passed_to(self, stop: Callable[[threading.Event], Any]) -> Iterator[None]:
@@ -71,6 +70,10 @@ class Interrupts:
             self._passed = False
             over.set()
             thread.join()
+
+    def interrupted(self, kept: str = "what is done is kept") -> Interrupted:
+        """The error that a run ends with, once somebody has asked it to."""
+        return Interrupted(f"Stopped by {self.asked}: {kept}, and running again goes on from it.")
 
     def ask(self, by: str) -> None:
         """As the first signal does, in the name of someone else; from another thread, and as often as one likes."""

@@ -12,14 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs
 import ray
+import ray.data
 from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 
 from job.config import Data
-from job.data.packed import check_version, open_shard, records_of
+from job.data.packed import check_version, open_shard, usable_records
 from job.data.records import Record
-from job.run.actors import carried
+from job.executors.ray.actors import carried
 from job.storage import Store, arrow_errors
 
+TASKS = 2048
+"""Ray tasks that the shards of a source are divided among, at most."""
 BLOCK = 8 * 2**20
 """Bytes of images in a block, unless one image is larger."""
 RECORDS = pa.schema(
@@ -27,14 +30,25 @@ RECORDS = pa.schema(
 )
 
 
+def read_records(data: Data, source: Store, versions: Mapping[str, str]) -> ray.data.Dataset:
+    """The usable records of these shards: {shard: str, position: int, label: str, encoded: bytes}, in any order.
+
+    A shard that has another version than in `versions` raises StorageError at its end; so does one that can't be read
+    (`rows_of` raises it).
+    """
+    datasource = RecordDatasource(data, source, versions)
+    return ray.data.read_datasource(datasource, override_num_blocks=max(1, min(len(versions), TASKS)))
+
+
 class RecordDatasource(FileBasedDatasource):
     """A task reads whole shards, from first to last: how Ray cuts its output into blocks moves no position."""
 
-    def __init__(self, data: Data, source: Store, shards: list[str], versions: Mapping[str, str] | None) -> None:
+    def __init__(self, data: Data, source: Store, versions: Mapping[str, str]) -> None:
         filesystem, root = source.arrow()
         self.data, self.source, self.root = data, source, root
-        self.versions = ray.put(dict(versions or {}))
-        super().__init__(root, filesystem=filesystem, meta_provider=_Listed([f"{root}/{key}" for key in shards]))
+        self.versions = ray.put(dict(versions))
+        paths = [f"{root}/{key}" for key in sorted(versions)]
+        super().__init__(root, filesystem=filesystem, meta_provider=_Listed(paths))
 
     def _open_input_source(self, filesystem: pa.fs.FileSystem, path: str, **open_args: object) -> pa.NativeFile:
         with carried(), arrow_errors(self.source.uri + path.removeprefix(f"{self.root}/")):
@@ -44,22 +58,8 @@ class RecordDatasource(FileBasedDatasource):
         shard = path.removeprefix(f"{self.root}/")
         with carried():
             with arrow_errors(self.source.uri + shard):
-                yield from self._blocks(records_of(file, self.data, self.source.uri + shard), shard)
-            version = ray.get(self.versions).get(shard)
-            if version is not None:
-                check_version(self.source, shard, version)
-
-    def _blocks(self, records: Iterator[Record], shard: str) -> Iterator[pa.Table]:
-        rows, size = [], 0
-        for record in records:
-            if record.reject or not 0 < len(record.encoded) <= self.data.max_bytes:
-                continue
-            rows.append((shard, record.position, record.label, record.encoded))
-            size += len(record.encoded)
-            if size >= BLOCK:
-                yield _block(rows)
-                rows, size = [], 0
-        yield _block(rows)
+                yield from _blocks(usable_records(file, self.data, self.source.uri + shard), shard)
+            check_version(self.source, shard, ray.get(self.versions)[shard])
 
 
 class _Listed(DefaultFileMetadataProvider):
@@ -74,6 +74,17 @@ class _Listed(DefaultFileMetadataProvider):
         """Once: they need not travel with every task. Their sizes are not known."""
         listed, self.paths = self.paths, []
         return ((path, None) for path in listed)
+
+
+def _blocks(records: Iterator[Record], shard: str) -> Iterator[pa.Table]:
+    rows, size = [], 0
+    for record in records:
+        rows.append((shard, record.position, record.label, record.encoded))
+        size += len(record.encoded)
+        if size >= BLOCK:
+            yield _block(rows)
+            rows, size = [], 0
+    yield _block(rows)
 
 
 def _block(rows: list[tuple[str, int | None, str | None, bytes]]) -> pa.Table:

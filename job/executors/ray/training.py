@@ -11,13 +11,14 @@ from typing import Any
 from job import errors
 from job.config import Job
 from job.config.running import Recovery
-from job.errors import ClusterError, Interrupted, ThawError
-from job.run.actors import IDLE, cluster_error, one_line
-from job.run.cluster import worker_cpus
-from job.run.interrupt import Interrupts
-from job.run.ledger import PAUSES, beside_driver, make_ledger
+from job.errors import ClusterError, ThawError
+from job.executors.interrupt import Interrupts
+from job.executors.placement import worker_cpus
+from job.executors.ray.actors import IDLE, cluster_error, one_line
+from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
+from job.executors.ray.worker import train_worker
 from job.storage.scratch import scratch
-from job.train.worker import train_worker
+from job.train.context import Recipe
 
 RESIZE = 10.0
 """Seconds between two looks for room for more workers."""
@@ -25,8 +26,8 @@ HEARING = 15
 """Seconds in which workers that train have heard that they are to stop."""
 
 
-def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interrupts, say: Callable[..., None]) -> None:
-    """Trains until `config["until"]`; the results are in the store. Raises what the workers raised.
+def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None]) -> None:
+    """Trains until `recipe.until`; the results are in the store. Raises what the workers raised.
 
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
     of no checkpoint, and what it stores is thrown away.
@@ -35,11 +36,12 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.util.queue import Queue
 
-    from job.run.group import GroupConfig
+    from job.executors.ray.group import GroupConfig
 
+    job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
     listener = _Listener(events, say, ledger, _wanted(job))
-    train = {**config, "run": run, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
+    train = {"recipe": recipe, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
 
     def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
         """One that bears with so many of both; -1: with any number."""
@@ -54,7 +56,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
                 elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
-                name=run,
+                name=recipe.run,
                 storage_path=folder,
                 failure_config=FailureConfig(
                     max_failures=failures,
@@ -78,9 +80,7 @@ def run_training(job: Job, run: str, config: dict[str, Any], interrupts: Interru
     if listener.error:
         raise listener.error
     if not listener.trained and interrupts.asked:
-        raise Interrupted(
-            f"Stopped by {interrupts.asked}: a checkpoint of this step is kept, and running again goes on from it."
-        )
+        raise interrupts.interrupted("a checkpoint of this step is kept")
     if not listener.trained:
         raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
 

@@ -1,0 +1,189 @@
+"""Everything in this process: one worker that has all its cores, with examples decoded and read ahead in threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from job.config import Job
+from job.data.forms import form_of
+from job.data.packed import read_shard
+from job.data.work import CHUNK
+from job.errors import Interrupted, ThawError, TrainingError, headline
+from job.executors.ahead import ahead
+from job.executors.interrupt import Interrupts
+from job.executors.local_metrics import metrics_here
+from job.features.decode import Decoder, Pending
+from job.features.extraction import Decoded, Extracted, Extraction, write_parts
+from job.features.featurize import FrozenNetwork
+from job.storage import open_store
+from job.train.context import Metrics, Recipe, Start
+from job.train.strategy import INTER_OP
+from job.train.worker import train
+
+Say = Callable[..., None]
+T = TypeVar("T")
+R = TypeVar("R")
+READERS = 64
+"""Examples that are read at a time: a store that takes 150 ms to answer gives 400 a second."""
+AHEAD_BYTES = 256 * 2**20
+"""Of decoded examples that wait for the network, about."""
+WRITES = 4
+"""Chunks whose features are written at a time."""
+
+
+class LocalExecutor:
+    """One worker. `scaling.cpus_per_worker` limits its cores."""
+
+    featurizers = 1
+    scraped = 0.0
+
+    def __init__(self, job: Job) -> None:
+        self.cpus = job.scaling.cpus_per_worker or os.cpu_count() or 1
+        self._metrics: Metrics | None = None
+
+    def __enter__(self) -> LocalExecutor:
+        """TensorFlow reads these when it first computes, whoever asks it to."""
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self.cpus))
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(INTER_OP))
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def metrics(self) -> Metrics:
+        if self._metrics is None:
+            self._metrics = metrics_here()
+        return self._metrics
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
+        with _pool(self.cpus, "map") as pool, _errors_of(doing, ThawError):
+            for done in as_completed([pool.submit(function, item) for item in items]):
+                yield done.result()
+
+    def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
+        with (
+            _errors_of("Extracting features", ThawError),
+            _pool(READERS, "readers") as readers,
+            _pool(WRITES, "writers") as writers,
+        ):
+            network, decoder = FrozenNetwork(work, self.cpus), Decoder(work, self.cpus)
+            begin = _records if work.job.data.is_packed else _objects
+            writing: deque[tuple[Decoded, Future[None]]] = deque()
+            for pending in ahead(begin(work, decoder, readers), _chunks_ahead(work)):
+                decoded = pending()
+                parts = network.parts(decoded)
+                writing.append((decoded, writers.submit(write_parts, work.store, parts)))
+                while writing and (len(writing) > WRITES or writing[0][1].done()):
+                    yield _written(*writing.popleft())
+            for written in writing:
+                yield _written(*written)
+
+    def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
+        context = _Alone(self.cpus, self.metrics, say)
+        with interrupts.passed_to(lambda over: context.stop.set()), _errors_of("Training", TrainingError):
+            try:
+                train(recipe, context)
+            except Interrupted as error:
+                raise interrupts.interrupted("a checkpoint of this step is kept") from error
+
+    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+        return function(*arguments)
+
+
+class _Alone:
+    """A worker without others, in the process of the run."""
+
+    rank = local_rank = 0
+    world_size = local_world_size = 1
+
+    def __init__(self, cpus: int, metrics: Metrics, say: Say) -> None:
+        self.cpus, self.metrics, self.say = cpus, metrics, say
+        self.stop = threading.Event()
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+    def start(self, checkpoint: str) -> Start:
+        return Start()
+
+    def is_over(self) -> bool:
+        return False
+
+    def end(self) -> None:
+        pass
+
+    def listen(self) -> threading.Event:
+        return self.stop
+
+    def leave(self, why: str) -> None:
+        """Nothing else can end what this process waits for."""
+        sys.stderr.write(f"thaw: {why}. Running again goes on from the latest checkpoint.\n")
+        sys.stderr.flush()
+        os._exit(TrainingError.exit_code)
+
+
+def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) -> Iterator[Pending]:
+    for number in range(len(work.chunks)):
+        yield decoder.begin_chunk(number, readers)
+
+
+def _records(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) -> Iterator[Pending]:
+    """The shards that lack something, one after another, each from its first record to its last."""
+    source = open_store(work.job.data.source)
+    for shard, version in sorted(dict(work.chunks).items()):
+        positions: list[int] = []
+        encoded: list[bytes] = []
+        for record in read_shard(work.job.data, source, shard, version):
+            assert record.position is not None
+            positions.append(record.position)
+            encoded.append(record.encoded)
+            if len(positions) == CHUNK:
+                yield decoder.begin_records(shard, positions, encoded, readers)
+                positions, encoded = [], []
+        if positions:
+            yield decoder.begin_records(shard, positions, encoded, readers)
+
+
+def _chunks_ahead(work: Extraction) -> int:
+    form = form_of(work.job)
+    each = int(np.prod(form.shape)) * np.dtype(form.dtype).itemsize
+    return int(np.clip(AHEAD_BYTES // (CHUNK * each), 1, 8))
+
+
+def _written(decoded: Decoded, writing: Future[None]) -> Extracted:
+    writing.result()
+    return Extracted(decoded.done, decoded.gone)
+
+
+@contextmanager
+def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Where the block is left by an error, what was not begun is not begun any more, and nobody waits for the rest."""
+    pool = ThreadPoolExecutor(threads, name)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _errors_of(doing: str, kind: type[ThawError]) -> Iterator[None]:
+    """What nobody expects, in one line; the disk's own errors are told elsewhere."""
+    try:
+        yield
+    except (ThawError, OSError):
+        raise
+    except Exception as error:
+        raise kind(f"{doing} failed: {headline(error)} (--debug shows where).") from error

@@ -1,0 +1,80 @@
+"""Everything in Ray's processes: on this machine, or on the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from job.config import Job
+from job.errors import ThawError
+from job.executors.interrupt import Interrupts
+from job.executors.placement import is_here, worker_cpus
+from job.executors.ray.cluster import extract_processes, ray_cluster
+from job.features.extraction import Extracted, Extraction
+from job.train.context import Metrics, Recipe
+
+Say = Callable[..., None]
+T = TypeVar("T")
+R = TypeVar("R")
+SCRAPED = 30.0
+"""Seconds in which Ray has passed on what is set (it takes up to 10), and Prometheus has read it (15)."""
+
+
+class RayExecutor:
+    """Starts Ray, or connects to it, when it is first asked for something."""
+
+    def __init__(self, job: Job, debug: bool, say: Say) -> None:
+        self._job, self._debug, self._say = job, debug, say
+        self.featurizers = extract_processes(job)[1]
+        self.scraped = 0.0 if is_here() else SCRAPED  # KubeRay deletes a run's pods at once
+        self._stack, self._connected = ExitStack(), False
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    @property
+    def metrics(self) -> Metrics:
+        self._connect()
+        from job.executors.ray.metrics import RayMetrics
+
+        return RayMetrics()
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
+        self._connect()
+        from job.executors.ray.tasks import map_unordered
+
+        return map_unordered(function, list(items), doing, say)
+
+    def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
+        self._connect()
+        from job.executors.ray.extraction import extract
+
+        return extract(work, say)
+
+    def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
+        self._connect()
+        from job.executors.ray.training import run_training
+
+        run_training(recipe, interrupts, say)
+
+    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+        """On a cluster in a process of a worker's node, since the head's has no GPU."""
+        if is_here():
+            return function(*arguments)
+        self._connect()
+        import ray
+
+        task = ray.remote(function).options(num_cpus=worker_cpus(self._job), num_gpus=int(self._job.scaling.gpu))
+        try:
+            return ray.get(task.remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, ThawError) else error from None
+
+    def _connect(self) -> None:
+        if not self._connected:
+            self._stack.enter_context(ray_cluster(self._job, self._debug, self._say))
+            self._connected = True

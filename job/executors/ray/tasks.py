@@ -1,0 +1,29 @@
+"""One function over many items, in Ray's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+import ray.data
+
+from job.executors.ray.actors import carried, rows_of
+from job.executors.ray.records import TASKS
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_unordered(function: Callable[[T], R], items: list[T], doing: str, say: Callable[..., None]) -> Iterator[R]:
+    """What becomes of each item, which is something that Arrow can hold, or None. Needs Ray."""
+    kept = ray.put(items)
+    tasks = ray.data.from_items([{"at": at} for at in range(len(items))], override_num_blocks=min(len(items), TASKS))
+    for row in rows_of(tasks.map(partial(_row, function, kept)), doing, say):
+        yield row["result"]
+
+
+@carried()
+def _row(function: Callable[[Any], Any], items: ray.ObjectRef, row: dict[str, Any]) -> dict[str, Any]:
+    return {"result": function(ray.get(items)[row["at"]])}
