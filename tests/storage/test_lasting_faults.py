@@ -17,13 +17,13 @@ import pytest
 import requests
 import urllib3
 from botocore.exceptions import FlexibleChecksumError
-from faults import in_a_folder, object_read
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 from google.auth.exceptions import TransportError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import Store, gcs, open_store
 from job.storage.s3 import S3Store
+from support.faults import in_a_folder, object_read
 
 PERMANENT = ("internal_error", "unavailable", "slow_down", "reset", "lost")
 VERBS: dict[str, Callable[[Store], object]] = {

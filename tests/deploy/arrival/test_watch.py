@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from arrivals import TEST_EVENT, bridge_event, s3_event
-from kube import Kube
-from watching import Watching
 
 from job.deploy.arrival.launch import CREATED, DEFERRED, EXISTS, NOT_WORTH_IT, TOO_FEW, Launched
 from job.errors import ClusterError, JobError, ObjectMissing, StorageError
+from support.arrivals import TEST_EVENT, bridge_event, s3_event
+from support.kube import Kube
+from support.watching import Watching
 
 
 def arrive(watching: Watching, *keys: str, bucket: str = "cells") -> list[str]:

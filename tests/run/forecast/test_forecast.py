@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import texts
-from images import folder_of
-from networks import own_base
 
 from job.data.dataset import read_examples
 from job.data.features import write_part
@@ -23,6 +20,9 @@ from job.model.anatomy import anatomy_of, write_anatomy
 from job.run.identity import find_run
 from job.run.plan import choose_plan, featurizers, write_plan
 from job.storage import ObjectInfo, open_store
+from support import texts
+from support.images import folder_of
+from support.networks import own_base
 
 EXAMPLES = 60
 JOB = """

@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from queues import InMemory, Mailbox
-
 from job.config import Job
 from job.deploy.arrival.launch import CREATED, Launched
 from job.deploy.arrival.log import Log
@@ -18,6 +16,7 @@ from job.deploy.arrival.targets import Target
 from job.deploy.arrival.watch import Watcher
 from job.deploy.submit import Options
 from job.jobfile import checked, parse_job
+from support.queues import InMemory, Mailbox
 
 
 class Clock:
