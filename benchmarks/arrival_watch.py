@@ -17,14 +17,14 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import boto3
 import yaml
-from arrivals import s3_event
-from kube import Kube, kubeconfig, kubernetes
-from overlays import built_overlay
-from servers import s3_server
 
 from job.jobfile import load_job
 from job.model.resolved import record_key, weights_request
 from job.storage import open_store
+from support.arrivals import s3_event
+from support.kube import Kube, kubeconfig, kubernetes
+from support.overlays import built_overlay
+from support.servers import s3_server
 
 QUIET = 2.0
 EVENTS = 20

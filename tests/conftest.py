@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-import servers
+
+from support import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else the other process of the tests would starve Ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.markup import escape
@@ -25,16 +26,16 @@ class Narrator:
     once in INTERVAL seconds.
     """
 
-    def __init__(self, output: Output) -> None:
-        self._output, self._tracker, self._seldom = output, Tracker(), Seldom()
+    def __init__(self, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
+        self._output, self._clock, self._tracker, self._seldom = output, clock, Tracker(), Seldom(clock)
         self._event = self._doing = ""
-        self._told = self._since = time.monotonic()
+        self._told = self._since = self._clock()
         self._lock, self._over = threading.RLock(), threading.Event()
         self._over.set()
 
     def __enter__(self) -> Narrator:
         self._over.clear()
-        self._told = self._since = time.monotonic()
+        self._told = self._since = self._clock()
         if not self._output.lives:
             threading.Thread(target=self._watch, name="narrator", daemon=True).start()
         return self
@@ -59,18 +60,18 @@ class Narrator:
     def beat(self) -> None:
         """Tells of the stage that is under way, where nothing was told for INTERVAL seconds."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if self._over.is_set() or now - self._told < INTERVAL:
                 return
             words, seconds = self._doing or describe(self._tracker.now), now - self._since
             self._far(f"{words}, {duration(seconds)} so far", stage=words, seconds=round(seconds, 1))
 
     def _watch(self) -> None:
-        while not self._over.wait(self._told + INTERVAL - time.monotonic()):
+        while not self._over.wait(self._told + INTERVAL - self._clock()):
             self.beat()
 
     def _begin(self, words: str) -> None:
-        self._doing, self._since = words, time.monotonic()
+        self._doing, self._since = words, self._clock()
         if not self._over.is_set() and (words or self._tracker.now.done is None):
             self._output.begin(words or describe(self._tracker.now), self._tracker.now)
 
@@ -96,7 +97,7 @@ class Narrator:
         self._line(text, result=result)
 
     def _line(self, text: str, level: str = "info", **told: Any) -> None:
-        self._told = time.monotonic()
+        self._told = self._clock()
         self._output.line(level, text, self._event, self._tracker.now, told)
 
     def _stage(self, text: str, **told: Any) -> None:
@@ -189,19 +190,19 @@ class Narrator:
 class Seldom:
     """When to tell how far a phase is: once in INTERVAL seconds; and where it has no epochs, at its begin and end."""
 
-    def __init__(self) -> None:
-        self._phase, self._told = "", 0.0
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._phase, self._told = clock, "", 0.0
 
     def is_due(self, now: Standing) -> bool:
         begins, trains = now.phase != self._phase, now.epoch is not None
-        due = not trains if begins or now.done == now.of else time.monotonic() - self._told > INTERVAL
+        due = not trains if begins or now.done == now.of else self._clock() - self._told > INTERVAL
         if begins or due:
-            self._phase, self._told = now.phase, time.monotonic()
+            self._phase, self._told = now.phase, self._clock()
         return due
 
     def is_told(self) -> None:
         """Something else has told it."""
-        self._told = time.monotonic()
+        self._told = self._clock()
 
 
 def unknown_words(words: dict[str, Any]) -> str:

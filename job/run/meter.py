@@ -61,13 +61,13 @@ def measured(
 class RunMeter:
     """Of one attempt."""
 
-    def __init__(self, run: str, snapshot: Snapshot, metrics: Metrics) -> None:
-        self._where = {"run_id": run}
+    def __init__(self, run: str, snapshot: Snapshot, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+        self._where, self._clock = {"run_id": run}, clock
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         self._values: dict[str, float] = {}
         self._lock = threading.Lock()
         self.set(thaw_listed_examples=snapshot.examples, thaw_rejects=sum(snapshot.rejects.values()))
-        self.set(thaw_last_progress_time_seconds=time.time(), thaw_loss_not_finite=0)
+        self.set(thaw_last_progress_time_seconds=self._clock(), thaw_loss_not_finite=0)
 
     def heard_by(self, say: Say) -> Say:
         """`say`, which also sets the gauges that an event is about."""
@@ -75,7 +75,7 @@ class RunMeter:
         def both(kind: str, **event: Any) -> None:
             say(kind, **event)
             if kind not in STANDING_STILL:
-                self.set(thaw_last_progress_time_seconds=time.time())
+                self.set(thaw_last_progress_time_seconds=self._clock())
             if kind == "epoch":
                 loss, accuracy = event["validation_loss"], event["validation_accuracy"]
                 self.set(thaw_validation_loss=loss, thaw_validation_accuracy=accuracy)

@@ -207,11 +207,12 @@ def _retried(request: Callable[[], T]) -> Callable[[], T]:
 class _Patience:
     """Whether an error is worth another try. A long download that breaks off now and then goes on each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._errors, self._began, self._latest = 0, 0.0, 0.0
 
     def __call__(self, error: Exception) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         if not self._errors or now - self._latest > sum(TIMEOUT) + LONGEST_PAUSE:
             self._began = now
         self._errors, self._latest = self._errors + 1, now

@@ -38,15 +38,16 @@ class Control:
         is_busy: Callable[[], bool] = lambda: False,
         beat: Callable[[], None] = lambda: None,
         ready: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`stop`: whether this worker wants all to stop. `is_busy`: whether a checkpoint is being uploaded. `beat` is
         called after every call of the network, and `ready` when the first steps are made.
         """
         self._policy, self._rank, self._stop = policy, rank, stop or threading.Event()
-        self._is_busy, self.beat, self._ready = is_busy, beat, ready
+        self._is_busy, self.beat, self._ready, self._clock = is_busy, beat, ready, clock
         self._steps, self._wanted = FIRST_STEPS, FIRST_STEPS
         self._is_ready = self._due = False
-        self._saved = time.monotonic()
+        self._saved = self._clock()
 
     def steps(self, position: int, left: int) -> int:
         """Steps of the next call: at most `left`, and up to the next of the steps after which a checkpoint is due.
@@ -68,7 +69,7 @@ class Control:
         if self._rank == 0:
             every, minutes = self._policy.every_steps, self._policy.every_minutes
             self._due |= every is not None and position % every == 0
-            self._due |= minutes is not None and time.monotonic() - self._saved > 60 * minutes
+            self._due |= minutes is not None and self._clock() - self._saved > 60 * minutes
             due, wanted = self._due and not self._is_busy(), self._wanted
         return np.array([*self.wants_stop(), due, wanted], np.float32)
 
@@ -84,4 +85,4 @@ class Control:
 
     def saved(self) -> None:
         """A checkpoint was just taken."""
-        self._saved, self._due = time.monotonic(), False
+        self._saved, self._due = self._clock(), False

@@ -33,10 +33,18 @@ LABELS = ("run_id", "phase", "rank")
 class Meter:
     """One for each worker of a run; `say` sends an event to the driver."""
 
-    def __init__(self, run: str, rank: int, say: Callable[..., None], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        run: str,
+        rank: int,
+        say: Callable[..., None],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         import tensorflow as tf
 
-        self._where, self._say, self._told = {"run_id": run, "rank": str(rank)}, say, 0.0
+        self._where, self._say = {"run_id": run, "rank": str(rank)}, say
+        self._clock, self._told = clock, 0.0
         self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         told = "From when a checkpoint is taken to when it is in the store's list."
@@ -58,8 +66,8 @@ class Meter:
             gauges |= _gpu_memory()
         for name, value in gauges.items():
             self._gauges[name].set(value, where)
-        if time.monotonic() - self._told > TELLING and epoch.step < epoch.steps:
-            self._told = time.monotonic()
+        if self._clock() - self._told > TELLING and epoch.step < epoch.steps:
+            self._told = self._clock()
             self._say("step", **asdict(epoch))
 
     def checkpoint(self, phase: str, seconds: float) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from copied import EXAMPLES, TRAIN, Counting, arena_of, everyone, noise, scattered, store_parts, store_views
 
 from job.data.dataset import Dataset
 from job.errors import CorruptFeatures
 from job.storage import Store
+from support.copied import EXAMPLES, TRAIN, Counting, arena_of, everyone, noise, scattered, store_parts, store_views
 
 
 def with_offset(data: Dataset, offset: np.ndarray) -> Dataset:

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
 from job.data.dataset import Examples, class_weight_vector, dataset_key, load_dataset, read_examples, write_dataset
 from job.data.features import ADDRESS, address_of, ids_of, known, read_part, write_part
@@ -15,6 +14,7 @@ from job.data.order import shard_size
 from job.data.snapshot import Snapshot
 from job.errors import StorageError
 from job.storage import Store
+from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
 
 def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -> None:

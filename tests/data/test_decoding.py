@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from images import encode, picture
 from PIL import Image
 
 from job.data.decoding import decode_image, inspect_image
+from support.images import encode, picture
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from stored import POOLED, examples_of, values_of
 
 from job.data.features import (
     ADDRESS,
@@ -27,6 +26,7 @@ from job.data.features import (
 from job.data.work import missing
 from job.errors import CorruptFeatures
 from job.storage import Store
+from support.stored import POOLED, examples_of, values_of
 
 
 def addresses_of(*numbers: int) -> np.ndarray:

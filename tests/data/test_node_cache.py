@@ -12,13 +12,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from copied import EXAMPLES, TRAIN, Counting, arena_of, everyone, in_order, noise, scattered, store_parts, store_views
-from tools import leave_out
 
 from job.data.arena import Arena, NodeCache
 from job.data.dataset import Dataset
 from job.errors import StorageError
 from job.storage import Store
+from support.copied import (
+    EXAMPLES,
+    TRAIN,
+    Counting,
+    arena_of,
+    everyone,
+    in_order,
+    noise,
+    scattered,
+    store_parts,
+    store_views,
+)
+from support.tools import leave_out
 
 
 def on_disk(arena: Arena) -> int:

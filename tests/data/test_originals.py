@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from images import folder_of
-from shards import MAKERS, examples
 
 from job.config import Data
 from job.data import originals
@@ -14,6 +12,8 @@ from job.data.originals import CHANGED, read_originals
 from job.data.packed import index_key, join_key, list_shards, make_index, open_shard, records_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.storage import Store, open_store
+from support.images import folder_of
+from support.shards import MAKERS, examples
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import shards
 
 from job.config import Data
 from job.data.labels import labelled
@@ -15,6 +14,7 @@ from job.data.records import Record
 from job.data.snapshot import take_snapshot
 from job.errors import DataError
 from job.storage import Store, open_store
+from support import shards
 
 
 def data(layout: str, source: str = "file:///source/", **packed: str) -> Data:

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import shards
 
 from job.config import Data
 from job.data.packed import records_of
 from job.data.records import Record
 from job.errors import DataError
+from support import shards
 
 ROWS = shards.examples(20)
 

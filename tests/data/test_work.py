@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from stored import POOLED, examples_of, split_up
 
 from job.data.features import ADDRESS, Featurizer, address_of, known, write_part
 from job.data.work import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, work_key, write_work
 from job.errors import ObjectMissing, StorageError
 from job.storage import Store
+from support.stored import POOLED, examples_of, split_up
 
 
 def test_new_examples_are_all_that_is_missing(store: Store) -> None:

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from following import NAME, Following
-from images import folder_of
-from kube import Kube, kubeconfig, kubernetes
-from overlays import built_overlay
-from tools import need
 
 from job.config import Job
 from job.deploy.api import Api, connect
 from job.jobfile import parse_job
 from job.model.resolved import record_key, weights_request
 from job.storage import open_store
+from support.following import NAME, Following
+from support.images import folder_of
+from support.kube import Kube, kubeconfig, kubernetes
+from support.overlays import built_overlay
+from support.tools import need
 
 
 class Said(list[str]):

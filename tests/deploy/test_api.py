@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kube import DROP, LOST, Kube
 
 from job.deploy import api as room
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, connect
 from job.deploy.refusals import Conflict, Gone, Unreachable
 from job.errors import ClusterError
+from support.kube import DROP, LOST, Kube
 
 CONFIGMAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "1", "b": "2"}}
 

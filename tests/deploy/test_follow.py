@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from following import NAME, Following
-from kube import DROP, Kube
 
 from job.deploy import follow as room
 from job.deploy.api import Api
 from job.deploy.follow import follow
 from job.deploy.refusals import Unreachable
 from job.errors import ClusterError
+from support.following import NAME, Following
+from support.kube import DROP, Kube
 
 
 def status(kube: Kube, stage: str, annotations: dict[str, str] | None = None, **more: Any) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kube import Kube
-from kustomize import build_with
 
 from job.config import Job
 from job.deploy.fitting import cores
@@ -19,6 +17,8 @@ from job.deploy.naming import Naming
 from job.deploy.overlay import SHIPPED, read_overlay
 from job.errors import ClusterError, JobError
 from job.jobfile import parse_job
+from support.kube import Kube
+from support.kustomize import build_with
 
 TEXT = """
 name: cells

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from following import NAME, Following
-from kube import Kube
+
+from support.following import NAME, Following
+from support.kube import Kube
 
 
 def pod(name: str, kind: str = "worker", **status: Any) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from kube import DROP, Kube
 
 from job.cli import thaw
 from job.deploy.figures import Figures
 from job.deploy.progress import reported
 from job.errors import DataError, Interrupted
+from support.kube import DROP, Kube
 
 NAME = "cells-0123456789ab"
 EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "examples": 300, "seconds": 2.0}

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kube import Kube
 
 from job.config import Job
 from job.deploy.api import Api, connect
@@ -15,6 +14,7 @@ from job.deploy.follow import follow
 from job.deploy.progress import reported
 from job.deploy.status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
+from support.kube import Kube
 
 ACCESS = Path(__file__).parents[2] / "k8s/base/access.yaml"
 KUBECTL = {("pods", "get"), ("pods/log", "get"), ("jobs", "get")}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from kube import Kube
 
 from job.cli import thaw
 from job.deploy.api import Api
 from job.deploy.status import cancel_rayjob, rayjob_status
 from job.errors import JobError
+from support.kube import Kube
 
 NAME = "cells-0123456789ab"
 

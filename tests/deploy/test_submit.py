@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from kube import Kube
-from shards import examples, webdataset_of
 
 from job.cli import thaw
 from job.config import Job
@@ -25,6 +23,8 @@ from job.run.packed import without_index
 from job.run.promotion import promotion_key
 from job.storage import open_store
 from job.train.runstate import create_state, first_state, read_state
+from support.kube import Kube
+from support.shards import examples, webdataset_of
 
 
 def submitted(job: Job, overlay: str, said: Any, new: bool = False) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from container import ROOT, Container, built_container
-from prepared import prepare_run
-from tools import leave_out, need
 
 from job import __version__
 from job.run import meter as run_meter
 from job.storage import open_store
 from job.train import meter
+from support.container import ROOT, Container, built_container
+from support.prepared import prepare_run
+from support.tools import leave_out, need
 
 pytestmark = pytest.mark.image
 JOB = """

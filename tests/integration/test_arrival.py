@@ -16,16 +16,16 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from arrivals import gcs_event, s3_event
-from images import folder_of
-from kube import Kube, Object, kubeconfig, kubernetes
-from kuberay import Operator, operated
-from networks import own_base
-from queues import Mailbox, pubsub_server
-from tools import need
 
 from job.run.current import Current, read_current
 from job.storage import open_store
+from support.arrivals import gcs_event, s3_event
+from support.images import folder_of
+from support.kube import Kube, Object, kubeconfig, kubernetes
+from support.kuberay import Operator, operated
+from support.networks import own_base
+from support.queues import Mailbox, pubsub_server
+from support.tools import need
 
 pytestmark = pytest.mark.slow
 JOB = """

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 import pytest
 from botocore.config import Config
-from images import folder_of, picture
-from networks import own_base
 from PIL import Image
 from safetensors.numpy import save
 
 from job.storage import open_store
 from job.storage.s3 import CONFIG
+from support.images import folder_of, picture
+from support.networks import own_base
 
 JOB = """
 name: bad

@@ -13,9 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import shards
-from images import CLASSES, folder_of, picture
-from networks import own_base
 
 from job.data.arena import Arena, NodeCache
 from job.data.dataset import load_dataset
@@ -29,6 +26,9 @@ from job.run.extract import extract
 from job.run.packed import index_shards, without_index
 from job.run.plan import Plan
 from job.storage import Store, open_store
+from support import shards
+from support.images import CLASSES, folder_of, picture
+from support.networks import own_base
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 EXAMPLES, ADDED = 120, 12

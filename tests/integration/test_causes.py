@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from kills import Scene, Watched
-from prepared import prepare_run
-from raynodes import ray_nodes
+
+from support.prepared import prepare_run
+from support.raynodes import ray_nodes
 
 pytestmark = pytest.mark.slow
 JOB = """

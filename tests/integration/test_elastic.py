@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kills import Outcome, Scene, Watched, run_with_kills
-from prepared import prepare_run
-from raynodes import Cluster, ray_nodes
+
+from support.prepared import prepare_run
+from support.raynodes import Cluster, ray_nodes
 
 pytestmark = pytest.mark.slow
 JOB = """

@@ -14,13 +14,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from faults import faulty
 from kills import Kill, Outcome, Scene, Watched, run_with_kills, strike, training_workers
-from prepared import prepare_run
 
 from job.run.drain import drain
 from job.run.processes import descendants
 from job.storage import open_store
+from support.faults import faulty
+from support.prepared import prepare_run
 
 pytestmark = pytest.mark.slow
 JOB = """

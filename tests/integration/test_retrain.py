@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from images import encode, folder_of, picture
-from networks import own_base
 
 from job.data.features import known
 from job.data.snapshot import stored_snapshot
@@ -23,6 +21,8 @@ from job.run.current import Entry, put_current, read_current
 from job.run.plan import featurizers, read_plan
 from job.run.rival import Answers, load_model
 from job.storage import Store, open_store
+from support.images import encode, folder_of, picture
+from support.networks import own_base
 
 pytestmark = pytest.mark.slow
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from images import encode, folder_of, picture
-from networks import own_base
 from safetensors.numpy import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.report.board import mirror
 from job.storage import Store, open_store
+from support.images import encode, folder_of, picture
+from support.networks import own_base
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 EXAMPLES = 131

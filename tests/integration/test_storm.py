@@ -17,12 +17,12 @@ from typing import Any
 
 import boto3
 import pytest
-from arrivals import gcs_event, s3_event
-from kube import kubernetes
-from queues import Mailbox, Sent, pubsub_server, sqs_server
-from sites import Site, until
 
 from job.deploy.arrival.events import Refused, read_s3
+from support.arrivals import gcs_event, s3_event
+from support.kube import kubernetes
+from support.queues import Mailbox, Sent, pubsub_server, sqs_server
+from support.sites import Site, until
 
 EVENTS, KILLS = 10_000, 20
 WAVES = 3

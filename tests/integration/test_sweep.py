@@ -9,11 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from images import folder_of
-from networks import own_base
 
 from job.run.current import read_current
 from job.storage import open_store
+from support.images import folder_of
+from support.networks import own_base
 
 pytestmark = pytest.mark.slow
 EXAMPLES = 96

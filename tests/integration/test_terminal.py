@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prepared import prepare_run
-from terminal import Session, session
+
+from support.prepared import prepare_run
+from support.terminal import Session, session
 
 pytestmark = pytest.mark.slow
 JOB = """

@@ -19,7 +19,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import texts
 from safetensors.numpy import load
 
 from job.config import Split
@@ -28,6 +27,7 @@ from job.data.splits import split_of
 from job.data.text import decode_text, ids_of_words
 from job.data.vocabulary import kept_vectors
 from job.storage import Store, open_store
+from support import texts
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 EXAMPLES, ADDED = 120, 10

@@ -14,13 +14,24 @@ from typing import Any
 
 import pytest
 import yaml
-from kustomize import BUILT_WITH, COMPONENTS, K8S, OVERLAYS, TOGETHER, build, build_with, documents, of_kind, templates
 
 from job import __version__
 from job.deploy.arrival.settings import Watch
 from job.deploy.fitting import cores
 from job.deploy.manifest import INSTANCE
 from job.jobfile import checked
+from support.kustomize import (
+    BUILT_WITH,
+    COMPONENTS,
+    K8S,
+    OVERLAYS,
+    TOGETHER,
+    build,
+    build_with,
+    documents,
+    of_kind,
+    templates,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CHECKER = K8S.parents[1] / "shared/checks/manifests/check_manifests.py"

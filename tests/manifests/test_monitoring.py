@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from kustomize import K8S, build_with, of_kind
-from tools import need
 
 from job.run import meter as of_run
 from job.train import meter as of_worker
+from support.kustomize import K8S, build_with, of_kind
+from support.tools import need
 
 RUN = 'run_id="cells-1", namespace="thaw"'
 METRICS = {

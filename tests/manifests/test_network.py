@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kustomize import build_with, of_kind, templates
+
+from support.kustomize import build_with, of_kind, templates
 
 ANYWHERE = "0.0.0.0/0"
 Labels = dict[str, str]

@@ -11,13 +11,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import finished
 import numpy as np
 import pytest
-from browser import browser
-from finished import Made
 from PIL import Image
-from servers import answering, free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.report.answers_drawn import draw_answers
@@ -27,6 +23,10 @@ from job.report.drawings import captioned, confusion_picture, most_confused
 from job.report.events import recorded
 from job.report.examples import chosen_examples
 from job.report.finished import write_report
+from support import finished
+from support.browser import browser
+from support.finished import Made
+from support.servers import answering, free_port
 
 
 def draw(made: Made) -> tuple[Documents, list[str]]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, axe_script, browser, violations
-from finished import BLOCKS, Made
 
 from job.report.compare import compare_runs
 from job.report.documents import read_documents
@@ -17,6 +15,8 @@ from job.report.finished import page_of
 from job.report.page import shown
 from job.report.page.comparison import comparison_page
 from job.report.page.render import SECTIONS
+from support.browser import WIDTHS, axe_script, browser, violations
+from support.finished import BLOCKS, Made
 
 COMPARED = ["runs", "differences", "disagreements"]
 

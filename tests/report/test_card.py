@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from finished import Made
 
 from job.report.card import md, model_card
 from job.report.documents import read_documents
+from support.finished import Made
 
 SETTINGS = """
 card:

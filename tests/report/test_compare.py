@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from finished import Made
 
 from job.cli import thaw
 from job.errors import JobError
 from job.report.compare import compare_runs, differences
 from job.report.documents import Documents, read_documents
 from job.report.page.comparison import comparison_page, verdict
+from support.finished import Made
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import answering, free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.errors import JobError, StorageError
@@ -21,6 +20,7 @@ from job.report.events import events_folder, recorded
 from job.run.status import open_runs
 from job.storage import Store, open_store
 from job.train.measure import histogram
+from support.servers import answering, free_port
 
 
 def epoch(steps: int, losses: list[float], number: int = 1) -> dict[str, Any]:

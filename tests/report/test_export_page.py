@@ -8,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import exported
 import numpy as np
 import pytest
-import texts
-from images import picture
-from tools import leave_out
 
 from job.config import FORMATS
 from job.errors import JobError
 from job.report.formats import check_formats
 from job.run.formats import export_run
+from support import exported, texts
+from support.images import picture
+from support.tools import leave_out
 
 PAGE = Path(__file__).parents[2] / "docs/export.md"
 ONNX, TFLITE, TEXT, SAVED_MODEL = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import finished
 import keras
 import numpy as np
 
 from job.report.occlusion import GRID, hidden_squares, left_out_words, load_exported
 from job.storage import open_store
+from support import finished
 
 
 def test_the_corner_that_the_answer_rests_on_is_found(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
-import finished
 import pytest
 from click.testing import CliRunner
-from finished import Made
 from PIL import Image
 
 from job.cli import thaw
@@ -25,6 +23,8 @@ from job.report.page.effort import effort_of
 from job.report.page.gather import browsable
 from job.report.page.render import SECTIONS
 from job.storage import open_store
+from support import finished
+from support.finished import Made
 
 LARGEST = 5 * 2**20
 """Bytes that a mail server lets through."""

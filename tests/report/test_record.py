@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from finished import RUN, Made
 
 from job.cli import thaw
 from job.report.documents import read_documents
 from job.report.record import RunRecord, dataset_name, make_record, record_key, recorded_versions, versions_here
+from support.finished import RUN, Made
 
 SCHEMA = Path(__file__).parents[2] / "docs/run-record.schema.json"
 

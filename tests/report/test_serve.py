@@ -14,15 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import exported
 import numpy as np
 import pytest
-from images import encode, picture
 
 from job.errors import JobError
 from job.report import serve as serving
 from job.report.predict import loaded
 from job.report.serve import Server, serve
+from support import exported
+from support.images import encode, picture
 
 
 @pytest.fixture(scope="module")

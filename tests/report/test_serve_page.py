@@ -10,14 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import browser
-import exported
 import pytest
-import texts
-from images import picture
 
 from job.report.predict import loaded
 from job.report.serve import Server
+from support import browser, exported, texts
+from support.images import picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -19,19 +19,19 @@ from job.report.output import JsonOutput, TextOutput
 COUNTS = {split: {"defective": 3, "functional": 8} for split in ("train", "validation", "test")}
 
 
-def documents(tell: Callable[[Narrator], None]) -> list[dict[str, Any]]:
+def documents(tell: Callable[[Narrator], None], clock: Callable[[], float]) -> list[dict[str, Any]]:
     output = io.StringIO()
-    tell(Narrator(JsonOutput(output)))
+    tell(Narrator(JsonOutput(output), clock))
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
 class Clock:
-    """The time that a narrator sees; no thread of its own waits for it."""
+    """The time that a narrator sees: it stands still until `passes` moves it on."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(narrator.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(Narrator, "_watch", lambda narrator: None)
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
     def passes(self, say: Narrator, seconds: int) -> None:
         """A second at a time."""
@@ -40,8 +40,8 @@ class Clock:
             say.beat()
 
 
-def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing() -> None:
+    clock = Clock()
 
     def tell(say: Narrator) -> None:
         with say:
@@ -62,7 +62,7 @@ def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing(monkeypatch: py
             clock.passes(say, 114)
         clock.passes(say, 300)
 
-    told = [one for one in documents(tell) if one["event"] == "progress"]
+    told = [one for one in documents(tell, clock) if one["event"] == "progress"]
     assert [one["message"] for one in told] == [
         "listing s3://bucket/cells/, 60 s so far",
         "listing s3://bucket/cells/, 2.0 min so far",
@@ -76,10 +76,8 @@ def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing(monkeypatch: py
     assert [told[-1][name] for name in ("phase", "epoch", "step", "done")] == ["head", 2, 9, 67]
 
 
-def test_a_stage_that_tells_how_far_it_is_is_told_of_once_a_minute_and_not_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
+def test_a_stage_that_tells_how_far_it_is_is_told_of_once_a_minute_and_not_twice() -> None:
+    clock = Clock()
 
     def tell(say: Narrator) -> None:
         with say:
@@ -88,7 +86,7 @@ def test_a_stage_that_tells_how_far_it_is_is_told_of_once_a_minute_and_not_twice
                 say("step", phase="head", epoch=1, step=second, **step)
                 clock.passes(say, 1)
 
-    assert [one["step"] for one in documents(tell)] == [60, 120, 180, 240, 300]
+    assert [one["step"] for one in documents(tell, clock)] == [60, 120, 180, 240, 300]
 
 
 def test_a_log_beats_by_itself_and_no_more_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished import Made
 
 from job.errors import Interrupted
 from job.report import finished
 from job.report.timings import Clock
 from job.run.attempt import Attempt
+from support.finished import Made
 
 
 @pytest.fixture

@@ -7,12 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import exported
-import images
 import keras
 import numpy as np
 import pytest
-from tools import leave_out
 
 from job.config import FORMATS, Job
 from job.data.snapshot import stored_snapshot
@@ -24,6 +21,8 @@ from job.report.formats.subject import in_float32
 from job.run.formats import export_run, with_formats
 from job.run.samples import Sampler
 from job.run.status import open_run
+from support import exported, images
+from support.tools import leave_out
 
 
 @pytest.fixture(scope="module", autouse=True)

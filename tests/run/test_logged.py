@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tracking
 from click.testing import CliRunner
-from servers import free_port
 
 from job.cli import thaw
 from job.config import MLflow
@@ -20,6 +18,8 @@ from job.report.documents import Documents
 from job.run import pipeline
 from job.run.identity import Found
 from job.run.logged import check_mlflow, log_run, with_mlflow
+from support import tracking
+from support.servers import free_port
 
 JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', mlflow: %s}"
 

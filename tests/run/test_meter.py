@@ -65,12 +65,9 @@ def nothing(kind: str, **event: Any) -> None:
     pass
 
 
-def test_a_run_gets_on_by_all_but_what_it_says_while_it_stands_still(
-    gauges: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_gets_on_by_all_but_what_it_says_while_it_stands_still(gauges: dict[str, float]) -> None:
     now = 1000.0
-    monkeypatch.setattr(meter.time, "time", lambda: now)
-    say = RunMeter("cells-1", SNAPSHOT).heard_by(nothing)
+    say = RunMeter("cells-1", SNAPSHOT, lambda: now).heard_by(nothing)
     assert gauges[LAST] == 1000, "from its begin on"
     for kind, got_on in (("note", 0), ("warning", 0), ("stage", 1), ("extract", 1), ("start", 1), ("step", 1)):
         now += 10

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shards
 
 from job.config import Data
 from job.data.packed import index_key, list_shards, split_key
@@ -16,6 +15,7 @@ from job.executors.ray.actors import rows_of
 from job.executors.ray.cluster import ray_cluster
 from job.run.packed import index_shards, read_records, without_index
 from job.storage import ObjectInfo, Store, open_store
+from support import shards
 
 Rows = dict[str, list[shards.Example]]
 """What is in the shards, by their keys."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import keras
 import pytest
-import texts
-from networks import own_base
 
 from job.config import Job, Train, UnfreezeBlocks, UnfreezeMatch
 from job.data.snapshot import Snapshot
@@ -19,6 +17,8 @@ from job.model.freezing import freeze, thaw
 from job.run.identity import prepare_base, run_id
 from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.storage import open_store
+from support import texts
+from support.networks import own_base
 
 COUNTS = {"train": {"a": 40, "b": 30}, "validation": {"a": 8, "b": 7}, "test": {"a": 8, "b": 7}}
 SNAPSHOT = Snapshot("0" * 20, 100, ["a", "b"], COUNTS, {}, {})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import exported
 import numpy as np
 import pytest
-import shards
 import tensorflow as tf
 
 from job.data.dataset import read_examples, write_dataset
@@ -20,6 +18,7 @@ from job.jobfile import parse_job
 from job.executors.ray.records import open_shard
 from job.run.samples import Sampler
 from job.storage import open_store
+from support import exported, shards
 
 JOB = """
 name: tiny

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-import texts
 
 from job.config import Job
 from job.data.dataset import Examples, read_examples
@@ -25,6 +24,7 @@ from job.run.plan import input_featurizer
 from job.run.words import Words, count_words, learn_vectors, note_words, resolve_vectors
 from job.storage import Store, open_store
 from job.train.networks import base_of_run, base_of_store
+from support import texts
 
 EXAMPLES = 40
 

@@ -11,11 +11,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore import retryhandler
-from faults import Proxy, faulty
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from job.storage import Store, open_store
+from support.faults import Proxy, faulty
 
 
 @pytest.fixture

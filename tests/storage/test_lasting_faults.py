@@ -9,7 +9,6 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -17,13 +16,13 @@ import pytest
 import requests
 import urllib3
 from botocore.exceptions import FlexibleChecksumError
-from faults import in_a_folder, object_read
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 from google.auth.exceptions import TransportError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import Store, gcs, open_store
 from job.storage.s3 import S3Store
+from support.faults import in_a_folder, object_read
 
 PERMANENT = ("internal_error", "unavailable", "slow_down", "reset", "lost")
 VERBS: dict[str, Callable[[Store], object]] = {
@@ -135,10 +134,9 @@ def test_an_answer_that_stalls_is_asked_for_again_and_then_an_error(
         (Forbidden("never"), 5, 1),
     ],
 )
-def test_the_patience_with_gcs_ends(error: Exception, every: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_patience_with_gcs_ends(error: Exception, every: int, tries: int) -> None:
     clock = iter(range(1000, 10_000, every))
-    monkeypatch.setattr("job.storage.gcs.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    patience = gcs._Patience()
+    patience = gcs._Patience(lambda: next(clock))
     assert [patience(error) for _ in range(tries)] == [True] * (tries - 1) + [False]
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from boto3.s3.transfer import S3Transfer
-from faults import any_request, faulty, object_read
 
 from job.errors import WriteConflict
+from support.faults import any_request, faulty, object_read
 
 RATES = {"internal_error": 0.02, "unavailable": 0.02, "slow_down": 0.01, "truncated": 0.02, "reset": 0.02}
 DELAYS = {"late": 0.02, "dribbled": 0.02}

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hcl import CLOUDS, ROOT
-from kustomize import build, of_kind, templates
 
 from job.deploy.cloud import LARGEST, write_outputs
 from job.errors import JobError
 from job.jobfile import load_job
+from support.hcl import CLOUDS, ROOT
+from support.kustomize import build, of_kind, templates
 
 CHECKER = ROOT.parent / "shared/checks/manifests/check_manifests.py"
 OUTPUTS = Path(__file__).parent / "outputs"

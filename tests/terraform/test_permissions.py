@@ -7,7 +7,8 @@ from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from hcl import CLOUDS, ROOT, Body, of_kind
+
+from support.hcl import CLOUDS, ROOT, Body, of_kind
 
 WHERE = {
     "data_bucket": "data",

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import kustomize
 import pytest
 import yaml
-from hcl import CLOUDS, EXAMPLES, MODULES, ROOT, TERRAFORM, Body, blocks, everywhere, locals_of, of_kind
-from tools import need
+
+from support import kustomize
+from support.hcl import CLOUDS, EXAMPLES, MODULES, ROOT, TERRAFORM, Body, blocks, everywhere, locals_of, of_kind
+from support.tools import need
 
 CHECKER = ROOT.parent / "shared/checks/terraform/check_terraform.py"
 PINS = {"aws": "~> 6.69", "google": "~> 8.7", "helm": "~> 3.3"}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from stored import CLASSES, examples_of
 
 from job.config import Augment
 from job.data.arena import Arena, NodeCache
@@ -20,6 +19,7 @@ from job.data.order import Share, epoch_order, steps_per_epoch, stream_count
 from job.errors import CorruptFeatures, StorageError
 from job.storage import Store, open_store
 from job.train.batches import CHUNK, Batches, fresh_view
+from support.stored import CLASSES, examples_of
 
 EXAMPLES, BATCH = 400, 4
 PART = 16

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench import job_of, set_up
 
 from job.config import Job
 from job.errors import CorruptFeatures, TrainingError
@@ -16,6 +15,7 @@ from job.model.network import variables_by_path
 from job.train.batches import CHUNK
 from job.train.checkpoint import Checkpoint, Tensors
 from job.train.phases import Trained
+from support.bench import job_of, set_up
 
 SIZES = TRAIN, VALIDATION, TEST = 277, 40, 200
 OWN = "file:///own.keras"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -32,18 +31,19 @@ def test_who_has_to_stop_stops_all_once_a_checkpoint_is_kept(who: int) -> None:
     assert [bool(control.wants_stop()) for control in controls] == [rank == who for rank in range(3)]
 
 
-def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    busy = [True]
+def test_a_checkpoint_is_due_after_some_minutes_by_the_clock_of_the_first_worker() -> None:
+    busy, now = [False], 1000.0
     policy = CheckpointPolicy(every_minutes=0.5)
-    controls = [Control(policy, 0, is_busy=lambda: busy[0]), Control(policy, 1)]
-    now = time.monotonic()
-    monkeypatch.setattr("time.monotonic", lambda: now + 31)
+    first = Control(policy, 0, is_busy=lambda: busy[0], clock=lambda: now)
+    controls = [first, Control(policy, 1, clock=lambda: 2 * now)]
+    now += 29
+    assert not agreed(controls).save
+    now += 2
+    busy[0] = True
     assert not agreed(controls).save, "the one before it is still being uploaded"
     busy[0] = False
     assert agreed(controls).save
-    controls[0].saved()
+    first.saved()
     assert not agreed(controls).save
 
 

@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config
 
-from job.train import meter
 from job.train.meter import COUNTERS, GAUGES, LABELS, Meter
 from job.train.step import make_train_steps
 from job.train.task import Steps
@@ -62,16 +61,13 @@ def test_steps_are_counted_with_their_waits(recorded: list[tuple[str, float, dic
     ]  # fmt: skip
 
 
-def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step(
-    recorded: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step(recorded: list[Any]) -> None:
     now, told = 100.0, list[int]()
-    monkeypatch.setattr(meter.time, "monotonic", lambda: now)
-    measured = Meter("cells-1", 0, lambda kind, step, **event: told.append(step))
+    meter = Meter("cells-1", 0, lambda kind, step, **event: told.append(step), lambda: now)
     for step in range(1, 11):
         now += 0.25
         of = Steps("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)
-        measured.steps(of, 1, 32, 0.25, np.zeros(2), 0.5)
+        meter.steps(of, 1, 32, 0.25, np.zeros(2), 0.5)
     assert told == [1, 6]
 
 

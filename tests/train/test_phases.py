@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from bench import job_of, set_up
 
 from job.errors import CorruptCheckpoint, Interrupted, NotFinite, TrainingError
 from job.model.network import Network, variables_by_path
@@ -18,6 +17,7 @@ from job.train.convergence import EarlyStopping
 from job.train.loop import Phase
 from job.train.phases import Trained, WarmStart
 from job.train.step import make_train_steps
+from support.bench import job_of, set_up
 
 
 def curves(trained: Trained) -> list[tuple[float | None, float]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import job_of, set_up
 
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.phases import Trained
 from job.train.range_test import MARGIN, RATES, range_test
+from support.bench import job_of, set_up
 
 
 class Valley:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from bench import Bench, job_of, set_up
 
 from job.config import Job
 from job.model.network import variables_by_path
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.loop import Phase
 from job.train.phases import Trained
+from support.bench import Bench, job_of, set_up
 
 CONV_0, CONV_1 = "conv_0/kernel", "conv_1/kernel"
 

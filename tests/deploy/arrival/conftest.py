@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from watching import Watching
 
 from job.config import Job
 from job.deploy.api import Api
 from job.deploy.arrival.targets import Target, make_target
 from job.deploy.submit import Options
+from support.watching import Watching
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from arrivals import ACCOUNT, OWNER, TEST_EVENT, bridge_event, gcs_event, in_sns, s3_event
 
 from job.deploy.arrival.events import DEPTH, RECORDS, Refused, Told, read_gcs, read_s3
+from support.arrivals import ACCOUNT, OWNER, TEST_EVENT, bridge_event, gcs_event, in_sns, s3_event
 
 LIMIT = 256 * 1024
 KEY = "cells/crack/a b+c %41 ü.png"

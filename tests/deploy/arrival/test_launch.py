@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from images import picture
-from kube import Kube
-from watching import Watching
 
 from job.cli import thaw
 from job.config import Job
@@ -25,6 +22,9 @@ from job.jobfile import dump_job
 from job.model.resolved import record_key, weights_request
 from job.run.worth import Decision
 from job.storage import open_store
+from support.images import picture
+from support.kube import Kube
+from support.watching import Watching
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import urllib.error
 import urllib.request
 
 import pytest
-from watching import Watching
 
 from job.deploy.arrival.metrics import served
 from job.deploy.arrival.settings import Listen
 from job.errors import JobError
+from support.watching import Watching
 
 ANY = Listen(port=0)
 
@@ -41,7 +41,7 @@ def test_checks_and_metrics_are_answered(watching: Watching) -> None:
 
 
 def test_nothing_that_a_message_tells_becomes_a_label(watching: Watching) -> None:
-    from arrivals import s3_event
+    from support.arrivals import s3_event
 
     for body in (s3_event("evil-bucket", "images/evil"), s3_event("cells", 'images/evil"\n'), '{"evil": 1}'):
         watching.messages.send(body)

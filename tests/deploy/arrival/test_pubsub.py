@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from arrivals import gcs_event
-from queues import Mailbox, pubsub_server
 
 from job.deploy.arrival.events import read_gcs
 from job.deploy.arrival.pubsub import PubSubQueue
 from job.deploy.arrival.queue import Queue, open_queue
 from job.errors import ObjectMissing, StorageError
+from support.arrivals import gcs_event
+from support.queues import Mailbox, pubsub_server
 
 NAME = "projects/our-project/subscriptions/arrivals"
 

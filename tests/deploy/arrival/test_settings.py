@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from kube import Kube
-from watching import job_of
 
 from job.cli import thaw
 from job.deploy.arrival.settings import load_watch
@@ -17,6 +15,8 @@ from job.deploy.arrival.targets import Target, known_buckets, load_targets
 from job.deploy.submit import Options
 from job.errors import JobError
 from job.jobfile import dump_job, parse_job
+from support.kube import Kube
+from support.watching import job_of
 
 SQS = "https://sqs.eu-central-1.amazonaws.com/111122223333/arrivals"
 SUBSCRIPTION = "projects/our-project/subscriptions/arrivals"

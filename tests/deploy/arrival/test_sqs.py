@@ -10,12 +10,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from servers import free_port
 
 from job.deploy.arrival.events import Told, read_s3
 from job.deploy.arrival.queue import Message, open_queue
 from job.deploy.arrival.sqs import SqsQueue
 from job.errors import AccessDenied, ObjectMissing, StorageError
+from support.servers import free_port
 
 LIMIT = 256 * 1024
 
@@ -103,7 +103,7 @@ def test_s3_notifies_sqs(client: Any, url: str, queue: SqsQueue, notifying: str)
 
 
 def test_sns_hands_on_what_s3_tells(client: Any, url: str, queue: SqsQueue) -> None:
-    from arrivals import s3_event
+    from support.arrivals import s3_event
 
     sns = boto3.client("sns")
     topic = sns.create_topic(Name=f"arrivals-{uuid.uuid4().hex[:8]}")["TopicArn"]

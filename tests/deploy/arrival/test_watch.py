@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
-from arrivals import TEST_EVENT, bridge_event, s3_event
-from kube import Kube
-from watching import Watching
 
 from job.deploy.arrival.launch import CREATED, DEFERRED, EXISTS, NOT_WORTH_IT, TOO_FEW, Launched
 from job.errors import ClusterError, JobError, ObjectMissing, StorageError
+from support.arrivals import TEST_EVENT, bridge_event, s3_event
+from support.kube import Kube
+from support.watching import Watching
 
 
 def arrive(watching: Watching, *keys: str, bucket: str = "cells") -> list[str]:
@@ -218,10 +220,7 @@ def test_a_queue_that_does_not_exist_ends_it_before_the_first_message_and_not_la
 
 
 def test_with_until_empty_it_ends_when_all_is_covered(kube: Kube) -> None:
-    import time
-
-    watching = Watching([{"name": "cells", "quiet_for": 0.2, "max_wait": 1}])
-    watching.watcher._clock = watching.watcher.held._clock = watching.messages.clock = time.monotonic
+    watching = Watching([{"name": "cells", "quiet_for": 0.2, "max_wait": 1}], time.monotonic)
     ids = arrive(watching, "a", "b")
     watching.watcher.run(until_empty=True)
     assert watching.messages.deleted == ids
@@ -229,11 +228,7 @@ def test_with_until_empty_it_ends_when_all_is_covered(kube: Kube) -> None:
 
 
 def test_no_more_than_so_many_messages_are_held() -> None:
-    import threading
-    import time
-
-    watching = Watching([{"name": "cells", "quiet_for": 0.3, "max_wait": 1}], max_held=10)
-    watching.watcher._clock = watching.watcher.held._clock = watching.messages.clock = time.monotonic
+    watching = Watching([{"name": "cells", "quiet_for": 0.3, "max_wait": 1}], time.monotonic, max_held=10)
     most = [0]
 
     def launch(*_: Any) -> Launched:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import exported
 import keras
 import numpy as np
 import pytest
-from finished import parquet
 from safetensors.numpy import save
 
 from job.config import Job
@@ -25,6 +23,8 @@ from job.report import export
 from job.report.formats import reloaded
 from job.report.formats.reloaded import CHECKED, MADE_UP, check_reloaded, examples_of, made_up
 from job.run.words import resolve_vectors
+from support import exported
+from support.finished import parquet
 
 
 def finished(run: exported.Finished) -> exported.Finished:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from finished import CLASSES, Made
 
 from job.jobfile import parse_job
 from job.report.documents import read_documents
 from job.report.mlflow.content import LONGEST, params, points, tags
+from support.finished import CLASSES, Made
 
 JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', %s}"
 

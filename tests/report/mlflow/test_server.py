@@ -11,13 +11,13 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import tracking
 import yaml
 
 from job.errors import AccessDenied, StorageError
 from job.report.documents import Documents
 from job.report.mlflow.server import Target, log_to_mlflow, mlflow_key, read_logged, web_page
 from job.storage import read_json
+from support import tracking
 
 FILES = ["card.md", "model/MLmodel", *(f"model/{name}" for name in [*tracking.MODEL, "files.json"])]
 FILES = sorted([*FILES, "record.json", "report.html"])
@@ -215,9 +215,10 @@ def test_credentials_in_the_environment_are_told_to_nobody() -> None:
 
 @pytest.mark.slow
 def test_over_http_mlflow_loads_the_model_that_it_was_given(tmp_path: Path, place: Path) -> None:
-    import finished
     import mlflow
     import numpy as np
+
+    from support import finished
 
     documents: Documents = tracking.finished_run(tmp_path)
     finished.export(documents.store, documents.run, len(documents.snapshot.classes))

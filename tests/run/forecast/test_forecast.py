@@ -8,13 +8,10 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import texts
-from images import folder_of
-from networks import own_base
 
 from job.data.dataset import read_examples
 from job.data.features import write_part
@@ -23,6 +20,10 @@ from job.model.anatomy import anatomy_of, write_anatomy
 from job.run.identity import find_run
 from job.run.plan import choose_plan, featurizers, write_plan
 from job.storage import ObjectInfo, open_store
+from support import texts
+from support.images import folder_of
+from support.imported import thaw_in_new_process
+from support.networks import own_base
 
 EXAMPLES = 60
 JOB = """
@@ -37,17 +38,21 @@ scaling: {{workers: 2, worker_price: 0.5}}
 DOCUMENTED = Path(__file__).parents[3] / "docs/plan.md"
 
 
-def thaw_plan(job: Path, *words: str) -> tuple[str, str, set[str]]:
-    """Standard output and error, and which of the heavy libraries were imported."""
-    code = (
-        "import sys\nfrom job.cli import thaw\n"
-        f"try:\n    thaw({['plan', str(job), *words]!r})\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print('IMPORTED', *({'tensorflow', 'keras', 'ray'} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+class Told(NamedTuple):
+    """What `thaw plan` tells of a job, and does."""
+
+    document: dict[str, Any]
+    text: str
+    imported: set[str]
+    changed: bool
+    """The store."""
+
+
+def measured(job: Path) -> dict[str, Any]:
+    """The document of `thaw plan`, in a process that is not used for anything else."""
+    done = subprocess.run([sys.executable, "-m", "job", "plan", str(job), "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    *lines, imported = done.stderr.strip().splitlines()
-    return done.stdout, "\n".join(lines), set(imported.split()[1:])
+    return json.loads(done.stdout)
 
 
 def objects(folder: Path) -> list[ObjectInfo]:
@@ -83,12 +88,19 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(planned: Path) -> None:
-    before = objects(planned.parent / "store")
-    stdout, _, imported = thaw_plan(planned, "--no-calibration", "--json")
-    found = json.loads(stdout)
-    assert imported == set()
-    assert objects(planned.parent / "store") == before
+@pytest.fixture(scope="module")
+def told(planned: Path) -> Told:
+    before, command = objects(planned.parent / "store"), ["plan", str(planned), "--no-calibration"]
+    called = thaw_in_new_process([*command, "--json"], command)
+    assert [one.ended for one in called] == ["0", "0"]
+    changed = objects(planned.parent / "store") != before
+    return Told(json.loads(called[0].output), called[1].output, called[0].imported | called[1].imported, changed)
+
+
+def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(told: Told) -> None:
+    found = told.document
+    assert told.imported & {"tensorflow", "keras", "ray"} == set()
+    assert not told.changed
     assert found["run"]["state"] == "new"
     assert found["data"]["examples"] == EXAMPLES + 1
     assert found["data"]["rejects"]["listing"] == {"hidden file": 1}
@@ -105,18 +117,15 @@ def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(plann
     assert found["time"]["total"] is None
 
 
-def test_a_person_reads_the_same(planned: Path) -> None:
-    stdout, _, _ = thaw_plan(planned, "--no-calibration")
-    assert "61 examples in 2 classes" in stdout
-    assert "by the listing, exactly: 1 (1 hidden file)" in stdout
-    assert re.search(r"1 of \d+ held-out examples are nearly the same as a", stdout)
-    assert re.search(r"fine-tuning +\? +not measured", stdout)
-    assert max(len(line) for line in stdout.splitlines() if "://" not in line) <= 80
+def test_a_person_reads_the_same(told: Told) -> None:
+    assert "61 examples in 2 classes" in told.text
+    assert "by the listing, exactly: 1 (1 hidden file)" in told.text
+    assert re.search(r"1 of \d+ held-out examples are nearly the same as a", told.text)
+    assert re.search(r"fine-tuning +\? +not measured", told.text)
+    assert max(len(line) for line in told.text.splitlines() if "://" not in line) <= 80
 
 
-def test_every_key_of_the_document_is_documented(planned: Path) -> None:
-    stdout, _, _ = thaw_plan(planned, "--no-calibration", "--json")
-
+def test_every_key_of_the_document_is_documented(told: Told) -> None:
     def keys(value: Any) -> set[str]:
         if isinstance(value, list):
             return set().union(*map(keys, value))
@@ -126,12 +135,12 @@ def test_every_key_of_the_document_is_documented(planned: Path) -> None:
         return {*value, *set().union(*map(keys, inner))}
 
     words = set(re.findall(r"[a-z_]+", DOCUMENTED.read_text()))
-    assert keys(json.loads(stdout)) - words == set()
+    assert keys(told.document) - words == set()
 
 
 def test_a_new_job_is_measured_and_its_store_is_not_even_made(tmp_path: Path) -> None:
     file = write_job(tmp_path)
-    found = json.loads(thaw_plan(file, "--json")[0])
+    found = measured(file)
     assert not (tmp_path / "store").exists()
     assert found["time"]["calibration"]["took"] > 0
     total = found["time"]["total"]
@@ -153,7 +162,7 @@ def test_texts_with_word_vectors_are_planned_and_measured(tmp_path: Path) -> Non
         f"name: words\ntask: text\nstore: 'file://{tmp_path}/store/'\nmodel: {model}\n"
         f"data: {{source: 'file://{tmp_path}/source/', layout: table, table: {table}}}\n"
     )
-    found = json.loads(thaw_plan(tmp_path / "job.yaml", "--json")[0])
+    found = measured(tmp_path / "job.yaml")
     assert not (tmp_path / "store").exists()
     assert found["data"]["examples"] == 80
     assert [tensor["tap"] for tensor in found["cache"]["tensors"]] == ["pooled", "words"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import encode, folder_of, picture
 from PIL import Image
 
 from job.config import Data
@@ -18,6 +17,7 @@ from job.run.forecast.headers import GONE, HEADER, interval, look_at
 from job.run.forecast.listing import Row, sampled, seen
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
+from support.images import encode, folder_of, picture
 
 FORM = image_form(32, "stretch", 1_000_000)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import servers
+
+from support import servers
 
 KEYS = 1_000_000
 FEW = 1000
@@ -30,8 +32,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 def many(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An S3 server with these keys, filled in its own process."""
     port = servers.free_port()
-    script = Path(__file__).parents[2] / "manykeys.py"
-    with servers.answering([sys.executable, str(script), str(port), str(KEYS)], f"http://127.0.0.1:{port}/", 900):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+    command = [sys.executable, "-m", "support.manykeys", str(port), str(KEYS)]
+    with servers.answering(command, f"http://127.0.0.1:{port}/", 900):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         yield
 

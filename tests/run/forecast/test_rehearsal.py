@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import own_base
 
 from job.errors import ClusterError
 from job.jobfile import parse_job
 from job.run.forecast.calibration import devices_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
 from job.run.plan import Plan
+from support.networks import own_base
 
 JOB = """
 name: rehearsed

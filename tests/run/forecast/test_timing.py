@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 import pytest
-from networks import own_base
 
 from job.config import Job, Model, UnfreezeFrom
 from job.jobfile import parse_job
@@ -24,6 +23,7 @@ from job.run.forecast.rehearsal import PhaseSpeeds
 from job.run.forecast.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
 from job.run.plan import Plan
 from job.storage import open_store
+from support.networks import own_base
 
 JOB = """
 name: timed

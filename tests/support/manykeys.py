@@ -1,4 +1,6 @@
-"""moto in server mode whose bucket `many` has very many keys of one content: python manykeys.py PORT KEYS
+"""moto in server mode whose bucket `many` has very many keys of one content.
+
+As a process, with tests/ on the path: `python -m support.manykeys PORT KEYS`.
 
 Its own way to list sorts all keys for each page, which takes an hour of a million of them: here a page is looked up.
 """
@@ -10,11 +12,12 @@ from bisect import bisect_right
 from functools import cache
 from typing import Any
 
-from images import picture
 from moto.core import serialize
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
 from werkzeug.serving import run_simple
+
+from support.images import picture
 
 ACCOUNT, CLASSES = "123456789012", 10
 NAMES: list[str] = []

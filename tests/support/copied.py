@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stored import CLASSES, examples_of, featurizer_of
 
 from job.data.arena import Arena, NodeCache
 from job.data.dataset import Dataset, load_dataset, write_dataset
 from job.data.features import known, write_part
 from job.storage import Store, open_store
+from support.stored import CLASSES, examples_of, featurizer_of
 
 EXAMPLES = 64
 TRAIN = np.setdiff1d(np.arange(EXAMPLES), np.arange(0, EXAMPLES, 5))

@@ -11,14 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finished import Made
-from servers import answering, free_port
-from tools import leave_out
-
 from job.report.documents import Documents, card_key, read_documents, report_key
 from job.report.manifest import upload_files
 from job.report.record import make_record, record_key
 from job.storage import Store, open_store
+from support.finished import Made
+from support.servers import answering, free_port
+from support.tools import leave_out
 
 MODEL = {"model.keras": b"weights", "labels.json": b"{}", "saved_model/saved_model.pb": b"graph"}
 

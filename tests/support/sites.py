@@ -14,8 +14,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
-from kube import Kube, kubeconfig
-from overlays import built_overlay
 
 from job.config import Job
 from job.data.snapshot import Snapshot
@@ -24,6 +22,8 @@ from job.jobfile import dump_job, parse_job
 from job.model.resolved import ResolvedBase, record_key, weights_request
 from job.run.identity import run_id
 from job.storage import open_store, read_json
+from support.kube import Kube, kubeconfig
+from support.overlays import built_overlay
 
 PATIENCE = 300.0
 """Seconds."""

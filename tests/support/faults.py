@@ -3,7 +3,7 @@
     with faulty(endpoint, seed=1, unavailable=0.05, truncated=0.02) as proxy:
         ...  # ask proxy.url; what was done to it is in proxy.counts
 
-As a process: `python -m tests.faults http://127.0.0.1:5000 unavailable=0.05 truncated=0.02`.
+As a process: `python -m tests.support.faults http://127.0.0.1:5000 unavailable=0.05 truncated=0.02`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kills import strike
-from servers import free_port
+
+from support.servers import free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
 HERE = ("--node-ip-address=127.0.0.1", "--object-store-memory=200000000", "--disable-usage-stats", "--block")

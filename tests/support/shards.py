@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from images import CLASSES, picture
+
+from support.images import CLASSES, picture
 
 Example = tuple[bytes, str]
 """The encoded picture and its label."""

@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from queues import InMemory, Mailbox
-
 from job.config import Job
 from job.deploy.arrival.launch import CREATED, Launched
 from job.deploy.arrival.log import Log
@@ -18,6 +16,7 @@ from job.deploy.arrival.targets import Target
 from job.deploy.arrival.watch import Watcher
 from job.deploy.submit import Options
 from job.jobfile import checked, parse_job
+from support.queues import InMemory, Mailbox
 
 
 class Clock:
@@ -33,11 +32,14 @@ class Clock:
 
 
 class Watching:
-    """A watcher whose loops the test turns, and whose decisions the test makes."""
+    """A watcher whose loops the test turns, and whose decisions the test makes; with a `clock` that goes by itself it
+    can run.
+    """
 
-    def __init__(self, jobs: list[dict[str, Any]], **settings: Any) -> None:
+    def __init__(self, jobs: list[dict[str, Any]], clock: Callable[[], float] | None = None, **settings: Any) -> None:
         self.clock, self.output = Clock(), io.StringIO()
-        self.messages = Mailbox(self.clock)
+        clock = clock or self.clock
+        self.messages = Mailbox(clock)
         self.queue = InMemory(self.messages, 100)
         made = {job["name"]: job_of(job.pop("name"), job.pop("bucket", "cells")) for job in jobs}
         rules = [{"job": "job.yaml", "overlay": "local", **job} for job in jobs]
@@ -52,7 +54,7 @@ class Watching:
             return self.decide(target, *more)
 
         targets = {name: Target(job, Options("local"), {}, None) for name, job in made.items()}  # type: ignore[arg-type]
-        self.watcher = Watcher(watch, targets, self.queue, Log(self.output), self.metrics, self.clock, launch)
+        self.watcher = Watcher(watch, targets, self.queue, Log(self.output), self.metrics, clock, launch)
 
     def turn(self, seconds: float = 0.0) -> None:
         """Receives all that there is; then time passes, in steps in which what is held is extended, and jobs decide."""

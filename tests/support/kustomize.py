@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools import need
+
+from support.tools import need
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())

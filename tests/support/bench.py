@@ -10,8 +10,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import own_base
-from stored import arenas, store_dataset
 
 from job.config import Job
 from job.data.augment import augment_images, view_seeds
@@ -26,6 +24,8 @@ from job.train.checkpoint import Checkpoint
 from job.train.control import Control
 from job.train.phases import Inputs, Trained, WarmStart, train_phases
 from job.train.task import Team
+from support.networks import own_base
+from support.stored import arenas, store_dataset
 
 
 def job_of(backbone: str, *overrides: str) -> Job:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from images import encode
 
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.jobfile import parse_job
 from job.report.metrics import evaluate
 from job.storage import Store, open_store
+from support.images import encode
 
 RUN = "tiny-0123456789ab"
 CLASSES = ('<script>alert("x")</script>', "a | b & 'c'", "never\ntested 😀")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kube import Kube, Object
+from support.kube import Kube, Object
 
 
 class Operator:

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import need
+from support.tools import need
 
 ENDED = "ended with "
 EVERY = 0.3

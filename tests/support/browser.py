@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tools import leave_out, need
+from support.tools import leave_out, need
 
 AXE = "axe-core@4.11.0"
 WIDTHS = (390, 1280)

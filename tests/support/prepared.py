@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from images import folder_of
-from networks import own_base
-
 from job.storage import open_store
+from support.images import folder_of
+from support.networks import own_base
 
 EXAMPLES = 83
 

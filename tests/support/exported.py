@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import images
 import keras
 import numpy as np
 import tensorflow as tf
-import texts
-from networks import own_base
 
 from job.config import Job
 from job.data.dataset import Examples, load_dataset, read_examples, write_dataset
@@ -31,6 +28,8 @@ from job.run.words import count_words, learn_vectors, note_words, resolve_vector
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
 from job.train.networks import base_of_run
+from support import images, texts
+from support.networks import own_base
 
 RUN = "tiny-0123456789ab"
 POOLED = Featurizer("pooled", 0, "float32", (1,), {"made by": "a test"})
