@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import click
 
 from job.cli.group import as_json, context, debug, log, overrides, thaw, where
-from job.cli.telling import console, finish, narrator, screen
+from job.cli.telling import console, finish, logs_json, narrator, own_command, screen
 
 MOST_COMPARED = 26
 """Runs: each has a letter."""
@@ -84,7 +85,7 @@ class Depths(click.ParamType):
 @overrides
 @click.option("--unfreeze", type=Depths(), default="0,1,2,3", show_default=True, help="Blocks to thaw, from the top.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each depth.")
-@click.option("--at-once", type=click.IntRange(min=1), help="Runs side by side.  [default: what Ray has room for]")
+@click.option("--at-once", type=click.IntRange(min=1), help="Side by side, on Ray.  [default: what it has room for]")
 @log
 @as_json
 @debug
@@ -98,14 +99,13 @@ def sweep(
     debug: bool,
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
-    from job.executors.ray.cluster import room
     from job.jobfile import load_job
     from job.report.console import sweep_table
     from job.run.sweep import sweep as run_sweep
 
     loaded = load_job(job, overrides)
     with narrator() as say:
-        found = run_sweep(loaded, unfreeze, seeds, at_once or room(loaded), say)
+        found = run_sweep(loaded, unfreeze, seeds, at_once, say, debug)
     console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -113,19 +113,23 @@ def sweep(
 
 @thaw.command()
 @click.option("--task", type=click.Choice(["image", "text"]), default="image", show_default=True)
-@click.option("--out", default=".demo", show_default=True, help="Folder for the examples and the store.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1))
+@click.option("--out", help="Folder for the examples and the store.  [default: .demo; with --workers .demo-ray]")
+@click.option("--workers", type=click.IntRange(min=2), help="That train side by side, on Ray.  [default: this process]")
 @log
 @as_json
 @debug
-def demo(task: str, out: str, workers: int, as_json: bool, debug: bool) -> None:
+def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
     from job.run.demo import PUBLISHED, run_demo
     from job.run.demo_text import run_text_demo
 
     with narrator() as say:
-        result = (run_text_demo if task == "text" else run_demo)(out, workers, say, debug)
+        run = run_text_demo if task == "text" else run_demo
+        result = run(out or (".demo-ray" if workers else ".demo"), workers, say, debug)
     finish(result, as_json, say, PUBLISHED if task == "image" else None)
+    if not workers and not logs_json():
+        again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
+        console(stderr=True).print(f"\nThe same on Ray, with two workers:\n  {again}", highlight=False, soft_wrap=True)
 
 
 @thaw.command()

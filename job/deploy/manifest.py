@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from job.config import Job
+from job.config import Job, WorkerRange
 from job.deploy.annotations import RUN, STORE
 from job.deploy.fitting import check_fit
 from job.deploy.naming import Naming
 from job.deploy.overlay import Object
 from job.errors import JobError
+from job.executors.placement import with_workers
 from job.jobfile import dump_job
 
 NAMESPACE = "thaw"
@@ -56,6 +57,8 @@ def fill(
 ) -> tuple[Object, Object]:
     """The ConfigMap and the RayJob of this job, whose RayJob `shipped` is."""
     rayjob = copy.deepcopy(shipped)
+    if job.scaling.workers == "auto":
+        job = with_workers(job, "ray", _workers(rayjob["spec"]["rayClusterSpec"]))
     name, metadata = kube_name(naming.id), rayjob["metadata"]
     labels = {**metadata.get("labels", {}), INSTANCE: name, JOB: job.name}
     metadata |= {"name": name, "namespace": namespace or metadata.get("namespace") or NAMESPACE, "labels": labels}
@@ -119,6 +122,15 @@ def _replace_image(template: Object, image: str) -> None:
     for kind in ("initContainers", "containers"):
         for container in template["spec"].get(kind, []):
             container["image"] = image
+
+
+def _workers(cluster: Object) -> int | WorkerRange:
+    """`auto` is a worker for each pod of the overlay's groups: as many as there are, where they come and go."""
+    groups = cluster["workerGroupSpecs"]
+    if not cluster.get("enableInTreeAutoscaling"):
+        return max(1, sum(group.get("replicas", 1) for group in groups))
+    most = max(1, *(group.get("maxReplicas", group.get("replicas", 1)) for group in groups))
+    return WorkerRange(min=1, max=most)
 
 
 def _scale(cluster: Object, workers: int) -> None:

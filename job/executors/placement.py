@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from job.config import Job, WorkerRange
 from job.errors import JobError
@@ -32,7 +33,9 @@ def is_here() -> bool:
 
 def with_workers(job: Job, executor: str, workers: int | WorkerRange, cpus: int | None = None) -> Job:
     """The job with this in place of `auto`; `cpus` where it does not say how many cores a worker has."""
-    found = {"executor": executor, "workers": workers, "cpus_per_worker": job.scaling.cpus_per_worker or cpus}
+    found: dict[str, Any] = {"executor": executor, "workers": workers}
+    if job.scaling.cpus_per_worker is None and cpus is not None:
+        found["cpus_per_worker"] = cpus
     return job.model_copy(update={"scaling": job.scaling.model_copy(update=found)})
 
 

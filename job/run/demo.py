@@ -21,13 +21,17 @@ LICENCE = (
 )
 
 
-def run_demo(out: str, workers: int, say: Say, debug: bool = False) -> dict[str, Any]:
+def run_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> dict[str, Any]:
     """Head phase, checkpoint; then resume, fine-tune, evaluate, export. Returns the result, with an `image` to try."""
     folder = Path(out).resolve()
     say("note", text=LICENCE)
     example = write_cells(folder / "data")
     text = files("job.run").joinpath("demo.yaml").read_text()
-    settings = {"SOURCE": f"file://{folder}/data/", "STORE": f"file://{folder}/store/", "WORKERS": str(workers)}
+    settings = {
+        "SOURCE": f"file://{folder}/data/",
+        "STORE": f"file://{folder}/store/",
+        "WORKERS": str(workers or "auto"),
+    }
     for name, value in settings.items():
         text = text.replace(name, value)
     (folder / "job.yaml").write_text(text)

@@ -34,7 +34,7 @@ STRENGTHS = (1.0, 10.0, 100.0)
 Row = dict[str, str]
 
 
-def run_text_demo(out: str, workers: int, say: Say, debug: bool = False) -> dict[str, Any]:
+def run_text_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> dict[str, Any]:
     """Two runs, on all texts and on few; returns the result of the first, with a `comparison` and a `text` to try.
 
     Raises JobError where a tool is missing, and StorageError where one brings nothing.
@@ -143,7 +143,7 @@ def tfidf_accuracy(rows: list[Row]) -> float:
     return float(best.score(texts["test"], labels["test"]))
 
 
-def _job(folder: Path, name: str, rows: list[Row], vectors: Path, workers: int) -> Any:
+def _job(folder: Path, name: str, rows: list[Row], vectors: Path, workers: int | None) -> Any:
     """Writes the table and the job file."""
     source = folder / "source"
     source.mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def _job(folder: Path, name: str, rows: list[Row], vectors: Path, workers: int) 
         file.writelines(json.dumps({"text": row["text"], "label": row["label"]}) + "\n" for row in rows)
     text = files("job.run").joinpath("demo_text.yaml").read_text()
     settings = {"NAME": name, "SOURCE": f"file://{source}/", "FILE": f"{name}.jsonl"}
-    settings |= {"STORE": f"file://{folder}/store/", "VECTORS": str(vectors), "WORKERS": str(workers)}
+    settings |= {"STORE": f"file://{folder}/store/", "VECTORS": str(vectors), "WORKERS": str(workers or "auto")}
     for word, value in settings.items():
         text = text.replace(word, value)
     (folder / f"{name}.yaml").write_text(text)

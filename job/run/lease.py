@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from job.errors import JobError, StorageError, Superseded, WriteConflict
+from job.run.memory import memory_now, why_ended
 from job.storage import Store
 from job.train.runstate import (
     Document,
@@ -72,7 +73,7 @@ class Lease:
         told = False
         while not self._released.wait(RENEWAL):
             try:
-                state = self.state.change(lambda state: {**state, "renewals": state["renewals"] + 1})
+                state = self.state.change(_renewed)
             except Superseded as error:
                 return self._lost(error)
             except StorageError:  # nobody can take the run either while the storage is away
@@ -80,6 +81,10 @@ class Lease:
             if not told and "cancelled" in state:
                 told = True
                 self._cancelled("`thaw cancel` of {by} at {at}".format(**state["cancelled"]))
+
+
+def _renewed(state: Document) -> Document:
+    return {**state, "renewals": state["renewals"] + 1, "memory": memory_now()}
 
 
 def take(
@@ -107,6 +112,8 @@ def take(
         seen = document["attempt"], document["renewals"]
         if is_free(document) or (watched == seen and time.monotonic() - since > LEASE):
             if attempt := _take_over(store, run, document):
+                if told := how_it_ended(document):
+                    say("warning", text=told)
                 return Lease(store, run, attempt, lost, cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
@@ -127,7 +134,7 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
     def edit(document: Document) -> Document:
         if document["renewals"] != seen["renewals"]:
             raise WriteConflict("renewed")
-        kept = {name: value for name, value in document.items() if name != "cancelled"}
+        kept = {name: value for name, value in document.items() if name not in ("cancelled", "memory")}
         return {**kept, "attempt": document["attempt"] + 1, "holder": mine}
 
     try:
@@ -177,9 +184,25 @@ def is_free(document: Document) -> bool:
     return _started(holder["pid"]) != holder["started"]
 
 
+def how_it_ended(document: Document) -> str:
+    """What is told of an attempt that has left the run without a word; empty where it has given it back."""
+    holder = document["holder"]
+    if holder is None:
+        return ""
+    here = _myself()
+    same = bool(here["boot"]) and holder["boot"] == here["boot"]
+    why = why_ended(
+        holder.get("memory"), document.get("memory") or holder.get("memory"), here["memory"] if same else None
+    )
+    return (
+        f"attempt {document['attempt']} ({describe(holder)}) ended without a word: it was killed, or its machine.{why}"
+    )
+
+
 def _myself() -> Document:
     """This process, so that others can tell whether it lives."""
     return {
+        "memory": memory_now(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": _now(),

@@ -10,20 +10,24 @@ import hashlib
 import json
 import statistics
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.config import Job
 from job.errors import JobError
 from job.executors.interrupt import Interrupts
+from job.executors.placement import is_local
 from job.run.child import Process, run_thaw
 from job.run.identity import find_run
+from job.run.pipeline import run_job
 from job.run.plan import Plan, read_plan, write_plan
 from job.storage import Store, open_store
 
 Say = Callable[..., None]
+RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
 MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
 
 
@@ -39,8 +43,11 @@ class Trial:
         return f"{depth}, seed {self.seed}"
 
 
-def sweep(job: Job, depths: Sequence[int], seeds: int, at_once: int, say: Say) -> dict[str, Any]:
-    """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on, `at_once` of them at a time.
+def sweep(
+    job: Job, depths: Sequence[int], seeds: int, at_once: int | None, say: Say, debug: bool = False
+) -> dict[str, Any]:
+    """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
+    process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
 
     The deepest comes first: what it stores where it cuts the network serves all others. None of the runs comes into
     use. Returns {sweep (its URI), depths, runs}. Raises what a run ended with, once the others have kept a checkpoint.
@@ -51,13 +58,13 @@ def sweep(job: Job, depths: Sequence[int], seeds: int, at_once: int, say: Say) -
     deepest = next(trial for trial in trials if trial.blocks == max(depths))
     others = [trial for trial in trials if trial != deepest]
     store = open_store(job.store)
-    with Interrupts(), ThreadPoolExecutor(at_once) as pool, _Running(job, say) as running:
-        results = {deepest: pool.submit(running.run, deepest).result()}
+    with Interrupts(), _one_by_one(job, say, debug) if is_local(job) else _side_by_side(job, at_once, say) as run_all:
+        results = run_all([deepest])
         plan = read_plan(store, _id_of(results[deepest]))
         if plan and plan.cut:
             for trial in others:
                 _share(trial_job(job, trial), store, plan)
-        results |= dict(zip(others, pool.map(running.run, others), strict=True))
+        results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
     found = {"depths": [_summary(blocks, rows) for blocks in sorted(set(depths))], "runs": rows}
     return {"sweep": _write(job, store, sorted(set(depths)), seeds, found), **found}
@@ -77,6 +84,26 @@ def trial_job(job: Job, trial: Trial) -> Job:
     if job.mlflow is not None:
         off["mlflow"] = {**document["mlflow"], "registered_model": None}
     return Job.model_validate({**document, "phases": phases, "train": train, **off})
+
+
+@contextmanager
+def _one_by_one(job: Job, say: Say, debug: bool) -> Iterator[RunAll]:
+    """In this process, which imports TensorFlow once."""
+
+    def run(trial: Trial) -> dict[str, Any]:
+        say("stage", text=trial.name)
+        return run_job(trial_job(job, trial), "all", say, debug)
+
+    yield lambda trials: {trial: run(trial) for trial in trials}
+
+
+@contextmanager
+def _side_by_side(job: Job, at_once: int | None, say: Say) -> Iterator[RunAll]:
+    """Each in a process of its own, on Ray."""
+    from job.executors.ray.cluster import room
+
+    with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, say) as running:
+        yield lambda trials: dict(zip(trials, pool.map(running.run, trials), strict=True))
 
 
 class _Running:

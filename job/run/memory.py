@@ -1,0 +1,72 @@
+"""Memory, as Linux tells of it: what is left behind by a process that the kernel ends for want of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and usage of this container, of either version of Linux's control groups."""
+SCARCE = 0.05
+"""The share of the memory that is short where no more is free."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, at one moment."""
+
+    used: int
+    """Of this process."""
+    free: int
+    """That it could still have."""
+    total: int
+    """Of the machine, or of the container where that has less."""
+    kills: int
+    """Processes that the kernel has ended for want of memory since the machine started."""
+
+
+def memory_now() -> dict[str, int] | None:
+    """A Memory, as JSON; None where this is no Linux."""
+    try:
+        machine = _table("/proc/meminfo")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        free, total = 1024 * machine["MemAvailable"], 1024 * machine["MemTotal"]
+        for limit, usage in CGROUPS:
+            if (most := _number(limit)) is not None and most < total:
+                free, total = min(free, most - (_number(usage) or 0)), most
+        kills = _table("/proc/vmstat").get("oom_kill", 0)
+        return asdict(Memory(pages * os.sysconf("SC_PAGE_SIZE"), max(0, free), total, kills))
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def why_ended(first: dict[str, int] | None, last: dict[str, int] | None, now: dict[str, int] | None) -> str:
+    """What the memory of a process that ended without a word tells of its end: when it began, when it was last seen,
+    and now, on the same machine (None: it is another one, or it was started anew). Empty where it tells nothing.
+    """
+    if last is None:
+        return ""
+    seen = f"it had {last['used'] / 2**30:.1f} GiB when it was last seen, and {last['free'] / 2**30:.1f} GiB were free"
+    less = "Give it more memory, or lower train.batch_size"
+    if first and now and now["kills"] > first["kills"]:
+        return f" Since it began, the kernel has ended a process for want of memory; {seen}. {less}."
+    if last["free"] < SCARCE * last["total"]:
+        return f" Perhaps the kernel ended it for want of memory: {seen}. {less}."
+    return ""
+
+
+def _table(path: str) -> dict[str, int]:
+    """Names and numbers, a pair a line."""
+    return {name: int(value) for name, value in re.findall(r"^(\w+):?\s+(\d+)", Path(path).read_text(), re.MULTILINE)}
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # there is none, or it is `max`
+        return None
