@@ -31,7 +31,6 @@ store: file://{root}/store/
 model: {{backbone: file://{root}/own.keras, image_size: 32, head: {{hidden: []}}}}
 phases: {{head: {{epochs: 1}}, fine_tune: {{epochs: 1}}}}
 train: {{batch_size: 16}}
-scaling: {{workers: 1}}
 """
 TABLE = "data={source: 'file://{root}/good/', layout: table, table: {file: %s, key: key, label: label}}"
 ZEROS = "0" * 64
@@ -254,7 +253,6 @@ def test_a_storage_server_that_is_not_there(told: Callable[[Bad], str], monkeypa
 
 def test_a_cluster_that_is_not_there(told: Callable[[Bad], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests of this process may have a cluster
     assert re.search("Nobody answers at 127.0.0.1:9 .*check RAY_ADDRESS", told(Bad("", 6, "")))
 
 
@@ -273,7 +271,7 @@ def _guarded(endpoint: str) -> Iterator[None]:
         free_requests("inf")
 
 
-def test_images_that_cannot_be_decoded(told: Callable[[Bad], str], cluster: None) -> None:
+def test_images_that_cannot_be_decoded(told: Callable[[Bad], str]) -> None:
     undecodable = told(Bad("", 3, "", ("data.source=file://{root}/undecodable/",)))
     assert "3 of 43 objects of class 'red' can't be used, more than data.max_rejects (1.0%)" in undecodable
     assert "0 cut.png: broken image: its pixels can't be decoded (truncated?)" in undecodable
@@ -282,7 +280,7 @@ def test_images_that_cannot_be_decoded(told: Callable[[Bad], str], cluster: None
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite(told: Callable[[Bad], str], cluster: None) -> None:
+def test_a_loss_that_is_not_finite(told: Callable[[Bad], str]) -> None:
     message = told(
         Bad("", 5, "", ("model.head={hidden: [8]}", "phases.head={epochs: 3, optimizer: sgd, learning_rate: 1e38}"))
     )

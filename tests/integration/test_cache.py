@@ -18,12 +18,13 @@ from job.data.arena import Arena, NodeCache
 from job.data.dataset import load_dataset
 from job.data.decoding import decode_image
 from job.data.features import Featurizer, known
-from job.data.packed import list_shards, split_key
+from job.data.packed import list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
+from job.executors.local import LocalExecutor
 from job.jobfile import load_job
 from job.model.weights import resolve_base
 from job.run.extract import extract
-from job.run.packed import index_shards, without_index
+from job.run.packed import index_shards
 from job.run.plan import Plan
 from job.storage import Store, open_store
 from support import shards
@@ -42,7 +43,6 @@ phases:
   fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 3, learning_rate: 1e-2, allow_unconverged_head: true}}
 augment: {{flip_horizontal: true, rotate: 10}}
 train: {{batch_size: 16, views: 2}}
-scaling: {{workers: 2}}
 """
 
 
@@ -95,7 +95,7 @@ def add(folder: Path, examples: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(here: Thaw, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """After the head phase, which stores the features of both phases."""
     folder = tmp_path_factory.mktemp("cached")
     fill(folder)
@@ -122,7 +122,7 @@ def test_both_taps_of_every_view_are_stored_once(place: Place) -> None:
 
 
 def test_a_corrupt_part_is_reported_computed_again_and_not_trained_on(place: Place) -> None:
-    """The workers find it; the run then goes on from the head's checkpoint, on the same bytes as before."""
+    """Training finds it; the run then goes on from the head's checkpoint, on the same bytes as before."""
     key = max(place.parts(), key=lambda key: len(place.store.read(key)))
     whole = place.store.read(key)
     content = bytearray(whole)
@@ -168,7 +168,7 @@ def test_of_a_larger_source_only_the_new_examples_are_computed(place: Place) -> 
 
 
 @pytest.mark.slow
-def test_activations_too_large_for_float16_are_stored_as_bfloat16(here: Thaw, cluster: None, tmp_path: Path) -> None:
+def test_activations_too_large_for_float16_are_stored_as_bfloat16(here: Thaw, tmp_path: Path) -> None:
     fill(tmp_path, JOB.replace("views: 2", "views: 1").replace("flip_horizontal: true, rotate: 10", ""), 40)
     base = keras.saving.load_model(tmp_path / "own.keras")
     kernel, bias = base.get_layer("conv_0").get_weights()
@@ -193,7 +193,7 @@ def pack(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_packed_source_trains_like_a_folder(here: Thaw, cluster: None, tmp_path: Path) -> None:
+def test_a_packed_source_trains_like_a_folder(here: Thaw, tmp_path: Path) -> None:
     pack(tmp_path, "webdataset")
     place = Place(tmp_path, here)
     result = json.loads(place.run("--phase", "head").stdout)
@@ -201,20 +201,25 @@ def test_a_packed_source_trains_like_a_folder(here: Thaw, cluster: None, tmp_pat
     assert {count for (_, view), count in place.stored().items() if view == 0} == {EXAMPLES}
 
 
+def unheard(kind: str, **event: Any) -> None:
+    pass
+
+
 KINDS = ["tfrecord", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "parquet of Hugging Face"))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, cluster: None, tmp_path: Path) -> None:
+def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, tmp_path: Path) -> None:
     """The stored pixels are those of the same pictures as single objects."""
     pack(tmp_path, kind)
     job = load_job(tmp_path / "job.yaml", ["train.cache=off"])
     source, store = open_store(job.data.source), open_store(job.store)
     missing = without_index(job.data, source, store, list_shards(job.data, source))
-    index_shards(job.data, source, store, missing, lambda *_, **__: None)
-    snapshot = take_snapshot(job.data, source, store)
-    base = asdict(resolve_base(job.model, store, 0, lambda _: None))
-    extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), lambda *_, **__: None)
+    with LocalExecutor(job) as executor:
+        index_shards(job.data, source, store, missing, executor, unheard)
+        snapshot = take_snapshot(job.data, source, store)
+        base = asdict(resolve_base(job.model, store, 0, lambda _: None))
+        extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), executor, unheard)
     data = load_dataset(store, "run", snapshot.classes, None)
     arena = Arena(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))
     arena.wait(np.arange(EXAMPLES))

@@ -1,7 +1,7 @@
-"""The whole job through its command line: two Ray Train workers, real servers, a small network of our own.
+"""The whole job through its command line, embedded: real servers, a small network of our own.
 
-Four runs of one job serve every test here: from a folder in a process of its own, the same with one worker, from S3
-(the head, then the rest), and from GCS.
+Three runs of one job serve every test here: from a folder in a process of its own, from S3 (the head, then the rest),
+and from GCS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ phases:
   fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}}
 augment: {{flip_horizontal: true, flip_vertical: true}}
 train: {{batch_size: 16}}
-scaling: {{workers: {workers}}}
 """
 
 
@@ -83,10 +82,10 @@ def fill(root: str, base: bytes) -> None:
     store.write("source/red/empty.png", b"")
 
 
-def run(thaw: Thaw, folder: Path, root: str, base: bytes, *phases: str, workers: int = 2) -> Done:
+def run(thaw: Thaw, folder: Path, root: str, base: bytes, *phases: str) -> Done:
     fill(root, base)
     job = folder / "job.yaml"
-    job.write_text(JOB.format(root=root, workers=workers))
+    job.write_text(JOB.format(root=root))
     outputs = []
     for phase in phases:
         done = thaw("run", str(job), "--phase", phase, "--json")
@@ -102,14 +101,7 @@ def from_folder(base: bytes, in_new_process: Thaw, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def alone(base: bytes, here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """The same with one worker."""
-    folder = tmp_path_factory.mktemp("alone")
-    return run(here, folder, f"file://{folder}", base, "all", workers=1)
-
-
-@pytest.fixture(scope="module")
-def from_s3(base: bytes, here: Thaw, cluster: None, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_s3(base: bytes, here: Thaw, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="integration")
@@ -117,7 +109,7 @@ def from_s3(base: bytes, here: Thaw, cluster: None, s3_server: str, tmp_path_fac
 
 
 @pytest.fixture(scope="module")
-def from_gcs(base: bytes, here: Thaw, cluster: None, gcs_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def from_gcs(base: bytes, here: Thaw, gcs_server: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
@@ -177,18 +169,6 @@ def test_a_run_that_stopped_after_its_head_ends_with_the_same_bytes(from_folder:
     assert "resumed from head epoch 8" in rest
     assert "head epoch   1" not in rest
     assert from_s3.read("fine_tuned.safetensors") == from_folder.read("fine_tuned.safetensors")
-
-
-def test_one_worker_has_the_loss_curve_of_two(from_folder: Done, alone: Done) -> None:
-    """Of 131 examples, which divide by nothing."""
-    assert "training on 1 worker," in alone.stderr[0]
-    assert "training on 2 workers," in from_folder.stderr[0]
-    histories = [json.loads(done.read("training.json"))["history"] for done in (alone, from_folder)]
-    for phase in ("head", "fine_tune"):
-        for name in ("loss", "validation_loss"):
-            mine, theirs = ([epoch[name] for epoch in h[phase] if name in epoch] for h in histories)
-            assert len(mine) >= 2
-            np.testing.assert_allclose(mine, theirs, rtol=1e-4)
 
 
 def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_path: Path) -> None:

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from job.run.current import read_current
 from job.storage import open_store
 from support.images import folder_of
 from support.networks import own_base
 
-pytestmark = pytest.mark.slow
 EXAMPLES = 96
 JOB = """
 name: deep
@@ -26,7 +23,6 @@ phases:
   head: {{epochs: 4, learning_rate: 3e-2, patience: 2}}
   fine_tune: {{epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}}
 train: {{batch_size: 16, cache: on}}
-scaling: {{workers: 1}}
 """
 
 

@@ -43,7 +43,6 @@ phases:
   head: {{epochs: 8, learning_rate: 1e-2, patience: 2}}
   fine_tune: {{epochs: 2, learning_rate: 1e-2, optimizer: adamw, weight_decay: 0.1, allow_unconverged_head: true}}
 train: {{batch_size: 16}}
-scaling: {{workers: 2}}
 """
 TABLE = ", layout: table, table: {file: all.jsonl, text: body, label: kind}"
 
@@ -91,7 +90,7 @@ def made(thaw: Thaw, folder: Path, root: str, layout: str) -> Place:
 
 
 @pytest.fixture(scope="module")
-def place(here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(here: Thaw, tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("texts")
     place = made(here, folder, f"file://{folder}", "")
     for key, content in all_texts().items():
@@ -107,7 +106,7 @@ def first(place: Place) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def from_table(here: Thaw, cluster: None, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def from_table(here: Thaw, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="texts")
