@@ -1,20 +1,22 @@
-"""The same transfer learning done three ways, one after the other on this machine's cores, and the ratios.
+"""The same transfer learning done four ways, one after the other on this machine's cores, and the ratios.
 
 python benchmarks/peers.py [--seeds 0 1 2] [--json FILE]
 for a quick look: --images 96 --head-epochs 2 --fine-tune-epochs 1
 
 The 2,624 photographs of solar cells, EfficientNet-Lite0 at 224 px, a head of 256 units, batches of 32: the head alone,
 then with the network's top block; no augmentation, validation after each epoch, Thaw's split. The sides:
-    keras  as Keras's transfer-learning guide: tf.data, decoded once and kept in memory; `fit` twice in one process
-    ray    as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers
-    thaw   `python -m job run`, from an empty store
+    keras     as Keras's transfer-learning guide: tf.data, decoded once and kept in memory; `fit` twice in one process
+    features  as a good user of Keras writes it by hand: `predict` of the frozen base once, `fit` of the head on its
+              features in memory; then `fit` of the top block with the whole base inside, as in the guide
+    ray       as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers
+    thaw      `python -m job run`, from an empty store
 
 Each side is a process of its own for each seed, in the environment that Thaw gives its own processes. What is counted,
 in seconds:
     whole run                 from the start of the process to its end, with a saved model
     from the first image      from the first image read (or the first epoch's beginning) to the end of the last epoch:
                               without the start of Python, TensorFlow and Ray; with that of the training workers,
-                              where images are decoded before
+                              where images are decoded before, and with what makes features before the first epoch
     training                  from the beginning of the first epoch, its compilation included, to the end of the last
     head, fine-tune epoch     median of the epochs after the first, each with its validation
 """
@@ -39,7 +41,7 @@ from tables import markdown
 
 from job.run.cluster import ENVIRONMENT
 
-SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
+SIDES = {"keras": "Keras's guide", "features": "Features first", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {
     "whole": "whole run",
     "from_first_image": "from the first image",
@@ -75,7 +77,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The same transfer learning with Keras, with Ray and with Thaw.")
+    parser = argparse.ArgumentParser(description="The same transfer learning with Keras (two ways), Ray and Thaw.")
     parser.add_argument("--images", type=int, help="a part of the photographs, the classes in proportion")
     parser.add_argument("--head-epochs", type=int, default=30)
     parser.add_argument("--fine-tune-epochs", type=int, default=10)
