@@ -8,8 +8,8 @@ then with the network's top block; no augmentation, validation after each epoch,
     keras     as Keras's transfer-learning guide: tf.data, decoded once and kept in memory; `fit` twice in one process
     features  as a good user of Keras writes it by hand: `predict` of the frozen base once, `fit` of the head on its
               features in memory; then `fit` of the top block with the whole base inside, as in the guide
-    ray       as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers
-    thaw      `python -m job run`, from an empty store
+    ray       as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers (two by default)
+    thaw      `python -m job run`, from an empty store, with `scaling.workers: auto` by default
 
 Each side is a process of its own for each seed, in the environment that Thaw gives its own processes. What is counted,
 in seconds:
@@ -35,8 +35,9 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from peers_recipe import AUTO_WORKERS, Recipe, first_read, forget_reads, prepare
 from tables import markdown
 
 from job.run.cluster import ENVIRONMENT
@@ -55,8 +56,6 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="peers-") as temporary:
         folder = Path(options.folder or temporary).resolve()
-        from peers_recipe import prepare
-
         prepare(folder, options.images)
         if options.side:
             print(json.dumps(_run_here(options, folder)))
@@ -81,7 +80,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="a part of the photographs, the classes in proportion")
     parser.add_argument("--head-epochs", type=int, default=30)
     parser.add_argument("--fine-tune-epochs", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2, help="of the sides ray and thaw")
+    words = f"of the sides ray and thaw: a number, or auto: Thaw chooses, and Ray has {AUTO_WORKERS}"
+    parser.add_argument("--workers", type=_workers, default="auto", metavar="N", help=words)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--json", metavar="FILE", help="write everything measured here")
@@ -90,9 +90,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    from peers_recipe import Recipe
+def _workers(word: str) -> int | Literal["auto"]:
+    return "auto" if word == "auto" else int(word)
 
+
+def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     epochs = (options.head_epochs, options.fine_tune_epochs)
     recipe = Recipe(folder, options.seeds[0], *epochs, options.workers)
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
@@ -101,8 +103,6 @@ def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def _run_side(side: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Runs a side in a process of its own; its times, in seconds, and accuracy."""
-    from peers_recipe import first_read, forget_reads
-
     command = [sys.executable, __file__, "--side", side, "--seeds", str(seed), "--folder", str(folder)]
     for name in ("head_epochs", "fine_tune_epochs", "workers"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
