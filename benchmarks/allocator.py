@@ -54,7 +54,7 @@ def main() -> None:
 
 def _run(images: int, changes: dict[str, str], folder: Path) -> dict[str, float]:
     command = [sys.executable, str(Path(__file__).with_name("peers.py")), "--sides", "thaw", "--images", str(images)]
-    command += ["--head-epochs", "4", "--fine-tune-epochs", "5", "--folder", str(folder / "data")]
+    command += ["--workers", "2", "--head-epochs", "4", "--fine-tune-epochs", "5", "--folder", str(folder / "data")]
     results = folder / "results.json"
     subprocess.run([*command, "--json", str(results)], check=True, stdout=subprocess.DEVNULL, env=os.environ | changes)
     return json.loads(results.read_text())["medians"]["thaw"]

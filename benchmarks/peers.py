@@ -1,20 +1,22 @@
-"""The same transfer learning done three ways, one after the other on this machine's cores, and the ratios.
+"""The same transfer learning done four ways, one after the other on this machine's cores, and the ratios.
 
 python benchmarks/peers.py [--seeds 0 1 2] [--json FILE]
 for a quick look: --images 96 --head-epochs 2 --fine-tune-epochs 1
 
 The 2,624 photographs of solar cells, EfficientNet-Lite0 at 224 px, a head of 256 units, batches of 32: the head alone,
 then with the network's top block; no augmentation, validation after each epoch, Thaw's split. The sides:
-    keras  as Keras's transfer-learning guide: tf.data, decoded once and kept in memory; `fit` twice in one process
-    ray    as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers
-    thaw   `python -m job run`, from an empty store
+    keras     as Keras's transfer-learning guide: tf.data, decoded once and kept in memory; `fit` twice in one process
+    features  as a good user of Keras writes it by hand: `predict` of the frozen base once, `fit` of the head on its
+              features in memory; then `fit` of the top block with the whole base inside, as in the guide
+    ray       as Ray's TensorFlow guide: Ray Data, decoded once, into a TensorflowTrainer's workers (two by default)
+    thaw      `python -m job run`, from an empty store, with `scaling.workers: auto` by default
 
 Each side is a process of its own for each seed, in the environment that Thaw gives its own processes. What is counted,
 in seconds:
     whole run                 from the start of the process to its end, with a saved model
     from the first image      from the first image read (or the first epoch's beginning) to the end of the last epoch:
                               without the start of Python, TensorFlow and Ray; with that of the training workers,
-                              where images are decoded before
+                              where images are decoded before, and with what makes features before the first epoch
     training                  from the beginning of the first epoch, its compilation included, to the end of the last
     head, fine-tune epoch     median of the epochs after the first, each with its validation
 """
@@ -33,13 +35,14 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from peers_recipe import AUTO_WORKERS, Recipe, first_read, forget_reads, prepare
 from tables import markdown
 
 from job.executors.ray.cluster import ENVIRONMENT
 
-SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
+SIDES = {"keras": "Keras's guide", "features": "Features first", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {
     "whole": "whole run",
     "from_first_image": "from the first image",
@@ -53,8 +56,6 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="peers-") as temporary:
         folder = Path(options.folder or temporary).resolve()
-        from peers_recipe import prepare
-
         prepare(folder, options.images)
         if options.side:
             print(json.dumps(_run_here(options, folder)))
@@ -75,11 +76,12 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The same transfer learning with Keras, with Ray and with Thaw.")
+    parser = argparse.ArgumentParser(description="The same transfer learning with Keras (two ways), Ray and Thaw.")
     parser.add_argument("--images", type=int, help="a part of the photographs, the classes in proportion")
     parser.add_argument("--head-epochs", type=int, default=30)
     parser.add_argument("--fine-tune-epochs", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2, help="of the sides ray and thaw")
+    words = f"of the sides ray and thaw: a number, or auto: Thaw chooses, and Ray has {AUTO_WORKERS}"
+    parser.add_argument("--workers", type=_workers, default="auto", metavar="N", help=words)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--json", metavar="FILE", help="write everything measured here")
@@ -88,9 +90,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    from peers_recipe import Recipe
+def _workers(word: str) -> int | Literal["auto"]:
+    return "auto" if word == "auto" else int(word)
 
+
+def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     epochs = (options.head_epochs, options.fine_tune_epochs)
     recipe = Recipe(folder, options.seeds[0], *epochs, options.workers)
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
@@ -99,8 +103,6 @@ def _run_here(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def _run_side(side: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Runs a side in a process of its own; its times, in seconds, and accuracy."""
-    from peers_recipe import first_read, forget_reads
-
     command = [sys.executable, __file__, "--side", side, "--seeds", str(seed), "--folder", str(folder)]
     for name in ("head_epochs", "fine_tune_epochs", "workers"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]

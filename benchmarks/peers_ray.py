@@ -33,7 +33,7 @@ def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
     cpus = os.cpu_count() or 1
     ray.init(
         address="local",
-        num_cpus=max(cpus, recipe.workers) + 2,  # as Thaw: Ray Data never waits for a worker's
+        num_cpus=max(cpus, recipe.ray_workers) + 2,  # as Thaw: Ray Data never waits for a worker's
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -44,13 +44,13 @@ def run(recipe: Recipe, scratch: Path) -> dict[str, Any]:
         "seed": recipe.seed,
         "scratch": str(scratch),
         "rows": {split: data.count() for split, data in datasets.items()},
-        "threads": max(1, cpus // recipe.workers),
+        "threads": max(1, cpus // recipe.ray_workers),
     }
     trainer = TensorflowTrainer(
         train_worker,
         train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.workers, resources_per_worker={"CPU": config["threads"]}
+            num_workers=recipe.ray_workers, resources_per_worker={"CPU": config["threads"]}
         ),
         run_config=ray.train.RunConfig(name="peer", storage_path=str(scratch / "ray")),
         datasets=datasets,

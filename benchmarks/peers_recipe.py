@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow.parquet as pq
 
@@ -24,6 +24,8 @@ BLOCKS = 1
 """Blocks that the second phase thaws, from the top."""
 MODEL = Model(backbone="efficientnet_lite0", weights="package", image_size=224, head=Head(hidden=[256], dropout=0.2))
 CLASSES = ["defective", "functional"]
+AUTO_WORKERS = 2
+"""Of Ray's side, where Thaw chooses its own number."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ class Recipe:
     seed: int
     head_epochs: int
     fine_tune_epochs: int
-    workers: int
+    workers: int | Literal["auto"]
+    """As `scaling.workers` of a job file takes it."""
+
+    @property
+    def ray_workers(self) -> int:
+        return AUTO_WORKERS if self.workers == "auto" else self.workers
 
     def phases(self) -> Iterator[tuple[str, int, float]]:
         """Name, epochs and learning rate."""
