@@ -31,9 +31,21 @@ REAL_CLOUD = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the two processes end together."""
-    items.sort(key=lambda item: "integration" not in item.path.parts)
+    """The longest first, so that the processes end together. What needs Ray is one group, which starts it once; the
+    tests of another file are a group of their own, which shares its fixtures.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return 0 if marker.args == ("ray",) else 1 if "integration" in item.path.parts else 2
 
 
 @pytest.fixture(scope="session", autouse=True)

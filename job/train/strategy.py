@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from job.config import Job
 from job.errors import ClusterError
+from job.libraries import no_stderr
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -50,7 +51,8 @@ def prepare_process(job: Job, cpus: int) -> None:
     import tensorflow as tf
     from tensorflow.python.framework.config import disable_op_determinism
 
-    gpus = tf.config.list_physical_devices("GPU")
+    with no_stderr():  # where there is no driver, CUDA says so
+        gpus = tf.config.list_physical_devices("GPU")
     if job.scaling.gpu and not gpus:
         raise ClusterError(
             f"scaling.gpu: true, and TensorFlow finds no GPU on {socket.gethostname()} "

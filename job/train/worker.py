@@ -74,6 +74,7 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     done("group")
     if begun is None:
         return
+    strategy = make_strategy(job, context.world_size)  # before TensorFlow computes anything
     snapshot = recipe.snapshot
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.local_world_size)
@@ -101,7 +102,6 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
     save = keeper.save if keeper else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
-    strategy = make_strategy(job, context.world_size)
     team = Team(rank, context.world_size, strategy, control, save, say, names, meter.steps)
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])

@@ -36,7 +36,6 @@ phases:
   fine_tune:
     {{unfreeze: {{from: conv_1}}, epochs: 2, warm_epochs: 1, learning_rate: 1e-2, allow_unconverged_head: true}}
 train: {{batch_size: 16, cache: on}}
-scaling: {{workers: 2}}
 retrain_when: {{new_examples: 20, shift: 0.001}}
 """
 WEAK = ("phases.head={epochs: 1, learning_rate: 1e-9}", "phases.fine_tune=null", "retrain_when=null")
@@ -85,7 +84,7 @@ def id_of(result: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, here: Thaw, cluster: None) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, here: Thaw) -> Place:
     return Place(tmp_path_factory.mktemp("retrain"), here)
 
 

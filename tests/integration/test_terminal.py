@@ -23,7 +23,6 @@ phases:
   head: {{epochs: 4, learning_rate: 3e-2}}
   fine_tune: {{unfreeze: {{from: conv_1}}, epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}}
 train: {{batch_size: 8}}
-scaling: {{workers: 1}}
 """
 NOISE = ("tensorflow", "keras.src", "ray::", "(pid=", "cuda", "warning", "Traceback", "I0000", "absl", "Error")
 ESCAPE = re.compile(rb"\x1b\[[0-9;]*m")

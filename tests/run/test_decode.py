@@ -11,9 +11,9 @@ import pytest
 from job.data.features import ADDRESS
 from job.data.work import Chunk, work_key
 from job.errors import StorageError
-from job.jobfile import parse_job
 from job.executors.ray.actors import Carried
 from job.features.decode import DecodeObjects, DecodeRecords
+from job.jobfile import parse_job
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run that is killed in every stage ends with the same bytes as one that nobody disturbs."""
+"""On Ray, a run that is killed in every stage ends with the same bytes as one that nobody disturbs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,61 +19,30 @@ from job.run.drain import drain
 from job.run.processes import descendants
 from job.storage import open_store
 from support.faults import faulty
+from support.killed import JOB as EMBEDDED
+from support.killed import epochs, reached, uploading, written
 from support.prepared import prepare_run
 
 pytestmark = pytest.mark.slow
-JOB = """
-name: killed
-data: {{source: file://{root}/source/}}
-store: file://{root}/store/
-model: {{backbone: "file://{root}/own.keras", image_size: 32, head: {{hidden: [16]}}}}
-phases:
-  head: {{epochs: 40, learning_rate: 3e-3, patience: 40, optimizer: adamw}}
-  fine_tune:
-    unfreeze: {{from: conv_1}}
-    epochs: 40
-    learning_rate: 1e-3
-    optimizer: adamw
-    schedule: cosine
-    allow_unconverged_head: true
-augment: {{flip_horizontal: true, flip_vertical: true}}
-train: {{batch_size: 16, views: 2, cache: "on"}}
-scaling: {{workers: 2}}
-checkpoint: {{every_steps: 4, every_minutes: null, keep: 2}}
-recovery: {{max_failures: 20}}
-"""
+JOB = f"{EMBEDDED}scaling: {{{{workers: 2}}}}\n"
 SEED = 0
 
 
 def schedule(seed: int) -> list[Kill]:
-    """All stages; in the phases, at random epochs: of those after the last, one upload must be seen from outside, which
-    takes milliseconds.
+    """Where Ray's processes are at work; in the phases, at random epochs. tests/integration/test_kills.py has the other
+    stages.
     """
     chance = random.Random(seed)
-    head = sorted(chance.sample(range(1, 24), 4))
-    fine_tune = sorted(chance.sample(range(1, 24), 4))
-
-    def reached(phase: str, epoch: int) -> Callable[[Scene], bool]:
-        return lambda scene: scene.reached(phase, epoch)
-
-    def uploading(phase: str, epoch: int) -> Callable[[Scene], bool]:
-        return lambda scene: scene.said("training on") and scene.is_uploading() and scene.reached(phase, epoch)
-
+    head, fine_tune = epochs(chance), epochs(chance)
     return [
-        Kill("listing", "machine", lambda scene: scene.said("listing")),
         Kill("extract", "worker", lambda scene: scene.said("cache: ")),
-        Kill("extract", "driver", lambda scene: scene.features() > 0),
+        Kill("extract", "machine", lambda scene: scene.features() > 0),
         Kill("head", "worker", reached("head", head[0])),
-        Kill("head", "driver", reached("head", head[1])),
-        Kill("head's checkpoint", "machine", uploading("head", head[2])),
-        Kill("head's checkpoint", "worker", uploading("head", head[3])),
+        Kill("head's checkpoint", "worker", uploading("head", head[2])),
         Kill("between the phases", "driver", lambda scene: scene.said("thawed")),
         Kill("fine-tune", "worker", reached("fine_tune", fine_tune[0])),
-        Kill("fine-tune", "machine", reached("fine_tune", fine_tune[1])),
-        Kill("fine-tune's checkpoint", "driver", uploading("fine_tune", fine_tune[2])),
-        Kill("fine-tune's checkpoint", "worker", uploading("fine_tune", fine_tune[3])),
-        Kill("evaluation", "driver", lambda scene: bool(scene.run() and (scene.run() / "training.json").exists())),
-        Kill("export", "machine", lambda scene: bool(scene.run() and list((scene.run() / "model").glob("*")))),
+        Kill("fine-tune's checkpoint", "machine", uploading("fine_tune", fine_tune[2])),
+        Kill("export", "driver", lambda scene: bool(scene.run() and list((scene.run() / "model").glob("*")))),
     ]
 
 
@@ -84,7 +52,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return run_with_kills(prepare_run(folder, JOB), folder / "store")
 
 
-def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(undisturbed: Outcome, tmp_path: Path) -> None:
+def test_a_run_killed_on_ray_ends_with_the_same_bytes(undisturbed: Outcome, tmp_path: Path) -> None:
     kills = schedule(SEED)
     done = run_with_kills(prepare_run(tmp_path, JOB), tmp_path / "store", kills)
     assert done.struck == [f"{kill.name}: {kill.who}" for kill in kills]
@@ -94,18 +62,6 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(undisturbed: Outco
     model = Path(done.result["model"].removeprefix("file://"))
     exported = [file for file in model.parent.rglob("*") if file.is_file()]
     assert all(file.is_relative_to(model) for file in exported), "what killed attempts exported is gone"
-
-
-def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:
-    """Without TensorFlow and Ray, whose imports alone take longer than a second."""
-    job = Path(undisturbed.result["run"].removeprefix("file://")).parents[2] / "job.yaml"
-    watched = "import sys; sys.argv[0] = 'thaw'; from job.cli import main\ntry: main()\n"
-    watched += "finally: print(sorted({'tensorflow', 'keras', 'ray'} & set(sys.modules)), file=sys.stderr)"
-    command = [sys.executable, "-c", watched, "run", str(job), "--json"]
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "this run is finished" in again.stderr
-    assert again.stderr.splitlines()[-1] == "[]"
 
 
 Start = Callable[[list[str]], Watched]
@@ -173,11 +129,6 @@ def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
     assert zombie.status == 4, zombie.told
     assert "writes nothing more" in zombie.told
     assert written(tmp_path / "store") == before
-
-
-def written(store: Path) -> dict[str, int]:
-    """When each file was written last."""
-    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
 
 def test_a_worker_that_stands_still_is_noticed_by_the_others(

@@ -1,0 +1,194 @@
+"""A run that is killed in every stage, stopped, or superseded ends with the same bytes as one that nobody disturbs.
+
+Embedded: what is killed is the process of `thaw run`, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from kills import Kill, Outcome, Scene, Watched, run_with_kills
+
+from support.killed import JOB, epochs, reached, uploading, written
+from support.prepared import prepare_run
+
+Start = Callable[[list[str]], Watched]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run_with_kills(prepare_run(folder, JOB), folder / "store")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts attempts at the run of this test's folder; what still runs is ended with the test."""
+    with ExitStack() as stack:
+        yield lambda command: stack.enter_context(Watched(command, Scene(tmp_path / "store")))
+
+
+def schedule(seed: int) -> list[Kill]:
+    """All stages; in the phases, at random epochs."""
+    chance = random.Random(seed)
+    head, fine_tune = epochs(chance), epochs(chance)
+    moments = {
+        "listing": lambda scene: scene.said("listing"),
+        "preparing": lambda scene: scene.said("preparing"),
+        "before the first feature": lambda scene: scene.said("computing the features"),
+        "between features": lambda scene: scene.features() > 0,
+        "before the first step": lambda scene: scene.said("training on"),
+        "head": reached("head", head[0]),
+        "head's checkpoint": uploading("head", head[2]),
+        "between the phases": lambda scene: scene.said("thawed"),
+        "fine-tune": reached("fine_tune", fine_tune[0]),
+        "fine-tune's checkpoint": uploading("fine_tune", fine_tune[2]),
+        "evaluation": lambda scene: bool(scene.run() and (scene.run() / "training.json").exists()),
+        "export": lambda scene: bool(scene.run() and list((scene.run() / "model").glob("*"))),
+    }
+    return [Kill(name, "driver", when) for name, when in moments.items()]
+
+
+def test_a_run_killed_at_twelve_points_ends_with_the_same_bytes(undisturbed: Outcome, tmp_path: Path) -> None:
+    kills = schedule(0)
+    done = run_with_kills(prepare_run(tmp_path, JOB), tmp_path / "store", kills)
+    assert done.struck == [f"{kill.name}: driver" for kill in kills]
+    assert done.attempts == 1 + len(kills)
+    assert "ended without a word: it was killed" in done.told
+    assert done.weights == undisturbed.weights
+    assert done.result["metrics"] == undisturbed.result["metrics"]
+    assert done.digests == undisturbed.digests
+    model = Path(done.result["model"].removeprefix("file://"))
+    exported = [file for file in model.parent.rglob("*") if file.is_file()]
+    assert all(file.is_relative_to(model) for file in exported), "what killed attempts exported is gone"
+
+
+def test_an_undisturbed_run_is_one_process_without_ray(tmp_path: Path) -> None:
+    watched = "import sys; sys.argv[0] = 'thaw'; from job.cli import main\ntry: main()\n"
+    watched += "finally: print([name for name in sys.modules if name.split('.')[0] == 'ray'], file=sys.stderr)"
+    command = [sys.executable, "-c", watched, *prepare_run(tmp_path, JOB)[3:], "--set", "phases.fine_tune=null"]
+    with Watched(command, Scene(tmp_path / "store")) as process:
+        most = 0
+        while process.status is None:
+            most = max(most, len(children(process.pid)))
+            time.sleep(0.02)
+        process.wait()
+    assert process.status == 0, process.told
+    assert most == 0
+    assert process.told.splitlines()[-1] == "[]"
+
+
+def children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return []
+
+
+def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:
+    """Without TensorFlow and Ray, whose imports alone take longer than all else."""
+    job = Path(undisturbed.result["run"].removeprefix("file://")).parents[2] / "job.yaml"
+    watched = "import sys; sys.argv[0] = 'thaw'; from job.cli import main\ntry: main()\n"
+    watched += "finally: print(sorted({'tensorflow', 'keras', 'ray'} & set(sys.modules)), file=sys.stderr)"
+    command = [sys.executable, "-c", watched, "run", str(job), "--json"]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "this run is finished" in again.stderr
+    assert again.stderr.splitlines()[-1] == "[]"
+
+
+def test_sigterm_keeps_the_step_and_the_next_attempt_goes_on_from_it(
+    undisturbed: Outcome, start: Start, tmp_path: Path
+) -> None:
+    command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
+    attempt = start(command)
+    attempt.until(lambda scene: scene.said("head epoch   3"))
+    os.kill(attempt.pid, signal.SIGTERM)
+    attempt.wait()
+    assert attempt.status == 143, attempt.told
+    assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in attempt.told
+    (entry,) = attempt.scene.checkpoints()
+    assert (entry["phase"], entry["epoch"] >= 3) == ("head", True)
+    done = run_with_kills(command, tmp_path / "store")
+    assert f"resumed from head epoch {entry['epoch']}" in done.told
+    assert done.weights == undisturbed.weights
+
+
+def test_a_cancelled_run_keeps_the_step(start: Start, tmp_path: Path) -> None:
+    attempt = start([*prepare_run(tmp_path, JOB), "--set", "phases.head={epochs: 20000, patience: 20000}"])
+    attempt.until(lambda scene: scene.said("head epoch   3"))
+    run = f"file://{attempt.scene.run()}/"
+    subprocess.run([sys.executable, "-m", "job", "cancel", run], check=True, capture_output=True)
+    attempt.wait()
+    assert attempt.status == 143, attempt.told
+    assert "thaw: Stopped by `thaw cancel` of " in attempt.told
+    assert attempt.scene.checkpoints()
+
+
+def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, start: Start, tmp_path: Path) -> None:
+    command = prepare_run(tmp_path, JOB)
+    first = start(command)
+    first.until(lambda scene: scene.said("attempt 1"))
+    second = start(command)
+    for attempt in (first, second):
+        attempt.wait()
+    winner, loser = sorted([first, second], key=lambda attempt: attempt.status or 0)
+    assert loser.status == 4, loser.told
+    assert "is at work on this run: wait for it, or end it." in loser.told
+    assert winner.outcome().weights == undisturbed.weights
+    (run,) = (tmp_path / "store/runs").iterdir()
+    assert {entry["name"].split("-")[-2] for entry in first.scene.checkpoints()} == {"1"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {e["name"] for e in first.scene.checkpoints()}
+
+
+def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
+    undisturbed: Outcome, start: Start, tmp_path: Path
+) -> None:
+    command = prepare_run(tmp_path, JOB)
+    zombie = start(command)
+    zombie.until(reached("head", 5))
+    os.kill(zombie.pid, signal.SIGSTOP)
+    done = run_with_kills(command, tmp_path / "store")
+    assert "may be at work: watching it" in done.told
+    assert done.weights == undisturbed.weights
+    before = written(tmp_path / "store")
+    os.kill(zombie.pid, signal.SIGCONT)
+    zombie.wait()
+    assert zombie.status == 4, zombie.told
+    assert "writes nothing more" in zombie.told
+    assert written(tmp_path / "store") == before
+
+
+def test_a_run_that_makes_no_step_shows_where_it_is_and_ends(
+    undisturbed: Outcome, start: Start, tmp_path: Path
+) -> None:
+    """What fine-tuning reads is a pipe for a while, which nobody writes to."""
+    command = [*prepare_run(tmp_path, JOB), "--set", "recovery.stall_timeout=10"]
+    attempt = start(command)
+    attempt.until(lambda scene: scene.said("training on"))
+    part = next(
+        path
+        for path in (tmp_path / "store/features").glob("*/*.parquet")
+        if json.loads((path.parent / "featurizer.json").read_text())["tap"] != "pooled"
+    )
+    part.rename(tmp_path / "kept")
+    os.mkfifo(part)
+    attempt.wait()
+    part.unlink()
+    (tmp_path / "kept").rename(part)
+    assert attempt.status == 5, attempt.told
+    assert "made no step for 10 s and is ended; its stacks: " in attempt.told
+    assert "Running again goes on from the latest checkpoint." in attempt.told
+    (run,) = (tmp_path / "store/runs").iterdir()
+    assert "read_part" in "".join(path.read_text() for path in (run / "stacks").iterdir())
+    assert run_with_kills(command, tmp_path / "store").weights == undisturbed.weights

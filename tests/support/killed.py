@@ -1,0 +1,49 @@
+"""A run for tests that kill it: many short epochs, and a checkpoint after every few steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from kills import Scene
+
+JOB = """
+name: killed
+data: {{source: file://{root}/source/}}
+store: file://{root}/store/
+model: {{backbone: "file://{root}/own.keras", image_size: 32, head: {{hidden: [16]}}}}
+phases:
+  head: {{epochs: 40, learning_rate: 3e-3, patience: 40, optimizer: adamw}}
+  fine_tune:
+    unfreeze: {{from: conv_1}}
+    epochs: 40
+    learning_rate: 1e-3
+    optimizer: adamw
+    schedule: cosine
+    allow_unconverged_head: true
+augment: {{flip_horizontal: true, flip_vertical: true}}
+train: {{batch_size: 16, views: 2, cache: "on"}}
+checkpoint: {{every_steps: 4, every_minutes: null, keep: 2}}
+recovery: {{max_failures: 20}}
+"""
+
+
+def reached(phase: str, epoch: int) -> Callable[[Scene], bool]:
+    """A checkpoint of this phase and epoch, or a later one, is listed."""
+    return lambda scene: scene.reached(phase, epoch)
+
+
+def uploading(phase: str, epoch: int) -> Callable[[Scene], bool]:
+    """The same, and another checkpoint is being written."""
+    return lambda scene: scene.said("training on") and scene.is_uploading() and scene.reached(phase, epoch)
+
+
+def epochs(chance: random.Random) -> list[int]:
+    """Four in ascending order: after the last, one upload must still be seen from outside, which takes milliseconds."""
+    return sorted(chance.sample(range(1, 24), 4))
+
+
+def written(store: Path) -> dict[str, int]:
+    """When each file was written last."""
+    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
