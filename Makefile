@@ -35,19 +35,19 @@ demo: $(STAMP) ## run the main job on 2,624 real photographs
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
 
-test-all: $(STAMP) ## run the tests, and those that take minutes: runs that are killed in every stage
+test-all: $(STAMP) ## run the tests, and those that take minutes: every family, every store, every kill
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
 
-test-kills: $(STAMP) ## runs that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
-	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kill_anywhere.py -k "$(KILLS)"
+test-kills: $(STAMP) ## runs on Ray that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kills_on_ray.py -k "$(KILLS)"
 
 test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use (ARRIVAL="not gcs": some of them)
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_arrival.py \
 		tests/integration/test_retrain.py tests/integration/test_storm.py -k "$(ARRIVAL)"
 
-test-depths: $(STAMP) ## depths of thawing side by side, and more workers than ten
-	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_sweep.py tests/train/test_predict.py
+test-storm: $(STAMP) ## a storm of events, and what becomes of each (STORM="s3": some of them)
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_storm.py -k "$(STORM)"
 
 test-terminal: $(STAMP) ## what a run shows in terminals of several widths (tmux)
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_terminal.py
@@ -100,5 +100,5 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-arrival test-depths test-terminal test-image lint lint-terraform bench image \
+.PHONY: help setup demo test test-all test-kills test-arrival test-storm test-terminal test-image lint lint-terraform bench image \
 	lock clean
