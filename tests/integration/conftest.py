@@ -9,8 +9,8 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from job.cli import main
-from job.jobfile import parse_job
 from job.executors.ray.cluster import ray_cluster
+from job.jobfile import parse_job
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 """(*words of the command line) -> exit code, standard output and standard error"""

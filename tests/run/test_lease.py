@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from job.errors import Interrupted, JobError, StorageError, Superseded
+from job.executors.interrupt import Interrupts
 from job.run import lease
 from job.run.identity import latest_run
-from job.executors.interrupt import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
 from job.storage import Store, open_store
 from job.train.runstate import read_state, state_key

@@ -14,8 +14,8 @@ from job.data.forms import form_of
 from job.data.packed import index_key, list_shards, make_index, records_of, split_key
 from job.data.snapshot import take_snapshot
 from job.errors import DataError
-from job.jobfile import parse_job
 from job.executors.ray.records import open_shard
+from job.jobfile import parse_job
 from job.run.samples import Sampler
 from job.storage import open_store
 from support import exported, shards

@@ -10,11 +10,11 @@ import pytest
 import ray.data
 
 from job.errors import ClusterError
-from job.jobfile import parse_job
-from job.report.narrator import INTERVAL
-from job.run import actors
+from job.executors.ray import actors
 from job.executors.ray.actors import rows_of
 from job.executors.ray.cluster import ray_cluster
+from job.jobfile import parse_job
+from job.report.narrator import INTERVAL
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}"
 

@@ -10,9 +10,9 @@ from job.config import Data
 from job.data.packed import index_key, list_shards, split_key
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.errors import DataError, ObjectMissing, StorageError
-from job.jobfile import parse_job
 from job.executors.ray.actors import rows_of
 from job.executors.ray.cluster import ray_cluster
+from job.jobfile import parse_job
 from job.run.packed import index_shards, read_records, without_index
 from job.storage import ObjectInfo, Store, open_store
 from support import shards

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from job.errors import ClusterError, Interrupted
-from job.jobfile import parse_job
 from job.executors.ray.cluster import ray_cluster
+from job.jobfile import parse_job
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///'}"
 
