@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from support.imported import thaw_in_new_process
 ROOT = Path(__file__).parents[1] / "job"
 BELOW = {
     "errors": set(),
+    "libraries": set(),
     "config": {"errors"},
     "jobfile": {"errors", "config"},
     "storage": {"errors", "config"},
@@ -21,9 +24,13 @@ BELOW = {
     "model": {"errors", "config", "storage"},
     "train": {"errors", "config", "storage", "data", "model"},
     "report": {"errors", "config", "storage", "data", "model", "train"},
-    "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report"},
-    "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "run"},
+    "features": {"errors", "config", "storage", "data", "model", "train"},
+    "executors": {"errors", "config", "storage", "data", "model", "train", "features"},
+    "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "features", "executors"},
+    "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "executors", "run"},
 }
+EVERYONES = {"libraries"}
+"""Rooms that all others may import."""
 ONLY_IN = {
     "boto3": {"storage", "deploy"},  # its SQS is a queue
     "google.cloud.storage": {"storage"},
@@ -31,6 +38,11 @@ ONLY_IN = {
     "kubernetes": {"deploy"},
     "mlflow": {"report"},
 }
+USERS_OF_RAY = {
+    "run/sweep.py",  # asks a cluster how many runs it has room for
+    "run/forecast/rehearsal.py",  # its processes have the environment of Ray's workers
+}
+"""Files out of executors/ that import what is in executors/ray."""
 QUEUES = {"boto3": "sqs.py", "google.cloud.pubsub_v1": "pubsub.py"}
 """Of deploy's files, the one that imports it."""
 SMALL = (
@@ -47,6 +59,7 @@ DEPLOY = sorted(
 )
 
 
+@cache
 def imports(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
@@ -62,13 +75,23 @@ def test_a_room_knows_only_the_rooms_to_its_left(file: Path) -> None:
     room = file.relative_to(ROOT).parts[0].removesuffix(".py")
     rooms = {name.split(".")[1] for name in imports(file) if name.startswith("job.")} - {"__version__", room}
     if room in BELOW:
-        assert rooms <= BELOW[room]
+        assert rooms <= BELOW[room] | EVERYONES
 
 
 @pytest.mark.parametrize(("library", "rooms"), ONLY_IN.items())
 def test_a_cloud_library_has_its_rooms(library: str, rooms: set[str]) -> None:
     users = {f.relative_to(ROOT).parts[0] for f in FILES if any(name.startswith(library) for name in imports(f))}
     assert users == rooms
+
+
+def test_ray_has_one_folder() -> None:
+    users = {f.parent.relative_to(ROOT) for f in FILES if any(re.match(r"ray(\.|$)", name) for name in imports(f))}
+    assert users == {Path("executors/ray")}
+
+
+def test_few_outside_the_executors_know_that_there_is_ray() -> None:
+    users = {f.relative_to(ROOT) for f in FILES if any(name.startswith("job.executors.ray") for name in imports(f))}
+    assert {str(file) for file in users if file.parts[0] != "executors"} == USERS_OF_RAY
 
 
 @pytest.mark.parametrize(("library", "file"), QUEUES.items())

@@ -47,13 +47,29 @@ def test_weights_by_uri_may_be_a_string() -> None:
 
 
 def test_workers_are_a_number_or_a_range() -> None:
-    scaling = parse_job(JOB).scaling
+    scaling = parse_job(JOB, ["scaling.workers=2"]).scaling
     assert (scaling.min_workers, scaling.max_workers, scaling.elastic) == (2, 2, False)
     job = parse_job(JOB, ["scaling.workers={min: 1, max: 8}"])
     assert job.scaling == Scaling(workers=WorkerRange(min=1, max=8))
     assert (job.scaling.min_workers, job.scaling.max_workers, job.scaling.elastic) == (1, 8, True)
     assert type(job).model_validate(job.model_dump(mode="json", by_alias=True)) == job
     assert not parse_job(JOB, ["scaling.workers={min: 3, max: 3}"]).scaling.elastic
+
+
+def test_where_and_with_how_many_workers_a_run_trains_is_left_open_by_default() -> None:
+    """Whoever asks for their number has to have resolved it: a silent guess would be taken for what the user said."""
+    job = parse_job(JOB)
+    assert (job.scaling.executor, job.scaling.workers) == ("auto", "auto")
+    assert parse_job(JOB, ["scaling={executor: auto, workers: auto}"]).meaning() == job.meaning()
+    assert parse_job(dump_job(parse_job(JOB, ["scaling.workers=auto"]))).scaling.workers == "auto"
+    for name in ("min_workers", "max_workers", "elastic"):
+        with pytest.raises(AssertionError, match="auto was not resolved"):
+            getattr(job.scaling, name)
+
+
+@pytest.mark.parametrize("workers", ["auto", "1", "{min: 1, max: 1}"])
+def test_the_embedded_executor_is_a_single_worker(workers: str) -> None:
+    assert parse_job(JOB, ["scaling.executor=local", f"scaling.workers={workers}"]).scaling.executor == "local"
 
 
 def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
@@ -97,11 +113,29 @@ def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
         ("train.batch_size=0", "job file: train.batch_size: input should be greater than 0, got 0."),
         (
             "scaling.workers=0",
-            "job file: scaling.workers: a number from 1 to 4096 is needed, or {min: 1, max: 8}, got 0.",
+            "job file: scaling.workers: auto, a number from 1 to 4096, or {min: 1, max: 8} is needed, got 0.",
         ),
         (
             "scaling.workers=[1, 8]",
-            "job file: scaling.workers: a number from 1 to 4096 is needed, or {min: 1, max: 8}.",
+            "job file: scaling.workers: auto, a number from 1 to 4096, or {min: 1, max: 8} is needed.",
+        ),
+        (
+            "scaling.workers=many",
+            "job file: scaling.workers: auto, a number from 1 to 4096, or {min: 1, max: 8} is needed, got 'many'.",
+        ),
+        (
+            "scaling={executor: local, workers: 2}",
+            "job file: scaling: executor: local is a single worker, and workers asks for 2: remove one of the two, or "
+            "write executor: ray.",
+        ),
+        (
+            "scaling={executor: local, workers: {min: 1, max: 8}}",
+            "job file: scaling: executor: local is a single worker, and workers asks for 8: remove one of the two, or "
+            "write executor: ray.",
+        ),
+        (
+            "scaling.executor=kubernetes",
+            "job file: scaling.executor: input should be 'auto', 'local' or 'ray', got 'kubernetes'.",
         ),
         ("scaling.workers={min: 8, max: 1}", "job file: scaling.workers: min must not be above max, got 8 and 1."),
         (
@@ -148,7 +182,9 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
 
 def test_meaning_leaves_out_what_cannot_change_the_result() -> None:
     elsewhere = ["store=gs://other/thaw/", "data.source=gs://other/cells/"]
-    same = parse_job(JOB, ["scaling.workers=7", "checkpoint.every_steps=5", "recovery.max_failures=0", *elsewhere])
+    same = parse_job(
+        JOB, ["scaling={executor: ray, workers: 7}", "checkpoint.every_steps=5", "recovery.max_failures=0", *elsewhere]
+    )
     assert parse_job(JOB).meaning() == same.meaning()
     assert parse_job(JOB).meaning() != parse_job(JOB, ["train.seed=1"]).meaning()
 

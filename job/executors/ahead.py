@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,23 +15,18 @@ def ahead(items: Iterable[T], count: int) -> Iterator[T]:
 
     What making them raises is raised in their place. Where the consumer stops early, so does the thread.
     """
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
-    over = threading.Event()
-
-    def put(found: tuple[bool, Any]) -> None:
-        while not over.is_set():
-            with suppress(queue.Full):
-                return ready.put(found, timeout=0.1)
+    ready: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    room, over = threading.Semaphore(count), threading.Event()
 
     def make() -> None:
+        made = iter(items)
         try:
-            for item in items:
-                put((True, item))
-                if over.is_set():
-                    return
-            put((False, None))
+            while room.acquire() and not over.is_set():
+                ready.put((True, next(made)))
+        except StopIteration:
+            ready.put((False, None))
         except BaseException as error:
-            put((False, error))
+            ready.put((False, error))
 
     thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()
@@ -40,6 +34,7 @@ def ahead(items: Iterable[T], count: int) -> Iterator[T]:
         while True:
             is_item, found = ready.get()
             if is_item:
+                room.release()
                 yield found
             elif found is None:
                 return
@@ -47,3 +42,4 @@ def ahead(items: Iterable[T], count: int) -> Iterator[T]:
                 raise found
     finally:
         over.set()
+        room.release()

@@ -51,4 +51,5 @@ def worker_cpus(job: Job) -> int:
     """Cores of each training worker: as asked for, an equal share of this machine, or 1 on a cluster."""
     if job.scaling.cpus_per_worker:
         return job.scaling.cpus_per_worker
-    return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if is_here() else 1
+    here = job.scaling.executor == "local" or is_here()
+    return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if here else 1

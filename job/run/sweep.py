@@ -12,12 +12,13 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.config import Job
 from job.errors import JobError
+from job.executors import placed
 from job.executors.interrupt import Interrupts
 from job.executors.placement import is_local
 from job.run.child import Process, run_thaw
@@ -58,7 +59,7 @@ def sweep(
     deepest = next(trial for trial in trials if trial.blocks == max(depths))
     others = [trial for trial in trials if trial != deepest]
     store = open_store(job.store)
-    with Interrupts(), _one_by_one(job, say, debug) if is_local(job) else _side_by_side(job, at_once, say) as run_all:
+    with Interrupts(), _runner(job, at_once, say, debug) as run_all:
         results = run_all([deepest])
         plan = read_plan(store, _id_of(results[deepest]))
         if plan and plan.cut:
@@ -84,6 +85,12 @@ def trial_job(job: Job, trial: Trial) -> Job:
     if job.mlflow is not None:
         off["mlflow"] = {**document["mlflow"], "registered_model": None}
     return Job.model_validate({**document, "phases": phases, "train": train, **off})
+
+
+def _runner(job: Job, at_once: int | None, say: Say, debug: bool) -> AbstractContextManager[RunAll]:
+    if is_local(job):
+        return _one_by_one(job, say, debug)
+    return _side_by_side(placed(job, debug, say), at_once, say)
 
 
 @contextmanager

@@ -9,11 +9,20 @@ import pytest
 
 from job.config import Data
 from job.data.labels import labelled
-from job.data.packed import index_key, is_shard, join_key, list_shards, make_index, records_of, split_key
+from job.data.packed import (
+    index_key,
+    is_shard,
+    join_key,
+    list_shards,
+    make_index,
+    read_shard,
+    records_of,
+    split_key,
+)
 from job.data.records import Record
 from job.data.snapshot import take_snapshot
-from job.errors import DataError
-from job.storage import Store, open_store
+from job.errors import DataError, ObjectMissing, StorageError
+from job.storage import ObjectInfo, Store, open_store
 from support import shards
 
 
@@ -22,7 +31,7 @@ def data(layout: str, source: str = "file:///source/", **packed: str) -> Data:
 
 
 def index(data: Data, source: Store, store: Store) -> None:
-    """As the tasks of Ray do."""
+    """As a run does."""
     for shard in list_shards(data, source):
         records = records_of(pa.BufferReader(source.read(shard.key)), data, shard.key)
         store.write(index_key(data, source, shard), make_index(records))
@@ -113,3 +122,48 @@ def test_a_long_index_takes_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 60_000
     assert peak < 10 * 2**20
+
+
+@pytest.mark.parametrize("form", shards.MAKERS)
+def test_the_records_of_a_shard_are_those_that_can_be_used(form: str, tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/a source/")
+    (examples,) = shards.fill(source, form, shard_count=1).values()
+    largest = sorted(len(image) for image, _ in examples)[-3]
+    settings = shards.data_of(form, source, max_bytes=largest)
+    (shard,) = list_shards(settings, source)
+    found = {
+        record.position: (record.encoded, record.label) for record in read_shard(settings, source, *version(shard))
+    }
+    assert found == {at: example for at, example in enumerate(examples) if len(example[0]) <= largest}
+    assert 0 < len(found) < len(examples)
+
+
+def test_of_a_broken_shard_what_can_be_read_is_read(tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/source/")
+    ((key, examples),) = shards.fill(source, "webdataset", shard_count=1).items()
+    source.write(key, source.read(key)[:40_000])
+    settings = shards.data_of("webdataset", source)
+    (shard,) = list_shards(settings, source)
+    found = [record.encoded for record in read_shard(settings, source, *version(shard))]
+    assert found == [image for image, _ in examples[: len(found)]]
+    assert 0 < len(found) < len(examples)
+
+
+def test_a_shard_that_changes_while_it_is_read_is_told_of_at_its_end(tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/source/")
+    shards.fill(source, "webdataset", shard_count=1)
+    settings = shards.data_of("webdataset", source)
+    (shard,) = list_shards(settings, source)
+    records = read_shard(settings, source, *version(shard))
+    assert next(records).position == 0
+    shards.fill(source, "webdataset", shard_count=1)
+    with pytest.raises(StorageError, match=r"/x.tar changed while it was read: run again.$"):
+        list(records)
+    source.delete(shard.key)
+    with pytest.raises(ObjectMissing, match=r"/x.tar was deleted in the meantime: run again.$"):
+        list(read_shard(settings, source, *version(shard)))
+
+
+def version(shard: ObjectInfo) -> tuple[str, str]:
+    """A shard's key, and which version of it was listed."""
+    return shard.key, shard.version

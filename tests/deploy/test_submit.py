@@ -12,14 +12,13 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import Job
-from job.data.packed import list_shards, make_index, records_of
+from job.data.packed import list_shards, make_index, records_of, without_index
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError
 from job.jobfile import dump_job, parse_job
 from job.run.identity import latest_run
 from job.run.lease import take
-from job.run.packed import without_index
 from job.run.promotion import promotion_key
 from job.storage import open_store
 from job.train.runstate import create_state, first_state, read_state
@@ -178,7 +177,7 @@ def packed(job: Job) -> Job:
 
 
 def write_indexes(job: Job) -> None:
-    """As the run does, which has Ray for it."""
+    """As the run does."""
     source, store = open_store(job.data.source), open_store(job.store)
     for key, shard in without_index(job.data, source, store, list_shards(job.data, source)).items():
         filesystem, root = source.arrow()

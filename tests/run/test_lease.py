@@ -283,3 +283,22 @@ def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: 
         assert mine.state.ticket.attempt == 1
         reserve(store, "run-2")
     assert latest_run(store, "run", another=True) == "run-3"
+
+
+def test_who_goes_on_with_a_run_is_told_how_the_attempt_before_ended(store: Store, hold: Hold) -> None:
+    process = hold()
+    end = time.monotonic() + 30
+    while "memory" not in state_of(store):
+        assert time.monotonic() < end
+        time.sleep(TIMES[1])
+    seen = state_of(store)["memory"]
+    assert 0 < seen["used"] < seen["total"]
+    kill(process)
+    told: list[tuple[str, str]] = []
+    with take(store, "run", lambda kind, text: told.append((kind, text)), _unexpected):
+        ((kind, text),) = told
+        assert kind == "warning"
+        assert text.startswith(f"attempt 1 (process {process.pid} on ")
+        assert "ended without a word: it was killed, or its machine." in text
+    with taken(store, said := []):
+        assert said == [], "the second one has given it back"

@@ -1,30 +1,22 @@
+"""The indexes of packed sources, written in this process; tests/executors/ray has them written by Ray."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from job.config import Data
-from job.data.packed import index_key, list_shards, split_key
+from job.data.packed import index_key, list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
-from job.errors import DataError, ObjectMissing, StorageError
-from job.executors.ray.actors import rows_of
-from job.executors.ray.cluster import ray_cluster
+from job.errors import DataError, StorageError
+from job.executors.local import LocalExecutor
 from job.jobfile import parse_job
-from job.run.packed import index_shards, read_records, without_index
+from job.run.packed import index_shards
 from job.storage import ObjectInfo, Store, open_store
-from support import shards
+from support.shards import data_of, fill
 
-Rows = dict[str, list[shards.Example]]
-"""What is in the shards, by their keys."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(s3_server: str) -> Iterator[None]:
-    with ray_cluster(parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")):
-        yield
+JOB = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///'}")
 
 
 @pytest.fixture
@@ -32,146 +24,49 @@ def stores(tmp_path: Path) -> tuple[Store, Store]:
     return open_store(f"file://{tmp_path}/a source/"), open_store(f"file://{tmp_path}/store/")
 
 
-def fill(source: Store, form: str, shard_count: int = 3, rows: int = 20) -> Rows:
-    _, suffix, make = shards.MAKERS[form]
-    content = {f"part {i}?#%20;/x.{suffix}": shards.examples(rows + i, start=100 * i) for i in range(shard_count)}
-    for key, examples in content.items():
-        source.write(key, make(examples))
-    return content
+def index(data: Data, source: Store, store: Store, listed: list[ObjectInfo] | None = None) -> list[tuple[int, int]]:
+    """How much was done of how much, as it was said."""
+    said: list[tuple[int, int]] = []
 
+    def say(kind: str, done: int, of: int) -> None:
+        assert kind == "index"
+        said.append((done, of))
 
-def data(form: str, source: Store, **settings: Any) -> Data:
-    return Data(source=source.uri, layout=shards.MAKERS[form][0], **settings)
-
-
-def index(settings: Data, source: Store, store: Store, listed: list[ObjectInfo] | None = None) -> list[dict[str, int]]:
-    """What was said of the progress."""
-    said: list[dict[str, int]] = []
-    found = list_shards(settings, source) if listed is None else listed
-    if missing := without_index(settings, source, store, found):
-        index_shards(settings, source, store, missing, lambda kind, **fields: said.append({kind: 1, **fields}))
+    missing = without_index(data, source, store, list_shards(data, source) if listed is None else listed)
+    index_shards(data, source, store, missing, LocalExecutor(JOB), say)
     return said
 
 
-def check(settings: Data, source: Store, store: Store, content: Rows) -> None:
-    """The snapshot and the records are what is in the shards, each at its position."""
-    wanted = {(key, i): example for key, examples in content.items() for i, example in enumerate(examples)}
-    records = read_records(settings, source, list(content)).take_all()
-    assert len(records) == len(wanted)
-    assert {(row["shard"], row["position"]): (row["encoded"], row["label"]) for row in records} == wanted
-    table = read_snapshot(store, take_snapshot(settings, source, store), ["key", "label", "size"]).to_pylist()
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_each_version_of_a_shard_is_indexed_once(form: str, stores: tuple[Store, Store]) -> None:
+    source, store = stores
+    content = fill(source, form)
+    data = data_of(form, source)
+    assert index(data, source, store) == [(1, 3), (2, 3), (3, 3)]
+    assert index(data, source, store) == []
+    table = read_snapshot(store, take_snapshot(data, source, store), ["key", "label", "size"]).to_pylist()
+    wanted = {(key, i): example for key, rows in content.items() for i, example in enumerate(rows)}
     assert [split_key(row["key"]) for row in table] == list(wanted)
     assert [(row["size"], row["label"]) for row in table] == [(len(image), label) for image, label in wanted.values()]
-
-
-@pytest.mark.parametrize("form", shards.MAKERS)
-def test_a_packed_source_becomes_a_snapshot_and_its_records(form: str, stores: tuple[Store, Store]) -> None:
-    source, store = stores
-    content = fill(source, form)
-    settings = data(form, source)
-    assert [said["done"] for said in index(settings, source, store)] == [1, 2, 3]
-    check(settings, source, store, content)
-    again = open_store(f"{store.uri}another/")
-    index(settings, source, again)
-    assert take_snapshot(settings, source, again) == take_snapshot(settings, source, store)
-
-
-@pytest.mark.parametrize("form", ["webdataset", "parquet"])
-def test_shards_in_a_bucket(form: str, s3_bucket: Callable[[], str]) -> None:
-    bucket = s3_bucket()
-    source, store = open_store(f"s3://{bucket}/some cells/"), open_store(f"s3://{bucket}/thaw/")
-    content = fill(source, form)
-    settings = data(form, source)
-    index(settings, source, store)
-    check(settings, source, store, content)
-
-
-def test_a_version_of_a_shard_is_indexed_once(stores: tuple[Store, Store]) -> None:
-    source, store = stores
-    content = fill(source, "webdataset")
-    settings = data("webdataset", source)
-    listed = list_shards(settings, source)
-    assert len(index(settings, source, store, listed)) == 3
-    for key in content:
-        source.delete(key)
-    assert index(settings, source, store, listed) == []
-    fill(source, "webdataset", shard_count=1)
-    assert index(settings, source, store) == [{"index": 1, "done": 1, "of": 1}]
-
-
-@pytest.mark.parametrize("form", ["webdataset", "parquet"])
-def test_positions_do_not_depend_on_how_ray_divides_the_work(
-    form: str, stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Several shards in a task, and several blocks of a shard."""
-    import ray.data
-
-    source, store = stores
-    content = fill(source, form, shard_count=4, rows=90)
-    monkeypatch.setattr("job.run.packed.TASKS", 2)
-    monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 50_000)
-    settings = data(form, source)
-    index(settings, source, store)
-    assert read_records(settings, source, list(content)).materialize().num_blocks() > 8
-    check(settings, source, store, content)
-
-
-@pytest.mark.parametrize("form", ["webdataset", "tfrecord", "parquet"])
-def test_a_broken_shard_does_not_end_the_run(form: str, stores: tuple[Store, Store]) -> None:
-    source, store = stores
-    content = fill(source, form)
-    first = next(iter(content))
-    source.write(first, source.read(first)[:40_000])
-    settings = data(form, source)
-    index(settings, source, store)
-    snapshot = take_snapshot(settings, source, store)
-    kept = content[first][: snapshot.examples - 21 - 22]
-    assert bool(kept) == (form != "parquet")
-    told = f"after record {len(kept) - 1}" if kept else "before its first record"
-    (reason,) = snapshot.rejects
-    assert reason.endswith(told)
-    check(settings, source, store, {**content, first: kept})
-
-
-def test_what_the_snapshot_rejects_is_no_record(stores: tuple[Store, Store]) -> None:
-    source, store = stores
-    content = fill(source, "webdataset")
-    sizes = sorted(len(image) for examples in content.values() for image, _ in examples)
-    settings = data("webdataset", source, max_bytes=sizes[-3], max_rejects=1.0)
-    index(settings, source, store)
-    small = {key: [e for e in examples if len(e[0]) <= sizes[-3]] for key, examples in content.items()}
-    records = read_records(settings, source, list(content)).take_all()
-    assert len(records) == sum(map(len, small.values())) < len(sizes)
-    keys = {
-        split_key(row["key"])
-        for row in read_snapshot(store, take_snapshot(settings, source, store), ["key"]).to_pylist()
-    }
-    assert {(row["shard"], row["position"]) for row in records} == keys
+    fill(source, form, shard_count=1)
+    assert index(data, source, store) == [(1, 1)]
 
 
 def test_a_column_that_is_not_there_is_named(stores: tuple[Store, Store]) -> None:
     source, store = stores
     fill(source, "parquet", shard_count=1)
-    settings = data("parquet", source, packed={"label": "lable"})
     with pytest.raises(
-        DataError, match=r"data.packed.label: file:.*x.parquet has no column 'lable' \(nearest: 'label'\)"
+        DataError, match=r"data.packed.label: file:.*x.parquet has no column 'lable' \(nearest: 'label'"
     ):
-        index(settings, source, store)
+        index(data_of("parquet", source, packed={"label": "lable"}), source, store)
 
 
 def test_a_shard_that_changes_after_the_listing_is_not_indexed(stores: tuple[Store, Store]) -> None:
     source, store = stores
     fill(source, "webdataset", shard_count=1)
-    settings = data("webdataset", source)
-    (shard,) = list_shards(settings, source)
+    data = data_of("webdataset", source)
+    (shard,) = list_shards(data, source)
     fill(source, "webdataset", shard_count=1)
     with pytest.raises(StorageError, match=r"x.tar changed while it was read: run again"):
-        index(settings, source, store, [shard])
-    assert store.stat(index_key(settings, source, shard)) is None
-    with pytest.raises(StorageError, match=r"/x.tar changed while it was read: run again.$"):
-        list(rows_of(read_records(settings, source, [shard.key], {shard.key: shard.version}), "Reading", print))
-    source.delete(shard.key)
-    with pytest.raises(StorageError, match="was deleted in the meantime"):
-        index(settings, source, store, [shard])
-    with pytest.raises(ObjectMissing, match=r"/x.tar was deleted in the meantime: run again.$"):
-        list(rows_of(read_records(settings, source, [shard.key]), "Reading", print))
+        index(data, source, store, [shard])
+    assert store.stat(index_key(data, source, shard)) is None

@@ -12,10 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.config import Data
+from job.storage import Store
 from support.images import CLASSES, picture
 
 Example = tuple[bytes, str]
 """The encoded picture and its label."""
+Rows = dict[str, list[Example]]
+"""What is in the shards, by their keys."""
 
 
 def examples(count: int, start: int = 0) -> list[Example]:
@@ -91,3 +95,16 @@ MAKERS: dict[str, tuple[str, str, Callable[[list[Example]], bytes]]] = {
     "tfrecord": ("tfrecord", "tfrecord", usual_tfrecord_of),
 }
 """Layout, suffix and maker of a shard, by what a test is called."""
+
+
+def fill(source: Store, form: str, shard_count: int = 3, rows: int = 20) -> Rows:
+    """Writes shards, whose names are not the easiest, each with one row more than the one before."""
+    _, suffix, make = MAKERS[form]
+    content = {f"part {i}?#%20;/x.{suffix}": examples(rows + i, start=100 * i) for i in range(shard_count)}
+    for key, examples_of_shard in content.items():
+        source.write(key, make(examples_of_shard))
+    return content
+
+
+def data_of(form: str, source: Store, **settings: Any) -> Data:
+    return Data(source=source.uri, layout=MAKERS[form][0], **settings)

@@ -1,4 +1,4 @@
-"""What is measured of a worker's steps. That Ray's exporter passes it on is tested in the image."""
+"""What is measured of a worker's steps. That Prometheus reads it is tested in executors/, and of Ray in the image."""
 
 from __future__ import annotations
 
@@ -12,47 +12,29 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config
 
-from job.train.meter import COUNTERS, GAUGES, LABELS, Meter
+from job.train.meter import COUNTERS, GAUGES, Meter
 from job.train.step import make_train_steps
 from job.train.task import Steps
+from support.measuring import FakeMetrics
 
 SLEEP = 0.02
 EPOCH = Steps("head", 3, 60, 7, 58, 224, 0.5, 14.0)
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, dict[str, str]]]:
-    """What is given to Ray's metrics."""
-    found: list[tuple[str, float, dict[str, str]]] = []
-
-    class Metric:
-        def __init__(self, name: str, description: str, *others: Any) -> None:
-            assert description
-            assert others[-1] == LABELS
-            self._name = name
-
-        def inc(self, value: float, tags: dict[str, str]) -> None:
-            assert value > 0  # Ray refuses anything else
-            found.append((self._name, value, tags))
-
-        set = observe = inc
-
-    for kind in ("Counter", "Gauge", "Histogram"):
-        monkeypatch.setattr(f"ray.util.metrics.{kind}", Metric)
-    return found
-
-
-def test_steps_are_counted_with_their_waits(recorded: list[tuple[str, float, dict[str, str]]]) -> None:
+def test_steps_are_counted_with_their_waits() -> None:
     told: list[dict[str, Any]] = []
-    meter = Meter("cells-1", 2, lambda kind, **event: told.append({"kind": kind, **event}))
+    metrics = FakeMetrics()
+    meter = Meter("cells-1", 2, lambda kind, **event: told.append({"kind": kind, **event}), metrics)
     meter.steps(EPOCH, 4, 64, 1.5, np.array([0.25, 0.0]), 0.4)
     meter.checkpoint("head", 2.5)
-    values = {name: value for name, value, _ in recorded}
+    values = metrics.values
     assert values.keys() <= {*COUNTERS, *GAUGES, "thaw_checkpoint_seconds"}
     assert [values[name] for name in list(COUNTERS)[:4]] == [4, 64, 1.5, 0.25]
     assert "thaw_all_reduce_wait_seconds" not in values  # one worker alone waits for nobody
     assert (values["thaw_loss"], values["thaw_checkpoint_seconds"]) == (0.4, 2.5)
-    assert all(tags == {"run_id": "cells-1", "rank": "2", "phase": "head"} for _, _, tags in recorded)
+    assert all(one.tags == {"run_id": "cells-1", "rank": "2", "phase": "head"} for one in metrics.found)
+    verbs = {**dict.fromkeys(COUNTERS, "inc"), **dict.fromkeys(GAUGES, "set"), "thaw_checkpoint_seconds": "observe"}
+    assert all(one.verb == verbs[one.name] for one in metrics.found)
     assert told == [
         {
             "kind": "step", "phase": "head", "epoch": 3, "epochs": 60, "step": 7, "steps": 58, "examples": 224,
@@ -61,9 +43,9 @@ def test_steps_are_counted_with_their_waits(recorded: list[tuple[str, float, dic
     ]  # fmt: skip
 
 
-def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step(recorded: list[Any]) -> None:
+def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step() -> None:
     now, told = 100.0, list[int]()
-    meter = Meter("cells-1", 0, lambda kind, step, **event: told.append(step), lambda: now)
+    meter = Meter("cells-1", 0, lambda kind, step, **event: told.append(step), FakeMetrics(), lambda: now)
     for step in range(1, 11):
         now += 0.25
         of = Steps("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)

@@ -176,7 +176,7 @@ def _depth(anatomy: Anatomy) -> Iterator[Caution]:
 
 def _room(known: Known) -> Iterator[Caution]:
     """Only where the run would be on this machine."""
-    if not is_here():
+    if known.job.scaling.executor != "local" and not is_here():
         return
     workers, memory = known.job.scaling.max_workers, known.memory
     here = memory_here()

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from job.executors.ray.cluster import ENVIRONMENT
-from job.libraries import DEBUG, no_stderr
+from job.libraries import DEBUG
 
 SHOW = """
 import json, os, sys
@@ -50,14 +50,3 @@ def test_debug_brings_their_logs_back_and_what_a_person_has_set_stays(
     found = json.loads(done.stdout)
     assert tuple(found[name] for name in LEVELS) == levels
     assert done.stderr == shown
-
-
-def test_standard_error_is_back_after_an_error(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(DEBUG, raising=False)
-    with pytest.raises(OSError, match="bad"), no_stderr():  # noqa: PT012
-        os.write(2, b"kept back")
-        raise OSError("bad")
-    os.write(2, b"shown")
-    assert capfd.readouterr().err == "shown"

@@ -1,0 +1,73 @@
+"""The executor that has Ray do the work, before Ray is asked for anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from job.errors import CorruptFeatures
+from job.executors.ray import SCRAPED, RayExecutor
+from job.jobfile import parse_job
+
+JOB = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 3}}")
+
+
+def nothing(kind: str, **event: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("address", "scraped", "networks"), [("", 0.0, 1), ("127.0.0.1:6379", SCRAPED, 3)])
+def test_on_a_cluster_prometheus_reads_before_the_pods_are_gone_and_each_worker_has_a_network(
+    address: str, scraped: float, networks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with RayExecutor(JOB, False, nothing) as executor:
+        assert (executor.scraped, executor.featurizers) == (scraped, networks)
+
+
+def test_ray_is_not_started_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of a network runs in this process where no other machine works for it."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started"))
+    with RayExecutor(JOB, False, nothing) as executor:
+        assert executor.call(divmod, 7, 3) == (2, 1)
+
+
+def test_ray_is_started_once_and_ended_with_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, answer in (("init", None), ("shutdown", None), ("cluster_resources", {})):
+        monkeypatch.setattr(f"ray.{name}", lambda name=name, answer=answer, **_: (calls.append(name), answer)[1])
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with RayExecutor(JOB, False, nothing) as executor:
+        for _ in range(2):
+            assert executor.metrics is not None
+        assert calls.count("init") == 1
+        assert "shutdown" not in calls
+    assert calls[-1] == "shutdown"
+
+
+def test_on_a_cluster_an_error_of_ours_comes_back_as_it_was_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    class Task:
+        def options(self, **options: Any) -> Task:
+            assert options == {"num_cpus": 1, "num_gpus": 0}
+            return self
+
+        def remote(self, *arguments: Any) -> tuple[Any, ...]:
+            return arguments
+
+    raised = CorruptFeatures("bytes", "a", "b")
+
+    def get(reference: object) -> None:
+        raise ray.exceptions.RayTaskError("predict", "", raised)
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.remote", lambda function: Task())
+    monkeypatch.setattr("ray.get", get)
+    with RayExecutor(JOB, False, nothing) as executor, pytest.raises(CorruptFeatures) as caught:
+        executor.call(divmod, 7, 3)
+    assert caught.value is raised
