@@ -12,14 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1] / "job"
 BELOW = {
     "errors": set(),
+    "libraries": set(),
     "config": {"errors"},
     "jobfile": {"errors", "config"},
     "storage": {"errors", "config"},
     "data": {"errors", "config", "storage"},
     "model": {"errors", "config", "storage"},
-    "train": {"errors", "config", "storage", "data", "model"},
-    "report": {"errors", "config", "storage", "data", "model", "train"},
-    "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report"},
+    "train": {"errors", "libraries", "config", "storage", "data", "model"},
+    "report": {"errors", "libraries", "config", "storage", "data", "model", "train"},
+    "run": {"errors", "libraries", "config", "jobfile", "storage", "data", "model", "train", "report"},
     "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "run"},
 }
 ONLY_IN = {

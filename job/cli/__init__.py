@@ -11,7 +11,7 @@ import click
 from job.cli import cluster, models, runs
 from job.cli.group import thaw
 from job.errors import ThawError, exit_code_of
-from job.run.quiet import DEBUG
+from job.libraries import DEBUG
 
 __all__ = ["cluster", "main", "models", "runs", "thaw"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}

@@ -20,9 +20,7 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
     from job.report.console import prediction_table
     from job.report.predict import check_all_answered
     from job.report.predict import predict as predictions
-    from job.run.quiet import import_tensorflow
 
-    import_tensorflow()
     records = list(predictions(model, list(files)))
     if as_json:
         click.echo(json.dumps(records, indent=1))
@@ -54,10 +52,7 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 def serve(model: str, host: str, port: int, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
     from job.report.serve import serve as serve_model
-    from job.run.quiet import no_stderr
 
-    with no_stderr():
-        import tensorflow  # noqa: F401
     serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 
 

@@ -169,11 +169,9 @@ def report(run: str, out: str | None, debug: bool) -> None:
 
     from job.report.documents import read_documents
     from job.report.finished import page_of, write_report
-    from job.run.quiet import import_tensorflow
     from job.run.status import open_run
 
     documents = read_documents(*open_run(run))
-    import_tensorflow()
     if out is None:
         return click.echo(write_report(documents, lambda text: click.echo(f"thaw: {text}", err=True)))
     Path(out).write_text(page_of(documents), encoding="utf-8")

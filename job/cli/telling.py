@@ -30,7 +30,7 @@ def narrator() -> Any:
 
 
 def _own_stderr() -> TextIO:
-    """Standard error, also while the process's is closed (job.run.quiet)."""
+    """Standard error, also while the process's is closed (job.libraries)."""
     try:
         return open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, closefd=False)
     except OSError:  # there is no file, as in a test

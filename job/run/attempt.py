@@ -14,6 +14,7 @@ from job.data.dataset import dataset_key
 from job.data.features import forget_part
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
+from job.libraries import import_tensorflow
 from job.model.anatomy import anatomy_of, write_anatomy
 from job.model.resolved import ResolvedBase
 from job.report.answered import logits_of, predictions
@@ -29,7 +30,6 @@ from job.run.lease import Lease
 from job.run.meter import measured
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
-from job.run.quiet import import_tensorflow
 from job.run.training import run_training
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision

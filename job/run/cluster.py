@@ -15,7 +15,8 @@ from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError, ThawError
-from job.run.quiet import WithoutRetries, no_last_word, no_stderr
+from job.libraries import no_stderr
+from job.run.quiet import WithoutRetries, no_last_word
 
 ENVIRONMENT = {
     # TensorFlow gives its large buffers back after each step: with huge pages it takes a 25th of the page faults.

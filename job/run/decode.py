@@ -17,6 +17,7 @@ from job.data.packed import join_key
 from job.data.table import object_reader
 from job.data.work import Chunk, read_chunk, read_chunks_of
 from job.errors import ObjectMissing
+from job.libraries import import_tensorflow
 from job.run.actors import Actor, Row
 from job.storage import open_store
 
@@ -31,6 +32,7 @@ class Decoder(Actor[Row]):
     """-> {inputs [n, …] in the job's form, addresses, hashes, needs of these; rejects and gone (JSON), done}"""
 
     def start(self, config: dict[str, Any]) -> None:
+        import_tensorflow()
         import tensorflow as tf
 
         self.job, self.run = Job.model_validate(config["job"]), config["run"]

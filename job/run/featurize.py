@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from job.model.resolved import ResolvedBase
 from job.run.actors import Actor
 from job.run.cluster import is_local
 from job.train.networks import base_of_store
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 BATCH = 32
 """Examples that the frozen network takes at a time."""
@@ -94,7 +97,7 @@ class Featurize(Actor[dict[str, Any]]):
         return {tap: np.concatenate(parts) for tap, parts in results.items()}
 
 
-def _stored(value: Any, dtype: str) -> Any:
+def _stored(value: tf.Tensor, dtype: str) -> Any:
     """As it is stored; bfloat16, which NumPy has not, as the same bits."""
     import tensorflow as tf
 

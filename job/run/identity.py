@@ -14,8 +14,8 @@ from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import TOKENISER
 from job.errors import JobError
+from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.quiet import import_tensorflow
 from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
 from job.train.networks import base_of_store

@@ -1,38 +1,13 @@
-"""What TensorFlow and Ray print though no setting of theirs asks for it."""
+"""What Ray prints though no setting of its own asks for it."""
 
 from __future__ import annotations
 
 import atexit
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
-
-DEBUG = "THAW_DEBUG"
-"""Variable that `--debug` sets, for this process and those that it starts."""
-
-
-@contextmanager
-def no_stderr() -> Iterator[None]:
-    """Closes the process's standard error, below Python, for as long as it lasts.
-
-    Not so with --debug.
-    """
-    if os.environ.get(DEBUG):
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
 
 
 @contextmanager
@@ -43,12 +18,6 @@ def no_last_word() -> Iterator[None]:
     finally:
         if colorama := sys.modules.get("colorama.initialise"):
             atexit.unregister(colorama.reset_all)
-
-
-def import_tensorflow() -> None:
-    """Without what it writes about the machine when it is imported first."""
-    with no_stderr():
-        import tensorflow  # noqa: F401
 
 
 class WithoutRetries(io.TextIOBase):

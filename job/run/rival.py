@@ -19,6 +19,7 @@ from job.data.dataset import Examples, read_examples
 from job.data.features import Featurizer, Part, forget_part, read_stored
 from job.data.snapshot import Snapshot
 from job.errors import CorruptFeatures, ObjectMissing
+from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import logits_of, predictions
 from job.run.cluster import is_local, worker_cpus
@@ -154,6 +155,7 @@ def predict(
 
 def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
     """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
+    import_tensorflow()
     import tensorflow as tf
 
     from job.model.cut import cut_named, split

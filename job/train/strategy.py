@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from job.config import Job
 from job.errors import ClusterError
+from job.libraries import import_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,8 +40,8 @@ def prepare_process(job: Job, cpus: int) -> None:
     Raises ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's
     price.
     """
-    os.environ["TF_USE_LEGACY_KERAS"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -67,7 +68,7 @@ def _why_no_gpu() -> str:
 
     built = tf.sysconfig.get_build_info()
     if not built["is_cuda_build"]:
-        return "this TensorFlow is built without CUDA: install tensorflow[and-cuda]"
+        return "this TensorFlow is built without CUDA: install tensorflow[and-cuda], in place of tensorflow-cpu"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:

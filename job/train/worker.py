@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from job.config import Job
 from job.data.snapshot import Snapshot, read_snapshot
 from job.errors import ClusterError, CorruptFeatures, Interrupted, Replaced, ThawError, headline
+from job.libraries import import_tensorflow
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
@@ -59,6 +60,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 def _follows(error: Exception) -> bool:
     """Whether a worker fails because another one is gone."""
+    import_tensorflow()
     import tensorflow as tf
 
     lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from job.libraries import DEBUG, no_stderr
 from job.run.cluster import ENVIRONMENT
-from job.run.quiet import DEBUG, no_stderr
 
 SHOW = """
 import json, os, sys
@@ -19,7 +19,7 @@ sys.argv = ["thaw", "run", "job.yaml", *sys.argv[1:]]
 from job import cli
 def thaw():
     from job.run.cluster import set_environment
-    from job.run.quiet import no_stderr
+    from job.libraries import no_stderr
     set_environment()
     with no_stderr():
         os.write(2, b"TensorFlow's")

@@ -28,7 +28,6 @@ from job.run.forecast.listing import Seen, numbers, sampled, seen
 from job.run.forecast.timing import stages
 from job.run.identity import latest_run, prepare_base, run_id
 from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
-from job.run.quiet import no_stderr
 from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
@@ -115,8 +114,6 @@ class _Network:
         if self._made is None:
             from job.train.strategy import prepare_process
 
-            with no_stderr():
-                import tensorflow  # noqa: F401
             try:
                 prepare_process(self.job, worker_cpus(self.job))
             except ClusterError:

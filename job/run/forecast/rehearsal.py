@@ -19,9 +19,9 @@ import numpy as np
 
 from job.config import Job
 from job.errors import ClusterError
+from job.libraries import DEBUG
 from job.run.cluster import set_environment, worker_cpus
 from job.run.plan import Plan
-from job.run.quiet import DEBUG
 from job.storage import open_store
 from job.storage.overlay import OverlayStore
 from job.train.strategy import free_addresses, join_group, make_strategy, prepare_process

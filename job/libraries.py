@@ -1,0 +1,123 @@
+"""TensorFlow and Keras, as every process of ours imports them: once, quietly, and without what they can do without.
+
+Whatever may be the first in its process to import one of them calls `import_tensorflow` before.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+DEBUG = "THAW_DEBUG"
+"""Variable that `--debug` sets, for this process and those that it starts."""
+KEPT_OUT = frozenset(
+    {
+        "IPython",  # Keras's editor of files of weights
+        "PIL",  # Keras: pictures from files
+        "cv2",  # Keras: boxes drawn on pictures
+        "googleapiclient",  # TensorFlow: TPUs of Google's cloud
+        "huggingface_hub",  # Keras: models at hf://
+        "jax",  # TensorFlow Lite of JAX's models; Keras's checkpoints with Orbax
+        "matplotlib",  # Keras: galleries of pictures
+        "pandas",  # Keras: data frames in `fit`
+        "pydot",  # Keras: drawings of models
+        "scipy",  # the Keras of old that is in TensorFlow: sparse matrices in `fit`
+        "sklearn",  # Keras: wrappers for scikit-learn
+    }
+)
+"""What the two import where they find it, for what we never ask of them; both do without where it is not installed.
+
+h5py is another one, but files of weights in HDF5 need it.
+"""
+TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+"""The distributions that bring TensorFlow, with CUDA's kernels and without."""
+_importing = threading.Lock()
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and Keras, unless that is done, without the libraries of `KEPT_OUT`.
+
+    Those that were imported before stay, and all can be imported afterwards; Keras alone goes on as if they were not
+    installed. What is written to standard error meanwhile is lost, but for --debug.
+    """
+    os.environ["TF_USE_LEGACY_KERAS"] = "0"  # Ray asks for legacy Keras in its workers
+    with _importing:
+        if "tensorflow" in sys.modules and "keras" in sys.modules:
+            return
+        with no_stderr(), _kept_out(), _no_collection():
+            import_module("tensorflow")  # it wants to be first: it looks for Keras when all of it is there
+            import_module("keras")
+
+
+def library_version(name: str) -> str:
+    """Of an installed distribution; of TensorFlow, whichever distribution brings it. Raises PackageNotFoundError."""
+    for brings in TENSORFLOW if name == "tensorflow" else ():
+        try:
+            return version(brings)
+        except PackageNotFoundError:
+            continue
+    return version(name)
+
+
+@contextmanager
+def no_stderr() -> Iterator[None]:
+    """Closes the process's standard error, below Python, for as long as it lasts.
+
+    Not so with --debug.
+    """
+    if os.environ.get(DEBUG):
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+class _NotHere(MetaPathFinder):
+    """Finds none of `KEPT_OUT`, for the thread that made it: others may import them at the same time."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, fullname: str, *_: Any) -> None:
+        if fullname in KEPT_OUT and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is kept out while TensorFlow is imported", name=fullname)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look again and again at hundreds of thousands of objects that stay: a
+    tenth of the import.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def _kept_out() -> Iterator[None]:
+    finder = _NotHere()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
