@@ -31,12 +31,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tables import markdown
 
+from job.libraries import library_version
 from job.run.cluster import ENVIRONMENT
 
 SIDES = {"keras": "Keras's guide", "ray": "Ray's guide", "thaw": "Thaw"}
@@ -176,7 +176,7 @@ def _progress(run: dict[str, Any]) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    packages = {name: version(name) for name in ("tensorflow", "keras", "ray")}
+    packages = {name: library_version(name) for name in ("tensorflow", "keras", "ray")}
     return {"cpus": os.cpu_count(), "python": platform.python_version(), **packages}
 
 
