@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+# docs/decisions/0009-what-a-process-imports.md; universal, so that the lines of other machines stay.
+WITHOUT_CUDA := --universal --overrides requirements/tensorflow.in requirements/tensorflow.in
 ENGINE ?= docker
 VARIANT ?= cpu
 BASE_IMAGE ?= python:3.11-slim-bookworm
@@ -21,9 +23,10 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv, with .venv/bin/thaw
 
+# Made anew: TensorFlow's wheels bring the same files, so that one can't be put over another.
 $(STAMP): pyproject.toml requirements/dev.txt requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/uv.txt
 	$(call install,$(BIN),requirements/dev.txt)
 	$(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .
@@ -73,6 +76,7 @@ lint-terraform: .venv-checkov/.complete ## terraform fmt and checkov
 	$(CHECKOV)/checkov --directory terraform --framework terraform --compact --quiet --skip-download
 
 bench: $(STAMP) ## measure what the documents quote
+	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/depthwise.py
 	$(BIN)/python benchmarks/extract.py
@@ -90,9 +94,9 @@ image: ## build the container image (ENGINE=docker|buildah, VARIANT=cpu|gpu, BAS
 
 lock: $(STAMP) ## pin the dependencies again, with hashes
 	$(COMPILE) pyproject.toml -o requirements/run.txt
-	$(COMPILE) --extra demo --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
-	$(COMPILE) --extra cluster -c requirements/run.txt pyproject.toml -o requirements/cpu.txt
-	$(COMPILE) --extra cluster --extra gpu -c requirements/cpu.txt pyproject.toml -o requirements/gpu.txt
+	$(COMPILE) $(WITHOUT_CUDA) --extra demo --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(WITHOUT_CUDA) --extra cluster -c requirements/run.txt pyproject.toml -o requirements/cpu.txt
+	$(COMPILE) --extra cluster --extra gpu -c requirements/run.txt -c requirements/cpu.txt pyproject.toml -o requirements/gpu.txt
 	printf '%s\n' uv | $(COMPILE) -c requirements/dev.txt - -o requirements/uv.txt
 	printf '%s\n' cyclonedx-bom setuptools wheel | $(COMPILE) - -o requirements/build.txt
 	printf '%s\n' checkov | $(COMPILE) - -o requirements/checkov.txt

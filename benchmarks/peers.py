@@ -33,7 +33,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +40,7 @@ from peers_recipe import AUTO_WORKERS, Recipe, first_read, forget_reads, prepare
 from tables import markdown
 
 from job.executors.ray.cluster import ENVIRONMENT
+from job.libraries import library_version
 
 SIDES = {"keras": "Keras's guide", "features": "Features first", "ray": "Ray's guide", "thaw": "Thaw"}
 TIMES = {
@@ -178,7 +178,7 @@ def _progress(run: dict[str, Any]) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    packages = {name: version(name) for name in ("tensorflow", "keras", "ray")}
+    packages = {name: library_version(name) for name in ("tensorflow", "keras", "ray")}
     return {"cpus": os.cpu_count(), "python": platform.python_version(), **packages}
 
 

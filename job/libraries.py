@@ -5,6 +5,7 @@ Whatever may be the first in its process to import one of them calls `import_ten
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -17,9 +18,24 @@ from typing import Any
 
 DEBUG = "THAW_DEBUG"
 """Variable that `--debug` sets, for this process and those that it starts."""
-KEPT_OUT = frozenset({"IPython", "PIL", "matplotlib", "pandas", "scipy", "sklearn"})
-"""What Keras imports where it finds it, for what we never ask of it: its wrappers for scikit-learn, its galleries of
-pictures, data frames in `fit`, pictures from files.
+KEPT_OUT = frozenset(
+    {
+        "IPython",  # Keras's editor of files of weights
+        "PIL",  # Keras: pictures from files
+        "cv2",  # Keras: boxes drawn on pictures
+        "googleapiclient",  # TensorFlow: TPUs of Google's cloud
+        "huggingface_hub",  # Keras: models at hf://
+        "jax",  # TensorFlow Lite of JAX's models; Keras's checkpoints with Orbax
+        "matplotlib",  # Keras: galleries of pictures
+        "pandas",  # Keras: data frames in `fit`
+        "pydot",  # Keras: drawings of models
+        "scipy",  # the Keras of old that is in TensorFlow: sparse matrices in `fit`
+        "sklearn",  # Keras: wrappers for scikit-learn
+    }
+)
+"""What the two import where they find it, for what we never ask of them; both do without where it is not installed.
+
+h5py is another one, but files of weights in HDF5 need it.
 """
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 """The distributions that bring TensorFlow, with CUDA's kernels and without."""
@@ -36,7 +52,7 @@ def import_tensorflow() -> None:
     with _importing:
         if "tensorflow" in sys.modules and "keras" in sys.modules:
             return
-        with no_stderr(), _kept_out():
+        with no_stderr(), _kept_out(), _no_collection():
             import_module("tensorflow")  # it wants to be first: it looks for Keras when all of it is there
             import_module("keras")
 
@@ -81,6 +97,20 @@ class _NotHere(MetaPathFinder):
     def find_spec(self, fullname: str, *_: Any) -> None:
         if fullname in KEPT_OUT and threading.get_ident() == self._thread:
             raise ModuleNotFoundError(f"{fullname} is kept out while TensorFlow is imported", name=fullname)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look again and again at hundreds of thousands of objects that stay: a
+    tenth of the import.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

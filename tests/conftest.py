@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from job.libraries import import_tensorflow
 from support import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -29,6 +32,12 @@ REAL_CLOUD = (
     "THAW_NAMESPACE",
     "THAW_LOG",
 )
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Tests have TensorFlow and Keras as the product's processes have them."""
+    if re.search(r"^import (keras|tensorflow)", module_path.read_text(), re.MULTILINE):
+        import_tensorflow()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -17,12 +17,10 @@ from job.cli.telling import console, narrator
 @debug
 def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
-    from job.libraries import import_tensorflow
     from job.report.console import prediction_table
     from job.report.predict import check_all_answered
     from job.report.predict import predict as predictions
 
-    import_tensorflow()
     records = list(predictions(model, list(files)))
     if as_json:
         click.echo(json.dumps(records, indent=1))
@@ -53,11 +51,8 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 @debug
 def serve(model: str, host: str, port: int, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
-    from job.libraries import no_stderr
     from job.report.serve import serve as serve_model
 
-    with no_stderr():
-        import tensorflow  # noqa: F401
     serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 
 

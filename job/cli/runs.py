@@ -171,13 +171,11 @@ def report(run: str, out: str | None, debug: bool) -> None:
     """
     from pathlib import Path
 
-    from job.libraries import import_tensorflow
     from job.report.documents import read_documents
     from job.report.finished import page_of, write_report
     from job.run.status import open_run
 
     documents = read_documents(*open_run(run))
-    import_tensorflow()
     if out is None:
         return click.echo(write_report(documents, lambda text: click.echo(f"thaw: {text}", err=True)))
     Path(out).write_text(page_of(documents), encoding="utf-8")

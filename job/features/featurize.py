@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from job.data.forms import INPUTS
 from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
 from job.train.networks import base_of_store
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 BATCH = 32
 """Examples that the frozen network takes at a time."""
@@ -88,7 +91,7 @@ class FrozenNetwork:
         return {tap: np.concatenate(parts) for tap, parts in results.items()}
 
 
-def _stored(value: Any, dtype: str) -> Any:
+def _stored(value: tf.Tensor, dtype: str) -> Any:
     """As it is stored; bfloat16, which NumPy has not, as the same bits."""
     import tensorflow as tf
 

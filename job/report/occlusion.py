@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from job.libraries import import_tensorflow
 from job.report.manifest import download_files
 from job.storage import Store
 from job.storage.scratch import scratch
@@ -31,6 +32,7 @@ def load_exported(model: Store) -> Network:
     """
     with scratch() as folder:
         download_files(model, ("model.keras",), Path(folder))
+        import_tensorflow()
         import keras
         import tensorflow as tf
 

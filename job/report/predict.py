@@ -12,6 +12,7 @@ from typing import Any
 from job.config import Data
 from job.data.forms import Form, form_described
 from job.errors import DataError, JobError, ObjectMissing
+from job.libraries import import_tensorflow
 from job.report.manifest import MANIFEST, download_files
 from job.storage import Store, open_store, read_json, split_uri
 from job.storage.scratch import scratch
@@ -24,6 +25,7 @@ class Predictor:
     """An exported model that is loaded. Usable by several threads."""
 
     def __init__(self, folder: Path) -> None:
+        import_tensorflow()
         import tensorflow as tf
 
         labels = json.loads((folder / "labels.json").read_text())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from job import __version__
 from job.config import GLOVE, Weights
 from job.errors import StorageError
+from job.libraries import library_version
 from job.report.documents import Documents
 from job.report.measured import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.storage import Store, read_json
@@ -149,7 +150,7 @@ def versions_here() -> dict[str, str]:
     found = {"thaw": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            found[name] = library_version(name)
         except PackageNotFoundError:
             continue
     return found

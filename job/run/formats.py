@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
-from job.libraries import no_stderr
+from job.libraries import import_tensorflow, no_stderr
 from job.report.formats import check_formats
 from job.report.manifest import MANIFEST, download_files, upload_files
 from job.run.status import open_run
@@ -120,8 +120,8 @@ class Exports:
 
     @cached_property
     def _subject(self) -> Subject:
-        with no_stderr():
-            import keras
+        import_tensorflow()
+        import keras
 
         from job.model import words  # noqa: F401 - registers the layer that model.keras may hold
         from job.report.formats.subject import make_subject

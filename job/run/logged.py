@@ -10,7 +10,6 @@ from typing import Any
 from job.config import Job, MLflow
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.jobfile import checked
-from job.libraries import import_tensorflow
 from job.report.documents import read_documents, report_uri
 from job.report.mlflow.server import Target, log_to_mlflow, read_logged, web_page
 from job.run.status import open_run
@@ -60,7 +59,6 @@ def log_run(
     target = _target(checked(MLflow, {**stated, **given}, "thaw mlflow"), documents.job.name)
     if report_uri(store, run) is None:
         say("stage", text="making the report")
-        import_tensorflow()
         from job.report.finished import write_report
 
         write_report(documents, lambda text: say("warning", text=text))

@@ -21,6 +21,7 @@ from job.data.snapshot import Snapshot
 from job.errors import CorruptFeatures, ObjectMissing
 from job.executors import Executor
 from job.features.featurize import Overflow
+from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import logits_of, predictions
 from job.run.extract import complete
@@ -138,6 +139,7 @@ def predict(
 
 def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
     """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
+    import_tensorflow()
     import tensorflow as tf
 
     from job.model.cut import cut_named, split

@@ -21,6 +21,7 @@ from job.data.splits import SPLITS
 from job.data.table import object_reader
 from job.data.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 from job.errors import DataError, JobError, ObjectMissing, StorageError
+from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.storage import Store, file_sha256, open_store, split_uri
 from job.storage.scratch import scratch
@@ -145,6 +146,7 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
     """The words that these ids stand for, each from an example that has it; without those whose example is gone."""
     from job.data.text import ids_of_words, words_of
 
+    import_tensorflow()
     read = object_reader(job.data, open_store(job.data.source))
     names: dict[int, str] = {}
     for row in np.unique(words.example[np.searchsorted(words.ids, ids)]).tolist():
@@ -158,6 +160,7 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
 def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, say: Say) -> None:
     from job.data.vectors import read_vectors
 
+    import_tensorflow()
     found = read_vectors(path, wanted, uri)
     keep_vectors(store, sha256, wanted, found)
     skipped = "".join(f", {count} lines skipped ({why})" for why, count in found.skipped.items())

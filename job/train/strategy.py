@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from job.config import Job
 from job.errors import ClusterError
-from job.libraries import no_stderr
+from job.libraries import import_tensorflow, no_stderr
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -45,8 +45,8 @@ def prepare_process(job: Job, cpus: int) -> None:
     Raises ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's
     price.
     """
-    os.environ["TF_USE_LEGACY_KERAS"] = "0"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import_tensorflow()
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.config import disable_op_determinism
@@ -90,7 +90,7 @@ def _why_no_gpu() -> str:
 
     built = tf.sysconfig.get_build_info()
     if not built["is_cuda_build"]:
-        return "this TensorFlow is built without CUDA: install tensorflow[and-cuda]"
+        return "this TensorFlow is built without CUDA: install tensorflow[and-cuda], in place of tensorflow-cpu"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +17,20 @@ from job.jobfile import parse_job
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 """(*words of the command line) -> exit code, standard output and standard error"""
+WATCHED = Path(__file__).parents[1] / "watched"
+"""Its sitecustomize.py notes how a process comes to TensorFlow."""
 
 
 def thaw_in_new_process(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "job", *words], capture_output=True, text=True)
+    """All processes that it starts, Ray's among them, import TensorFlow in one way."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder, "first_imports")
+        environment = {**os.environ, "PYTHONPATH": str(WATCHED), "FIRST_IMPORTS": str(notes)}
+        command = [sys.executable, "-m", "job", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        found = notes.read_text().splitlines() if notes.exists() else []
+    assert [line for line in found if " past " in line] == []
+    return done
 
 
 def thaw_here(*words: str) -> subprocess.CompletedProcess[str]:

@@ -15,19 +15,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from job.config import FORMATS
 from job.errors import JobError, nearest
+from job.libraries import library_version
 
 if TYPE_CHECKING:
     from job.report.formats.subject import Subject
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "tflite": ("ai_edge_litert",)}
 """What each extra brings."""
+MADE_WITH = {"onnx": ("tensorflow", "tf2onnx"), "tflite": ("tensorflow",)}
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -70,7 +71,7 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["n", classes]},
         "check": found,
         **({"representative_examples": len(subject.representative)} if name == "tflite_int8" else {}),
-        "made_with": {name: version(name) for name in ("tensorflow", *(["tf2onnx"] if file == "model.onnx" else []))},
+        "made_with": {name: library_version(name) for name in MADE_WITH[name.partition("_")[0]]},
     }
     (folder / file).write_bytes(content)
     shutil.copyfile(labels, folder / "labels.json")

@@ -6,17 +6,21 @@ import base64
 import io
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from job.data.forms import Form, form_of
+from job.libraries import import_tensorflow
 from job.report.documents import Documents
 from job.report.examples import Examples, answer_to, opened
 from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
 from job.report.wording import shortened
 from job.storage import open_store
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LOOKED = 6
 """How many mistakes are shown with what the network looked at."""
@@ -105,6 +109,7 @@ def data_uri(image: Image.Image) -> str:
 def _looked(
     network: Network, form: Form, mistakes: list[Shown], originals: dict[str, bytes | str], classes: list[str]
 ) -> list[Looked]:
+    import_tensorflow()
     import tensorflow as tf
 
     found: list[Looked] = []
@@ -112,9 +117,9 @@ def _looked(
     for shown in mistakes:
         if found and time.monotonic() - started > BUDGET:
             break
-        encoded = originals[shown.key]
+        encoded = tf.constant(originals[shown.key])
         try:
-            inputs = form.decode(tf.constant(encoded)).numpy()
+            inputs = form.decode(encoded).numpy()
         except tf.errors.OpError:
             continue
         label = classes.index(shown.answer)
@@ -159,9 +164,7 @@ def _place(row: int, column: int, size: int) -> str:
     return "middle" if (vertical, horizontal) == ("middle", "centre") else f"{vertical} {horizontal}"
 
 
-def _words(encoded: Any, most: int) -> list[str]:
-    import tensorflow as tf
-
+def _words(encoded: tf.Tensor, most: int) -> list[str]:
     from job.data.text import words_of
 
-    return [word.decode(errors="replace") for word in words_of(tf.constant(encoded), most).numpy()]
+    return [word.decode(errors="replace") for word in words_of(encoded, most).numpy()]

@@ -117,7 +117,6 @@ class _Network:
         if self._made is None:
             from job.train.strategy import prepare_process
 
-            import_tensorflow()
             try:
                 prepare_process(self.job, worker_cpus(self.job))
             except ClusterError:

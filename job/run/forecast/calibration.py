@@ -14,6 +14,7 @@ from job.config import Job
 from job.data.forms import form_of
 from job.executors.placement import is_here, worker_cpus
 from job.features.featurize import BATCH
+from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy
 from job.run.forecast.costs import local_batch, memory_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
@@ -95,6 +96,7 @@ def devices_here(job: Job, memory: int) -> list[str | None]:
     if not job.scaling.gpu:
         room = min((os.cpu_count() or 1) // worker_cpus(job), memory_here() // memory)
         return [None] * (max(1, min(job.scaling.max_workers, room)) if is_here() else 1)
+    import_tensorflow()
     import tensorflow as tf
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -106,6 +108,7 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
     """What the network takes, and seconds an example on all cores; those that can't be decoded after all are left
     out.
     """
+    import_tensorflow()
     import tensorflow as tf
 
     form = form_of(job)

@@ -10,18 +10,11 @@ import pytest
 import ray.data
 
 from job.errors import ClusterError
-<<<<<<< HEAD:tests/run/test_actors.py
-=======
 from job.executors.ray import actors
->>>>>>> mend-units:tests/executors/ray/test_actors.py
 from job.executors.ray.actors import rows_of
 from job.executors.ray.cluster import ray_cluster
 from job.jobfile import parse_job
 from job.report.narrator import INTERVAL
-<<<<<<< HEAD:tests/run/test_actors.py
-from job.run import actors
-=======
->>>>>>> mend-units:tests/executors/ray/test_actors.py
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}"
 
