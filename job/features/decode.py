@@ -16,6 +16,7 @@ from job.data.table import object_reader
 from job.data.work import Chunk, read_chunk, read_chunks_of
 from job.errors import ObjectMissing
 from job.features.extraction import Decoded, Extraction
+from job.libraries import import_tensorflow
 from job.storage import open_store
 
 FILES = 8
@@ -28,6 +29,7 @@ Pending = Callable[[], Decoded]
 class Decoder:
     def __init__(self, work: Extraction, cores: int) -> None:
         """Many examples may be read at a time; `cores` of them are decoded."""
+        import_tensorflow()
         import tensorflow as tf
 
         self._run, self._store = work.run, work.store

@@ -74,6 +74,7 @@ def prepare_process(job: Job, cpus: int) -> None:
 @contextmanager
 def precision(job: Job) -> Iterator[None]:
     """What is built in the `with` block computes as `train.precision` says."""
+    import_tensorflow()
     import keras
 
     before = keras.config.dtype_policy()

@@ -18,6 +18,7 @@ from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
 from job.train.context import Recipe, WorkerContext
 from job.train.runstate import GuardedStore, RunState, Ticket
+from job.train.strategy import make_strategy, precision, prepare_process
 from job.train.watch import Laps, Watchdog
 
 NAMED = 4
@@ -30,11 +31,8 @@ def train(recipe: Recipe, context: WorkerContext) -> None:
 
     Raises Interrupted once a checkpoint is kept, and what else the phases raise.
     """
-    from job.train.strategy import precision, prepare_process
-
     watchdog, laps = _watchdog(recipe, context), Laps()
     try:
-        prepare_process(recipe.job, context.cpus)
         with precision(recipe.job):
             _train(recipe, context, watchdog, laps)
     finally:
@@ -42,6 +40,7 @@ def train(recipe: Recipe, context: WorkerContext) -> None:
 
 
 def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Laps) -> None:
+    prepare_process(recipe.job, context.cpus)
     from safetensors.numpy import load
 
     from job.data.arena import Arena, NodeCache
@@ -52,7 +51,6 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     from job.train.meter import Meter
     from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
-    from job.train.strategy import make_strategy
     from job.train.task import Team
 
     job, run, rank = recipe.job, recipe.run, context.rank

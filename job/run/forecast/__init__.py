@@ -13,7 +13,6 @@ from job.data.vocabulary import read_vocabulary, vocabulary_key
 from job.errors import ClusterError
 from job.executors import placed
 from job.executors.placement import worker_cpus
-from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
 from job.report.wording import plural
