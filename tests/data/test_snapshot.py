@@ -191,6 +191,7 @@ def test_one_class_or_none_is_refused(stores: tuple[Store, Store]) -> None:
         take_snapshot(data(source), source, store)
 
 
+@pytest.mark.slow
 def test_a_long_listing_takes_bounded_memory(stores: tuple[Store, Store]) -> None:
     """A listing of 200,000 keys is never held: 40 MB of rows go through a few of memory."""
     _, store = stores

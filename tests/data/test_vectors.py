@@ -95,6 +95,7 @@ def test_what_is_no_file_of_vectors(content: bytes, told: str, tmp_path: Path) -
         read(tmp_path, content, "the")
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_what_is_found(tmp_path: Path) -> None:
     """120 MB of vectors in a process that may take 64 MB more than it has with TensorFlow imported."""
     numbers = " ".join(["0.12345"] * 100)

@@ -123,6 +123,7 @@ def test_a_storm_is_one_rayjob_for_each_state_of_the_data(site: Site, mailbox: M
     assert [line for line in site.told if line["event"] == "error"] == []
 
 
+@pytest.mark.slow
 def test_sigterm_lets_go_of_what_is_held(site: Site, mailbox: Mailbox) -> None:
     site.settle(visibility=600, quiet_for=600, max_wait=600)
     site.put(range(OBJECTS))
@@ -139,6 +140,7 @@ def test_sigterm_lets_go_of_what_is_held(site: Site, mailbox: Mailbox) -> None:
     assert (site.told[-1]["event"], site.told[-1]["released"]) == ("end", 39)
 
 
+@pytest.mark.slow
 def test_what_is_put_into_s3_arrives_in_the_cluster(tmp_path: Path, s3_bucket: Callable[[], str]) -> None:
     """S3's own notifications to SQS, as moto sends them: the test event first."""
     sqs, bucket = boto3.client("sqs"), s3_bucket()
@@ -159,6 +161,7 @@ def test_what_is_put_into_s3_arrives_in_the_cluster(tmp_path: Path, s3_bucket: C
     assert set(left.values()) == {"0"}
 
 
+@pytest.mark.slow
 def test_what_is_put_into_gcs_arrives_in_the_cluster(
     tmp_path: Path, gcs_bucket: Callable[[], str], mailbox: Mailbox
 ) -> None:

@@ -17,6 +17,7 @@ from job.model.network import build_network, variables_by_path
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
 from job.model.weights import _package_file, load_base, resolve_base, values
 from job.storage import Store, open_store
+from support.families import families
 
 FAMILIES = {
     "vgg16": "block5",
@@ -45,7 +46,7 @@ def quiet(_: str) -> None:
     pass
 
 
-@pytest.mark.parametrize(("name", "top"), FAMILIES.items())
+@pytest.mark.parametrize(("name", "top"), families(FAMILIES.items()))
 def test_a_family_is_built_the_same_twice_and_divides_into_blocks(name: str, top: str) -> None:
     from job.model.freezing import blocks
 
@@ -153,7 +154,7 @@ def test_weights_are_resolved_once(store: Store, tmp_path: Path) -> None:
     assert values(load_base(model, store, first)).keys() == variables_by_path(build_base(model)).keys()
 
 
-@pytest.mark.parametrize("backbone", ["mobilenetv2", "convnexttiny", "xception"])
+@pytest.mark.parametrize("backbone", families(["mobilenetv2", "convnexttiny", "xception"]))
 def test_random_weights_depend_on_the_seed_alone(backbone: str) -> None:
     """Not on Python's global generator, from which Keras takes its seeds, and which other threads use as well."""
     model = Model(backbone=backbone, weights="none", image_size=96)

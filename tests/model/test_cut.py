@@ -17,6 +17,7 @@ from job.model.flatten import flatten
 from job.model.freezing import freeze, thaw
 from job.model.network import variables_by_path
 from job.model.work import nodes
+from support.families import families
 
 FAMILIES = ["convnexttiny", "densenet121", "efficientnet_lite0", "efficientnetv2b0", "inceptionv3", "mobilenet"]
 FAMILIES += ["mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"]
@@ -107,7 +108,7 @@ def assert_split_is_whole(model: keras.Model, some: list[Cut]) -> None:
         assert suffix(prefix(images), training=False).numpy().tobytes() == wanted.tobytes(), cut.layer
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families(FAMILIES))
 def test_cuts_of_a_family_are_those_of_brute_force_and_split_is_whole(name: str) -> None:
     base = network(name)
     found = cuts(base)
@@ -138,7 +139,7 @@ def test_a_network_is_the_same_after_it_was_split() -> None:
     assert model(pixels(model)).numpy().tobytes() == before.tobytes()
 
 
-@pytest.mark.parametrize("name", ["convnexttiny", "efficientnetv2b0", "xception"])
+@pytest.mark.parametrize("name", families(["convnexttiny", "efficientnetv2b0", "xception"]))
 def test_a_cut_is_found_again_by_its_name(name: str) -> None:
     """Many of these names are automatic: `add_15`."""
     other = build_base(Model(backbone=name, image_size=LARGER.get(name, 32), weights="none"))
@@ -155,7 +156,7 @@ def test_no_cut_is_inside_a_residual(name: str) -> None:
     assert sums <= inside <= sums | {f"{block}_out" for block in blocks}
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "densenet121", "resnet50", "inceptionv3"])
+@pytest.mark.parametrize("name", families(["efficientnet_lite0", "densenet121", "resnet50", "inceptionv3"]))
 def test_legal_cuts_are_those_below_all_that_trains(name: str) -> None:
     base = network(name)
     convs = [layer.name for layer in base.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -221,7 +222,7 @@ def test_work_is_multiply_adds_in_every_call() -> None:
     assert [cut.work_above for cut in found] == [sum(works[at + 1 :]) for at in range(6)]
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "xception"])
+@pytest.mark.parametrize("name", families(["efficientnet_lite0", "resnet50", "xception"]))
 def test_training_the_suffix_trains_the_thawed_layers_of_the_whole(name: str) -> None:
     base = draw_weights(build_base(Model(backbone=name, image_size=LARGER.get(name, 32), weights="none")), 0)
     thawed = {layer.name for layer in thaw(base, UnfreezeBlocks(blocks=2))}

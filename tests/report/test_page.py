@@ -136,6 +136,7 @@ def test_a_run_of_an_earlier_version_has_its_page(tmp_path: Path) -> None:
     assert "Which layers trained was not written down" in page.text
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_and_ten_thousand_test_examples_fit_into_a_mail(tmp_path: Path) -> None:
     classes = tuple(f"class {number:04d} of these" for number in range(1000))
     store, run = Made(tmp_path, classes=classes, tested=10_000, task="text").finish()
@@ -147,6 +148,7 @@ def test_a_thousand_classes_and_ten_thousand_test_examples_fit_into_a_mail(tmp_p
     assert "the pairs that are confused most" in page
 
 
+@pytest.mark.slow
 def test_of_ten_thousand_pictures_some_are_shown_and_they_fit_into_a_mail(tmp_path: Path) -> None:
     store, run = Made(tmp_path, tested=10_000).finish()
     finished.export(store, run, classes=3)

@@ -127,6 +127,7 @@ def test_a_store_sees_only_its_own_folder(store: Store) -> None:
     assert below.read("x") == b"1"
 
 
+@pytest.mark.slow
 def test_listing_goes_over_many_pages(s3_bucket: Callable[[], str]) -> None:
     store = open_store(f"s3://{s3_bucket()}/")
     with ThreadPoolExecutor(8) as pool:

@@ -25,6 +25,7 @@ def test_what_is_the_same_for_all_is_sure(gains: np.ndarray, share: float) -> No
     assert share_of_gains(gains, 0) == share
 
 
+@pytest.mark.slow
 def test_noise_is_found_to_be_noise() -> None:
     """Of two models that are equally good, one looks better at 95 % in about 5 % of data sets."""
     random = np.random.default_rng(0)

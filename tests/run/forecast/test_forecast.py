@@ -138,6 +138,7 @@ def test_every_key_of_the_document_is_documented(told: Told) -> None:
     assert keys(told.document) - words == set()
 
 
+@pytest.mark.slow
 def test_a_new_job_is_measured_and_its_store_is_not_even_made(tmp_path: Path) -> None:
     file = write_job(tmp_path)
     found = measured(file)

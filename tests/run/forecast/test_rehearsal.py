@@ -50,6 +50,7 @@ def play(root: Path, cut: str, repeats: int = 2) -> Played:
     return rehearse(Rehearsal(job, plan, 2, pooled, inputs, repeats), [None, None], str(overlay))
 
 
+@pytest.mark.slow
 def test_two_processes_make_steps_together(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
     played = play(tmp_path, "conv_0")
@@ -58,12 +59,14 @@ def test_two_processes_make_steps_together(tmp_path: Path) -> None:
     assert min(played.fine_tune.step, played.fine_tune.predict) > 0
 
 
+@pytest.mark.slow
 def test_what_a_process_fails_with_is_told(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
     with pytest.raises(ClusterError, match=r"can't be made here: .*nowhere"):
         play(tmp_path, "nowhere")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_told_as_one(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
     before = set(_children(os.getpid()))
@@ -92,6 +95,7 @@ def test_jobs_of_more_workers_than_this_machine_has_room_for() -> None:
     assert shared == Played(3.0, PhaseSpeeds(3.0, 6.0, 9.0), None)
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_the_plan(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
     (tmp_path / "kept.py").write_text(KEPT.format(tests=str(Path(__file__).parents[2]), root=str(tmp_path)))
