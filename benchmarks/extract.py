@@ -1,4 +1,4 @@
-"""The extract stage against a bare loop that decodes and runs the frozen network without Ray; prints the ratio.
+"""The extract stage on Ray against a bare loop that decodes and runs the frozen network without Ray; prints the ratio.
 
 python benchmarks/extract.py [--rounds 2]
 
@@ -27,6 +27,7 @@ data: {{source: "file://{folder}/data/"}}
 store: "file://{folder}/store/"
 phases: {{fine_tune: {{unfreeze: {{blocks: 1}}}}}}
 train: {{cache: on}}
+scaling: {{executor: ray}}
 """
 
 
@@ -55,7 +56,7 @@ def _job(folder: Path) -> Any:
 def _stage(folder: Path) -> float:
     """Images a second of the extract stage, which a process of its own would not do faster."""
     from job.data.snapshot import take_snapshot
-    from job.executors.ray.cluster import ray_cluster
+    from job.executors import executor_of
     from job.run.extract import extract
     from job.run.plan import choose_plan
     from job.storage import open_store
@@ -70,8 +71,8 @@ def _stage(folder: Path) -> float:
         if kind == "extract":
             times.append((time.perf_counter(), event["done"]))
 
-    with ray_cluster(job):
-        extract(job, "benchmark", open_store(job.store), snapshot, asdict(resolved), plan, say)
+    with executor_of(job, False, say) as (job, executor):
+        extract(job, "benchmark", open_store(job.store), snapshot, asdict(resolved), plan, executor, say)
     (begin, first), (end, last) = times[0], times[-1]
     return (last - first) / (end - begin)
 

@@ -140,7 +140,9 @@ def _scale(cluster: Object, workers: int) -> None:
         for floor in ("minReplicas", "replicas"):
             group[floor] = min(group.get(floor, 0), workers)
     if not cluster.get("enableInTreeAutoscaling"):
-        cluster["workerGroupSpecs"][0] |= {"minReplicas": workers, "replicas": workers}
+        first, *others = cluster["workerGroupSpecs"]
+        for group, count in ((first, workers), *((other, 0) for other in others)):
+            group |= {"minReplicas": count, "replicas": count}
 
 
 def _ours(labels: dict[str, str]) -> dict[str, str]:

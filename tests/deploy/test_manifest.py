@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from job.config import Job
+from job.config import Job, WorkerRange
 from job.deploy.fitting import cores
 from job.deploy.manifest import as_yaml, fill, fitting_rayjob, kube_name, pod_templates
 from job.deploy.naming import Naming
@@ -55,11 +55,11 @@ def test_only_names_labels_job_file_workers_and_image_differ_from_the_overlay(ov
     back = yaml.safe_load(text)
     images = re.sub(r"image: .*", "image: IMAGE", as_yaml([shipped]))
     wanted = yaml.safe_load(images)
-    workers = job.scaling.max_workers
     for template in pod_templates(wanted):
         del template["metadata"]["labels"]["app.kubernetes.io/instance"]
-    for group in wanted["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
-        group["maxReplicas"] = workers
+    if job.scaling.workers != "auto":
+        for group in wanted["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+            group["maxReplicas"] = job.scaling.max_workers
     assert back["spec"] == wanted["spec"]
     own = {"app.kubernetes.io/instance": RUN, "thaw/job": job.name}
     assert rayjob["metadata"]["labels"] == {**shipped["metadata"]["labels"], **own}
@@ -109,6 +109,55 @@ def test_without_an_autoscaler_the_first_group_has_all_workers_from_the_start(ku
         assert rayjob["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "thaw"
 
 
+def with_groups(overlay: str, autoscales: bool, *groups: dict[str, int]) -> str:
+    """The overlay with a worker group for each of these numbers of pods."""
+    rayjob = yaml.safe_load(Path(overlay).read_text())
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    (made,) = cluster["workerGroupSpecs"]
+    del made["maxReplicas"]
+    cluster["enableInTreeAutoscaling"] = autoscales
+    cluster["workerGroupSpecs"] = [{**made, "groupName": f"g{at}", **numbers} for at, numbers in enumerate(groups)]
+    Path(overlay).write_text(yaml.safe_dump(rayjob))
+    return overlay
+
+
+@pytest.mark.parametrize(
+    ("autoscales", "groups", "workers", "pods"),
+    [
+        (True, [{"maxReplicas": 5}], {"min": 1, "max": 5}, [(0, 0, 5)]),
+        (True, [{"minReplicas": 1, "replicas": 2, "maxReplicas": 5}], {"min": 1, "max": 5}, [(1, 2, 5)]),
+        (True, [{"maxReplicas": 5}, {"maxReplicas": 3}], {"min": 1, "max": 5}, [(0, 0, 5), (0, 0, 5)]),
+        (True, [{"replicas": 2}], {"min": 1, "max": 2}, [(0, 2, 2)]),
+        (True, [{}], {"min": 1, "max": 1}, [(0, 0, 1)]),
+        (False, [{"replicas": 2, "maxReplicas": 5}], 2, [(2, 2, 2)]),
+        (False, [{"maxReplicas": 5}], 1, [(1, 1, 1)]),
+        (False, [{"replicas": 2}, {"replicas": 1}], 3, [(3, 3, 3), (0, 0, 3)]),
+        (False, [{"replicas": 0}], 1, [(1, 1, 1)]),
+    ],
+)
+def test_a_job_that_leaves_its_workers_open_has_as_many_as_the_overlay_has_pods(
+    autoscales: bool,
+    groups: list[dict[str, int]],
+    workers: int | dict[str, int],
+    pods: list[tuple[int, ...]],
+    overlay: str,
+) -> None:
+    configmap, rayjob = filled(with_groups(overlay, autoscales, *groups), parse_job(TEXT))
+    job = yaml.safe_load(configmap["data"]["job.yaml"])
+    assert job["scaling"] == {"executor": "ray", "workers": workers}
+    made = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert [tuple(group[name] for name in ("minReplicas", "replicas", "maxReplicas")) for group in made] == pods
+    assert parse_job(configmap["data"]["job.yaml"]).meaning() == parse_job(TEXT).meaning()
+
+
+def test_shipped_overlays_scale_with_a_job_that_leaves_its_workers_open(kubectl: None, tmp_path: Path) -> None:
+    configmap, _ = filled("local", parse_job(TEXT))
+    assert parse_job(configmap["data"]["job.yaml"]).scaling.workers == WorkerRange(min=1, max=4)
+    (tmp_path / "built.yaml").write_text(build_with(tmp_path, "overlays/aws", ["kueue"]))
+    configmap, _ = filled(str(tmp_path / "built.yaml"), parse_job(TEXT, ["scaling.gpu=true"]))
+    assert parse_job(configmap["data"]["job.yaml"]).scaling.workers == 4
+
+
 def test_the_namespace_may_be_another_one(overlay: str) -> None:
     configmap, rayjob = filled(overlay, parse_job(TEXT), namespace="lab")
     assert configmap["metadata"]["namespace"] == rayjob["metadata"]["namespace"] == "lab"
@@ -126,6 +175,7 @@ def test_the_overlay_that_was_read_is_left_as_it_is(overlay: str) -> None:
     [
         ("scaling.gpu=true", "local", r"scaling.gpu: true, but no worker of --overlay local has a GPU"),
         ("scaling.gpu=false", "aws", r"scaling.gpu: false, but .* have GPUs \(group on-demand, spot\).* idle"),
+        ("scaling.executor=local", "local", r"scaling.executor: local: a RayJob runs on Ray: write auto or ray, or"),
         ("scaling.cpus_per_worker=5", "local", r"cpus_per_worker: 5 is more than .*group on-demand requests 4"),
     ],
 )

@@ -235,6 +235,17 @@ def test_render_prints_what_submit_creates(kube: Kube, job_file: str, overlay: s
     assert kube.get("configmaps", rayjob["metadata"]["name"])["data"] == configmap["data"]
 
 
+@pytest.mark.parametrize("verb", ["render", "submit"])
+def test_a_job_that_is_to_be_embedded_is_no_rayjob(verb: str, kube: Kube, job_file: str, overlay: str) -> None:
+    embedded = ["--set", "scaling={executor: local}"]
+    done = CliRunner().invoke(thaw, [verb, job_file, "--overlay", overlay, *embedded])
+    assert isinstance(done.exception, JobError)
+    told = "scaling.executor: local: a RayJob runs on Ray: write auto or ray, or use `thaw run`."
+    assert (str(done.exception), done.exception.exit_code) == (told, 2)
+    assert kube.requests == []
+    assert done.stdout == ""
+
+
 def test_submit_prints_where_to_look(kube: Kube, job_file: str, overlay: str) -> None:
     done = CliRunner().invoke(thaw, ["submit", job_file, "--overlay", overlay, "--context", "here"])
     assert done.exit_code == 0

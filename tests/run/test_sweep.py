@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
+from job.config import Job
 from job.errors import JobError
+from job.executors.placement import with_workers
 from job.jobfile import parse_job
 from job.report.console import sweep_table
 from job.run.sweep import Trial, sweep, trial_job
@@ -34,6 +38,66 @@ def test_a_trial_differs_from_the_job_in_depth_and_seed_and_comes_into_use_nowhe
 def test_without_fine_tuning_there_is_nothing_to_compare() -> None:
     with pytest.raises(JobError, match=r"phases\.fine_tune: null: a sweep compares"):
         sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, 1, lambda kind, **event: None)
+
+
+class Runs:
+    """In place of runs: which were made, where, and with how many workers the job said that they train."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.embedded: list[Job] = []
+        self.processes: list[Job] = []
+        for name, value in (
+            ("run_job", lambda job, *_: self.embedded.append(job) or RESULT),
+            ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT)),
+            ("read_plan", lambda *_: None),
+            ("_row", lambda store, trial, result: {}),
+            ("_summary", lambda blocks, rows: {}),
+            ("_write", lambda *_: "file:///sweep/"),
+        ):
+            monkeypatch.setattr(f"job.run.sweep.{name}", value)
+
+
+RESULT = {"run": "s3://bucket/thaw/runs/cells-1/"}
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    for name in ("RAY_ADDRESS", "THAW_RAYJOB", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")
+    return Runs(monkeypatch)
+
+
+def blocks(job: Job) -> int:
+    return job.phases.fine_tune.unfreeze.blocks if job.phases.fine_tune else 0
+
+
+def test_trials_are_embedded_one_after_another_the_deepest_first(runs: Runs) -> None:
+    told: list[str] = []
+    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda kind, text: told.append(text))
+    assert [blocks(job) for job in runs.embedded] == [2, 0, 1]
+    assert told == ["2 blocks, seed 3", "head only, seed 3", "1 block, seed 3"]
+    assert runs.processes == []
+
+
+def test_on_a_cluster_trials_share_one_answer_to_how_many_workers_auto_is(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a process of its own: it would have to ask the cluster again."""
+    asked: list[Job] = []
+
+    def there(job: Job, debug: bool, say: object) -> Job:
+        asked.append(job)
+        return with_workers(job, "ray", 3)
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr("job.executors.ray.cluster.placed_there", there)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
+    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda kind, **event: None)
+    assert len(asked) == 1
+    assert sorted(map(blocks, runs.processes)) == [0, 1, 2]
+    assert [(job.scaling.executor, job.scaling.workers) for job in runs.processes] == [("ray", 3)] * 3
+    assert runs.embedded == []
 
 
 @pytest.mark.parametrize("wrong", ["", "0", "1,x", "-1,2", "1;2"])

@@ -181,11 +181,13 @@ def _room(known: Known) -> Iterator[Caution]:
     workers, memory = known.job.scaling.max_workers, known.memory
     here = memory_here()
     if workers * memory.total > here and not known.job.scaling.gpu:
-        yield Caution(
-            "scaling.workers",
-            f"{workers} workers of {memory.total / 2**30:.1f} GiB each are more than the {here / 2**30:.1f} GiB of "
-            "this machine. Take fewer workers, a smaller train.batch_size, or thaw less.",
-        )
+        each, room = f"{memory.total / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
+        if workers > 1:
+            told = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
+            yield Caution("scaling.workers", f"{told}, or thaw less.")
+        else:
+            told = f"The run needs {each}, {room}. Take a smaller train.batch_size, or thaw less."
+            yield Caution("train.batch_size", told)
     if not known.job.store.startswith("file://"):
         return
     folder = Path(known.job.store.removeprefix("file://"))

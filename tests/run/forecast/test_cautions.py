@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from job.data.snapshot import Snapshot
+from job.executors.placement import with_workers
 from job.jobfile import parse_job
 from job.model.anatomy import Anatomy
 from job.run.forecast.cached import Cached, Missing
@@ -29,8 +30,9 @@ def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: obj
         "test": {"a": 1000, "b": 900},
     }
     blocks = tuple((f"block{i}", 3, 100, 100 if i > 7 else 0) for i in range(10))
+    job = parse_job(JOB, settings)
     sound = Known(
-        job=parse_job(JOB, settings),
+        job=with_workers(job, "local", 1) if job.scaling.workers == "auto" else job,
         snapshot=Snapshot("0" * 20, 9000, ["a", "b"], table, {}, {}),
         anatomy=Anatomy(blocks, 1000, 700, 500, 100, ("top",)),
         headers=Headers(256, {}, [], []),
@@ -97,8 +99,20 @@ def test_rejects_copies_and_memory() -> None:
     assert (found.setting, "will end with exit code 3" in found.text) == ("data.max_rejects", True)
     (found,) = cautions(known(duplicates=Duplicates((100, 100), (100, 100), 7, 2, [], "")))
     assert found.text.startswith("7 of 100 held-out examples are nearly the same as a training example, 2 of them with")
-    (found,) = cautions(known(memory=Memory(2**50, *[0] * 7)))
+
+
+def test_memory_that_this_machine_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where RAY_ADDRESS is set, for a run that is embedded nevertheless."""
+    much = Memory(2**50, *[0] * 7)
+    (found,) = cautions(known("scaling.workers=2", memory=much))
     assert found.setting == "scaling.workers"
+    assert found.text.startswith("2 workers of 1048576.0 GiB each are more than the ")
+    for address in ("", "10.0.0.1:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        (found,) = cautions(known(memory=much))
+        assert found.setting == "train.batch_size"
+        assert found.text.startswith("The run needs 1048576.0 GiB, more than the ")
+    assert cautions(known("scaling.workers=2", memory=much)) == []
 
 
 def test_a_part_of_the_source_tells_nothing_of_its_classes() -> None:

@@ -10,6 +10,7 @@ import keras
 import pytest
 
 from job.config import Job, Model, UnfreezeFrom
+from job.executors.placement import with_workers
 from job.jobfile import parse_job
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
@@ -39,7 +40,9 @@ COUNTS = {"train": 640, "validation": 100, "test": 100}
 
 
 def job_of(*settings: str, text: str = JOB) -> Job:
-    return parse_job(text, settings)
+    """Embedded, where it leaves that open."""
+    job = parse_job(text, settings)
+    return with_workers(job, "local", 1) if job.scaling.workers == "auto" else job
 
 
 @pytest.fixture(scope="module")
