@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
+from job.__main__ import HUGE_PAGES, TUNABLES
 from job.config import Job
 from job.errors import ClusterError, ThawError, headline
 from job.executors.placement import is_here, with_workers, worker_cpus
@@ -20,8 +21,7 @@ from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import no_stderr
 
 ENVIRONMENT = {
-    # TensorFlow gives its large buffers back after each step: with huge pages it takes a 25th of the page faults.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    TUNABLES: HUGE_PAGES,
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # `report` waits for the controller's next poll, 2 s by default
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_TRAIN_V2_ENABLED": "1",
