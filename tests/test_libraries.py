@@ -119,6 +119,28 @@ def test_the_version_is_that_of_whichever_wheel_is_there(wheel: str, monkeypatch
         libraries.library_version("keras")
 
 
+@pytest.mark.parametrize(
+    ("code", "notes"),
+    [
+        ("import keras", ["keras past __main__.<module>"]),
+        ("import importlib.util; importlib.util.find_spec('keras')", []),
+        (
+            "from job.libraries import import_tensorflow; import_tensorflow()",
+            [f"{name} through job.libraries.import_tensorflow" for name in ("tensorflow", "keras")],
+        ),
+    ],
+)
+def test_the_watch_of_whole_runs_sees_who_imports(code: str, notes: list[str], tmp_path: Path) -> None:
+    """With empty modules of these names."""
+    for name in LIBRARIES:
+        (tmp_path / f"{name}.py").touch()
+    paths = [str(Path(__file__).parent / "watched"), str(tmp_path), str(ROOT.parent)]
+    noted = tmp_path / "notes"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FIRST_IMPORTS": str(noted)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert (noted.read_text().splitlines() if noted.exists() else []) == notes
+
+
 def modules() -> dict[str, ast.Module]:
     """Ours, by name."""
     parts = {file: ("job", *file.relative_to(ROOT).with_suffix("").parts) for file in sorted(ROOT.rglob("*.py"))}

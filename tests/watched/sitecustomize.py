@@ -22,6 +22,8 @@ class Watch:
             while frame is not None:
                 places.append(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}")
                 frame = frame.f_back
+            if "importlib.util.find_spec" in places:  # somebody asks where it is
+                return
             through = "job.libraries.import_tensorflow" in places
             asked = next(place for place in places if not place.startswith("importlib."))
             with open(NOTES, "a", encoding="utf-8") as file:
