@@ -40,14 +40,16 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         import_tensorflow()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the processes end together. What needs Ray is one group, which starts it once; the
-    tests of another file are a group of their own, which shares its fixtures.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs Ray is one group, which starts it once; the tests of any other file are a group of their own, which
+    shares its fixtures.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    if item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that the processes end together."""
     items.sort(key=_rank)
 
 
