@@ -161,7 +161,7 @@ def test_a_lock_that_somebody_keeps_is_an_error(tmp_path: Path, monkeypatch: pyt
     version = store.write_if_unchanged("a.json", b"1", None)
     with open(tmp_path / LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="another process has had this lock for 0.1 s"):
+        with pytest.raises(StorageError, match=r"another process has had this lock for 0\.1 s"):
             store.write_if_unchanged("a.json", b"2", version)
     assert store.read("a.json") == b"1"
     store.write_if_unchanged("a.json", b"2", version)
