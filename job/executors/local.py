@@ -75,9 +75,10 @@ class LocalExecutor:
         with (
             _errors_of("Extracting features", ThawError),
             _pool(READERS, "readers") as readers,
+            _pool(self.cpus, "decoders") as decoders,
             _pool(WRITES, "writers") as writers,
         ):
-            network, decoder = FrozenNetwork(work, self.cpus), Decoder(work, self.cpus)
+            network, decoder = FrozenNetwork(work, self.cpus), Decoder(work, decoders)
             begin = _records if work.job.data.is_packed else _objects
             writing: deque[tuple[Decoded, Future[None]]] = deque()
             for pending in ahead(begin(work, decoder, readers), _chunks_ahead(work)):
@@ -149,10 +150,10 @@ def _records(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
             positions.append(record.position)
             encoded.append(record.encoded)
             if len(positions) == CHUNK:
-                yield decoder.begin_records(shard, positions, encoded, readers)
+                yield decoder.begin_records(shard, positions, encoded)
                 positions, encoded = [], []
         if positions:
-            yield decoder.begin_records(shard, positions, encoded, readers)
+            yield decoder.begin_records(shard, positions, encoded)
 
 
 def _chunks_ahead(work: Extraction) -> int:
