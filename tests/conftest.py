@@ -5,8 +5,10 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from job.libraries import import_tensorflow
 from support import servers
@@ -40,21 +42,25 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         import_tensorflow()
 
 
-@pytest.hookimpl(tryfirst=True)
+RAY = ("tests/executors/ray/", "tests/integration/test_executors.py")
+"""What needs Ray in the process of the tests, which starts it once."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Groups(config, log)
+
+
+class Groups(LoadScopeScheduling):
+    """The tests of a file go to one process, which shares their fixtures; and so do all those that need Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if file.startswith(RAY) else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the processes end together. What needs Ray is one group, which starts it once; the
-    tests of another file are a group of their own, which shares its fixtures.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=_rank)
-
-
-def _rank(item: pytest.Item) -> int:
-    marker = item.get_closest_marker("xdist_group")
-    assert marker is not None
-    return 0 if marker.args == ("ray",) else 1 if "integration" in item.path.parts else 2
+    """The longest first, so that the processes end together."""
+    items.sort(key=lambda item: 0 if item.nodeid.startswith(RAY) else 1 if "integration" in item.path.parts else 2)
 
 
 @pytest.fixture(scope="session", autouse=True)

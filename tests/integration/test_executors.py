@@ -17,7 +17,6 @@ from support import texts
 from support.prepared import prepare_run
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
-pytestmark = pytest.mark.xdist_group("ray")
 PICTURES = """
 name: agreed
 data: {{source: file://{root}/source/}}

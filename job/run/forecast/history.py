@@ -51,7 +51,7 @@ def _alike(job: Job, stored: Any) -> bool:
         return False
     same: list[Callable[[Job], Any]] = [
         lambda job: job.model,
-        lambda job: job.scaling.max_workers,
+        lambda job: (job.scaling.max_workers, job.scaling.executor == "local"),
         lambda job: job.scaling.gpu,
         lambda job: job.scaling.cpus_per_worker,
         lambda job: job.train.model_dump(

@@ -13,7 +13,10 @@ from job.run.forecast.calibration import Speeds
 from job.run.forecast.costs import Phase, Range
 from job.run.forecast.history import EXTRACTING, History
 
-STARTS = {"preparing": 1.4, EXTRACTING: 1.2, "workers": 2.8, "export": 0.4, "report": 0.6}
+STARTS = {
+    "local": {"preparing": 1.1, EXTRACTING: 0.4, "workers": 0.2, "export": 0.6, "report": 0.4},
+    "ray": {"preparing": 1.4, EXTRACTING: 1.2, "workers": 2.8, "export": 0.4, "report": 0.6},
+}
 """What does not depend on the data, in times of what a worker's process takes to start (TensorFlow's import, and the
 network): the demo's, on two cores."""
 WEIGHTS = 0.3
@@ -54,7 +57,8 @@ def stages(
 ) -> list[Stage]:
     """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
     found = [Stage("listing", _exactly(listed), "measured")]
-    times = {**STARTS, "preparing": STARTS["preparing"] + (0 if prepared else WEIGHTS)}
+    times = _starts(job)
+    times["preparing"] += 0 if prepared else WEIGHTS
     fixed = partial(_fixed, times=times, speeds=speeds, history=history)
     before = [name for name in OTHERS if history and name in history.fixed]
     found += [fixed(name) for name in ("preparing", *before)]
@@ -75,6 +79,10 @@ def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: H
     return Stage(name, _start(speeds).scaled(times[name]), "derived" if speeds else "constant")
 
 
+def _starts(job: Job) -> dict[str, float]:
+    return dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
+
+
 def _exactly(seconds: float) -> Range:
     return Range(seconds, seconds, seconds)
 
@@ -93,7 +101,7 @@ def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: Hist
     each = 1 if is_here() else job.scaling.max_workers  # networks that work side by side
     seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
     working = _exactly(seconds).within(*CALIBRATED)
-    start = _start(speeds).scaled(STARTS[EXTRACTING])
+    start = _start(speeds).scaled(_starts(job)[EXTRACTING])
     return Stage(EXTRACTING, Range.total([start, working]), "calibration")
 
 

@@ -135,9 +135,9 @@ def test_seconds_from_a_calibration() -> None:
     assert [stage.name for stage in timed] == [
         "listing", "preparing", "features", "workers", "head", "fine_tune", "export", "report",
     ]  # fmt: skip
-    start = STARTS["features"] * 10
+    start = STARTS["ray"]["features"] * 10
     assert by_name["features"].seconds.likely == pytest.approx(1500 * 0.02 + 840 * 0.01 + start)  # type: ignore[union-attr]
-    assert by_name["workers"].seconds.likely == pytest.approx(STARTS["workers"] * 10)  # type: ignore[union-attr]
+    assert by_name["workers"].seconds.likely == pytest.approx(STARTS["ray"]["workers"] * 10)  # type: ignore[union-attr]
     assert {name for name, stage in by_name.items() if stage.source == "derived"} == {
         "preparing", "workers", "export", "report",
     }  # fmt: skip
