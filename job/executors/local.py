@@ -21,7 +21,7 @@ from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
 from job.executors.interrupt import Interrupts
 from job.executors.local_metrics import metrics_here
-from job.features.decode import Decoder, Pending
+from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.storage import open_store
@@ -78,10 +78,12 @@ class LocalExecutor:
             _pool(self.cpus, "decoders") as decoders,
             _pool(WRITES, "writers") as writers,
         ):
-            network, decoder = FrozenNetwork(work, self.cpus), Decoder(work, decoders)
-            begin = _records if work.job.data.is_packed else _objects
+            network = FrozenNetwork(work, self.cpus)
+            decoder = Decoder(work, decoders, encoded=2 * READERS + GROUP * self.cpus)
+            packed = work.job.data.is_packed
+            begun = _records(work, decoder) if packed else _objects(work, decoder, readers)
             writing: deque[tuple[Decoded, Future[None]]] = deque()
-            for pending in ahead(begin(work, decoder, readers), _chunks_ahead(work)):
+            for pending in ahead(begun, _chunks_ahead(work)):
                 decoded = pending()
                 parts = network.parts(decoded)
                 writing.append((decoded, writers.submit(write_parts, work.store, parts)))
@@ -139,7 +141,7 @@ def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
         yield decoder.begin_chunk(number, readers)
 
 
-def _records(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) -> Iterator[Pending]:
+def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
     """The shards that lack something, one after another, each from its first record to its last."""
     source = open_store(work.job.data.source)
     for shard, version in sorted(dict(work.chunks).items()):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from job.features.extraction import Decoded, Extraction
 from job.libraries import import_tensorflow
 from job.storage import open_store
 
-GROUP = 32
+GROUP = 8
 """Examples that are decoded in one call, which takes a quarter less of the processor than a call for each."""
 FILES = 8
 """Packed files whose work a decoder keeps in mind."""
@@ -29,11 +30,14 @@ Input = np.ndarray | str
 """What the network takes of an example, or why there is none."""
 Content = bytes | Future[bytes | str]
 """An encoded example, or one that is being read: it comes, or why it doesn't."""
+T = TypeVar("T")
 
 
 class Decoder:
-    def __init__(self, work: Extraction, decoders: Executor) -> None:
-        """`decoders`: as many threads as groups of examples are to be decoded at a time."""
+    def __init__(self, work: Extraction, decoders: Executor, encoded: int) -> None:
+        """`decoders`: as many threads as groups of examples are to be decoded at a time; `encoded`: examples that are
+        read, or being read, and not yet decoded, about and at most.
+        """
         import_tensorflow()
         import tensorflow as tf
 
@@ -46,15 +50,14 @@ class Decoder:
             input_signature=[tf.TensorSpec([None], tf.string)],
         )
         self._invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
-        self._decoders = decoders
+        self._decoders, self._room = decoders, BoundedSemaphore(max(1, encoded // GROUP))
         self._work: dict[str, tuple[Chunk, dict[str, int]]] = {}
 
     def begin_chunk(self, number: int, readers: Executor) -> Pending:
         """Begins to read and decode a chunk of single objects, which are read in the threads of `readers`."""
         chunk = read_chunk(self._store, self._run, number)
-        decoding = self._begin(
-            [readers.submit(self._object, *one) for one in zip(chunk.keys, chunk.versions, strict=True)]
-        )
+        objects = list(zip(chunk.keys, chunk.versions, strict=True))
+        decoding = self._begin(objects, lambda one: readers.submit(self._object, *one))
         return lambda: self._decoded(chunk, _results(decoding))
 
     def begin_records(self, shard: str, positions: Sequence[int], encoded: Sequence[bytes]) -> Pending:
@@ -62,13 +65,17 @@ class Decoder:
         chunk, places = self._chunk_of(shard)
         found = [places.get(join_key(shard, position)) for position in positions]
         wanted = [(place, content) for place, content in zip(found, encoded, strict=True) if place is not None]
-        decoding = self._begin([content for _, content in wanted])
+        decoding = self._begin(wanted, lambda one: one[1])
         return lambda: self._decoded(_choose(chunk, [place for place, _ in wanted]), _results(decoding))
 
-    def _begin(self, contents: Sequence[Content]) -> list[Future[list[Input]]]:
-        """Begins to decode them, group by group."""
-        groups = [contents[at : at + GROUP] for at in range(0, len(contents), GROUP)]
-        return [self._decoders.submit(self._inputs, group) for group in groups]
+    def _begin(self, items: Sequence[T], read: Callable[[T], Content]) -> list[Future[list[Input]]]:
+        """Begins to read and decode them, group by group; waits while there is no room for more."""
+        decoding = []
+        for at in range(0, len(items), GROUP):
+            self._room.acquire()
+            decoding.append(self._decoders.submit(self._inputs, [read(one) for one in items[at : at + GROUP]]))
+            decoding[-1].add_done_callback(lambda _: self._room.release())
+        return decoding
 
     def _object(self, key: str, version: str) -> bytes | str:
         try:

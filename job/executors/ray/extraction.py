@@ -56,7 +56,8 @@ class DecodeObjects(Actor[dict[str, Any]]):
     """A chunk of single objects, {chunk}, becomes a row of what was decoded."""
 
     def start(self, work: Extraction) -> None:
-        self._decoder, self._readers = Decoder(work, ThreadPoolExecutor(1)), ThreadPoolExecutor(READERS)
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=4 * READERS)
+        self._readers = ThreadPoolExecutor(READERS)
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
         return row_of(self._decoder.begin_chunk(int(row["chunk"]), self._readers)())
@@ -66,7 +67,7 @@ class DecodeRecords(Actor[dict[str, np.ndarray]]):
     """A batch of records, {shard, position, encoded}, becomes a row for each of its packed files."""
 
     def start(self, work: Extraction) -> None:
-        self._decoder = Decoder(work, ThreadPoolExecutor(1))
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=CHUNK)
 
     def process(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
