@@ -26,7 +26,7 @@ from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.storage import open_store
 from job.train.context import Metrics, Recipe, Start
-from job.train.strategy import INTER_OP
+from job.train.strategy import INTER_OP, INTER_OP_THREADS
 from job.train.worker import train
 
 Say = Callable[..., None]
@@ -51,9 +51,11 @@ class LocalExecutor:
         self._metrics: Metrics | None = None
 
     def __enter__(self) -> LocalExecutor:
-        """TensorFlow reads these when it first computes, whoever asks it to."""
+        """TensorFlow reads these when it first computes, whoever asks it to. It runs as many functions at a time as it
+        has threads between ops: those that decode, and the network.
+        """
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self.cpus))
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(INTER_OP))
+        os.environ.setdefault(INTER_OP_THREADS, str(max(INTER_OP, self.cpus + 1)))
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         return self
 

@@ -45,7 +45,7 @@ def test_tensorflow_gets_the_cores_of_the_worker_unless_someone_has_set_them(mon
         monkeypatch.delenv(name)
     monkeypatch.setenv(THREADS[2], "false")
     with executor(3):
-        assert [os.environ[name] for name in THREADS] == ["3", "2", "false"]
+        assert [os.environ[name] for name in THREADS] == ["3", "4", "false"]
 
 
 def test_a_function_maps_over_items_side_by_side() -> None:
