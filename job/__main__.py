@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
-"""TensorFlow gives its large buffers back after each step: with huge pages it takes a 25th of the page faults."""
+from job.libraries import HUGE_PAGES, TUNABLES
+
 COMPUTING = ("run", "demo", "sweep")
 """The verbs that may train in this process."""
 

@@ -37,6 +37,10 @@ KEPT_OUT = frozenset(
 
 h5py is another one, but files of weights in HDF5 need it.
 """
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+"""glibc reads this variable as a process starts. TensorFlow gives its large buffers back after each step: with huge
+pages it takes a 25th of the page faults.
+"""
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 """The distributions that bring TensorFlow, with CUDA's kernels and without."""
 _importing = threading.Lock()

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
-from job.__main__ import HUGE_PAGES, TUNABLES
 from job.config import Job
 from job.errors import ClusterError, ThawError, headline
 from job.executors.placement import is_here, with_workers, worker_cpus
 from job.executors.ray.quiet import WithoutRetries, no_last_word
-from job.libraries import no_stderr
+from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
 
 ENVIRONMENT = {
     TUNABLES: HUGE_PAGES,
