@@ -21,12 +21,12 @@ from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
 from job.executors.interrupt import Interrupts
 from job.executors.local_metrics import metrics_here
-from job.features.decode import Decoder, Pending
+from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.storage import open_store
 from job.train.context import Metrics, Recipe, Start
-from job.train.strategy import INTER_OP
+from job.train.strategy import INTER_OP, INTER_OP_THREADS
 from job.train.worker import train
 
 Say = Callable[..., None]
@@ -51,9 +51,11 @@ class LocalExecutor:
         self._metrics: Metrics | None = None
 
     def __enter__(self) -> LocalExecutor:
-        """TensorFlow reads these when it first computes, whoever asks it to."""
+        """TensorFlow reads these when it first computes, whoever asks it to. It runs as many functions at a time as it
+        has threads between ops: those that decode, and the network.
+        """
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self.cpus))
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(INTER_OP))
+        os.environ.setdefault(INTER_OP_THREADS, str(max(INTER_OP, self.cpus + 1)))
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         return self
 
@@ -75,12 +77,15 @@ class LocalExecutor:
         with (
             _errors_of("Extracting features", ThawError),
             _pool(READERS, "readers") as readers,
+            _pool(self.cpus, "decoders") as decoders,
             _pool(WRITES, "writers") as writers,
         ):
-            network, decoder = FrozenNetwork(work, self.cpus), Decoder(work, self.cpus)
-            begin = _records if work.job.data.is_packed else _objects
+            network = FrozenNetwork(work, self.cpus)
+            decoder = Decoder(work, decoders, encoded=2 * READERS + GROUP * self.cpus)
+            packed = work.job.data.is_packed
+            begun = _records(work, decoder) if packed else _objects(work, decoder, readers)
             writing: deque[tuple[Decoded, Future[None]]] = deque()
-            for pending in ahead(begin(work, decoder, readers), _chunks_ahead(work)):
+            for pending in ahead(begun, _chunks_ahead(work)):
                 decoded = pending()
                 parts = network.parts(decoded)
                 writing.append((decoded, writers.submit(write_parts, work.store, parts)))
@@ -138,7 +143,7 @@ def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
         yield decoder.begin_chunk(number, readers)
 
 
-def _records(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) -> Iterator[Pending]:
+def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
     """The shards that lack something, one after another, each from its first record to its last."""
     source = open_store(work.job.data.source)
     for shard, version in sorted(dict(work.chunks).items()):
@@ -149,10 +154,10 @@ def _records(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
             positions.append(record.position)
             encoded.append(record.encoded)
             if len(positions) == CHUNK:
-                yield decoder.begin_records(shard, positions, encoded, readers)
+                yield decoder.begin_records(shard, positions, encoded)
                 positions, encoded = [], []
         if positions:
-            yield decoder.begin_records(shard, positions, encoded, readers)
+            yield decoder.begin_records(shard, positions, encoded)
 
 
 def _chunks_ahead(work: Extraction) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,60 +19,88 @@ from job.features.extraction import Decoded, Extraction
 from job.libraries import import_tensorflow
 from job.storage import open_store
 
+GROUP = 8
+"""Examples that are decoded in one call, which takes a quarter less of the processor than a call for each."""
 FILES = 8
 """Packed files whose work a decoder keeps in mind."""
 GONE = "deleted or overwritten after it was listed"
 Pending = Callable[[], Decoded]
 """Waits for what was begun."""
+Input = np.ndarray | str
+"""What the network takes of an example, or why there is none."""
+Content = bytes | Future[bytes | str]
+"""An encoded example, or one that is being read: it comes, or why it doesn't."""
+T = TypeVar("T")
 
 
 class Decoder:
-    def __init__(self, work: Extraction, cores: int) -> None:
-        """Many examples may be read at a time; `cores` of them are decoded."""
+    def __init__(self, work: Extraction, decoders: Executor, encoded: int) -> None:
+        """`decoders`: as many threads as groups of examples are to be decoded at a time; `encoded`: examples that are
+        read, or being read, and not yet decoded, about and at most.
+        """
         import_tensorflow()
         import tensorflow as tf
 
         self._run, self._store = work.run, work.store
         self._read = object_reader(work.job.data, open_store(work.job.data.source))
         self._form = form_of(work.job)
-        self._decode = tf.function(self._form.decode, input_signature=[tf.TensorSpec([], tf.string)])
+        decoded = tf.TensorSpec(self._form.shape, self._form.dtype)
+        self._decode = tf.function(
+            lambda encoded: tf.map_fn(self._form.decode, encoded, fn_output_signature=decoded),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
         self._invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
-        self._cores = BoundedSemaphore(cores)
+        self._decoders, self._room = decoders, BoundedSemaphore(max(1, encoded // GROUP))
         self._work: dict[str, tuple[Chunk, dict[str, int]]] = {}
 
-    def begin_chunk(self, number: int, pool: Executor) -> Pending:
-        """Begins to read and decode a chunk of single objects, in the threads of `pool`."""
+    def begin_chunk(self, number: int, readers: Executor) -> Pending:
+        """Begins to read and decode a chunk of single objects, which are read in the threads of `readers`."""
         chunk = read_chunk(self._store, self._run, number)
-        results = pool.map(self._object, chunk.keys, chunk.versions)
-        return lambda: self._decoded(chunk, list(results))
+        objects = list(zip(chunk.keys, chunk.versions, strict=True))
+        decoding = self._begin(objects, lambda one: readers.submit(self._object, *one))
+        return lambda: self._decoded(chunk, _results(decoding))
 
-    def begin_records(self, shard: str, positions: Sequence[int], encoded: Sequence[bytes], pool: Executor) -> Pending:
+    def begin_records(self, shard: str, positions: Sequence[int], encoded: Sequence[bytes]) -> Pending:
         """Begins to decode those of a packed file's records that lack a feature."""
         chunk, places = self._chunk_of(shard)
         found = [places.get(join_key(shard, position)) for position in positions]
         wanted = [(place, content) for place, content in zip(found, encoded, strict=True) if place is not None]
-        results = pool.map(self._input, [content for _, content in wanted])
-        return lambda: self._decoded(_choose(chunk, [place for place, _ in wanted]), list(results))
+        decoding = self._begin(wanted, lambda one: one[1])
+        return lambda: self._decoded(_choose(chunk, [place for place, _ in wanted]), _results(decoding))
 
-    def _object(self, key: str, version: str) -> np.ndarray | str:
+    def _begin(self, items: Sequence[T], read: Callable[[T], Content]) -> list[Future[list[Input]]]:
+        """Begins to read and decode them, group by group; waits while there is no room for more."""
+        decoding = []
+        for at in range(0, len(items), GROUP):
+            self._room.acquire()
+            decoding.append(self._decoders.submit(self._inputs, [read(one) for one in items[at : at + GROUP]]))
+            decoding[-1].add_done_callback(lambda _: self._room.release())
+        return decoding
+
+    def _object(self, key: str, version: str) -> bytes | str:
         try:
-            return self._input(self._read(key, version))
+            return self._read(key, version)
         except ObjectMissing:
             return GONE
 
-    def _input(self, encoded: bytes) -> np.ndarray | str:
-        """What the network takes, or the reason why it can't be decoded."""
-        with self._cores:
-            reason = self._form.inspect(encoded)
-            if reason:
-                return reason
-            try:
-                decoded = self._decode(encoded).numpy()
-            except self._invalid:
-                return self._form.broken
-        return self._form.blank if self._form.blank and not decoded.any() else decoded
+    def _inputs(self, group: Sequence[Content]) -> list[Input]:
+        """Waits for what is being read."""
+        contents = [one.result() if isinstance(one, Future) else one for one in group]
+        reasons = [one if isinstance(one, str) else self._form.inspect(one) for one in contents]
+        whole = [one for one, reason in zip(contents, reasons, strict=True) if not reason]
+        decoded = iter(self._group(whole) if whole else [])
+        return [reason or next(decoded) for reason in reasons]
 
-    def _decoded(self, chunk: Chunk, results: Sequence[np.ndarray | str]) -> Decoded:
+    def _group(self, encoded: Sequence[bytes | str]) -> list[Input]:
+        try:
+            inputs = self._decode(encoded).numpy()
+        except self._invalid:
+            if len(encoded) == 1:
+                return [self._form.broken]
+            return [self._group([one])[0] for one in encoded]  # which one is it?
+        return [self._form.blank if self._form.blank and not one.any() else one for one in inputs]
+
+    def _decoded(self, chunk: Chunk, results: Sequence[Input]) -> Decoded:
         """`results` are inputs, or why there is none, of the chunk's examples."""
         kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
         inputs = [result for result in results if isinstance(result, np.ndarray)]
@@ -95,6 +123,10 @@ class Decoder:
             self._work = dict(list(self._work.items())[1 - FILES :])
             self._work[shard] = chunk, {key: place for place, key in enumerate(chunk.keys)}
         return self._work[shard]
+
+
+def _results(decoding: Iterable[Future[list[Input]]]) -> list[Input]:
+    return [one for group in decoding for one in group.result()]
 
 
 def _choose(chunk: Chunk, places: list[int]) -> Chunk:

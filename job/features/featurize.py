@@ -64,14 +64,14 @@ class FrozenNetwork:
         for view in sorted({featurizer.view for featurizer in self._featurizers}):
             mine = [i for i, featurizer in enumerate(self._featurizers) if featurizer.view == view]
             lacking = np.flatnonzero(needs[:, mine].any(axis=1)) if len(needs) else np.empty(0, np.int64)
-            values = self._values(inputs[lacking], hashes[lacking], view)
+            values = self._values(_at(inputs, lacking), hashes[lacking], view)
             for i in mine:
                 featurizer = self._featurizers[i]
                 wanted = np.flatnonzero(needs[lacking, i]) if len(lacking) else np.empty(0, np.int64)
                 refused = [] if view else decoded.rejects
                 if not len(wanted) and not refused:
                     continue
-                chosen = values[featurizer.tap][wanted] if len(wanted) else _nothing(featurizer)
+                chosen = _at(values[featurizer.tap], wanted) if len(wanted) else _nothing(featurizer)
                 if featurizer.dtype == "float16" and not np.isfinite(chosen).all():
                     raise Overflow(f"activations at {featurizer.tap} are too large for float16")
                 stored = np.ascontiguousarray(decoded.addresses[lacking][wanted])
@@ -80,15 +80,22 @@ class FrozenNetwork:
 
     def _values(self, inputs: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
         """Every tap of these inputs, by name; batches are padded to one size, so that the network is compiled once."""
-        results: dict[str, list[np.ndarray]] = {tap: [inputs] for tap in INPUTS}
+        results: dict[str, list[np.ndarray]] = {}
         for start in range(0, len(inputs) if self._network else 0, BATCH):
             part = inputs[start : start + BATCH]
-            padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
+            padded: Any = part
+            if len(part) < BATCH:
+                padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
             if view:
                 padded = self._augment(padded, view_seeds(np.resize(hashes[start : start + BATCH], BATCH), view))
             for tap, value in self._network(padded).items():
                 results.setdefault(tap, []).append(value.numpy()[: len(part)])
-        return {tap: np.concatenate(parts) for tap, parts in results.items()}
+        return {**dict.fromkeys(INPUTS, inputs), **{tap: np.concatenate(parts) for tap, parts in results.items()}}
+
+
+def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`places` ascending; without a copy where that is all of them."""
+    return values if len(places) == len(values) else values[places]
 
 
 def _stored(value: tf.Tensor, dtype: str) -> Any:

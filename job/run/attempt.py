@@ -192,7 +192,10 @@ class Attempt:
                 base = ResolvedBase(**self.base)
                 recipe = Recipe(self.job, self.run, self.attempt, until, self.snapshot, base, plan.cut, warm.source)
                 self.clock.begin("workers", self.job.scaling.max_workers)
-                return self.executor.train(recipe, self.interrupts, say)
+                self.executor.train(recipe, self.interrupts, say)
+                if self.interrupts.asked:  # as the last step was made
+                    raise self.interrupts.interrupted()
+                return
             except CorruptFeatures as error:
                 if tries == MAX_CORRUPT:
                     raise

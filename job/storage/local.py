@@ -25,6 +25,8 @@ HALF = ".thaw-half-"
 """Begins the name of a file that is still being written; such files are not listed."""
 LOCK = ".thaw-lock"
 """The file that conditional writers of a folder lock; it stays, and is not listed."""
+LOCKED = 30.0
+"""Seconds after which a lock that others hold is an error."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -219,10 +221,23 @@ def _version(status: os.stat_result) -> str:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """An exclusive lock, between threads and processes. NFS needs a file that is open for writing."""
+    """An exclusive lock, between threads and processes, which hold it for a moment. NFS needs a file that is open for
+    writing. Raises StorageError where somebody who stands still has it.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    until = time.monotonic() + LOCKED
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise StorageError(
+                        f"{path}: another process has had this lock for {LOCKED:g} s: it was stopped as it wrote, or "
+                        "its disk hangs. End it, and run again."
+                    ) from None
+                time.sleep(0.002)
         yield
     finally:
         os.close(handle)

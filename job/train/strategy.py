@@ -17,8 +17,8 @@ from job.libraries import import_tensorflow, no_stderr
 if TYPE_CHECKING:
     import tensorflow as tf
 
-INTER_OP = 2
-"""Threads that run independent ops side by side."""
+INTER_OP, INTER_OP_THREADS = 2, "TF_NUM_INTEROP_THREADS"
+"""Threads that run independent ops side by side, and TensorFlow's own variable for that, which a person may set."""
 
 
 def free_addresses(host: str, count: int = 1) -> list[str]:
@@ -61,7 +61,7 @@ def prepare_process(job: Job, cpus: int) -> None:
         )
     with suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(cpus)
-        tf.config.threading.set_inter_op_parallelism_threads(INTER_OP)
+        tf.config.threading.set_inter_op_parallelism_threads(int(os.environ.get(INTER_OP_THREADS) or INTER_OP))
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     keras.utils.set_random_seed(job.train.seed)

@@ -45,7 +45,7 @@ def test_tensorflow_gets_the_cores_of_the_worker_unless_someone_has_set_them(mon
         monkeypatch.delenv(name)
     monkeypatch.setenv(THREADS[2], "false")
     with executor(3):
-        assert [os.environ[name] for name in THREADS] == ["3", "2", "false"]
+        assert [os.environ[name] for name in THREADS] == ["3", "4", "false"]
 
 
 def test_a_function_maps_over_items_side_by_side() -> None:
@@ -200,7 +200,7 @@ class Stages:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written: list[int] = []
         self.fails_at: int | None = None
-        monkeypatch.setattr(local, "Decoder", lambda work, cores: self)
+        monkeypatch.setattr(local, "Decoder", lambda work, decoders, encoded: self)
         monkeypatch.setattr(local, "FrozenNetwork", lambda work, cpus: self)
         monkeypatch.setattr(local, "write_parts", self.write)
 
@@ -251,9 +251,9 @@ def test_the_records_of_a_packed_file_are_decoded_in_batches_of_one_file(
     content = fill(source, "webdataset", shard_count=2, rows=19)
     versions = [(info.key, info.version) for info in source.list()]
     begun: list[tuple[str, list[int], list[bytes]]] = []
-    decoder = SimpleNamespace(begin_records=lambda shard, at, encoded, pool: begun.append((shard, at, encoded)))
+    decoder = SimpleNamespace(begin_records=lambda shard, at, encoded: begun.append((shard, at, encoded)))
     work.chunks.extend([*versions, versions[0]])  # a packed file may have several chunks, and is read once
-    assert len(list(local._records(work, decoder, None))) == 6  # type: ignore[arg-type]
+    assert len(list(local._records(work, decoder))) == 6  # type: ignore[arg-type]
     assert [(shard, len(at)) for shard, at, _ in begun] == [
         (shard, count) for shard, rows in content.items() for count in (8, 8, len(rows) - 16)
     ]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from kills import Kill, Outcome, Scene, Watched, run_with_kills
 
-from support.killed import JOB, epochs, reached, uploading, written
+from support.killed import JOB, epochs, reached, stop, uploading, written
 from support.prepared import prepare_run
 
 Start = Callable[[list[str]], Watched]
@@ -157,7 +157,7 @@ def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
     command = prepare_run(tmp_path, JOB)
     zombie = start(command)
     zombie.until(reached("head", 5))
-    os.kill(zombie.pid, signal.SIGSTOP)
+    stop([zombie.pid], tmp_path / "store")
     done = run_with_kills(command, tmp_path / "store")
     assert "may be at work: watching it" in done.told
     assert done.weights == undisturbed.weights

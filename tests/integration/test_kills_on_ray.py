@@ -20,7 +20,7 @@ from job.run.processes import descendants
 from job.storage import open_store
 from support.faults import faulty
 from support.killed import JOB as EMBEDDED
-from support.killed import epochs, reached, uploading, written
+from support.killed import epochs, reached, stop, uploading, written
 from support.prepared import prepare_run
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,7 @@ def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
     command = prepare_run(tmp_path, JOB)
     zombie = start(command)
     zombie.until(lambda scene: scene.reached("head", 5))
-    signal_all(zombie, signal.SIGSTOP)
+    stop([zombie.pid, *descendants(zombie.pid)], tmp_path / "store")
     done = run_with_kills(command, tmp_path / "store")
     assert "may be at work: watching it" in done.told
     assert done.weights == undisturbed.weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from job.errors import AccessDenied, StorageError
 from job.storage import Store, open_store
-from job.storage.local import HALF
+from job.storage.local import HALF, LOCK
 
 
 @pytest.fixture
@@ -151,3 +152,16 @@ def test_what_a_killed_writer_left_is_forgotten_once_it_is_old(root: Path) -> No
     assert [path.name for path in root.rglob(f"{HALF}*")] == [f"{HALF}x"]
     assert len(list(store.list())) == 3
     store.forget_unfinished("absent/", 0)
+
+
+def test_a_lock_that_somebody_keeps_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped as it wrote."""
+    monkeypatch.setattr("job.storage.local.LOCKED", 0.1)
+    store = open_store(f"file://{tmp_path}/")
+    version = store.write_if_unchanged("a.json", b"1", None)
+    with open(tmp_path / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match=r"another process has had this lock for 0\.1 s"):
+            store.write_if_unchanged("a.json", b"2", version)
+    assert store.read("a.json") == b"1"
+    store.write_if_unchanged("a.json", b"2", version)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kills import Scene
+
+from job.storage.local import LOCK
 
 JOB = """
 name: killed
@@ -42,6 +47,15 @@ def uploading(phase: str, epoch: int) -> Callable[[Scene], bool]:
 def epochs(chance: random.Random) -> list[int]:
     """Four in ascending order: after the last, one upload must still be seen from outside, which takes milliseconds."""
     return sorted(chance.sample(range(1, 24), 4))
+
+
+def stop(processes: Iterable[int], store: Path) -> None:
+    """SIGSTOP, while none of them has the run's state locked: others could not take the run over then."""
+    (run,) = (store / "runs").iterdir()
+    with open(run / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
 
 
 def written(store: Path) -> dict[str, int]:

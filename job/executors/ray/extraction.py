@@ -56,17 +56,18 @@ class DecodeObjects(Actor[dict[str, Any]]):
     """A chunk of single objects, {chunk}, becomes a row of what was decoded."""
 
     def start(self, work: Extraction) -> None:
-        self._decoder, self._pool = Decoder(work, cores=1), ThreadPoolExecutor(READERS)
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=4 * READERS)
+        self._readers = ThreadPoolExecutor(READERS)
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row_of(self._decoder.begin_chunk(int(row["chunk"]), self._pool)())
+        return row_of(self._decoder.begin_chunk(int(row["chunk"]), self._readers)())
 
 
 class DecodeRecords(Actor[dict[str, np.ndarray]]):
     """A batch of records, {shard, position, encoded}, becomes a row for each of its packed files."""
 
     def start(self, work: Extraction) -> None:
-        self._decoder, self._pool = Decoder(work, cores=1), ThreadPoolExecutor(READERS)
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=CHUNK)
 
     def process(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
@@ -75,7 +76,7 @@ class DecodeRecords(Actor[dict[str, np.ndarray]]):
     def _decoded(self, batch: dict[str, np.ndarray], shard: str) -> dict[str, Any]:
         at = np.flatnonzero(batch["shard"] == shard)
         positions, encoded = ([batch[name][i] for i in at] for name in ("position", "encoded"))
-        return row_of(self._decoder.begin_records(shard, [int(one) for one in positions], encoded, self._pool)())
+        return row_of(self._decoder.begin_records(shard, [int(one) for one in positions], encoded)())
 
 
 class Featurize(Actor[dict[str, Any]]):
