@@ -92,7 +92,7 @@ def test_it_has_what_kuberay_needs_and_nothing_to_build_with(container: Containe
     libraries = [container.root / "usr/local/lib", container.root / "usr/lib"]
     names = {path.name for folder in libraries for path in folder.glob("python3*/*-packages/*")}
     assert not names & {"pip", "setuptools", "wheel"}
-    assert container.size < 3e9
+    assert container.size < 2.7e9
 
 
 def test_it_says_what_is_in_it(container: Container) -> None:
