@@ -5,6 +5,7 @@ Whatever may be the first in its process to import one of them calls `import_ten
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -106,13 +107,15 @@ class _NotHere(MetaPathFinder):
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Without the garbage collector, which would look again and again at hundreds of thousands of objects that stay: a
-    tenth of the import.
+    tenth of the import. It is spared them afterwards as well, and all objects as the process ends: that is a second.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
+        atexit.register(gc.freeze)
         if was_on:
             gc.enable()
 
