@@ -5,6 +5,7 @@ Whatever may be the first in its process to import one of them calls `import_ten
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -41,6 +42,8 @@ TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 """glibc reads this variable as a process starts. TensorFlow gives its large buffers back after each step: with huge
 pages it takes a 25th of the page faults.
 """
+CLOUDS = frozenset({"boto3", "google.cloud"})
+"""What tensorboardX imports where it finds it, to write to buckets by itself."""
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 """The distributions that bring TensorFlow, with CUDA's kernels and without."""
 _importing = threading.Lock()
@@ -56,9 +59,15 @@ def import_tensorflow() -> None:
     with _importing:
         if "tensorflow" in sys.modules and "keras" in sys.modules:
             return
-        with no_stderr(), _kept_out(), _no_collection():
+        with no_stderr(), _kept_out(KEPT_OUT), _no_collection():
             import_module("tensorflow")  # it wants to be first: it looks for Keras when all of it is there
             import_module("keras")
+
+
+def import_tensorboardx() -> None:
+    """Imports tensorboardX, whose messages alone we use, without the clients of clouds that it looks for."""
+    with _importing, _kept_out(CLOUDS):
+        import_module("tensorboardX")
 
 
 def library_version(name: str) -> str:
@@ -93,33 +102,35 @@ def no_stderr() -> Iterator[None]:
 
 
 class _NotHere(MetaPathFinder):
-    """Finds none of `KEPT_OUT`, for the thread that made it: others may import them at the same time."""
+    """Finds none of these, for the thread that made it: others may import them at the same time."""
 
-    def __init__(self) -> None:
-        self._thread = threading.get_ident()
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names, self._thread = names, threading.get_ident()
 
     def find_spec(self, fullname: str, *_: Any) -> None:
-        if fullname in KEPT_OUT and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError(f"{fullname} is kept out while TensorFlow is imported", name=fullname)
+        if fullname in self._names and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is kept out of what is imported now", name=fullname)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Without the garbage collector, which would look again and again at hundreds of thousands of objects that stay: a
-    tenth of the import.
+    tenth of the import. It is spared them afterwards as well, and all objects as the process ends: that is a second.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
+        atexit.register(gc.freeze)
         if was_on:
             gc.enable()
 
 
 @contextmanager
-def _kept_out() -> Iterator[None]:
-    finder = _NotHere()
+def _kept_out(names: frozenset[str]) -> Iterator[None]:
+    finder = _NotHere(names)
     sys.meta_path.insert(0, finder)
     try:
         yield

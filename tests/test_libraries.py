@@ -84,7 +84,7 @@ print(json.dumps([sys.modules["pandas"] is pandas, model.predict(frame, verbose=
 
 
 def test_another_thread_can_import_at_the_same_time_what_is_kept_out() -> None:
-    finder, heard = libraries._NotHere(), []
+    finder, heard = libraries._NotHere(frozenset({"pandas"})), []
     thread = threading.Thread(target=lambda: heard.append(finder.find_spec("pandas")))
     thread.start()
     thread.join()
@@ -92,6 +92,18 @@ def test_another_thread_can_import_at_the_same_time_what_is_kept_out() -> None:
     with pytest.raises(ModuleNotFoundError, match="pandas is kept out"):
         finder.find_spec("pandas")
     assert finder.find_spec("json") is None
+
+
+def test_event_files_are_written_without_the_clients_of_clouds() -> None:
+    found = told_by("""
+import json, sys
+from job.report.tfevents import restart
+restart(3)
+found = [name for name in ("boto3", "google.cloud") if name in sys.modules]
+import boto3, google.cloud.storage
+print(json.dumps([found, "tensorboardX" in sys.modules]))
+""")
+    assert found == [[], True]
 
 
 def test_a_failed_import_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

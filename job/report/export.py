@@ -33,6 +33,9 @@ from job.storage.scratch import scratch
 from job.train.networks import network_of_run
 from job.train.strategy import precision
 
+LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)
+"""Layers that hold tables beside their variables."""
+
 
 def export_model(
     job: Job,
@@ -113,7 +116,9 @@ def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Pa
         chances = model(tf.cast(inputs, model.input.dtype), training=False)
         return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
+    archive = keras.export.ExportArchive()  # it finds the variables by itself; with Keras's layers it is twice as large
+    for layer in model.layers:
+        if isinstance(layer, LOOKUPS):
+            archive.track(layer)
     archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name=job.task)])
     archive.write_out(str(path), verbose=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from job.data.tfrecord import framed
+from job.libraries import import_tensorboardx
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,32 +21,29 @@ def version() -> bytes:
 
 def restart(step: int) -> bytes:
     """What other files have drawn from this step on counts no more."""
-    from tensorboardX.proto.event_pb2 import SessionLog
-
-    return _record(step, session_log=SessionLog(status=SessionLog.START))
+    log = _messages("event").SessionLog
+    return _record(step, session_log=log(status=log.START))
 
 
 def scalars(step: int, values: dict[str, float]) -> bytes:
     """By tag."""
-    from tensorboardX.proto.summary_pb2 import Summary
-
-    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-    return _record(step, summary=summary)
+    summary = _messages("summary").Summary
+    made = summary(value=[summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    return _record(step, summary=made)
 
 
 def histograms(step: int, found: dict[str, dict[str, Any]]) -> bytes:
     """By tag: job.train.measure.histogram."""
-    from tensorboardX.proto.summary_pb2 import HistogramProto, Summary
-
+    messages = _messages("summary")
     values = []
     for tag, one in found.items():
         limits, counts = one["limits"].tolist(), one["counts"].tolist()
-        proto = HistogramProto(min=limits[0], max=limits[-1], num=one["count"], sum=one["sum"])
+        proto = messages.HistogramProto(min=limits[0], max=limits[-1], num=one["count"], sum=one["sum"])
         proto.sum_squares = one["squares"]
         proto.bucket_limit.extend(limits)  # each bucket ends at its limit: the first one is empty
         proto.bucket.extend([0.0, *counts])
-        values.append(Summary.Value(tag=tag, histo=proto))
-    return _record(step, summary=Summary(value=values))
+        values.append(messages.Summary.Value(tag=tag, histo=proto))
+    return _record(step, summary=messages.Summary(value=values))
 
 
 def picture(step: int, tag: str, image: Image.Image, description: str) -> bytes:
@@ -61,16 +60,14 @@ def text(step: int, tag: str, markdown: str) -> bytes:
 
 def _strings(step: int, tag: str, plugin: str, values: list[bytes], description: str = "") -> bytes:
     """A tensor for a plug-in: of an image summary as it was before, TensorBoard's data server drops the description."""
-    from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
-    from tensorboardX.proto.tensor_pb2 import TensorProto
-    from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
-    from tensorboardX.proto.types_pb2 import DT_STRING
-
-    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(values))])
-    tensor = TensorProto(dtype=DT_STRING, string_val=values, tensor_shape=shape)
-    data = SummaryMetadata.PluginData(plugin_name=plugin)
-    metadata = SummaryMetadata(plugin_data=data, summary_description=description)
-    return _record(step, summary=Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]))
+    shapes, tensors, summaries = _messages("tensor_shape"), _messages("tensor"), _messages("summary")
+    shape = shapes.TensorShapeProto(dim=[shapes.TensorShapeProto.Dim(size=len(values))])
+    string = _messages("types").DT_STRING
+    tensor = tensors.TensorProto(dtype=string, string_val=values, tensor_shape=shape)
+    data = summaries.SummaryMetadata.PluginData(plugin_name=plugin)
+    metadata = summaries.SummaryMetadata(plugin_data=data, summary_description=description)
+    value = summaries.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
+    return _record(step, summary=summaries.Summary(value=[value]))
 
 
 def plain_markdown(words: str) -> str:
@@ -79,6 +76,10 @@ def plain_markdown(words: str) -> str:
 
 
 def _record(step: int, **event: Any) -> bytes:
-    from tensorboardX.proto.event_pb2 import Event
+    return framed(_messages("event").Event(wall_time=time.time(), step=step, **event).SerializeToString())
 
-    return framed(Event(wall_time=time.time(), step=step, **event).SerializeToString())
+
+def _messages(kind: str) -> Any:
+    """The module that defines messages of this kind."""
+    import_tensorboardx()
+    return import_module(f"tensorboardX.proto.{kind}_pb2")
