@@ -127,8 +127,12 @@ def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: 
         run = run_text_demo if task == "text" else run_demo
         result = run(out or (".demo-ray" if workers else ".demo"), workers, say, debug)
     finish(result, as_json, say, PUBLISHED if task == "image" else None)
-    if not workers and not logs_json():
-        again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
+    if workers:
+        return
+    again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
+    if logs_json():
+        say("note", text=f"the same on Ray, with two workers: {again}")
+    else:
         console(stderr=True).print(f"\nThe same on Ray, with two workers:\n  {again}", highlight=False, soft_wrap=True)
 
 

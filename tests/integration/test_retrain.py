@@ -15,6 +15,7 @@ import pytest
 from job.data.features import known
 from job.data.snapshot import stored_snapshot
 from job.errors import WriteConflict
+from job.executors import executor_of
 from job.jobfile import load_job
 from job.run import promotion
 from job.run.current import Entry, put_current, read_current
@@ -24,7 +25,6 @@ from job.storage import Store, open_store
 from support.images import encode, folder_of, picture
 from support.networks import own_base
 
-pytestmark = pytest.mark.slow
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 JOB = """
 name: cells
@@ -199,7 +199,12 @@ def place_judged(place: Place, result: dict[str, Any], job: Any = None) -> dict[
     snapshot = stored_snapshot(place.store, result["snapshot"])
     assert snapshot is not None
     job = job or place.job
-    return promotion.judge(job, job.promote, id_of(result), place.store, snapshot, result, lambda *_, **__: None)
+    with executor_of(job, False, unheard) as (job, executor):
+        return promotion.judge(job, job.promote, id_of(result), place.store, snapshot, result, executor, unheard)
+
+
+def unheard(kind: str, **event: Any) -> None:
+    pass
 
 
 def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_earlier(
