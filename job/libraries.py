@@ -70,6 +70,14 @@ def import_tensorboardx() -> None:
         import_module("tensorboardX")
 
 
+def import_arrow() -> None:
+    """Imports Arrow without pandas, which it imports else as soon as it is given a list; it can still be asked for data
+    frames.
+    """
+    with _importing, _kept_out(frozenset({"pandas"})):
+        import_module("pyarrow").array([])
+
+
 def library_version(name: str) -> str:
     """Of an installed distribution; of TensorFlow, whichever distribution brings it. Raises PackageNotFoundError."""
     for brings in TENSORFLOW if name == "tensorflow" else ():

@@ -94,6 +94,20 @@ def test_another_thread_can_import_at_the_same_time_what_is_kept_out() -> None:
     assert finder.find_spec("json") is None
 
 
+def test_arrow_does_without_pandas_until_it_is_asked_for_data_frames() -> None:
+    found = told_by("""
+import json, sys
+from job.libraries import import_arrow
+import_arrow()
+import pyarrow
+table = pyarrow.table({"a": ["b"]})
+found = ["pandas" in sys.modules, table.to_pandas().shape]
+import pandas
+print(json.dumps([*found, len(pyarrow.array(pandas.Series([1, 2])))]))
+""")
+    assert found == [False, [1, 1], 2]
+
+
 def test_event_files_are_written_without_the_clients_of_clouds() -> None:
     found = told_by("""
 import json, sys

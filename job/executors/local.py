@@ -24,6 +24,7 @@ from job.executors.local_metrics import metrics_here
 from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
+from job.libraries import import_arrow
 from job.storage import open_store
 from job.train.context import Metrics, Recipe, Start
 from job.train.strategy import INTER_OP, INTER_OP_THREADS
@@ -57,6 +58,7 @@ class LocalExecutor:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self.cpus))
         os.environ.setdefault(INTER_OP_THREADS, str(max(INTER_OP, self.cpus + 1)))
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        import_arrow()
         return self
 
     def __exit__(self, *_: object) -> None:
