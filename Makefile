@@ -13,7 +13,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PIP_QUIET := --quiet --disable-pip-version-check
 # Into an environment ($(1)/python), what a file pins ($(2)): uv takes seconds where pip takes minutes, and pip knows of
 # mirrors that only its own configuration names.
-install = $(BIN)/uv pip install --quiet --python $(1)/python --require-hashes -r $(2) \
+install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/python --require-hashes -r $(2) \
 	|| $(1)/python -m pip install $(PIP_QUIET) --require-hashes -r $(2)
 
 .DEFAULT_GOAL := help
