@@ -43,7 +43,8 @@ test-all: $(STAMP) ## run the tests, and those that take minutes: every family, 
 	$(BIN)/python -m pytest -m slow
 
 test-kills: $(STAMP) ## runs on Ray that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
-	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_kills_on_ray.py -k "$(KILLS)"
+	$(BIN)/python -m pytest -m slow --numprocesses=0 \
+		tests/integration/test_kills.py tests/integration/test_kills_on_ray.py -k "$(KILLS)"
 
 test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use (ARRIVAL="not gcs": some of them)
 	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_arrival.py \

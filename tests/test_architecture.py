@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.imported import thaw_in_new_process
+from support.imported import called_in_new_process
 
 ROOT = Path(__file__).parents[1] / "job"
 BELOW = {
@@ -101,7 +101,7 @@ def test_a_queue_has_one_file(library: str, file: str) -> None:
 
 
 def test_small_verbs_import_neither_tensorflow_nor_ray() -> None:
-    called = thaw_in_new_process(*(words.split() for words in SMALL))
+    called = called_in_new_process(*(words.split() for words in SMALL))
     found = {words: (one.ended, one.imported) for words, one in zip(SMALL, called, strict=True)}
     assert found == dict.fromkeys(SMALL, ("0", set()))
 

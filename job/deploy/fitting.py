@@ -6,14 +6,14 @@ from typing import Any
 
 from job.config import Job
 from job.errors import JobError
+from job.executors.placement import check_rayjob
 
 GPU = "nvidia.com/gpu"
 
 
 def check_fit(job: Job, rayjob: dict[str, Any], where: str) -> None:
     """Raises JobError where the run would wait for ever, or leave idle what is paid for."""
-    if job.scaling.executor == "local":
-        raise JobError("scaling.executor: local: a RayJob runs on Ray: write auto or ray, or use `thaw run`.")
+    check_rayjob(job)
     cluster = rayjob["spec"]["rayClusterSpec"]
     groups = cluster.get("workerGroupSpecs", [])
     if not groups:

@@ -14,8 +14,7 @@ def is_local(job: Job) -> bool:
     """Whether the job's run is embedded in the process of `thaw run`. Raises JobError."""
     scaling = job.scaling
     if os.environ.get("THAW_RAYJOB"):
-        if scaling.executor == "local":
-            raise JobError("scaling.executor: local: a RayJob runs on Ray: write auto or ray, or use `thaw run`.")
+        check_rayjob(job)
         return False
     if scaling.executor != "auto":
         return scaling.executor == "local"
@@ -24,6 +23,12 @@ def is_local(job: Job) -> bool:
     if scaling.workers == "auto":
         return not scaling.gpu or gpus_here() <= 1
     return scaling.max_workers == 1
+
+
+def check_rayjob(job: Job) -> None:
+    """Raises JobError where a RayJob can't run this job, since it wants to be embedded."""
+    if job.scaling.executor == "local":
+        raise JobError("scaling.executor: local: a RayJob runs on Ray: write auto or ray, or use `thaw run`.")
 
 
 def is_here() -> bool:

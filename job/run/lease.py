@@ -104,7 +104,7 @@ def take(
         found = read_state(store, run)
         if found is None:
             try:
-                create_state(store, run, first_state(_myself()))
+                create_state(store, run, first_state(_holder()))
                 return Lease(store, run, 1, lost, cancelled)
             except WriteConflict:
                 continue
@@ -129,7 +129,7 @@ def take(
 def _take_over(store: Store, run: str, seen: Document) -> int | None:
     """The number of the new attempt; None where someone else was faster."""
     state = RunState(store, run, Ticket(seen["attempt"]))
-    mine = _myself()
+    mine = _holder()
 
     def edit(document: Document) -> Document:
         if document["renewals"] != seen["renewals"]:
@@ -189,20 +189,21 @@ def how_it_ended(document: Document) -> str:
     holder = document["holder"]
     if holder is None:
         return ""
-    here = _myself()
-    same = bool(here["boot"]) and holder["boot"] == here["boot"]
-    why = why_ended(
-        holder.get("memory"), document.get("memory") or holder.get("memory"), here["memory"] if same else None
-    )
+    boot, first = _myself()["boot"], holder.get("memory")
+    why = why_ended(first, document.get("memory") or first, memory_now() if boot and holder["boot"] == boot else None)
     return (
         f"attempt {document['attempt']} ({describe(holder)}) ended without a word: it was killed, or its machine.{why}"
     )
 
 
+def _holder() -> Document:
+    """This process as one that takes a run."""
+    return {"memory": memory_now(), **_myself()}
+
+
 def _myself() -> Document:
     """This process, so that others can tell whether it lives."""
     return {
-        "memory": memory_now(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": _now(),

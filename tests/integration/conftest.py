@@ -6,14 +6,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from kills import Scene, Watched
 
 from job.cli import main
 from job.executors.ray.cluster import ray_cluster
 from job.jobfile import parse_job
+from support.killed import Start
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
 """(*words of the command line) -> exit code, standard output and standard error"""
@@ -58,3 +60,10 @@ def cluster(s3_server: str, gcs_server: str) -> Iterator[None]:
     """Ray, started once for the runs in this process; its workers know the servers."""
     with ray_cluster(parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")):
         yield
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """What still runs is ended with the test."""
+    with ExitStack() as stack:
+        yield lambda command: stack.enter_context(Watched(command, Scene(tmp_path / "store")))

@@ -1,6 +1,7 @@
 """A run that is killed in every stage, stopped, or superseded ends with the same bytes as one that nobody disturbs.
 
-Embedded: what is killed is the process of `thaw run`, and the next one goes on.
+Embedded, what is killed is the process of `thaw run`, and the next one goes on. What holds on Ray as well is asked of
+both.
 """
 
 from __future__ import annotations
@@ -12,30 +13,55 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from kills import Kill, Outcome, Scene, Watched, run_with_kills
 
-from support.killed import JOB, epochs, reached, stop, uploading, written
+from job.run.drain import drain
+from job.run.processes import descendants
+from support.killed import JOB, Start, epochs, left_by_killed_attempts, reached, stop, uploading, written
 from support.prepared import prepare_run
 
-Start = Callable[[list[str]], Watched]
+KINDS = [
+    pytest.param(JOB, id="embedded"),
+    pytest.param(f"{JOB}scaling: {{{{workers: 2}}}}\n", id="on Ray", marks=pytest.mark.slow),
+]
+WATCHED = """
+import sys
+sys.argv[0] = "thaw"
+from job.cli import main
+try:
+    main()
+finally:
+    print(sorted({"tensorflow", "keras", "ray"} & set(sys.modules)), file=sys.stderr)
+"""
+"""`thaw`, which tells at its end what it has imported."""
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return run_with_kills(prepare_run(folder, JOB), folder / "store")
+def undisturbed_jobs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+    """What each job ends with."""
+
+    @cache
+    def run(job: str) -> Outcome:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        return run_with_kills(prepare_run(folder, job), folder / "store")
+
+    return run
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts attempts at the run of this test's folder; what still runs is ended with the test."""
-    with ExitStack() as stack:
-        yield lambda command: stack.enter_context(Watched(command, Scene(tmp_path / "store")))
+def job() -> str:
+    """Embedded, where a test has no other kinds."""
+    return JOB
+
+
+@pytest.fixture
+def undisturbed(job: str, undisturbed_jobs: Callable[[str], Outcome]) -> Outcome:
+    return undisturbed_jobs(job)
 
 
 def schedule(seed: int) -> list[Kill]:
@@ -68,52 +94,41 @@ def test_a_run_killed_at_twelve_points_ends_with_the_same_bytes(undisturbed: Out
     assert done.weights == undisturbed.weights
     assert done.result["metrics"] == undisturbed.result["metrics"]
     assert (len(set(done.digests)), len(done.digests)) == (1, len(undisturbed.digests)), "each saw each example once"
-    model = Path(done.result["model"].removeprefix("file://"))
-    exported = [file for file in model.parent.rglob("*") if file.is_file()]
-    assert all(file.is_relative_to(model) for file in exported), "what killed attempts exported is gone"
+    assert left_by_killed_attempts(done) == []
 
 
 def test_an_undisturbed_run_is_one_process_without_ray(tmp_path: Path) -> None:
-    watched = "import sys; sys.argv[0] = 'thaw'; from job.cli import main\ntry: main()\n"
-    watched += "finally: print([name for name in sys.modules if name.split('.')[0] == 'ray'], file=sys.stderr)"
-    command = [sys.executable, "-c", watched, *prepare_run(tmp_path, JOB)[3:], "--set", "phases.fine_tune=null"]
+    command = [sys.executable, "-c", WATCHED, *prepare_run(tmp_path, JOB)[3:], "--set", "phases.fine_tune=null"]
     with Watched(command, Scene(tmp_path / "store")) as process:
         most = 0
         while process.status is None:
-            most = max(most, len(children(process.pid)))
+            most = max(most, len(descendants(process.pid)))
             time.sleep(0.02)
         process.wait()
     assert process.status == 0, process.told
     assert most == 0
-    assert process.told.splitlines()[-1] == "[]"
-
-
-def children(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has just ended
-        return []
+    assert process.told.splitlines()[-1] == "['keras', 'tensorflow']"
 
 
 def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:
     """Without TensorFlow and Ray, whose imports alone take longer than all else."""
     job = Path(undisturbed.result["run"].removeprefix("file://")).parents[2] / "job.yaml"
-    watched = "import sys; sys.argv[0] = 'thaw'; from job.cli import main\ntry: main()\n"
-    watched += "finally: print(sorted({'tensorflow', 'keras', 'ray'} & set(sys.modules)), file=sys.stderr)"
-    command = [sys.executable, "-c", watched, "run", str(job), "--json"]
+    command = [sys.executable, "-c", WATCHED, "run", str(job), "--json"]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "this run is finished" in again.stderr
     assert again.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("job", KINDS)
 def test_sigterm_keeps_the_step_and_the_next_attempt_goes_on_from_it(
-    undisturbed: Outcome, start: Start, tmp_path: Path
+    job: str, undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
-    command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
+    command = [*prepare_run(tmp_path, job), "--set", "checkpoint.every_steps=null"]
     attempt = start(command)
     attempt.until(lambda scene: scene.said("head epoch   3"))
-    os.kill(attempt.pid, signal.SIGTERM)
+    os.kill(attempt.pid, signal.SIGTERM)  # as Ray does where a RayJob is deleted, whose pod is drained just after
+    assert drain(60, attempt.pid), "as a pod does before it is ended: it waits"
     attempt.wait()
     assert attempt.status == 143, attempt.told
     assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in attempt.told
@@ -135,8 +150,11 @@ def test_a_cancelled_run_keeps_the_step(start: Start, tmp_path: Path) -> None:
     assert attempt.scene.checkpoints()
 
 
-def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, start: Start, tmp_path: Path) -> None:
-    command = prepare_run(tmp_path, JOB)
+@pytest.mark.parametrize("job", KINDS)
+def test_of_two_attempts_one_works_and_the_other_says_so(
+    job: str, undisturbed: Outcome, start: Start, tmp_path: Path
+) -> None:
+    command = prepare_run(tmp_path, job)
     first = start(command)
     first.until(lambda scene: scene.said("attempt 1"))
     second = start(command)
@@ -151,18 +169,21 @@ def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, s
     assert {path.name for path in (run / "checkpoints").iterdir()} == {e["name"] for e in first.scene.checkpoints()}
 
 
+@pytest.mark.parametrize("job", KINDS)
 def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
-    undisturbed: Outcome, start: Start, tmp_path: Path
+    job: str, undisturbed: Outcome, start: Start, tmp_path: Path
 ) -> None:
-    command = prepare_run(tmp_path, JOB)
+    command = prepare_run(tmp_path, job)
     zombie = start(command)
     zombie.until(reached("head", 5))
-    stop([zombie.pid], tmp_path / "store")
+    stopped = [zombie.pid, *descendants(zombie.pid)]
+    stop(stopped, tmp_path / "store")
     done = run_with_kills(command, tmp_path / "store")
     assert "may be at work: watching it" in done.told
     assert done.weights == undisturbed.weights
     before = written(tmp_path / "store")
-    os.kill(zombie.pid, signal.SIGCONT)
+    for process in stopped:
+        os.kill(process, signal.SIGCONT)
     zombie.wait()
     assert zombie.status == 4, zombie.told
     assert "writes nothing more" in zombie.told

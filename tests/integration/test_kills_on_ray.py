@@ -8,19 +8,16 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kills import Kill, Outcome, Scene, Watched, run_with_kills, strike, training_workers
+from kills import Kill, Outcome, run_with_kills, strike, training_workers
 
-from job.run.drain import drain
-from job.run.processes import descendants
 from job.storage import open_store
 from support.faults import faulty
 from support.killed import JOB as EMBEDDED
-from support.killed import epochs, reached, stop, uploading, written
+from support.killed import Start, epochs, left_by_killed_attempts, reached, uploading
 from support.prepared import prepare_run
 
 pytestmark = pytest.mark.slow
@@ -59,76 +56,7 @@ def test_a_run_killed_on_ray_ends_with_the_same_bytes(undisturbed: Outcome, tmp_
     assert done.attempts == 1 + sum(kill.who != "worker" for kill in kills)
     assert done.weights == undisturbed.weights
     assert done.result["metrics"] == undisturbed.result["metrics"]
-    model = Path(done.result["model"].removeprefix("file://"))
-    exported = [file for file in model.parent.rglob("*") if file.is_file()]
-    assert all(file.is_relative_to(model) for file in exported), "what killed attempts exported is gone"
-
-
-Start = Callable[[list[str]], Watched]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts attempts at the run of this test's folder; what still runs is ended with the test."""
-    with ExitStack() as stack:
-        yield lambda command: stack.enter_context(Watched(command, Scene(tmp_path / "store")))
-
-
-def signal_all(attempt: Watched, number: int) -> None:
-    for process in [attempt.pid, *descendants(attempt.pid)]:
-        os.kill(process, number)
-
-
-def test_sigterm_keeps_the_step_and_the_next_attempt_goes_on_from_it(
-    undisturbed: Outcome, start: Start, tmp_path: Path
-) -> None:
-    command = [*prepare_run(tmp_path, JOB), "--set", "checkpoint.every_steps=null"]
-    attempt = start(command)
-    attempt.until(lambda scene: scene.said("head epoch   3"))
-    os.kill(attempt.pid, signal.SIGTERM)  # as Ray does where a RayJob is deleted, whose pod is drained just after
-    assert drain(60, attempt.pid), "as a pod does before it is ended: it waits"
-    attempt.wait()
-    assert attempt.status == 143, attempt.told
-    assert "thaw: Stopped by SIGTERM: a checkpoint of this step is kept" in attempt.told
-    (entry,) = attempt.scene.checkpoints()
-    assert (entry["phase"], entry["epoch"] >= 3) == ("head", True)
-    done = run_with_kills(command, tmp_path / "store")
-    assert f"resumed from head epoch {entry['epoch']}" in done.told
-    assert done.weights == undisturbed.weights
-
-
-def test_of_two_attempts_one_works_and_the_other_says_so(undisturbed: Outcome, start: Start, tmp_path: Path) -> None:
-    command = prepare_run(tmp_path, JOB)
-    first = start(command)
-    time.sleep(2)
-    second = start(command)
-    for attempt in (first, second):
-        attempt.wait()
-    winner, loser = sorted([first, second], key=lambda attempt: attempt.status or 0)
-    assert loser.status == 4, loser.told
-    assert "is at work on this run: wait for it, or end it." in loser.told
-    assert winner.outcome().weights == undisturbed.weights
-    (run,) = (tmp_path / "store/runs").iterdir()
-    assert {entry["name"].split("-")[-2] for entry in first.scene.checkpoints()} == {"1"}
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {e["name"] for e in first.scene.checkpoints()}
-
-
-def test_an_attempt_that_wakes_up_after_it_was_replaced_writes_nothing(
-    undisturbed: Outcome, start: Start, tmp_path: Path
-) -> None:
-    command = prepare_run(tmp_path, JOB)
-    zombie = start(command)
-    zombie.until(lambda scene: scene.reached("head", 5))
-    stop([zombie.pid, *descendants(zombie.pid)], tmp_path / "store")
-    done = run_with_kills(command, tmp_path / "store")
-    assert "may be at work: watching it" in done.told
-    assert done.weights == undisturbed.weights
-    before = written(tmp_path / "store")
-    signal_all(zombie, signal.SIGCONT)
-    zombie.wait()
-    assert zombie.status == 4, zombie.told
-    assert "writes nothing more" in zombie.told
-    assert written(tmp_path / "store") == before
+    assert left_by_killed_attempts(done) == []
 
 
 def test_a_worker_that_stands_still_is_noticed_by_the_others(

@@ -19,7 +19,7 @@ from job.run.lease import cancel, take
 from job.run.status import describe_run, is_renewed, open_run, open_runs, run_status
 from job.storage import Store, open_store
 from job.train.runstate import read_state
-from support.imported import thaw_in_new_process
+from support.imported import called_in_new_process
 
 CHECKPOINT = {"name": "x", "phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
 
@@ -165,6 +165,6 @@ def test_a_cancelled_run_says_who_wanted_that(store: Store, held: None) -> None:
 
 def test_both_verbs_work_without_tensorflow_ray_and_kubernetes(store: Store, held: None) -> None:
     uri = f"{store.uri}runs/run/"
-    status, cancelled = thaw_in_new_process(["status", uri, "--json"], ["cancel", uri])
+    status, cancelled = called_in_new_process(["status", uri, "--json"], ["cancel", uri])
     assert (status.ended, status.imported) == ("0", set())
     assert (cancelled.ended, cancelled.imported) == ("0", set())

@@ -37,7 +37,7 @@ class Called(NamedTuple):
     """Of HEAVY; of several command lines in one process, what those before it had not imported."""
 
 
-def thaw_in_new_process(*commands: list[str]) -> list[Called]:
+def called_in_new_process(*commands: list[str]) -> list[Called]:
     """These command lines, one after another in one process."""
     command = [sys.executable, "-c", CODE, json.dumps(commands)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kills import Scene
+from kills import Outcome, Scene, Watched
 
 from job.storage.local import LOCK
 
@@ -32,6 +32,9 @@ train: {{batch_size: 16, views: 2, cache: "on"}}
 checkpoint: {{every_steps: 4, every_minutes: null, keep: 2}}
 recovery: {{max_failures: 20}}
 """
+
+Start = Callable[[list[str]], Watched]
+"""Starts an attempt at the run of a test's folder."""
 
 
 def reached(phase: str, epoch: int) -> Callable[[Scene], bool]:
@@ -56,6 +59,12 @@ def stop(processes: Iterable[int], store: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for process in processes:
             os.kill(process, signal.SIGSTOP)
+
+
+def left_by_killed_attempts(done: Outcome) -> list[Path]:
+    """Files of exports other than the run's model."""
+    model = Path(done.result["model"].removeprefix("file://"))
+    return [file for file in model.parent.rglob("*") if file.is_file() and not file.is_relative_to(model)]
 
 
 def written(store: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ from job.run.plan import choose_plan, featurizers, write_plan
 from job.storage import ObjectInfo, open_store
 from support import texts
 from support.images import folder_of
-from support.imported import thaw_in_new_process
+from support.imported import called_in_new_process
 from support.networks import own_base
 
 EXAMPLES = 60
@@ -91,7 +91,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(planned: Path) -> Told:
     before, command = objects(planned.parent / "store"), ["plan", str(planned), "--no-calibration"]
-    called = thaw_in_new_process([*command, "--json"], command)
+    called = called_in_new_process([*command, "--json"], command)
     assert [one.ended for one in called] == ["0", "0"]
     changed = objects(planned.parent / "store") != before
     return Told(json.loads(called[0].output), called[1].output, called[0].imported | called[1].imported, changed)
