@@ -1,8 +1,9 @@
 """SIGTERM, and what is asked for in its stead: what is done is kept, and the process ends in time.
 
-Several may want that at once: as a RayJob is deleted, Ray sends SIGTERM, and then the head's pod drains. A second
-SIGTERM is somebody who does not want to wait; who wants no more than that the run ends sends ASK, which changes nothing
-where it has been asked already.
+Several may want that at once: as a RayJob is deleted, Ray sends SIGTERM, and the head's pod drains. Both may be pending
+when Python looks, which then takes the lower number first, whichever came first. So the first of each kind asks, and
+changes nothing where it has been asked already. A second SIGTERM is somebody who does not want to wait; who wants no
+more than that the run ends sends ASK, as often as they like.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Interrupts:
         self.asked = ""
         """The signal's name, or who wanted it, once it came."""
         self._by = ""
+        self._terminated = False
         self._came = threading.Event()
         self._passed = False
         self._before: dict[signal.Signals, Any] = {}
@@ -83,15 +85,15 @@ class Interrupts:
 
     def break_off(self) -> None:
         """As a second SIGTERM does; from another thread."""
+        self._terminated = True
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = bool(self.asked)
-        if again and number == ASK:
-            return
+        first, again = not self.asked, number == signal.SIGTERM and self._terminated
+        self._terminated |= number == signal.SIGTERM
         self.asked = self.asked or self._name(number)
         self._came.set()
-        if not self._passed or again:
+        if again or (first and not self._passed):
             raise KeyboardInterrupt  # the one exception of a handler that gets through what waits in Ray's core
 
     def _name(self, number: int) -> str:

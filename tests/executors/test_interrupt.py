@@ -53,12 +53,55 @@ def test_who_asks_after_a_signal_breaks_nothing_off() -> None:
             terminate()
 
 
+def both_pending() -> None:
+    """SIGTERM and ASK at once: Python's handlers run in the order of the signals' numbers."""
+    numbers = {signal.SIGTERM, ASK}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        signal.pthread_kill(threading.get_ident(), number)  # no other thread can take it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def test_a_drain_that_is_seen_before_the_sigterm_it_followed_breaks_nothing_off() -> None:
+    asked = threading.Event()
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: asked.set()):
+        both_pending()
+        assert asked.wait(10)
+        assert interrupts.asked == "`thaw drain`", "the order that this test is about"
+        with pytest.raises(KeyboardInterrupt):
+            terminate()
+
+
+def test_both_at_once_outside_of_training_break_off_once() -> None:
+    cleaned_up: list[bool] = []
+
+    def run() -> None:
+        try:
+            both_pending()
+        finally:
+            for _ in range(1000):  # where a signal that is pending is handled
+                os.getpid()
+            cleaned_up.append(True)
+
+    with pytest.raises(Interrupted), Interrupts():
+        run()
+    assert cleaned_up
+
+
 def test_where_nobody_asked_before_draining_does() -> None:
     asked = threading.Event()
     with Interrupts() as interrupts, interrupts.passed_to(lambda over: asked.set()):
         os.kill(os.getpid(), ASK)
         assert asked.wait(10)
         assert interrupts.asked == "`thaw drain`"
+        terminate()
+        with pytest.raises(KeyboardInterrupt):
+            terminate()
+
+
+def test_breaking_off_needs_no_signal_before_it() -> None:
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: None):
+        interrupts.ask("a friend")
         with pytest.raises(KeyboardInterrupt):
             interrupts.break_off()
 
