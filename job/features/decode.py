@@ -48,6 +48,7 @@ class Decoder:
         self._decode = tf.function(
             lambda encoded: tf.map_fn(self._form.decode, encoded, fn_output_signature=decoded),
             input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
         )
         self._invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
         self._decoders, self._room = decoders, BoundedSemaphore(max(1, encoded // GROUP))

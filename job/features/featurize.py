@@ -37,7 +37,9 @@ class FrozenNetwork:
         dtypes = {featurizer.tap: featurizer.dtype for featurizer in work.wanted if not featurizer.is_input}
         with precision(work.job):
             self._network: Any = self._compiled(work, dtypes) if dtypes else None
-        self._augment = tf.function(lambda images, seeds: augment_images(images, seeds, work.job.augment))
+        self._augment = tf.function(
+            lambda images, seeds: augment_images(images, seeds, work.job.augment), autograph=False
+        )
 
     def _compiled(self, work: Extraction, dtypes: dict[str, str]) -> Any:
         """Inputs -> what is stored of each tap."""
@@ -50,7 +52,7 @@ class FrozenNetwork:
         taps = {tap: whole.output if tap == "pooled" else cut_named(whole, tap).tensor for tap in dtypes}
         network = keras.Model(whole.input, taps)
 
-        @tf.function
+        @tf.function(autograph=False)
         def run(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             answers = network(tf.cast(inputs, whole.input.dtype), training=False)
             return {tap: _stored(answers[tap], dtypes[tap]) for tap in taps}

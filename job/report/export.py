@@ -26,6 +26,7 @@ from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.model.network import Network, variables_by_path
 from job.model.resolved import ResolvedBase
+from job.report.exported import remember
 from job.report.formats.reloaded import check_reloaded, examples_of
 from job.report.manifest import upload_files
 from job.storage import Store
@@ -59,8 +60,9 @@ def export_model(
     network = trained_network(job, store, run, len(snapshot.classes), base, kept)
     with scratch() as folder:
         write_model(job, network.model, snapshot.classes, metrics, card, Path(folder))
-        check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
+        reloaded = check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
         upload_files(store, prefix, Path(folder))
+    remember(f"{store.uri}{prefix}", reloaded)
     _forget_before(store, f"runs/{run}/model/", attempt)
     return f"{store.uri}{prefix}"
 
@@ -116,9 +118,12 @@ def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Pa
         chances = model(tf.cast(inputs, model.input.dtype), training=False)
         return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
 
-    archive = keras.export.ExportArchive()  # it finds the variables by itself; with Keras's layers it is twice as large
-    for layer in model.layers:
-        if isinstance(layer, LOOKUPS):
-            archive.track(layer)
-    archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name=job.task)])
-    archive.write_out(str(path), verbose=False)
+    signature = tf.function(serve, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.string, name=job.task)
+    )
+    kept = tf.Module()  # with Keras's layers in it, the file is twice as large
+    kept.variables_and_tables = (
+        [variable.value for variable in model.variables],
+        [layer for layer in model.layers if isinstance(layer, LOOKUPS)],
+    )
+    tf.saved_model.save(kept, str(path), signatures=signature)

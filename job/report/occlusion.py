@@ -6,40 +6,16 @@ probability of the answer, the answer rests on it. It needs the exported model a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from job.libraries import import_tensorflow
-from job.report.manifest import download_files
-from job.storage import Store
-from job.storage.scratch import scratch
+from job.report.exported import Network
 
-Network = Callable[[np.ndarray], Any]
-"""Inputs [n, …] -> probabilities [n, classes]"""
 GRID = 8
 """Places of the hiding square on each side."""
 COVER = 0.25
 """Its side, as a fraction of the picture's."""
-BATCH = 16
-
-
-def load_exported(model: Store) -> Network:
-    """`model.keras` of an export, compiled: pixels 0…255 float32 [n, S, S, 3], or ids of words int64 [n, L], to
-    probabilities [n, classes].
-    """
-    with scratch() as folder:
-        download_files(model, ("model.keras",), Path(folder))
-        import_tensorflow()
-        import keras
-        import tensorflow as tf
-
-        import job.model.words  # noqa: F401 - the layer of word vectors is registered there
-
-        loaded = keras.saving.load_model(Path(folder, "model.keras"), safe_mode=True)
-    return tf.function(lambda inputs: loaded(inputs, training=False))
+AT_ONCE = 16 * 224 * 224 * 3
+"""Values of the inputs that the network takes at a time: 16 pictures of 224 pixels, all of one of 96."""
 
 
 def hidden_squares(network: Network, pixels: np.ndarray, label: int) -> np.ndarray:
@@ -73,10 +49,7 @@ def left_out_words(network: Network, ids: np.ndarray, label: int) -> np.ndarray:
 
 
 def _answers(network: Network, inputs: np.ndarray, label: int) -> np.ndarray:
-    """Probabilities float32 [n] of one class, computed BATCH by BATCH: one shape is compiled once."""
-    found = []
-    for start in range(0, len(inputs), BATCH):
-        some = inputs[start : start + BATCH]
-        padded = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
-        found.append(np.asarray(network(padded))[: len(some), label])
-    return np.concatenate(found).astype(np.float32)
+    """Probabilities float32 [n] of one class."""
+    batch = max(1, AT_ONCE // inputs[0].size)
+    parts = [np.asarray(network(inputs[start : start + batch])) for start in range(0, len(inputs), batch)]
+    return np.concatenate(parts)[:, label].astype(np.float32)

@@ -78,6 +78,7 @@ class Batches:
                 inputs = tf.bitcast(inputs, tf.bfloat16)
             return inputs if augment is None else augment_images(inputs, seeds, augment)
 
+        @tf.autograph.experimental.do_not_convert
         def gather(plan: dict[str, Any]) -> tuple[Any, ...]:
             inputs = inputs_of(plan["chosen"], plan.get("seeds"))
             read = tf.where(plan["present"], tf.gather(ids, plan["chosen"]), tf.zeros([], tf.int64))

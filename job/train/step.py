@@ -1,7 +1,8 @@
 """Steps of training and of prediction under `tf.distribute`; Keras 3's `fit` does not work there.
 
 Many steps are one call. Each worker has its own copy of the variables, which begin as equals and make the same steps:
-only the sum of the gradients travels.
+only the sum of the gradients travels. Loops are written out: AutoGraph would read all code that is called in them, for
+longer than a small head trains.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def make_train_steps(
         grads = tape.gradient(loss, [variable.value for variable in variables])
         return loss, [tf.convert_to_tensor(grad) for grad in grads]  # that of a table has the rows used alone
 
-    compiled: Callable[..., Any] = tf.function(gradients, jit_compile=True) if jit_compile else gradients
+    compiled: Callable[..., Any] = (
+        tf.function(gradients, jit_compile=True, autograph=False) if jit_compile else gradients
+    )
 
     def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         loss, grads = compiled(seed, *batch)
@@ -73,23 +76,25 @@ def make_train_steps(
 
     numbers, pairs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32)
 
-    @tf.function(input_signature=[batches, numbers, pairs, numbers])
+    @tf.function(input_signature=[batches, numbers, pairs, numbers], autograph=False)
     def steps(
         batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, wishes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        count = tf.shape(learning_rates)[0]
-        losses, proof, agreed = tf.TensorArray(tf.float32, count), tf.zeros([2], tf.int64), wishes
-        waits = tf.zeros([2], tf.float64)
-        for k in tf.range(count):
+        def one(
+            k: tf.Tensor, losses: tf.TensorArray, proof: tf.Tensor, agreed: tf.Tensor, waits: tf.Tensor
+        ) -> tuple[Any, ...]:
             asked = _time_after(waits)
             with tf.control_dependencies([asked]):
                 *batch, read = next(batches)
             read_after = _time_after(read) - asked
             optimizer.learning_rate = learning_rates[k]
             loss, agreed, waited = step(batch, seeds[k], wishes)
-            losses = losses.write(k, loss)
-            proof += read
-            waits += tf.stack([read_after, waited])
+            return k + 1, losses.write(k, loss), proof + read, agreed, waits + tf.stack([read_after, waited])
+
+        count = tf.shape(learning_rates)[0]
+        losses = tf.TensorArray(tf.float32, count)
+        nothing = tf.constant(0), losses, tf.zeros([2], tf.int64), wishes, tf.zeros([2], tf.float64)
+        _, losses, proof, agreed, waits = tf.while_loop(lambda k, *_: k < count, one, nothing)
         return losses.stack(), proof, agreed, waits
 
     return steps
@@ -136,11 +141,13 @@ def make_predict_steps(
 ) -> Callable[[Batches, tf.Tensor], tf.Tensor]:
     """Compiled steps: k of this worker's batches -> every worker's logits by rank, float32 [world, k, n, classes]."""
 
-    @tf.function(input_signature=[batches, tf.TensorSpec([], tf.int32)])
+    @tf.function(input_signature=[batches, tf.TensorSpec([], tf.int32)], autograph=False)
     def steps(batches: Batches, count: tf.Tensor) -> tf.Tensor:
-        logits = tf.TensorArray(tf.float32, count)
-        for k in tf.range(count):
-            logits = logits.write(k, forward(next(batches)[0], None))
+        def one(k: tf.Tensor, logits: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return k + 1, logits.write(k, forward(next(batches)[0], None))
+
+        answers = tf.constant(0), tf.TensorArray(tf.float32, count)
+        _, logits = tf.while_loop(lambda k, _: k < count, one, answers)
         ranks = _gather(strategy, tf.constant([rank]))  # TensorFlow's order is that of names: 0, 1, 10, 2, …
         return tf.gather(_gather(strategy, logits.stack()[None]), tf.argsort(ranks))
 
@@ -149,7 +156,8 @@ def make_predict_steps(
 
 def make_sum(strategy: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
     """Adds up int64 [n] of every worker, modulo 2**64: a barrier."""
-    add = tf.function(lambda numbers: _sum(strategy, numbers), input_signature=[tf.TensorSpec([None], tf.int64)])
+    spec = tf.TensorSpec([None], tf.int64)
+    add = tf.function(lambda numbers: _sum(strategy, numbers), input_signature=[spec], autograph=False)
     return lambda numbers: add(tf.constant(numbers)).numpy()
 
 

@@ -17,6 +17,7 @@ from job.data.originals import read_originals
 from job.data.snapshot import Snapshot
 from job.errors import JobError, ThawError, headline
 from job.report.answered import predictions
+from job.report.exported import Network, load_file
 from job.report.formats.check import KEPT, check, compare
 from job.report.formats.subject import in_bfloat16
 from job.storage import Store
@@ -54,31 +55,38 @@ def made_up(job: Job, classes: list[str]) -> Encoded:
     return Encoded([tf.io.encode_png(pixels).numpy() for pixels in noise], labels)
 
 
-def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encoded) -> None:
-    """Raises JobError where one of them does not answer as `network`, which gives logits: see `check`."""
+def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encoded) -> Network:
+    """`model.keras`, loaded. Raises JobError where one of the two does not answer as `network`, which gives logits: see
+    `check`.
+    """
     form, coarse = form_of(job), in_bfloat16(network)
     decoded = np.stack([form.decode(tf.constant(one)).numpy() for one in examples.examples])
     inputs = tf.constant(decoded.astype(network.input.dtype))
     with _whole_float32():
         wanted = tf.nn.softmax(network(inputs, training=False)).numpy()
-        for name, ask in (("keras", _ask_keras), ("saved_model", _ask_saved_model)):
-            try:
-                answers = ask(folder, inputs, examples.examples)
-            except ThawError:
-                raise
-            except Exception as error:  # whatever a layer raises that can't be made again
-                raise JobError(f"{name}: not written, since it can't be used: {headline(error)}: {KEPT}.") from error
-            neither = np.isnan(wanted) & np.isnan(answers)  # that they are no numbers is told by the metrics
-            found = compare(np.where(neither, 0, wanted), np.where(neither, 0, answers), examples.labels)
-            check(name, found, coarse)
+        with _usable("keras"):
+            reloaded = load_file(folder / "model.keras")
+            answers = {"keras": reloaded(inputs).numpy()}
+        with _usable("saved_model"):
+            answers["saved_model"] = _ask_saved_model(folder, examples.examples)
+    for name, answered in answers.items():
+        neither = np.isnan(wanted) & np.isnan(answered)  # that they are no numbers is told by the metrics
+        found = compare(np.where(neither, 0, wanted), np.where(neither, 0, answered), examples.labels)
+        check(name, found, coarse)
+    return reloaded
 
 
-def _ask_keras(folder: Path, inputs: tf.Tensor, encoded: list[bytes]) -> np.ndarray:
-    model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-    return model(inputs, training=False).numpy()
+@contextmanager
+def _usable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ThawError:
+        raise
+    except Exception as error:  # whatever a layer raises that can't be made again
+        raise JobError(f"{name}: not written, since it can't be used: {headline(error)}: {KEPT}.") from error
 
 
-def _ask_saved_model(folder: Path, inputs: tf.Tensor, encoded: list[bytes]) -> np.ndarray:
+def _ask_saved_model(folder: Path, encoded: list[bytes]) -> np.ndarray:
     model = tf.saved_model.load(str(folder / "saved_model"))  # it holds what the signature's function needs
     serve = model.signatures["serving_default"]
     (name,) = serve.structured_input_signature[1]

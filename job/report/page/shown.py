@@ -15,7 +15,8 @@ from job.data.forms import Form, form_of
 from job.libraries import import_tensorflow
 from job.report.documents import Documents
 from job.report.examples import Examples, answer_to, opened
-from job.report.occlusion import Network, hidden_squares, left_out_words, load_exported
+from job.report.exported import Network, load_exported
+from job.report.occlusion import hidden_squares, left_out_words
 from job.report.wording import shortened
 from job.storage import open_store
 

@@ -1,0 +1,49 @@
+"""`model.keras` of an export, loaded again, as one compiled function; it needs none of the run's own code but the layer
+of word vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from job.libraries import import_tensorflow
+from job.report.manifest import download_files
+from job.storage import Store
+from job.storage.scratch import scratch
+
+Network = Callable[[np.ndarray], Any]
+"""Pixels 0…255 float32 [n, S, S, 3], or ids of words int64 [n, L] -> probabilities [n, classes]"""
+_latest: tuple[str, Network] | None = None
+"""The export that this process has made last, by its URI: the report asks it just after."""
+
+
+def load_file(path: Path) -> Network:
+    """Raises what Keras raises where the file is none, or has a layer that can't be made again."""
+    import_tensorflow()
+    import keras
+    import tensorflow as tf
+
+    import job.model.words  # noqa: F401 - the layer of word vectors is registered there
+
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec], autograph=False)
+
+
+def load_exported(model: Store) -> Network:
+    """That of an export's folder; no second time of the one that this process has made last."""
+    if _latest and _latest[0] == model.uri:
+        return _latest[1]
+    with scratch() as folder:
+        download_files(model, ("model.keras",), Path(folder))
+        return load_file(Path(folder, "model.keras"))
+
+
+def remember(uri: str, network: Network) -> None:
+    """`network` is what is exported at `uri`, where nothing else will ever be."""
+    global _latest
+    _latest = uri, network
