@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from job.run.processes import command_line, descendants
 from job.storage import open_store
@@ -205,13 +206,7 @@ class Watched:
     """
 
     def __init__(self, command: Sequence[str], scene: Scene, environment: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "THAW_LOG": "text", **(environment or {})},
-        )
+        self._process = self._start(command, {**os.environ, "THAW_LOG": "text", **(environment or {})})
         self.scene, self.pid = scene, self._process.pid
         self._began, self._output, self._told = time.monotonic(), list[str](), list[str]()
         scene.lines.clear()
@@ -268,17 +263,20 @@ class Watched:
             raise SystemExit(f"ended with {self.status}:\n{self._last()}")
         return Outcome(json.loads(output), self.told, time.monotonic() - self._began)
 
+    @staticmethod
+    def _start(command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=dict(environment))
+
     def _last(self) -> str:
         return "".join(self._told[-60:])
 
     def _read_errors(self) -> None:
-        assert self._process.stderr is not None
         for line in self._process.stderr:
             self._told.append(line)
             self.scene.lines.append(line)
 
     def _read_output(self) -> None:
-        assert self._process.stdout is not None
         self._output += self._process.stdout
 
 

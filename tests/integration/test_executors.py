@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Done:
         return json.loads(self.run.read("training.json"))["history"]
 
 
-def run(thaw: Thaw, folder: Path, job: str, *settings: str) -> Done:
+def prepare(folder: Path, job: str) -> Path:
     """The job in a folder and a store of its own."""
     folder.mkdir()
     if "task: text" in job:
@@ -68,10 +69,25 @@ def run(thaw: Thaw, folder: Path, job: str, *settings: str) -> Done:
         (folder / "job.yaml").write_text(job.format(root=folder))
     else:
         prepare_run(folder, job)
-    words = [word for setting in settings for word in ("--set", setting)]
-    done = thaw("run", str(folder / "job.yaml"), "--json", *words)
+    return folder / "job.yaml"
+
+
+def run(thaw: Thaw, job: Path, *words: str) -> Done:
+    done = thaw("run", str(job), "--json", *words)
     assert done.returncode == 0, done.stderr
     return Done(open_store(json.loads(done.stdout)["run"]), done.stderr)
+
+
+@pytest.fixture(scope="module")
+def embedded(here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Done]]:
+    """The job file and what it ends with, once for each job."""
+
+    @cache
+    def made(job: str) -> tuple[Path, Done]:
+        path = prepare(tmp_path_factory.mktemp("embedded") / "job", job)
+        return path, run(here, path)
+
+    return made
 
 
 @pytest.mark.parametrize(
@@ -83,18 +99,19 @@ def run(thaw: Thaw, folder: Path, job: str, *settings: str) -> Done:
     ],
 )
 def test_one_worker_on_ray_ends_with_the_bytes_of_the_embedded_one(
-    job: str, here: Thaw, cluster: None, tmp_path: Path
+    job: str, embedded: Callable[[str], tuple[Path, Done]], here: Thaw, tmp_path: Path
 ) -> None:
-    embedded = run(here, tmp_path / "embedded", job)
-    on_ray = run(here, tmp_path / "ray", job, "scaling.executor=ray")
+    _, alone = embedded(job)
+    on_ray = run(here, prepare(tmp_path / "ray", job), "--set", "scaling.executor=ray")
     assert "starting a worker" in on_ray.told
-    assert "starting a worker" not in embedded.told
-    assert embedded.trained == on_ray.trained
+    assert "starting a worker" not in alone.told
+    assert alone.trained == on_ray.trained
 
 
-def test_two_workers_have_the_loss_curve_of_one(here: Thaw, cluster: None, tmp_path: Path) -> None:
-    """Of 56 training examples, which batches of 16 do not divide."""
-    one, two = run(here, tmp_path / "one", PICTURES), run(here, tmp_path / "two", PICTURES, "scaling.workers=2")
+def test_two_workers_have_the_loss_curve_of_one(embedded: Callable[[str], tuple[Path, Done]], here: Thaw) -> None:
+    """On the features that are stored, of 56 training examples, which batches of 16 do not divide."""
+    path, one = embedded(PICTURES)
+    two = run(here, path, "--new", "--set", "scaling.workers=2")
     assert "training on 1 worker," in one.told
     assert "training on 2 workers," in two.told
     for phase in ("head", "fine_tune"):

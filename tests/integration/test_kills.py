@@ -14,15 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kills import Kill, Outcome, Scene, Watched, run_with_kills
 
 from job.run.drain import drain
 from job.run.processes import descendants
+from support.forked import THAW, Forked
 from support.killed import JOB, Start, epochs, left_by_killed_attempts, reached, stop, uploading, written
 from support.prepared import prepare_run
 
@@ -42,14 +45,26 @@ finally:
 """`thaw`, which tells at its end what it has imported."""
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    outcome: Outcome
+    children: int
+    """Processes that it had started, at most at one time."""
+
+
 @pytest.fixture(scope="module")
-def undisturbed_jobs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+def undisturbed_jobs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Undisturbed]:
     """What each job ends with."""
 
     @cache
-    def run(job: str) -> Outcome:
-        folder = tmp_path_factory.mktemp("undisturbed")
-        return run_with_kills(prepare_run(folder, job), folder / "store")
+    def run(job: str) -> Undisturbed:
+        folder, most = tmp_path_factory.mktemp("undisturbed"), 0
+        command = [sys.executable, "-c", WATCHED, *prepare_run(folder, job)[3:]]
+        with Watched(command, Scene(folder / "store")) as process:
+            while process.status is None:
+                most = max(most, len(descendants(process.pid)))
+                time.sleep(0.02)
+            return Undisturbed(process.outcome(), most)
 
     return run
 
@@ -60,9 +75,22 @@ def job() -> str:
     return JOB
 
 
+@pytest.fixture(autouse=True)
+def forked(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt of an embedded run has TensorFlow's import behind it."""
+    as_typed = Watched._start
+
+    def begin(command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        start = Forked if list(command[: len(THAW)]) == THAW else as_typed
+        return start(command, environment)
+
+    if job == JOB:
+        monkeypatch.setattr(Watched, "_start", staticmethod(begin))
+
+
 @pytest.fixture
-def undisturbed(job: str, undisturbed_jobs: Callable[[str], Outcome]) -> Outcome:
-    return undisturbed_jobs(job)
+def undisturbed(job: str, undisturbed_jobs: Callable[[str], Undisturbed]) -> Outcome:
+    return undisturbed_jobs(job).outcome
 
 
 def schedule(seed: int) -> list[Kill]:
@@ -98,17 +126,10 @@ def test_a_run_killed_at_twelve_points_ends_with_the_same_bytes(undisturbed: Out
     assert left_by_killed_attempts(done) == []
 
 
-def test_an_undisturbed_run_is_one_process_without_ray(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WATCHED, *prepare_run(tmp_path, JOB)[3:], "--set", "phases.fine_tune=null"]
-    with Watched(command, Scene(tmp_path / "store")) as process:
-        most = 0
-        while process.status is None:
-            most = max(most, len(descendants(process.pid)))
-            time.sleep(0.02)
-        process.wait()
-    assert process.status == 0, process.told
-    assert most == 0
-    assert process.told.splitlines()[-1] == "['keras', 'tensorflow']"
+def test_an_undisturbed_run_is_one_process_without_ray(undisturbed_jobs: Callable[[str], Undisturbed]) -> None:
+    run = undisturbed_jobs(JOB)
+    assert run.children == 0
+    assert run.outcome.told.splitlines()[-1] == "['keras', 'tensorflow']"
 
 
 def test_a_finished_run_is_reported_at_once(undisturbed: Outcome) -> None:

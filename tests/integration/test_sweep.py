@@ -34,15 +34,15 @@ def test_all_depths_and_seeds_share_one_extraction(
     for key, content in folder_of(EXAMPLES).items():
         source.write(key, content)
     (tmp_path / "job.yaml").write_text(JOB.format(root=tmp_path))
-    words = ["sweep", str(tmp_path / "job.yaml"), "--unfreeze", "0,1,2", "--seeds", "2", "--json"]
+    words = ["sweep", str(tmp_path / "job.yaml"), "--unfreeze", "0,2", "--seeds", "2", "--json"]
     done = in_new_process(*words)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [(row["blocks"], row["seed"]) for row in found["runs"]] == [(b, s) for b in (0, 1, 2) for s in (0, 1)]
+    assert [(row["blocks"], row["seed"]) for row in found["runs"]] == [(b, s) for b in (0, 2) for s in (0, 1)]
     assert "absl" not in done.stderr  # TensorFlow's first words, whichever stage imports it
     assert done.stderr.count("computing the features of") == 1
     assert f"computing the features of {EXAMPLES} examples" in done.stderr
-    assert done.stderr.count(f"the features of all {EXAMPLES} examples are stored already") == 5
+    assert done.stderr.count(f"the features of all {EXAMPLES} examples are stored already") == 3
     parameters = [depth["parameters"] for depth in found["depths"]]
     assert parameters == sorted(set(parameters))
     assert all(depth["accuracy"] > 0.6 and depth["accuracy_deviation"] is not None for depth in found["depths"])
@@ -53,4 +53,4 @@ def test_all_depths_and_seeds_share_one_extraction(
     assert "deep: how deep to thaw (2 seeds)" in drawn
     again = in_new_process(*words)
     assert json.loads(again.stdout) == found
-    assert again.stderr.count("this run is finished") == 6
+    assert again.stderr.count("this run is finished") == 4

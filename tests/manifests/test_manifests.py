@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -72,24 +74,29 @@ def test_components_that_go_together(components: str, tmp_path: Path) -> None:
     check(build_with(tmp_path, "base", components.split()))
 
 
-def check(text: str) -> None:
+@cache
+def validate(document: str) -> None:
+    """JSON; what is the same in many overlays is validated once."""
     import kubernetes_validate
 
+    kubernetes_validate.validate(json.loads(document), "1.32", strict=True)
+
+
+def check(text: str) -> None:
     for document in documents(text):
         if document["apiVersion"] in CORE:
-            kubernetes_validate.validate(document, "1.32", strict=True)
+            validate(json.dumps(document))
     (rayjob,) = of_kind(text, "RayJob")
     for template in templates(rayjob).values():
         for pod_or_container in (template["spec"], *template["spec"]["containers"]):
             assert pod_or_container["securityContext"]
-        kubernetes_validate.validate(
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": template["spec"]}, "1.32", True
-        )
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": template["spec"]}
+        validate(json.dumps(pod))
     if CHECKER.exists():
         queued = bool(of_kind(text, "LocalQueue"))
-        text = yaml.safe_dump_all(
-            d for d in documents(text) if d["kind"] != "PrometheusRule"
-        )  # promtool has checked it
+        checked_elsewhere = "PrometheusRule"  # by promtool
+        others = [document for document in documents(text) if document["kind"] != checked_elsewhere]
+        text = yaml.dump_all(others, Dumper=yaml.CSafeDumper)
         whole = f"{text}\n---\n{build(K8S / 'platform/kueue-spot')}" if queued else text  # where its ClusterQueue is
         command = [sys.executable, str(CHECKER), "-", "--ray-version", version("ray")]
         done = subprocess.run(command, input=whole, capture_output=True, text=True)

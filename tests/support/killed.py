@@ -19,10 +19,10 @@ data: {{source: file://{root}/source/}}
 store: file://{root}/store/
 model: {{backbone: "file://{root}/own.keras", image_size: 32, head: {{hidden: [16]}}}}
 phases:
-  head: {{epochs: 40, learning_rate: 3e-3, patience: 40, optimizer: adamw}}
+  head: {{epochs: 24, learning_rate: 3e-3, patience: 24, optimizer: adamw}}
   fine_tune:
     unfreeze: {{from: conv_1}}
-    epochs: 40
+    epochs: 24
     learning_rate: 1e-3
     optimizer: adamw
     schedule: cosine
@@ -49,7 +49,7 @@ def uploading(phase: str, epoch: int) -> Callable[[Scene], bool]:
 
 def epochs(chance: random.Random) -> list[int]:
     """Four in ascending order: after the last, one upload must still be seen from outside, which takes milliseconds."""
-    return sorted(chance.sample(range(1, 24), 4))
+    return sorted(chance.sample(range(1, 12), 4))
 
 
 def stop(processes: Iterable[int], store: Path) -> None:

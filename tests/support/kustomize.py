@@ -44,7 +44,7 @@ def build_with(folder: Path, base: str, components: list[str], **more: Any) -> s
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def of_kind(text: str, kind: str) -> list[dict[str, Any]]:

@@ -72,8 +72,10 @@ def rows_of(examples: np.ndarray, share: Share) -> list[list[int]]:
     return [[int(at) for at in step if at % streams % share.world_size == share.rank] for step in steps]
 
 
-@pytest.mark.parametrize(("world_size", "batch_size"), [(1, 4), (2, 4), (3, 7), (2, 101)])
-@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
+@pytest.mark.parametrize(
+    ("world_size", "batch_size", "dtype"),
+    [(1, 4, "uint8"), (1, 4, "float16"), (1, 4, "float32"), (2, 4, "float16"), (3, 7, "uint8"), (2, 101, "float32")],
+)
 def test_batches_are_what_plain_numpy_makes_of_the_order(
     world_size: int, batch_size: int, dtype: str, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_cut_further_down_changes_nothing(uncached: Run, tmp_path: Path) -> No
     assert_equal(uncached, run(job(*UNCHANGED), tmp_path / "own", "rescaling"))
 
 
+@pytest.mark.slow
 def test_a_float32_cache_changes_nothing_of_a_deep_network(tmp_path: Path) -> None:
     """Whose random weights make much of little, so that its steps are small."""
     deep = job(*UNCHANGED, "phases.fine_tune.learning_rate=1e-5", backbone="mobilenetv2")
