@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from job.report.wording import shortened
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST_CLASSES = 24
 """Of a confusion matrix; of more, those that are confused most are drawn."""
@@ -26,27 +23,35 @@ SIDE = 224
 """Pixels of the longer side of an example."""
 MARGIN, LINE, SIZE = 8, 18, 13
 """Pixels: of a caption, of one of its lines, of its letters."""
-FONT = "DejaVu Sans"
-"""Matplotlib brings it: what it lacks is an empty box."""
 
 
 def confusion_picture(confusion: Sequence[Sequence[int]], classes: list[str], title: str) -> Image.Image:
     """True classes in rows, answers in columns; shades are shares of the row. `confusion` int [classes, classes]."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     counts = np.array(confusion)
     drawn = most_confused(counts, MOST_CLASSES)
-    wide = 0.5 if len(drawn) > WITH_SHARES else 0.75
-    side, names = max(wide * len(drawn), 2.2), [shortened(classes[at], 24) for at in drawn]
-    room = (0.12 if len(drawn) <= FEW else 0.09) * max(map(len, names))
-    buffer = io.BytesIO()
-    with mpl.rc_context({"font.family": [FONT]}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=(max(side + room + 0.7, 4.2), side + room + 1.4), layout="constrained")
-        _matrix(figure.subplots(), counts, drawn, names, f"{title}{_some(drawn, classes)}")
-        figure.savefig(buffer, format="png", dpi=110)
-    return Image.open(buffer).convert("RGB")
+    names = [shortened(classes[at], 24) for at in drawn]
+    full, few = len(drawn) <= WITH_SHARES, len(drawn) <= FEW
+    font, cell = _font(18 if few else 14), 82 if full else 55
+    lines = title.splitlines() + _some(drawn, classes)
+    slanted = max(map(font.getlength, names)) > cell - MARGIN
+    below = [_slanted(name, font) if slanted else _line(name, font) for name in names]
+    left, top = 2 * MARGIN + _height(font) + _wide(names, font), 2 * MARGIN + len(lines) * _height(font)
+    side = cell * len(drawn)
+    width = left + max(side + MARGIN, _wide(lines, font) - left + 2 * MARGIN)
+    height = top + side + max(label.height for label in below) + _height(font) + 2 * MARGIN
+    whole = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(whole)
+    draw.multiline_text((MARGIN, MARGIN), "\n".join(lines), "black", font)
+    _cells(draw, (left, top), cell, counts, drawn, _font(21 if few else 14 if full else 12), full)
+    for at, (name, label) in enumerate(zip(names, below, strict=True)):
+        middle = int((at + 0.5) * cell)
+        draw.text((left - MARGIN // 2, top + middle), name, "black", font, anchor="rm")
+        x = left + middle - (label.width - _height(font) // 2 if slanted else label.width // 2)
+        whole.paste("black", (max(x, 0), top + side + MARGIN // 2), label)
+    draw.text((left + side // 2, height - MARGIN), "answer", "black", font, anchor="mb")
+    upright = _line("true class", font).rotate(90, expand=True)
+    whole.paste("black", (MARGIN // 2, top + (side - upright.height) // 2), upright)
+    return whole
 
 
 def most_confused(counts: np.ndarray, most: int) -> list[int]:
@@ -64,9 +69,7 @@ def most_confused(counts: np.ndarray, most: int) -> list[int]:
 
 def captioned(picture: Image.Image, lines: list[str]) -> Image.Image:
     """The picture, enlarged where it is tiny, above the lines, each cut to its width."""
-    from matplotlib import font_manager
-
-    font = ImageFont.truetype(font_manager.findfont(FONT), SIZE)
+    font = _font(SIZE)
     times = max(SIDE // max(picture.size), 1)
     large = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     whole = Image.new("RGB", (SIDE, large.height + 2 * MARGIN + LINE * len(lines)), "white")
@@ -78,37 +81,63 @@ def captioned(picture: Image.Image, lines: list[str]) -> Image.Image:
     return whole
 
 
-def _some(drawn: list[int], classes: list[str]) -> str:
-    return "" if len(drawn) == len(classes) else f"\n{len(drawn)} of {len(classes):,} classes: those confused most"
+def _some(drawn: list[int], classes: list[str]) -> list[str]:
+    few = len(drawn) < len(classes)
+    return [f"{len(drawn)} of {len(classes):,} classes: those confused most"] if few else []
 
 
-def _matrix(axes: Axes, counts: np.ndarray, drawn: list[int], names: list[str], title: str) -> None:
+def _cells(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    cell: int,
+    counts: np.ndarray,
+    drawn: list[int],
+    font: ImageFont.FreeTypeFont,
+    full: bool,
+) -> None:
     shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(drawn, drawn)]
-    hues = np.where(np.eye(len(drawn), dtype=bool)[:, :, None], RIGHT, WRONG)
-    axes.imshow((255 - shares[:, :, None] * (255 - hues)).astype(np.uint8))
-    full = len(drawn) <= WITH_SHARES
-    small, large = (12, 14) if len(drawn) <= FEW else (9, 9 if full else 8)
     for row, true in enumerate(drawn):
         tested = counts[true].any()
         for column, answer in enumerate(drawn):
             count, share = counts[true, answer], shares[row, column]
+            x, y = corner[0] + column * cell, corner[1] + row * cell
+            hue = np.array(RIGHT if row == column else WRONG)
+            shade = tuple(int(value) for value in 255 - share * (255 - hue))
+            draw.rectangle((x, y, x + cell, y + cell), shade, "lightgray")
             if not count and not full:
                 continue
             told = f"{count:,}\n{share:.0%}" if full and tested else f"{count:,}"
             colour = "white" if share > 0.65 else "black" if count else "darkgray"
-            axes.text(column, row, told, ha="center", va="center", fontsize=large, color=colour)
-    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    slant = slant if max(map(len, names)) > 6 else {}
-    axes.set_xticks(range(len(drawn)), names, fontsize=small, parse_math=False, **slant)
-    axes.set_yticks(range(len(drawn)), names, fontsize=small, parse_math=False)
-    axes.set_xlabel("answer", fontsize=small)
-    axes.set_ylabel("true class", fontsize=small)
-    axes.set_title(title, fontsize=small, parse_math=False)
-    axes.tick_params(length=0)
-    axes.set_xticks(np.arange(len(drawn) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(drawn) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="lightgray", linewidth=0.8)
-    axes.tick_params(which="minor", length=0)
+            draw.multiline_text((x + cell // 2, y + cell // 2), told, colour, font, anchor="mm", align="center")
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which Matplotlib brings (importing it takes longer than drawing): what it lacks is an empty box."""
+    found = find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _height(font: ImageFont.FreeTypeFont) -> int:
+    return sum(font.getmetrics()) + 2
+
+
+def _wide(lines: list[str], font: ImageFont.FreeTypeFont) -> int:
+    return max((int(font.getlength(line)) for line in lines), default=0) + MARGIN
+
+
+def _line(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """A mask of the text."""
+    mask = Image.new("L", (max(1, int(font.getlength(text))), _height(font)))
+    ImageDraw.Draw(mask).text((0, 0), text, 255, font)
+    return mask
+
+
+def _slanted(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """The same at 45 degrees: it ends at its upper right corner."""
+    return _line(text, font).rotate(45, expand=True, resample=Image.Resampling.BICUBIC)
 
 
 def _fitting(line: str, font: ImageFont.FreeTypeFont) -> str:
