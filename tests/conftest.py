@@ -96,6 +96,16 @@ def gcs_server(no_real_cloud: None) -> Iterator[str]:
         del os.environ["STORAGE_EMULATOR_HOST"]
 
 
+@pytest.fixture(scope="session")
+def cluster(s3_server: str, gcs_server: str) -> Iterator[None]:
+    """Ray, started once for all that needs it in this process; its workers know the servers."""
+    from job.executors.ray.cluster import ray_cluster
+    from job.jobfile import parse_job
+
+    with ray_cluster(parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")):
+        yield
+
+
 @pytest.fixture
 def s3_bucket(s3_server: str) -> Callable[[], str]:
     import boto3

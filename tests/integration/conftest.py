@@ -13,8 +13,6 @@ import pytest
 from kills import Scene, Watched
 
 from job.cli import main
-from job.executors.ray.cluster import ray_cluster
-from job.jobfile import parse_job
 from support.killed import Start
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -53,13 +51,6 @@ def here() -> Thaw:
 @pytest.fixture(scope="session")
 def in_new_process() -> Thaw:
     return thaw_in_new_process
-
-
-@pytest.fixture(scope="session")
-def cluster(s3_server: str, gcs_server: str) -> Iterator[None]:
-    """Ray, started once for the runs in this process; its workers know the servers."""
-    with ray_cluster(parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")):
-        yield
 
 
 @pytest.fixture

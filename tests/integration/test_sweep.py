@@ -27,7 +27,9 @@ train: {{batch_size: 16, cache: on}}
 
 
 def test_all_depths_and_seeds_share_one_extraction(
-    in_new_process: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    in_new_process: Callable[..., subprocess.CompletedProcess[str]],
+    here: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
 ) -> None:
     own_base(tmp_path / "own.keras")
     store, source = (open_store(f"file://{tmp_path}/{name}/") for name in ("store", "source"))
@@ -51,6 +53,6 @@ def test_all_depths_and_seeds_share_one_extraction(
     assert json.loads(store.read(f"{folder}sweep.json"))["runs"] == found["runs"]
     drawn = "".join(ElementTree.fromstring(store.read(f"{folder}sweep.svg")).itertext())
     assert "deep: how deep to thaw (2 seeds)" in drawn
-    again = in_new_process(*words)
+    again = here(*words)
     assert json.loads(again.stdout) == found
     assert again.stderr.count("this run is finished") == 4

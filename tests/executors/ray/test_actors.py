@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,9 @@ import ray.data
 from job.errors import ClusterError
 from job.executors.ray import actors
 from job.executors.ray.actors import rows_of
-from job.executors.ray.cluster import ray_cluster
-from job.jobfile import parse_job
 from job.report.narrator import INTERVAL
 
-JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with ray_cluster(parse_job(JOB)):
-        yield
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def slow(row: dict[str, Any]) -> dict[str, Any]:

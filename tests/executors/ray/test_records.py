@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from job.data.snapshot import read_snapshot, take_snapshot
 from job.errors import DataError, ObjectMissing, StorageError
 from job.executors.ray import RayExecutor
 from job.executors.ray.actors import rows_of
-from job.executors.ray.cluster import ray_cluster
 from job.executors.ray.records import read_records
 from job.jobfile import parse_job
 from job.run.packed import index_shards
@@ -25,10 +24,7 @@ from support.shards import MAKERS, Rows, data_of, fill
 JOB = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster(s3_server: str) -> Iterator[None]:
-    with ray_cluster(JOB):
-        yield
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture
