@@ -21,6 +21,8 @@ START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main imp
 """TensorBoard without TensorFlow, which it would import for nothing: seconds, and most of its memory."""
 INTERVAL = 15.0
 """Seconds between two looks at the store."""
+PATIENCE = 5.0
+"""Seconds in which TensorBoard has to end once it is asked to."""
 EVENTS = re.compile(r"runs/([A-Za-z0-9][^/]*)/tensorboard/(events[^/]*)")
 
 
@@ -49,7 +51,11 @@ def serve(store: Store, run: str | None, host: str, port: int, say: Callable[[st
             sys.exit(process.returncode)
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:  # it may be deaf while it starts
+                process.kill()
+                process.wait()
 
 
 def mirror(store: Store, prefix: str, folder: Path) -> list[str]:

@@ -21,11 +21,31 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+MOTO = """
+import sys, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+lock = threading.Lock()
+
+def in_one_step(answer):
+    def locked(self):
+        with lock:
+            return answer(self)
+    return locked
+
+for name in ("put_object", "delete_object"):
+    setattr(S3Response, name, in_one_step(getattr(S3Response, name)))
+main(sys.argv[1:])
+"""
+"""Its own threads look at an object and write it in two steps: between them, another's write is lost."""
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """moto in server mode."""
+    """moto in server mode, where a write or deletion on a condition is one step, as in S3."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)]
     with answering(command, f"http://127.0.0.1:{port}/"):
         yield f"http://127.0.0.1:{port}"
 
