@@ -30,6 +30,7 @@ $(STAMP): pyproject.toml requirements/dev.txt requirements/uv.txt
 	$(BIN)/python -m pip install $(PIP_QUIET) --require-hashes -r requirements/uv.txt
 	$(call install,$(BIN),requirements/dev.txt)
 	$(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q job
 	@touch $@
 
 demo: $(STAMP) ## run the main job on 2,624 real photographs
