@@ -80,7 +80,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="thaw-extract-") as temporary:
         folder = Path(temporary)
         write_cells(folder / "data")
-        for path in sorted((folder / "data").rglob("*.png"), key=lambda path: path.name)[options.images :]:
+        photographs = sorted((folder / "data").rglob("*.png"), key=lambda path: path.name)
+        for path in photographs[options.images :] if options.images else ():
             path.unlink()
         if "loop" in options.compare:
             _against_loop(folder, options.executor, options.rounds)
