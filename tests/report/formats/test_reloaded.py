@@ -20,9 +20,11 @@ from job.model.network import variables_by_path
 from job.model.resolved import ResolvedBase
 from job.model.weights import resolve_base
 from job.report import export
+from job.report import exported as exported_model
 from job.report.formats import reloaded
 from job.report.formats.reloaded import CHECKED, MADE_UP, check_reloaded, examples_of, made_up
 from job.run.words import resolve_vectors
+from job.storage import open_store
 from support import exported
 from support.finished import parquet
 
@@ -84,6 +86,26 @@ def spoiled(model: keras.Model) -> keras.Model:
 def test_a_model_that_answers_as_the_network_is_exported(task: str, request: pytest.FixtureRequest) -> None:
     names = export_again(request.getfixturevalue(task), 0)
     assert {"model.keras", "saved_model", "labels.json", "files.json"} <= set(names)
+
+
+def test_what_was_checked_is_what_the_report_asks(pictures: exported.Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not loaded a third time; that of another export is."""
+    export_again(pictures, 0)
+    folder = f"{pictures.store.uri}runs/{exported.RUN}/model/"
+    loaded: list[str] = []
+    download = exported_model.download_files
+    monkeypatch.setattr(
+        exported_model,
+        "download_files",
+        lambda store, *rest: (loaded.append(store.uri), download(store, *rest)),
+    )
+    inputs = np.random.default_rng(0).integers(0, 256, [2, *pictures.logits.input_shape[1:]]).astype(np.float32)
+    remembered = exported_model.load_exported(open_store(f"{folder}0/"))
+    assert loaded == []
+    stored_there = exported_model.load_file(Path(f"{folder.removeprefix('file://')}0/model.keras"))
+    assert np.asarray(remembered(inputs)).tobytes() == np.asarray(stored_there(inputs)).tobytes()
+    exported_model.load_exported(open_store(f"{folder}1/"))
+    assert loaded == [f"{folder}1/"]
 
 
 def spoil_keras(patch: pytest.MonkeyPatch) -> None:
