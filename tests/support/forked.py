@@ -15,6 +15,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 THAW = [sys.executable, "-m", "job"]
 
 
@@ -44,14 +46,9 @@ def _context() -> ForkServerContext:
     """Its server is started with it, once in this process, and ends with it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["support.preloaded"])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # where the server finds it
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where the server finds it
         forkserver.ensure_running()
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
     return context
 
 

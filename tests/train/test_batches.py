@@ -72,9 +72,20 @@ def rows_of(examples: np.ndarray, share: Share) -> list[list[int]]:
     return [[int(at) for at in step if at % streams % share.world_size == share.rank] for step in steps]
 
 
+EACH_ONCE = [
+    (1, 4, "uint8"),
+    (1, 4, "float16"),
+    (1, 4, "float32"),
+    (2, 4, "float16"),
+    (3, 7, "uint8"),
+    (2, 101, "float32"),
+]
+OTHERS = {(*shares, dtype) for shares in ((2, 4), (3, 7), (2, 101)) for dtype in ("uint8", "float16", "float32")}
+
+
 @pytest.mark.parametrize(
     ("world_size", "batch_size", "dtype"),
-    [(1, 4, "uint8"), (1, 4, "float16"), (1, 4, "float32"), (2, 4, "float16"), (3, 7, "uint8"), (2, 101, "float32")],
+    [*EACH_ONCE, *(pytest.param(*one, marks=pytest.mark.slow) for one in sorted(OTHERS - set(EACH_ONCE)))],
 )
 def test_batches_are_what_plain_numpy_makes_of_the_order(
     world_size: int, batch_size: int, dtype: str, tmp_path: Path
