@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,23 +15,31 @@ from job.report.manifest import download_files
 from job.storage import Store
 from job.storage.scratch import scratch
 
+if TYPE_CHECKING:
+    import keras
+
 Network = Callable[[np.ndarray], Any]
 """Pixels 0…255 float32 [n, S, S, 3], or ids of words int64 [n, L] -> probabilities [n, classes]"""
 _latest: tuple[str, Network] | None = None
 """The export that this process has made last, by its URI: the report asks it just after."""
 
 
+def compiled(model: keras.Model) -> Network:
+    """For any number of inputs at a time."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec], autograph=False)
+
+
 def load_file(path: Path) -> Network:
     """Raises what Keras raises where the file is none, or has a layer that can't be made again."""
     import_tensorflow()
     import keras
-    import tensorflow as tf
 
     import job.model.words  # noqa: F401 - the layer of word vectors is registered there
 
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec], autograph=False)
+    return compiled(keras.saving.load_model(path, compile=False, safe_mode=True))
 
 
 def load_exported(model: Store) -> Network:

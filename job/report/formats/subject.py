@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from job.report.exported import compiled
 from job.report.formats.batches import batches
 from job.report.formats.rows import ids_of, network_of_rows, rows_of, word_layer
 
@@ -57,8 +57,7 @@ def make_subject(
 
 def answers_of(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     """Probabilities float32 [n, classes]."""
-    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
-    ask = tf.function(lambda some: model(some, training=False), input_signature=[spec])
+    ask = compiled(model)
     return np.concatenate([ask(some).numpy() for some in batches(inputs, model.input.dtype)])
 
 
