@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,16 @@ def no_real_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("THAW_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def determinism_left_on() -> Iterator[None]:
+    """Whatever a test has asked of TensorFlow's ops, the next one in this process begins without."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.config import disable_op_determinism
+
+        disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

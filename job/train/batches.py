@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def fresh_view(seed: int, stream: int) -> int:
 
 
 class Batches:
-    """Reads batches of one feature set; the pipeline is made once, and used by every epoch.
+    """Reads batches of one feature set; the pipeline is made when it is first used, and serves every epoch.
 
     `augment` changes the images that are read, as the view says that an epoch draws. With `mixes` each example comes
     with another one.
@@ -42,7 +43,6 @@ class Batches:
         self._examples, self._view, self._first = np.empty(0, np.int64), 0, 0
         self._kept: np.ndarray | None = None
         self._failed: Exception | None = None
-        self._pipeline = self._build()
 
     def read(
         self, examples: np.ndarray, view: int = 0, first: int = 0, kept: np.ndarray | None = None
@@ -68,7 +68,8 @@ class Batches:
         """What made a reading fail, of which tf.data makes a text."""
         return self._failed or error
 
-    def _build(self) -> tf.data.Dataset:
+    @cached_property
+    def _pipeline(self) -> tf.data.Dataset:
         values, ids = _tensor(self._arena.values), _tensor(self._arena.ids)
         stored, augment, mixes = self._arena.dtype, self._augment, self._mixes
 

@@ -95,7 +95,7 @@ def embedded(here: Thaw, cluster: None, tmp_path_factory: pytest.TempPathFactory
     [
         pytest.param(PICTURES, id="pictures from the cache, in two views"),
         pytest.param(ONLINE, id="pictures changed anew in every epoch", marks=pytest.mark.slow),
-        pytest.param(TEXTS, id="texts"),
+        pytest.param(TEXTS, id="texts", marks=pytest.mark.slow),
     ],
 )
 def test_one_worker_on_ray_ends_with_the_bytes_of_the_embedded_one(

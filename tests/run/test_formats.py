@@ -61,8 +61,14 @@ def sampler(run: exported.Finished) -> Sampler:
     return Sampler(run.job, run.store, exported.RUN, snapshot)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("task", ["pictures", "texts"])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        *(("pictures", name) for name in FORMATS),
+        ("texts", "onnx"),
+        *(pytest.param("texts", name, marks=pytest.mark.slow) for name in FORMATS if name != "onnx"),
+    ],
+)
 def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.FixtureRequest) -> None:
     run: exported.Finished = request.getfixturevalue(task)
     say = Told()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import keras
 import pytest
 
-from job.config import Job, Train, UnfreezeBlocks, UnfreezeMatch
+from job.config import Job, Model, Train, UnfreezeBlocks, UnfreezeMatch
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
 from job.jobfile import parse_job
@@ -41,8 +42,13 @@ phases: {{fine_tune: {{unfreeze: {{blocks: 2}}, epochs: 10}}}}
     return parse_job(text, settings)
 
 
+@cache
+def built(model: str) -> keras.Model:
+    return build_base(Model.model_validate_json(model))
+
+
 def network_of(job: Job) -> keras.Model:
-    base = build_base(job.model)
+    base = built(job.model.model_dump_json(by_alias=True))
     freeze(base)
     if job.phases.fine_tune is not None:
         thaw(base, job.phases.fine_tune.unfreeze)

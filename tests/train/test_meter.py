@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
-from tensorflow.python.framework import config
 
 from job.train.meter import COUNTERS, GAUGES, Meter
 from job.train.step import make_train_steps
@@ -53,17 +51,6 @@ def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step() -> No
     assert told == [1, 6]
 
 
-@pytest.fixture
-def determinism() -> Iterator[Callable[[bool], None]]:
-    before = config.is_op_determinism_enabled()
-
-    def set_to(on: bool) -> None:
-        (config.enable_op_determinism if on else config.disable_op_determinism)()
-
-    yield set_to
-    set_to(before)
-
-
 def waits(pause: float, count: int) -> np.ndarray:
     """Of so many steps, whose batches take so long to come."""
     weight = keras.Variable(np.zeros([4, 2], np.float32), name="weight")
@@ -91,13 +78,12 @@ def waits(pause: float, count: int) -> np.ndarray:
     return found.numpy()
 
 
-def test_waiting_for_batches_is_told_apart_from_computing(determinism: Callable[[bool], None]) -> None:
-    determinism(False)
+def test_waiting_for_batches_is_told_apart_from_computing() -> None:
     fast, slow = waits(0.0, 20), waits(SLEEP, 20)
     assert slow[0] > 0.9 * 20 * SLEEP
     assert slow[0] > fast[0]
 
 
-def test_deterministic_steps_look_at_no_clock(determinism: Callable[[bool], None]) -> None:
-    determinism(True)
+def test_deterministic_steps_look_at_no_clock() -> None:
+    tf.config.experimental.enable_op_determinism()
     assert waits(SLEEP, 3).tolist() == [0, 0]

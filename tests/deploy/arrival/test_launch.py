@@ -208,7 +208,7 @@ def test_the_verb_prepares_what_names_a_run(job_file: str, target: Target) -> No
     import subprocess
     import sys
 
-    small = ("model.weights=none", "model.backbone=mobilenetv2", "model.image_size=32")
+    small = ("model.weights=none", "model.backbone=mobilenet", "model.image_size=32")
     words = [word for setting in small for word in ("--set", setting)]
     done = subprocess.run([sys.executable, "-m", "job", "prepare", job_file, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
