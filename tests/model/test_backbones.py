@@ -17,7 +17,7 @@ from job.model.network import build_network, variables_by_path
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
 from job.model.weights import _package_file, load_base, resolve_base, values
 from job.storage import Store, open_store
-from support.families import families
+from support.cases import families, slow
 
 FAMILIES = {
     "vgg16": "block5",
@@ -154,9 +154,7 @@ def test_weights_are_resolved_once(store: Store, tmp_path: Path) -> None:
     assert values(load_base(model, store, first)).keys() == variables_by_path(build_base(model)).keys()
 
 
-@pytest.mark.parametrize(
-    "backbone", ["mobilenet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("convnexttiny", "xception"))]
-)
+@pytest.mark.parametrize("backbone", ["mobilenet", *slow("convnexttiny", "xception")])
 def test_random_weights_depend_on_the_seed_alone(backbone: str) -> None:
     """Not on Python's global generator, from which Keras takes its seeds, and which other threads use as well."""
     model = Model(backbone=backbone, weights="none", image_size=96)

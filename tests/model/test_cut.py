@@ -17,7 +17,7 @@ from job.model.flatten import flatten
 from job.model.freezing import freeze, thaw
 from job.model.network import variables_by_path
 from job.model.work import nodes
-from support.families import families
+from support.cases import families
 
 FAMILIES = ["convnexttiny", "densenet121", "efficientnet_lite0", "efficientnetv2b0", "inceptionv3", "mobilenet"]
 FAMILIES += ["mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet50", "resnet50v2", "vgg16", "xception"]

@@ -20,6 +20,7 @@ from job.report.events import events_folder, recorded
 from job.run.status import open_runs
 from job.storage import Store, open_store
 from job.train.measure import histogram
+from support.cases import slow
 from support.servers import answering, free_port
 
 
@@ -137,7 +138,7 @@ def test_files_grow_where_they_are_and_others_are_left_alone(tmp_path: Path) -> 
         assert opened.read() == b"34"
 
 
-@pytest.mark.parametrize("what", ["{store}", "{store}runs/a/", "{folder}/store/runs/a", "{job}"])
+@pytest.mark.parametrize("what", ["{store}", *slow("{store}runs/a/", "{folder}/store/runs/a", "{job}")])
 def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None:
     store, port = open_store(f"file://{tmp_path}/store/"), free_port()
     with recorded(nothing, store, "a", attempt=1) as say:
@@ -170,7 +171,7 @@ def test_a_run_that_is_not_there_is_an_error_and_no_empty_page(what: str, tmp_pa
     assert done.stderr.startswith(f"thaw: file://{tmp_path}/store/runs/typo/: there is no such run")
 
 
-@pytest.mark.parametrize(("what", "where"), [("runs/a/", "runs/a/tensorboard/"), ("", "runs/")])
+@pytest.mark.parametrize(("what", "where"), [("runs/a/", "runs/a/tensorboard/"), *slow(("", "runs/"))])
 def test_a_board_without_event_files_says_so_and_waits_for_them(what: str, where: str, tmp_path: Path) -> None:
     store, port = open_store(f"file://{tmp_path}/store/"), free_port()
     store.write("runs/a/result.json", b"{}")

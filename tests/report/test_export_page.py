@@ -19,6 +19,7 @@ from support import exported, texts
 from support.images import picture
 from support.tools import leave_out
 
+pytestmark = pytest.mark.slow  # each example is a process of another runtime
 PAGE = Path(__file__).parents[2] / "docs/export.md"
 ONNX, TFLITE, TEXT, SAVED_MODEL = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 

@@ -22,6 +22,7 @@ from job.report import serve as serving
 from job.report.predict import loaded
 from job.report.serve import Server, serve
 from support import exported
+from support.cases import slow
 from support.images import encode, picture
 
 
@@ -140,7 +141,7 @@ def test_a_port_that_is_taken_is_one_sentence(server: Server, run: exported.Fini
         serve(str(run.model), "127.0.0.1", port, lambda line: None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, run: exported.Finished) -> None:
     command = [sys.executable, "-m", "job", "serve", run.uri, "--port", "0", "--host", "0.0.0.0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -22,6 +22,7 @@ from job.run.formats import export_run, with_formats
 from job.run.samples import Sampler
 from job.run.status import open_run
 from support import exported, images
+from support.cases import slow
 from support.tools import leave_out
 
 
@@ -66,7 +67,7 @@ def sampler(run: exported.Finished) -> Sampler:
     [
         *(("pictures", name) for name in FORMATS),
         ("texts", "onnx"),
-        *(pytest.param("texts", name, marks=pytest.mark.slow) for name in FORMATS if name != "onnx"),
+        *slow(*(("texts", name) for name in FORMATS if name != "onnx")),
     ],
 )
 def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.FixtureRequest) -> None:

@@ -16,6 +16,7 @@ from job.train.batches import CHUNK
 from job.train.checkpoint import Checkpoint, Tensors
 from job.train.phases import Trained
 from support.bench import job_of, set_up
+from support.cases import slow
 
 SIZES = TRAIN, VALIDATION, TEST = 277, 40, 200
 FEW = FEW_TRAIN, _, _ = 77, 16, 8
@@ -93,6 +94,7 @@ def test_a_float32_cache_changes_nothing(uncached: Run, cached: Run) -> None:
     assert_equal(uncached, cached)
 
 
+@pytest.mark.slow
 def test_a_cut_further_down_changes_nothing(uncached: Run, tmp_path: Path) -> None:
     assert_equal(uncached, run(job(*UNCHANGED), tmp_path / "own", "rescaling"))
 
@@ -105,7 +107,7 @@ def test_a_float32_cache_changes_nothing_of_a_deep_network(tmp_path: Path) -> No
     assert plain.distance(cached) < 2e-4
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("float16", 0.01), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(("dtype", "most"), [("float16", 0.01), *slow(("bfloat16", 0.03))])
 def test_a_cache_of_half_precision_changes_next_to_nothing(
     dtype: str, most: float, uncached: Run, tmp_path: Path
 ) -> None:

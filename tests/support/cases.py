@@ -1,4 +1,4 @@
-"""Which networks the short tests have; all others are in `make test-all`."""
+"""What `make test` has of many cases; all others are in `make test-all`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ DEFAULT = {"convnexttiny", "mobilenetv2", "resnet50", "vgg16", *LITE}
 """Layer norm and stochastic depth; depthwise; residuals; plain. And those that are built here."""
 
 
+def slow(*cases: Any) -> list[Any]:
+    """The cases, for `make test-all` alone."""
+    return [pytest.param(*_values(case), marks=pytest.mark.slow) for case in cases]
+
+
 def families(cases: Iterable[Any]) -> list[Any]:
     """The same cases, which are names of networks or begin with one, those that are not in DEFAULT as slow ones."""
-    found = []
-    for case in cases:
-        values = case if isinstance(case, tuple) else (case,)
-        found.append(pytest.param(*values, marks=() if values[0] in DEFAULT else pytest.mark.slow))
-    return found
+    return [case if _values(case)[0] in DEFAULT else slow(case)[0] for case in cases]
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    return case if isinstance(case, tuple) else (case,)
