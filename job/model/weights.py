@@ -35,8 +35,22 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
     A record of the request is written last, so that the next run asks nobody.
     """
     request = weights_request(model, seed)
+    return known_base(store, request) or _obtained(model, store, seed, request, log)[0]
+
+
+def resolved_base(
+    model: config.Model, store: Store, seed: int, log: Callable[[str], None]
+) -> tuple[ResolvedBase, keras.Model]:
+    """As `resolve_base`, and the base with these weights, which is built once. Raises JobError or StorageError."""
+    request = weights_request(model, seed)
     if known := known_base(store, request):
-        return known
+        return known, load_base(model, store, known)
+    return _obtained(model, store, seed, request, log)
+
+
+def _obtained(
+    model: config.Model, store: Store, seed: int, request: dict[str, Any], log: Callable[[str], None]
+) -> tuple[ResolvedBase, keras.Model]:
     log(
         f"resolving weights: {request['weights'] if isinstance(request['weights'], str) else request['weights']['uri']}"
     )
@@ -45,10 +59,11 @@ def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[st
         if "://" in model.backbone:
             keras_file, content = _fetch(model.backbone, None, folder, "model.backbone")
             keras_sha256 = _keep(store, content, "keras")
-        tensors = _obtain(model, seed, keras_file, folder)
-    resolved = ResolvedBase(_keep(store, save(tensors), "safetensors"), keras_sha256)
+        base = build_base(model, keras_file)
+        _give_weights(base, model, seed, folder)
+    resolved = ResolvedBase(_keep(store, save(values(base)), "safetensors"), keras_sha256)
     record_base(store, request, resolved)
-    return resolved
+    return resolved, base
 
 
 def load_base(
@@ -101,11 +116,12 @@ def lite_tensors(file: Any, name: str, backbone: str, base: keras.Model) -> Tens
     return tensors
 
 
-def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str) -> Tensors:
+def _give_weights(base: keras.Model, model: config.Model, seed: int, folder: str) -> None:
+    """Those that the job file names, in place of those that it was built with."""
     source = model.weights_source
     if source == "imagenet":
         try:
-            return values(build_base(model, weights="imagenet"))
+            assign(base, values(build_base(model, weights="imagenet")), "those of ImageNet")
         except JobError:
             raise
         except Exception as error:  # urllib, http and Keras each have their own
@@ -113,16 +129,16 @@ def _obtain(model: config.Model, seed: int, keras_file: str | None, folder: str)
                 f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
                 "where the job can read it, and give model.weights its URI."
             ) from error
-    base = build_base(model, keras_file)
-    if source == "package":
+    elif source == "package":
         with _package_file(model.backbone).open("rb") as file:
-            return lite_tensors(file, f"the package of {model.backbone}", model.backbone, base)
-    if isinstance(source, config.Weights):
-        return _from_uri(source, model, base, folder)
-    return values(draw_weights(base, seed) if source == "none" else base)  # else `own`: those in the .keras file
+            assign(base, lite_tensors(file, name := f"the package of {model.backbone}", model.backbone, base), name)
+    elif isinstance(source, config.Weights):
+        _give_from_uri(base, source, model, folder)
+    elif source == "none":
+        draw_weights(base, seed)  # else `own`: those in the .keras file
 
 
-def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, folder: str) -> Tensors:
+def _give_from_uri(base: keras.Model, source: config.Weights, model: config.Model, folder: str) -> None:
     suffix = next((suffix for suffix in FORMATS if source.uri.endswith(suffix)), None)
     if suffix is None or (suffix == ".pth" and model.backbone not in config.LITE):
         raise JobError(
@@ -133,7 +149,7 @@ def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, fo
         if suffix == ".safetensors":
             assign(base, load(content), source.uri)
         elif suffix == ".pth":
-            return lite_tensors(io.BytesIO(content), source.uri, model.backbone, base)
+            assign(base, lite_tensors(io.BytesIO(content), source.uri, model.backbone, base), source.uri)
         elif suffix == ".keras":
             other = model.model_copy(update={"backbone": source.uri, "preprocessing": "none"})
             assign(base, values(build_base(other, file)), source.uri)
@@ -144,7 +160,6 @@ def _from_uri(source: config.Weights, model: config.Model, base: keras.Model, fo
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise JobError(f"model.weights: {source.uri} does not fit {model.backbone}, or is broken: {reason}") from error
-    return values(base)
 
 
 def _fetch(uri: str, sha256: str | None, folder: str, where: str) -> tuple[str, bytes]:
