@@ -8,8 +8,6 @@ WITHOUT_CUDA := --universal --overrides requirements/tensorflow.in requirements/
 ENGINE ?= docker
 VARIANT ?= cpu
 BASE_IMAGE ?= python:3.11-slim-bookworm
-# As the processes of `thaw` that compute (job/libraries.py: HUGE_PAGES).
-PYTEST = GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m pytest
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 PIP_QUIET := --quiet --disable-pip-version-check
@@ -39,28 +37,28 @@ demo: $(STAMP) ## run the main job on 2,624 real photographs
 	$(BIN)/thaw demo
 
 test: $(STAMP) ## run the tests
-	$(PYTEST)
+	$(BIN)/python -m pytest
 
 test-all: $(STAMP) ## run the tests, and those that take minutes: every family, every store, every kill
-	$(PYTEST)
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
 
 test-kills: $(STAMP) ## runs on Ray that are killed, stopped and superseded (KILLS="two_attempts or …": some of them)
-	$(PYTEST) -m slow --numprocesses=0 \
+	$(BIN)/python -m pytest -m slow --numprocesses=0 \
 		tests/integration/test_kills.py tests/integration/test_kills_on_ray.py -k "$(KILLS)"
 
 test-arrival: $(STAMP) ## data that arrives, from the bucket to the model in use (ARRIVAL="not gcs": some of them)
-	$(PYTEST) -m slow --numprocesses=0 tests/integration/test_arrival.py \
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_arrival.py \
 		tests/integration/test_retrain.py tests/integration/test_storm.py -k "$(ARRIVAL)"
 
 test-storm: $(STAMP) ## a storm of events, and what becomes of each (STORM="s3": some of them)
-	$(PYTEST) -m slow --numprocesses=0 tests/integration/test_storm.py -k "$(STORM)"
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_storm.py -k "$(STORM)"
 
 test-terminal: $(STAMP) ## what a run shows in terminals of several widths (tmux)
-	$(PYTEST) -m slow --numprocesses=0 tests/integration/test_terminal.py
+	$(BIN)/python -m pytest -m slow --numprocesses=0 tests/integration/test_terminal.py
 
 test-image: $(STAMP) ## build the container image and run it (root, buildah, debootstrap)
-	$(PYTEST) -m image --numprocesses=0
+	$(BIN)/python -m pytest -m image --numprocesses=0
 
 lint: $(STAMP) ## ruff, mypy and hadolint
 	$(BIN)/ruff check .

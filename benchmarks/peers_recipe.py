@@ -100,11 +100,11 @@ def build_model(seed: int, folder: Path) -> tuple[keras.Model, keras.Model]:
 
     from job.model.freezing import freeze
     from job.model.heads import build_head
-    from job.model.weights import load_base, resolve_base
+    from job.model.weights import resolve_base
     from job.storage import open_store
 
     store = open_store(f"file://{folder}/")
-    base = load_base(MODEL, store, resolve_base(MODEL, store, seed, lambda _: None))
+    _, base = resolve_base(MODEL, store, seed, lambda _: None)
     freeze(base)
     head = build_head(base.output_shape[-1], MODEL.head, len(CLASSES), seed)
     images = keras.Input([MODEL.image_size, MODEL.image_size, 3])

@@ -82,7 +82,7 @@ def no_real_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def determinism_left_on() -> Iterator[None]:
+def no_determinism_is_left() -> Iterator[None]:
     """Whatever a test has asked of TensorFlow's ops, the next one in this process begins without."""
     yield
     if "tensorflow" in sys.modules:

@@ -29,28 +29,16 @@ Tensors = dict[str, np.ndarray]
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
 
 
-def resolve_base(model: config.Model, store: Store, seed: int, log: Callable[[str], None]) -> ResolvedBase:
-    """Obtains the weights that the job file names and keeps them in the store. Raises JobError or StorageError.
-
-    A record of the request is written last, so that the next run asks nobody.
-    """
-    request = weights_request(model, seed)
-    return known_base(store, request) or _obtained(model, store, seed, request, log)[0]
-
-
-def resolved_base(
+def resolve_base(
     model: config.Model, store: Store, seed: int, log: Callable[[str], None]
 ) -> tuple[ResolvedBase, keras.Model]:
-    """As `resolve_base`, and the base with these weights, which is built once. Raises JobError or StorageError."""
+    """Obtains the weights that the job file names, keeps them in the store, and returns the base that has them.
+
+    A record of the request is written last, so that the next run asks nobody. Raises JobError or StorageError.
+    """
     request = weights_request(model, seed)
     if known := known_base(store, request):
         return known, load_base(model, store, known)
-    return _obtained(model, store, seed, request, log)
-
-
-def _obtained(
-    model: config.Model, store: Store, seed: int, request: dict[str, Any], log: Callable[[str], None]
-) -> tuple[ResolvedBase, keras.Model]:
     log(
         f"resolving weights: {request['weights'] if isinstance(request['weights'], str) else request['weights']['uri']}"
     )
@@ -121,7 +109,7 @@ def _give_weights(base: keras.Model, model: config.Model, seed: int, folder: str
     source = model.weights_source
     if source == "imagenet":
         try:
-            assign(base, values(build_base(model, weights="imagenet")), "those of ImageNet")
+            fetched = build_base(model, weights="imagenet")
         except JobError:
             raise
         except Exception as error:  # urllib, http and Keras each have their own
@@ -129,9 +117,11 @@ def _give_weights(base: keras.Model, model: config.Model, seed: int, folder: str
                 f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
                 "where the job can read it, and give model.weights its URI."
             ) from error
+        assign(base, values(fetched), "those of ImageNet")
     elif source == "package":
+        name = f"the package of {model.backbone}"
         with _package_file(model.backbone).open("rb") as file:
-            assign(base, lite_tensors(file, name := f"the package of {model.backbone}", model.backbone, base), name)
+            assign(base, lite_tensors(file, name, model.backbone, base), name)
     elif isinstance(source, config.Weights):
         _give_from_uri(base, source, model, folder)
     elif source == "none":

@@ -58,13 +58,13 @@ def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[Reso
     say("stage", text=f"preparing {job.model.backbone}")
     import_tensorflow()
     from job.model.freezing import freeze, thaw
-    from job.model.weights import resolved_base
+    from job.model.weights import resolve_base
 
     if job.model.backbone == GLOVE:
         resolved = resolve_vectors(job, store, say)
         network = base_of_store(job, store, resolved)
     else:
-        resolved, network = resolved_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+        resolved, network = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
     form = form_of(job)
     if network.input_shape[1:] != form.shape:
         raise JobError(f"model.backbone: {job.model.backbone} does not take what `task: {job.task}` gives it.")

@@ -28,6 +28,7 @@ from job.run.packed import index_shards
 from job.run.plan import Plan
 from job.storage import Store, open_store
 from support import shards
+from support.cases import slow
 from support.images import CLASSES, folder_of, picture
 from support.networks import own_base
 
@@ -205,7 +206,7 @@ def unheard(kind: str, **event: Any) -> None:
     pass
 
 
-KINDS = ["tfrecord", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "parquet of Hugging Face"))]
+KINDS = ["tfrecord", *slow("parquet", "parquet of Hugging Face")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,7 +219,7 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, tmp_p
     with LocalExecutor(job) as executor:
         index_shards(job.data, source, store, missing, executor, unheard)
         snapshot = take_snapshot(job.data, source, store)
-        base = asdict(resolve_base(job.model, store, 0, lambda _: None))
+        base = asdict(resolve_base(job.model, store, 0, lambda _: None)[0])
         extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), executor, unheard)
     data = load_dataset(store, "run", snapshot.classes, None)
     arena = Arena(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from job.report.board import mirror
 from job.storage import Store, open_store
+from support.cases import slow
 from support.images import encode, folder_of, picture
 from support.networks import own_base
 
@@ -144,7 +145,7 @@ def test_unusable_objects_are_rejects_with_a_reason(from_folder: Done) -> None:
     assert "3 rejected: 1 empty object" in from_folder.stderr[0]
 
 
-@pytest.mark.parametrize("other", ["from_s3", pytest.param("from_gcs", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("other", ["from_s3", *slow("from_gcs")])
 def test_every_store_gives_the_same_examples_and_the_same_weights(
     other: str, from_folder: Done, request: pytest.FixtureRequest
 ) -> None:

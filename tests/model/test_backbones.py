@@ -86,7 +86,7 @@ def test_lite0_computes_what_its_file_says(store: Store) -> None:
     """The first block, by hand from the tensors of the PyTorch file, equals the Keras one."""
     import tensorflow as tf
 
-    base = load_base(Model(), store, resolve_base(Model(), store, 0, quiet))
+    base = load_base(Model(), store, resolve_base(Model(), store, 0, quiet)[0])
     with _package_file(LITE[0]).open("rb") as file:
         tensors = read_torch_file(file, "the package")
     assert len(tensors) == 296
@@ -117,7 +117,7 @@ def test_a_base_of_ones_own_is_flattened_and_answers_the_same(store: Store, tmp_
     nested = keras.Model(image, x)
     nested.save(tmp_path / "own.keras")
     model = Model(backbone=f"file://{tmp_path}/own.keras", image_size=16)
-    base = load_base(model, store, resolve_base(model, store, 0, quiet))
+    base = load_base(model, store, resolve_base(model, store, 0, quiet)[0])
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
     wanted = nested(pixels, training=False).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(base(pixels, training=False).numpy(), wanted, rtol=1e-5)
@@ -146,12 +146,14 @@ def test_an_image_that_is_too_small_is_refused() -> None:
 
 def test_weights_are_resolved_once(store: Store, tmp_path: Path) -> None:
     model = Model(backbone="mobilenet", weights="none", image_size=32)
-    first = resolve_base(model, store, 3, quiet)
+    first, base = resolve_base(model, store, 3, quiet)
     told: list[str] = []
-    assert resolve_base(model, store, 3, told.append) == first
+    assert resolve_base(model, store, 3, told.append)[0] == first
     assert told == []
-    assert resolve_base(model, store, 4, quiet) != first
-    assert values(load_base(model, store, first)).keys() == variables_by_path(build_base(model)).keys()
+    assert resolve_base(model, store, 4, quiet)[0] != first
+    kept = values(load_base(model, store, first))
+    assert kept.keys() == variables_by_path(build_base(model)).keys()
+    assert all(kept[path].tobytes() == value.tobytes() for path, value in values(base).items())
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet", *slow("convnexttiny", "xception")])
@@ -167,10 +169,10 @@ def test_random_weights_depend_on_the_seed_alone(backbone: str) -> None:
 
 def test_weights_by_uri_are_checked_before_they_are_used(store: Store, tmp_path: Path) -> None:
     plain = Model(backbone="mobilenet", weights="none", image_size=32)
-    resolved = resolve_base(plain, store, 0, quiet)
+    resolved, _ = resolve_base(plain, store, 0, quiet)
     uri = f"{store.uri}weights/{resolved.weights_sha256}.safetensors"
     good = plain.model_copy(update={"weights": Weights(uri=uri, sha256=resolved.weights_sha256)})
-    assert resolve_base(good, store, 9, quiet) == resolved
+    assert resolve_base(good, store, 9, quiet)[0] == resolved
     wrong = plain.model_copy(update={"weights": Weights(uri=uri, sha256="0" * 64)})
     with pytest.raises(JobError, match=f"has sha256 {resolved.weights_sha256}, and the job file says 0000"):
         resolve_base(wrong, store, 0, quiet)
@@ -189,13 +191,13 @@ def test_keras_weight_files_are_read(store: Store, tmp_path: Path) -> None:
     base = build_base(model)
     base.save_weights(tmp_path / "w.weights.h5")
     by_uri = model.model_copy(update={"weights": Weights(uri=f"file://{tmp_path}/w.weights.h5")})
-    loaded = values(load_base(by_uri, store, resolve_base(by_uri, store, 0, quiet)))
+    loaded = values(load_base(by_uri, store, resolve_base(by_uri, store, 0, quiet)[0]))
     assert all(loaded[path].tobytes() == value.tobytes() for path, value in values(base).items())
 
 
 def test_stored_weights_that_were_tampered_with_are_refused(store: Store) -> None:
     model = Model(backbone="mobilenet", weights="none", image_size=32)
-    resolved = resolve_base(model, store, 0, quiet)
+    resolved, _ = resolve_base(model, store, 0, quiet)
     key = f"weights/{resolved.weights_sha256}.safetensors"
     content = bytearray(store.read(key))
     content[-1] ^= 1

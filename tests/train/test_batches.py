@@ -19,6 +19,7 @@ from job.data.order import Share, epoch_order, steps_per_epoch, stream_count
 from job.errors import CorruptFeatures, StorageError
 from job.storage import Store, open_store
 from job.train.batches import CHUNK, Batches, fresh_view
+from support.cases import slow
 from support.stored import CLASSES, examples_of
 
 EXAMPLES, BATCH = 400, 4
@@ -85,7 +86,7 @@ OTHERS = {(*shares, dtype) for shares in ((2, 4), (3, 7), (2, 101)) for dtype in
 
 @pytest.mark.parametrize(
     ("world_size", "batch_size", "dtype"),
-    [*EACH_ONCE, *(pytest.param(*one, marks=pytest.mark.slow) for one in sorted(OTHERS - set(EACH_ONCE)))],
+    [*EACH_ONCE, *slow(*sorted(OTHERS - set(EACH_ONCE)))],
 )
 def test_batches_are_what_plain_numpy_makes_of_the_order(
     world_size: int, batch_size: int, dtype: str, tmp_path: Path

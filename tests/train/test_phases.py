@@ -18,6 +18,7 @@ from job.train.loop import Phase
 from job.train.phases import Trained, WarmStart
 from job.train.step import make_train_steps
 from support.bench import job_of, set_up
+from support.cases import slow
 
 OWN = "file:///own.keras"
 """A small network: what is tested depends on no family."""
@@ -35,15 +36,13 @@ def bytes_of(network: Network) -> dict[str, bytes]:
     ("backbone", "thawed"),
     [
         (OWN, ("conv_1/", "norm_1/")),
-        pytest.param("mobilenetv2", ("block_16_", "Conv_1"), marks=pytest.mark.slow),
-        pytest.param("vgg19", ("block5_",), marks=pytest.mark.slow),
-        pytest.param("resnet50", ("conv5_block3_",), marks=pytest.mark.slow),
+        *slow(("mobilenetv2", ("block_16_", "Conv_1")), ("vgg19", ("block5_",)), ("resnet50", ("conv5_block3_",))),
     ],
 )
 def test_only_what_was_thawed_moves_and_batch_norm_never(
     backbone: str, thawed: tuple[str, ...], tmp_path: Path
 ) -> None:
-    job = job_of(backbone, *(["model.weights=null"] if backbone == OWN else []))
+    job = job_of(backbone)
     bench = set_up(job, tmp_path)
     network = bench.network
     before = bytes_of(network)
@@ -61,7 +60,7 @@ def test_only_what_was_thawed_moves_and_batch_norm_never(
 
 
 def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so(tmp_path: Path) -> None:
-    job = job_of(OWN, "model.weights=null", "phases.fine_tune.allow_unconverged_head=false")
+    job = job_of(OWN, "phases.fine_tune.allow_unconverged_head=false")
     bench = set_up(job, tmp_path)
     with pytest.raises(TrainingError, match=r"not converged in phases\.head\.epochs \(2\)"):
         bench.train(job, "fine_tune", [])
@@ -77,7 +76,7 @@ def test_a_head_converges_when_its_patience_is_reached() -> None:
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -> None:
-    job = job_of(OWN, "model.weights=null", "phases.head.learning_rate=1e38")
+    job = job_of(OWN, "phases.head.learning_rate=1e38")
     bench = set_up(job, tmp_path)
     with pytest.raises(NotFinite, match=r"not finite at step \d of epoch \d, on examples \[\d+, .*Lower phases\.head"):
         bench.train(job, "head", [])
@@ -85,7 +84,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tmp_path: Path) -
 
 def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of the last step tells nothing of what that step has made of the weights."""
-    job = job_of(OWN, "model.weights=null", "checkpoint.every_steps=2")
+    job = job_of(OWN, "checkpoint.every_steps=2")
 
     def overflowing(strategy: Any, spec: Any, forward: Any, variables: Any, *others: Any) -> Any:
         steps = make_train_steps(strategy, spec, forward, variables, *others)
@@ -100,7 +99,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
 
 def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tf.config.experimental.enable_op_determinism()
-    job = job_of(OWN, "model.weights=null", "checkpoint.every_minutes=null")
+    job = job_of(OWN, "checkpoint.every_minutes=null")
     whole = set_up(job, tmp_path / "whole").train(job, "head", [])
     saved: list[Checkpoint] = []
     asked = threading.Event()
@@ -124,7 +123,7 @@ def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest
 
 def test_mixing_changes_what_is_learned_and_no_order(tmp_path: Path) -> None:
     def trained(*settings: str) -> Trained:
-        job = job_of(OWN, "model.weights=null", *settings)
+        job = job_of(OWN, *settings)
         return set_up(job, tmp_path / f"{len(settings)}", sizes=(40, 8, 4)).train(job, "head", [])
 
     plain, mixed = trained(), trained("phases.head.mixup=0.4")
@@ -135,14 +134,14 @@ def test_mixing_changes_what_is_learned_and_no_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "stop", "cut"),
-    [(OWN, 0, None), (OWN, 4, "re_lu"), pytest.param("mobilenetv2", 4, "block_15_add", marks=pytest.mark.slow)],
+    [(OWN, 0, None), (OWN, 4, "re_lu"), *slow(("mobilenetv2", 4, "block_15_add"))],
 )
 def test_every_checkpoint_leads_to_the_same_end(backbone: str, stop: int, cut: str | None, tmp_path: Path) -> None:
     """Resuming through a checkpoint's file, in the middle of an epoch or after one, ends with the same bytes."""
     tf.config.experimental.enable_op_determinism()
     settings = ["phases.fine_tune.optimizer=adamw", "phases.fine_tune.schedule=cosine", "checkpoint.every_steps=2"]
     settings += ["phases.head.mixup=0.2", "phases.fine_tune.mixup=0.2"]
-    job = job_of(backbone, *(["model.weights=null"] if backbone == OWN else []), *settings)
+    job = job_of(backbone, *settings)
     saved: list[Checkpoint] = []
     whole = set_up(job, tmp_path / "whole", cut).train(job, "fine_tune", saved)
     steps = [(c.progress.phase, c.progress.epoch, c.progress.step) for c in saved]
@@ -169,7 +168,7 @@ def digests(trained: Trained) -> list[str]:
 
 def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(tmp_path: Path) -> None:
     tf.config.experimental.enable_op_determinism()
-    job = job_of(OWN, "model.weights=null")
+    job = job_of(OWN)
     whole = set_up(job, tmp_path / "whole").train(job, "fine_tune", [])
     saved: list[Checkpoint] = []
     asked = threading.Event()
@@ -188,11 +187,11 @@ def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(t
 def test_fine_tuning_goes_on_from_the_layers_of_another_model(tmp_path: Path) -> None:
     """Its own rate is so small that nothing moves: what it ends with is what it began with."""
     tuned = "phases.fine_tune={unfreeze: {from: conv_1}, epochs: 3, learning_rate: 1e-2, allow_unconverged_head: true}"
-    job = job_of(OWN, "model.weights=null", tuned)
+    job = job_of(OWN, tuned)
     before = set_up(job, tmp_path / "before", sizes=(40, 20, 5)).train(job, "fine_tune", [])
     assert before.kept == "fine_tune"
     still = ("phases.fine_tune.warm_epochs=1", "phases.head.warm_start=true", "phases.fine_tune.learning_rate=1e-30")
-    job = job_of(OWN, "model.weights=null", tuned, *still, "phases.head.learning_rate=1e-30")
+    job = job_of(OWN, tuned, *still, "phases.head.learning_rate=1e-30")
     warm = WarmStart(["a", "b"], ["a", "b"], before.head, before.fine_tuned)
     after = set_up(job, tmp_path / "after", sizes=(40, 20, 5)).train(job, "fine_tune", [], warm=warm)
     assert after.kept == "fine_tune"
@@ -204,7 +203,7 @@ def test_fine_tuning_goes_on_from_the_layers_of_another_model(tmp_path: Path) ->
 
 
 def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: Path) -> None:
-    job = job_of(OWN, "model.weights=null")
+    job = job_of(OWN)
     saved: list[Checkpoint] = []
     set_up(job, tmp_path / "bench").train(job, "head", saved)
     file = tmp_path / "checkpoint"
@@ -235,14 +234,13 @@ def test_changed_trainable_variables_are_reported_not_guessed() -> None:
     ]
 
 
-@pytest.mark.parametrize("backbone", [OWN, pytest.param("mobilenetv2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backbone", [OWN, *slow("mobilenetv2")])
 def test_mixed_precision_trains_on_the_cpu(backbone: str, tmp_path: Path) -> None:
     import keras
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        own = ["model.weights=null"] if backbone == OWN else []
-        job = job_of(backbone, *own, "train.precision=mixed_bfloat16", "train.class_weights=auto")
+        job = job_of(backbone, "train.precision=mixed_bfloat16", "train.class_weights=auto")
         saved: list[Checkpoint] = []
         trained = set_up(job, tmp_path).train(job, "fine_tune", saved)
     finally:

@@ -46,15 +46,13 @@ def test_losses_that_are_no_numbers_end_it() -> None:
 
 
 def test_a_phase_trains_at_the_rate_that_was_found_from_where_it_was(tmp_path: Path) -> None:
-    job = job_of(
-        "file:///own.keras", "model.weights=null", "phases.head.learning_rate=auto", "checkpoint.every_steps=2"
-    )
+    job = job_of("file:///own.keras", "phases.head.learning_rate=auto", "checkpoint.every_steps=2")
     saved: list[Checkpoint] = []
     trained = set_up(job, tmp_path / "auto", sizes=(40, 8, 4)).train(job, "head", saved)
     found = trained.progress.range_tests["head"]
     assert 1e-6 < found["learning_rate"] < 1
     assert {record["learning_rate"] for record in trained.history["head"]} == {found["learning_rate"]}
-    same = job_of("file:///own.keras", "model.weights=null", f"phases.head.learning_rate={found['learning_rate']!r}")
+    same = job_of("file:///own.keras", f"phases.head.learning_rate={found['learning_rate']!r}")
     told = set_up(same, tmp_path / "told", sizes=(40, 8, 4)).train(same, "head", [])
     assert losses(trained) == losses(told)
     assert {path: v.tobytes() for path, v in trained.head.items()} == {p: v.tobytes() for p, v in told.head.items()}

@@ -15,6 +15,7 @@ from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.train.loop import Phase
 from job.train.phases import Trained
 from support.bench import Bench, job_of, set_up
+from support.cases import slow
 
 CONV_0, CONV_1 = "conv_0/kernel", "conv_1/kernel"
 
@@ -22,7 +23,6 @@ CONV_0, CONV_1 = "conv_0/kernel", "conv_1/kernel"
 def job(*overrides: str) -> Job:
     return job_of(
         "file:///own.keras",
-        "model.weights=null",
         "phases.fine_tune={unfreeze: auto, epochs: 2, learning_rate: 1e-2, allow_unconverged_head: true}",
         "checkpoint.every_steps=2",
         *overrides,
@@ -121,7 +121,7 @@ def test_deeper_blocks_learn_at_lower_rates_and_slots_are_carried_over(
     assert int(begun[2].optimizer["fine_tune/iteration"]) == 0
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [4, *slow(1)])
 def test_every_checkpoint_leads_to_the_same_end(every: int, tmp_path: Path) -> None:
     """In the middle of each block, and between two."""
     tf.config.experimental.enable_op_determinism()

@@ -60,7 +60,7 @@ def snapshot_of(run: exported.Finished) -> Snapshot:
 def base_of(run: exported.Finished) -> ResolvedBase:
     if run.job.task == "text":
         return resolve_vectors(run.job, run.store, exported.say)
-    return resolve_base(run.job.model, run.store, 0, print)
+    return resolve_base(run.job.model, run.store, 0, print)[0]
 
 
 def export_again(run: exported.Finished, attempt: int, **train: Any) -> list[str]:
