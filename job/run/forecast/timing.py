@@ -14,8 +14,8 @@ from job.run.forecast.costs import Phase, Range
 from job.run.forecast.history import EXTRACTING, History
 
 STARTS = {
-    "local": {"preparing": 1.1, EXTRACTING: 0.4, "workers": 0.2, "export": 0.6, "report": 0.4},
-    "ray": {"preparing": 1.4, EXTRACTING: 1.2, "workers": 2.8, "export": 0.4, "report": 0.6},
+    "local": {"preparing": 1.4, EXTRACTING: 0.4, "workers": 0.4, "export": 2.4, "report": 1.4},
+    "ray": {"preparing": 2.0, EXTRACTING: 2.4, "workers": 3.5, "export": 2.3, "report": 1.4},
 }
 """What does not depend on the data, in times of what a worker's process takes to start (TensorFlow's import, and the
 network): the demo's, on two cores."""
@@ -29,7 +29,7 @@ CALIBRATED = 0.8, 1.5
 """How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
 AGAIN = 0.9, 1.2
 """And from the last run's."""
-EPOCH = 0.4
+EPOCH = 0.05
 """Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
 EXCHANGE = 250e6
 """Bytes a second at which workers exchange gradients."""
