@@ -45,6 +45,8 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
 
 RAY = ("tests/executors/ray/", "tests/integration/test_executors.py")
 """What needs Ray in the process of the tests, which starts it once."""
+CLUSTERS = tuple(f"tests/integration/test_{name}.py" for name in ("arrival", "causes", "elastic", "kills_on_ray"))
+"""What starts Ray in processes of its own, again and again: several at a time take minutes to answer on two cores."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -52,16 +54,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class Groups(LoadScopeScheduling):
-    """The tests of a file go to one process, which shares their fixtures; and so do all those that need Ray."""
+    """The tests of a file go to one process, which shares their fixtures; and so do all those that need Ray, and all
+    whose runs start it."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(RAY) else file
+        return "ray" if file.startswith(RAY) else "clusters" if _starts_ray(nodeid) else file
+
+
+def _starts_ray(nodeid: str) -> bool:
+    return nodeid.startswith(CLUSTERS) or "[on Ray]" in nodeid
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that the processes end together."""
-    items.sort(key=lambda item: 0 if item.nodeid.startswith(RAY) else 1 if "integration" in item.path.parts else 2)
+
+    def turn(item: pytest.Item) -> int:
+        if item.nodeid.startswith(RAY) or _starts_ray(item.nodeid):
+            return 0
+        return 1 if "integration" in item.path.parts else 2
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)

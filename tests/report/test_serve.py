@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def test_a_port_that_is_taken_is_one_sentence(server: Server, run: exported.Fini
 @pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_a_signal_ends_it_with_exit_code_0(number: signal.Signals, run: exported.Finished) -> None:
     command = [sys.executable, "-m", "job", "serve", run.uri, "--port", "0", "--host", "0.0.0.0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, number, signal.SIG_DFL)  # a shell's background job ignores SIGINT, and so would this
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     assert process.stderr is not None
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert "everybody who reaches this machine can ask this model; there is no password" in lines[0]
