@@ -58,23 +58,20 @@ class Groups(LoadScopeScheduling):
     whose runs start it."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(RAY) else "clusters" if _starts_ray(nodeid) else file
+        return _group(nodeid)
 
 
-def _starts_ray(nodeid: str) -> bool:
-    return nodeid.startswith(CLUSTERS) or "[on Ray]" in nodeid
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    if file.startswith(RAY):
+        return "ray"
+    return "clusters" if file.startswith(CLUSTERS) or "[on Ray]" in nodeid else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that the processes end together."""
-
-    def turn(item: pytest.Item) -> int:
-        if item.nodeid.startswith(RAY) or _starts_ray(item.nodeid):
-            return 0
-        return 1 if "integration" in item.path.parts else 2
-
-    items.sort(key=turn)
+    longest = ("ray", "clusters")
+    items.sort(key=lambda item: 0 if _group(item.nodeid) in longest else 1 if "integration" in item.path.parts else 2)
 
 
 @pytest.fixture(scope="session", autouse=True)
