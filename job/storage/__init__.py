@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 
+Skipped = list[str]
+"""Keys of links that a listing has not followed."""
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     key: str
@@ -41,10 +45,11 @@ class Store(Protocol):
     uri: str
     """Ends with a slash."""
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         """Objects by ascending UTF-8 bytes of their keys, page by page; without directory markers (`…/`).
 
-        In a folder of this machine, links to folders and links that lead out of the root are left out.
+        In a folder of this machine, links are followed where they stay below the root, or where the store was opened
+        with `follow_links`. Those that are not, that lead nowhere or round in a circle, are appended to `skipped`.
         """
 
     def stat(self, key: str) -> ObjectInfo | None: ...
@@ -83,8 +88,10 @@ class Store(Protocol):
         """A filesystem for Arrow and Ray, and the path of the root in it."""
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, follow_links: bool = False) -> Store:
     """The store whose root is the folder `uri`. No traffic yet. Raises JobError for what is no storage URI.
+
+    `follow_links`: in a folder of this machine, also links that lead out of it.
 
     The rest of the URI is taken as it is: `%20` is three characters, and `s3://b/a//` is not `s3://b/a/`.
     """
@@ -96,7 +103,7 @@ def open_store(uri: str) -> Store:
 
         if not rest.startswith("/") or "\0" in rest:
             raise JobError(f"{uri!r}: a file URI has an absolute path, for example file:///folder/.")
-        return LocalStore(rest)
+        return LocalStore(rest, follow_links)
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise JobError(f"{uri!r} names no bucket: write {scheme}://bucket/folder/.")

@@ -24,7 +24,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, arrow_path
+from job.storage import ObjectInfo, Skipped, arrow_path
 from job.storage.local import half_file
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class GcsStore:
                 self._made = storage.Client(project=None, credentials=credentials).bucket(self.bucket)
             return self._made
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         with self._translated("list", prefix):
             blobs = self._bucket.client.list_blobs(
                 self._bucket,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo
+from job.storage import ObjectInfo, Skipped
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -32,11 +32,14 @@ ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalStore:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, follow_links: bool = False) -> None:
+        """`follow_links`: also those that lead out of the root."""
+        self._leave = follow_links
         self.root = os.path.abspath(root).rstrip("/")
         self.uri = f"file://{self.root}/"
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
+        skipped = [] if skipped is None else skipped
         with self._translated("list", prefix):
             try:
                 os.scandir(f"{self.root}/").close()
@@ -44,9 +47,9 @@ class LocalStore:
                 raise ObjectMissing(f"{self.uri} does not exist: check the path, or make the folder.") from error
             above = prefix.rpartition("/")[0]
             if not above:
-                yield from self._walk("", prefix)
-            elif os.path.realpath(self._named(above)) == f"{os.path.realpath(self.root)}/{above}":
-                yield from self._walk(f"{above}/", prefix)
+                yield from self._walk("", prefix, skipped)
+            elif not any(map(self._is_left_out, _with_those_above(self._named(above), self.root))):
+                yield from self._walk(f"{above}/", prefix, skipped)
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
@@ -111,27 +114,28 @@ class LocalStore:
 
         return LocalFileSystem(), self.root or "/"
 
-    def _walk(self, above: str, prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, above: str, prefix: str, skipped: Skipped) -> Iterator[ObjectInfo]:
         """Entries sorted as object stores sort keys: a folder by its name and a slash."""
         try:
             with os.scandir(os.fsencode(f"{self.root}/{above}")) as entries:
-                names = sorted(e.name + b"/" if e.is_dir(follow_symlinks=False) else e.name for e in entries)
+                found = sorted((e.name + b"/" if _is_folder(e) else e.name, e.is_symlink()) for e in entries)
         except ABSENT:  # deleted since the folder above it was listed, or never there
             return
-        for name in names:
+        for name, is_link in found:
             key = above + name.decode()
-            if name.endswith(b"/"):
-                if key.startswith(prefix[: len(key)]):
-                    yield from self._walk(key, prefix)
-            elif key.startswith(prefix) and not name.startswith((HALF.encode(), LOCK.encode())):
-                path = f"{self.root}/{key}"
-                info = _info(key, path) if not os.path.islink(path) or self._is_inside(path) else None
-                if info:
-                    yield info
+            if not key.startswith(prefix[: len(key)]) or name.startswith((HALF.encode(), LOCK.encode())):
+                continue
+            path = f"{self.root}/{key.rstrip('/')}"
+            if is_link and self._is_left_out(path):
+                skipped.append(key.rstrip("/"))
+            elif name.endswith(b"/"):
+                yield from self._walk(key, prefix, skipped)
+            elif key.startswith(prefix) and (info := _info(key, path)):
+                yield info
 
     def _path(self, key: str) -> str:
         path = self._named(key)
-        if not self._is_inside(path):
+        if not self._may_follow(path):
             raise StorageError(f"{self.uri}: {key!r} can't be the name of a file below it: a link leads out of it.")
         return path
 
@@ -141,9 +145,13 @@ class LocalStore:
         key.encode()  # a name that is not UTF-8 could be written, but not listed
         return f"{self.root}/{key}"
 
-    def _is_inside(self, path: str) -> bool:
-        """Whether the path stays below the root once its links are followed."""
-        return os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
+    def _is_left_out(self, path: str) -> bool:
+        """Whether it is a link that is not followed."""
+        return os.path.islink(path) and not (self._may_follow(path) and os.path.exists(path) and not _leads_up(path))
+
+    def _may_follow(self, path: str) -> bool:
+        """Whether the path stays below the root once its links are followed, or may leave it."""
+        return self._leave or os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
 
     def _read(self, key: str, count: int, version: str | None) -> bytes:
         with self._translated("read", key), self._open(key) as file:
@@ -201,6 +209,24 @@ def half_file(path: str, place: Callable[[str, str], None] = os.replace) -> Iter
         place(half, path)
     finally:
         Path(half).unlink(missing_ok=True)
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    """Also a link to one."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
+
+
+def _with_those_above(path: str, root: str) -> Iterator[str]:
+    """A path, and those of the folders above it below the root."""
+    while path != root:
+        yield path
+        path = os.path.dirname(path)
+
+
+def _leads_up(path: str) -> bool:
+    """Whether a link leads to a folder that it lies in, which would have no end."""
+    target, here = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
+    return f"{here}/".startswith(f"{target}/")
 
 
 def _info(key: str, path: str) -> ObjectInfo | None:

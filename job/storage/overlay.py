@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from job.errors import ObjectMissing, WriteConflict
-from job.storage import ObjectInfo, Store
+from job.storage import ObjectInfo, Skipped, Store
 from job.storage.local import LocalStore
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class OverlayStore:
         self.uri, self.folder, self._below, self._above = below.uri, folder, below, LocalStore(folder)
         self._deleted: set[str] = set()
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         """A store of which nothing is there yet has no objects."""
         before = ""
         both = heapq.merge(self._above.list(prefix), self._list_below(prefix), key=lambda info: info.key.encode())

@@ -25,7 +25,7 @@ from botocore.utils import parse_timestamp
 from s3transfer.exceptions import S3DownloadFailedError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, arrow_path
+from job.storage import ObjectInfo, Skipped, arrow_path
 from job.storage.local import half_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class S3Store:
                 self._made = session.create_client("s3", region_name=_region(), config=CONFIG)
             return self._made
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         with self._translated("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix

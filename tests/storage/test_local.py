@@ -65,6 +65,25 @@ def test_links_in_a_circle_do_not_end_in_a_loop(root: Path, store: Store) -> Non
     assert store.stat("itself") is None
 
 
+def test_a_link_to_a_folder_inside_is_followed_and_what_is_not_is_named(root: Path, store: Store) -> None:
+    store.write("real/cat/1", b"x")
+    (root.parent / "shared").mkdir()
+    (root.parent / "shared/2").write_bytes(b"y")
+    (root / "cat").symlink_to("real/cat")
+    (root / "dog").symlink_to(root.parent / "shared")
+    (root / "real/up").symlink_to("..")
+    (root / "gone").symlink_to("nothing")
+    skipped: list[str] = []
+    assert [info.key for info in store.list(skipped=skipped)] == ["cat/1", "real/cat/1"]
+    assert skipped == ["dog", "gone", "real/up"]
+    assert [info.key for info in store.list("cat/")] == ["cat/1"]
+    assert list(store.list("dog/")) == []
+    skipped.clear()
+    follows = open_store(store.uri, follow_links=True)
+    assert [info.key for info in follows.list(skipped=skipped)] == ["cat/1", "dog/2", "real/cat/1"]
+    assert (skipped, follows.read("dog/2")) == (["gone", "real/up"], b"y")
+
+
 def test_a_link_to_a_file_inside_is_an_object(root: Path, store: Store) -> None:
     store.write("a/b", b"x")
     (root / "link").symlink_to(root / "a" / "b")
