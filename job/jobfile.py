@@ -137,6 +137,7 @@ def _known_keys(model: Any, path: list[str]) -> list[str]:
             continue
         field = model.model_fields.get(name)
         candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        candidates = [getattr(c, "__origin__", c) for c in candidates]  # without what is Annotated
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
         if model is None:
             return []

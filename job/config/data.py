@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from job.config.base import Fraction, Section, Uri, check_uri
 
@@ -24,6 +24,16 @@ class Split(Section):
         if min(self.train, self.validation, self.test) <= 0:
             raise ValueError("train, validation and test must each be above 0")
         return self
+
+
+def _form_of_split(value: Any) -> str:
+    return "literal[folders]" if isinstance(value, str) else "dict[Split]"
+
+
+Division = Annotated[
+    Annotated[Split, Tag("dict[Split]")] | Annotated[Literal["folders"], Tag("literal[folders]")],
+    Discriminator(_form_of_split),
+]
 
 
 class Table(Section):
@@ -69,15 +79,30 @@ PACKED_NAMES = {
 }
 
 
+Glob = Annotated[str, Field(min_length=1)]
+
+
 class Data(Section):
     source: Uri
     """The labelled examples: s3://bucket/prefix/, gs://bucket/prefix/ or file:///folder/."""
     layout: Literal["folders", "table", "webdataset", "parquet", "tfrecord"] = "folders"
-    """`folders`: the first folder below the source is the label. `table`: a CSV, Parquet or JSON lines file has
+    """`folders`: a folder below the source is the label. `table`: a CSV, Parquet or JSON lines file has
     the labels. `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
     table: Table | None = None
     packed: Packed | None = None
-    split: Split = Split()
+    split: Division = Split()
+    """How examples are divided. `folders` takes a published division: folders that are called train, val, test (or the
+    like), above or below those of the classes; what has no folder is taken from train."""
+    class_folder: int = 1
+    """Layout `folders`: which folder of a key is the class, from 1 at the source, or from -1 at the object. Those of
+    `split: folders` do not count."""
+    include: list[Glob] | None = Field(None, min_length=1)
+    """Keys below the source that are examples, as globs: `*.jpg`, `2024/*`, in any case; `*` also stands for slashes.
+    By default what has an extension of pictures (or of texts). Packed layouts: which files are read."""
+    exclude: list[Glob] = Field([])
+    """Keys below the source that are left out, as globs, also where `include` or a label file names them."""
+    follow_links: bool = False
+    """Folders of this machine: whether links that lead out of the source are followed."""
     max_rejects: Fraction = 0.01
     """The run fails with exit code 3 when more than this fraction of a class can't be used."""
     max_bytes: int = Field(64 * 2**20, gt=0)
@@ -97,10 +122,35 @@ class Data(Section):
             raise ValueError(f"`packed` is only for the layouts {', '.join(PACKED_NAMES)}, not for {self.layout}")
         return self
 
+    @field_validator("include", "exclude", mode="before")
+    @classmethod
+    def _one_glob(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("class_folder")
+    @classmethod
+    def _some_folder(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("1 is the first folder below the source, -1 the one that the object is in")
+        return value
+
     @field_validator("source")
     @classmethod
     def _source_scheme(cls, uri: str) -> str:
         return check_uri(uri)
+
+    @model_validator(mode="after")
+    def _class_folder_goes_with_layout(self) -> Data:
+        if self.class_folder != 1 and self.layout != "folders":
+            raise ValueError("`class_folder` is only for `layout: folders`")
+        if self.split == "folders" and self.table is not None and (self.table.split or self.table.text):
+            raise ValueError("`split: folders` goes by the keys of objects: leave it out, or `table.split`")
+        return self
+
+    @property
+    def fractions(self) -> Split:
+        """The shares of a division by hash; of published folders, those of what has none."""
+        return self.split if isinstance(self.split, Split) else Split()
 
     @property
     def label_table(self) -> Table:

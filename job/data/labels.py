@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
 import pyarrow as pa
 
 from job.config import Data
-from job.data.packed import ROWS, is_hidden, is_shard, join_key, no_shards, read_indexes
-from job.data.splits import SPLITS
+from job.data.naming import trimmed
+from job.data.packed import ROWS, is_shard, join_key, no_shards, read_indexes
+from job.data.selection import Selection, extension_of, kind_of
+from job.data.splits import SPLITS, split_above, split_called
 from job.data.table import read_table, text_version
 from job.errors import DataError
 from job.storage import ObjectInfo, Store
+
+NO_LABEL, NO_FOLDER = "no label", "not in a class folder"
+EMPTY_FOLDER = "in a class folder without a name (a double slash)"
+NO_PART = "in no folder of the split"
+NO_SHARD, LATE = "not a shard", "newer than the indexes"
+NOT_IN_TABLE = "not in the label file"
 
 
 @dataclass(frozen=True)
@@ -28,33 +36,64 @@ class Listed:
     group: str | None = None
     reject: str | None = None
     split: str | None = None
-    """Where the label file says so."""
+    """Where the label file, or a folder, says so."""
     modified: float | None = None
     """When the object was last written, in seconds since 1970."""
+    left_out: str | None = None
+    """Why it is no example, and no reject either."""
 
 
-def labelled(data: Data, source: Store, store: Store | None = None) -> Iterator[Listed]:
+def labelled(
+    data: Data, source: Store, store: Store | None = None, task: str = "image", links: list[str] | None = None
+) -> Iterator[Listed]:
     """Every object below the source in the order of its key, each with a label or a reason. Streams.
 
     The layout `table` holds the label file in memory (about 100 bytes a row, and the texts that are in it), never the
-    listing. Packed layouts give every record of every shard by its position, from the indexes in the store.
+    listing. Packed layouts give every record of every shard by its position, from the indexes in the store. `links`
+    gets the keys of links that were not followed.
     """
+    selection = Selection(data, task)
     if data.layout == "folders":
-        return (_by_folder(info) for info in source.list())
+        return (_by_folder(info, data, selection) for info in source.list(skipped=links))
     if data.is_packed:
         assert store is not None
-        return _by_record(data, source, store)
-    return _by_table(data, source) if data.label_table.text is None else _by_text(data, source)
+        items = _by_record(data, source, store)
+    else:
+        items = _by_table(data, source, links) if data.label_table.text is None else _by_text(data, source)
+    return (_selected(item, data, selection) for item in items)
 
 
-def _by_folder(info: ObjectInfo) -> Listed:
-    label, slash, _ = info.key.partition("/")
-    reason = _junk(info.key) or (None if slash else "not in a class folder")
-    return Listed(info.key, info.size, info.version, None if reason else label, reject=reason, modified=info.modified)
+def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
+    item = Listed(info.key, info.size, info.version, None, modified=info.modified)
+    if reason := selection.left_out(info.key):
+        return replace(item, left_out=reason)
+    folders, split = info.key.split("/")[:-1], None
+    if data.split == "folders":
+        at = next((at for at, name in enumerate(folders) if split_called(name)), None)
+        if at is None:
+            return replace(item, left_out=NO_PART)
+        split = split_called(folders.pop(at))
+    place = data.class_folder - (data.class_folder > 0)
+    if not -len(folders) <= place < len(folders):
+        return replace(item, reject=NO_FOLDER)
+    label = trimmed(folders[place])
+    return replace(item, label=label, split=split, reject=None if label else EMPTY_FOLDER)
 
 
-def _junk(key: str) -> str | None:
-    return "hidden file" if is_hidden(key) else None
+def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
+    """An item of a table or a packed file: left out where the job file says so, its label without blanks around it."""
+    key = item.key.rpartition("#")[0] if data.is_packed and "#" in item.key else item.key
+    named = item.reject not in (NOT_IN_TABLE, NO_SHARD)
+    if data.label_table.text is None and (reason := selection.left_out(key, named)):
+        return replace(item, label=None, reject=None, left_out=reason)
+    if item.reject == NO_SHARD:
+        return replace(item, reject=None, left_out=kind_of(extension_of(key)))
+    if data.split == "folders" and not item.reject:
+        split = split_above(key, named=data.is_packed)
+        item = replace(item, split=split, label=item.label if split else None, left_out=None if split else NO_PART)
+    label = trimmed(item.label)
+    lacks = label is None and not item.reject and not item.left_out
+    return replace(item, label=label, reject=NO_LABEL if lacks else item.reject)
 
 
 def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
@@ -63,8 +102,8 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
     for info, index in read_indexes(data, source, store):
         shards += is_shard(data, info.key)
         if index is None:
-            reason = "newer than the indexes" if is_shard(data, info.key) else f"not a {data.layout} shard"
-            yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or reason)
+            reason = LATE if is_shard(data, info.key) else NO_SHARD
+            yield Listed(info.key, info.size, info.version, None, reject=reason)
             continue
         for batch in index.iter_batches(ROWS):
             for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -75,18 +114,18 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
         raise no_shards(data, source)
 
 
-def _by_table(data: Data, source: Store) -> Iterator[Listed]:
+def _by_table(data: Data, source: Store, links: list[str] | None) -> Iterator[Listed]:
     spec = data.label_table
     rows = _rows(read_table(data, source))
     row = next(rows, None)
-    for info in source.list():
+    for info in source.list(skipped=links):
         if info.key == spec.file:
             continue
         while row is not None and row[0] < info.key:
             yield Listed(row[0], 0, "", row[1], reject="in the label file, but not in the source")
             row = next(rows, None)
         if row is None or row[0] != info.key:
-            yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or "not in the label file")
+            yield Listed(info.key, info.size, info.version, None, reject=NOT_IN_TABLE)
             continue
         _, label, group, split = row
         reason = _wrong(label, split)
@@ -109,7 +148,7 @@ def _by_text(data: Data, source: Store) -> Iterator[Listed]:
 
 def _wrong(label: str, split: str | None) -> str | None:
     if not label:
-        return "empty label"
+        return NO_LABEL
     return None if split is None or split in SPLITS else f"its split is none of {', '.join(SPLITS)}"
 
 

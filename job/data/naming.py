@@ -8,6 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+INVISIBLE = "\0\u200b\u200c\u200d\u2060\ufeff"
+"""Characters that nobody sees, and that are no blanks to Unicode."""
+BLANK = INVISIBLE + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+
 
 class NoName(ValueError):
     """What can't be a name; its text follows the words "the label": "is not UTF-8"."""
@@ -38,6 +42,11 @@ def name_of(value: Any) -> str | None:
         return str(int(value)) if value == int(value) else str(value)
     except (TypeError, ValueError, OverflowError):  # a date, or infinity
         return str(value)
+
+
+def trimmed(name: str | None) -> str | None:
+    """A name without the blanks and invisible characters at its ends; None where nothing else is in it."""
+    return (name.strip(BLANK) or None) if name else None
 
 
 def names_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from job.config import Data
 from job.data.parquet import read_parquet
 from job.data.records import BrokenShard, Record, make_record
+from job.data.selection import is_hidden
 from job.data.tfrecord import read_tfrecord
 from job.data.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
@@ -49,11 +50,6 @@ SHARDS = {
     "parquet": re.compile(r".+\.(parquet|pq)"),
     "tfrecord": re.compile(r".+\.(tfrecords?|tfrec)(-\d+-of-\d+)?"),
 }
-JUNK = frozenset({"Thumbs.db", "desktop.ini"})
-
-
-def is_hidden(key: str) -> bool:
-    return key.rsplit("/", 1)[-1] in JUNK or any(part.startswith(".") for part in key.split("/"))
 
 
 def is_shard(data: Data, key: str) -> bool:

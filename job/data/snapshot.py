@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,23 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.config import Data
+from job.data.caution import Caution
+from job.data.counted import DAY, Counted, listing_cautions, nothing_found
+from job.data.folders import Folders
 from job.data.labels import Listed, labelled
-from job.data.splits import SPLITS, split_of
+from job.data.splits import SPLITS, side_of
 from job.errors import DataError
 from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
 """Of a row group of the snapshot."""
-DAY = 86_400
-"""Seconds."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
-
-WANTED = {
-    "folders": "data.layout folders wants CLASS/… below the source.",
-    "table": "data.table says which file has the keys and the labels.",
-}
 
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
@@ -51,6 +46,10 @@ class Snapshot:
     rejects: dict[str, int]
     """Listed objects that are no examples, per reason."""
     rejected_per_class: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict, compare=False)
+    """Listed objects that are neither examples nor rejects, per kind (an extension, or a reason)."""
+    cautions: list[Caution] = field(default_factory=list, compare=False)
+    """What of the listing is likely to be a mistake."""
     arrivals: dict[str, int] = field(default_factory=dict, compare=False)
     """Examples by the day (UTC, YYYY-MM-DD) on which their objects were last written, as far as the listing says."""
 
@@ -70,12 +69,12 @@ class Listing:
     """The path of the table of its rejects."""
 
 
-def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
+def take_snapshot(data: Data, source: Store, store: Store, task: str = "image") -> Snapshot:
     """Lists the source once and writes `snapshots/<id>.parquet`, its rejects, and last its summary (JSON).
 
     Raises DataError as `listing` does.
     """
-    with listing(data, source, store) as listed:
+    with listing(data, source, store, task) as listed:
         snapshot = listed.snapshot
         store.upload(snapshot.key, listed.examples)
         store.upload(f"snapshots/{snapshot.id}.rejects.parquet", listed.rejects)
@@ -84,7 +83,7 @@ def take_snapshot(data: Data, source: Store, store: Store) -> Snapshot:
 
 
 @contextmanager
-def listing(data: Data, source: Store, store: Store, whole: bool = True) -> Iterator[Listing]:
+def listing(data: Data, source: Store, store: Store, task: str = "image", whole: bool = True) -> Iterator[Listing]:
     """Lists the source once, and writes nothing to the store, which has the indexes of packed sources. Where those are
     not of the `whole` source, a class or a split may be missing.
 
@@ -93,35 +92,39 @@ def listing(data: Data, source: Store, store: Store, whole: bool = True) -> Iter
     """
     with scratch() as folder:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
-        digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
-        reasons, per_class, days = Counter[str](), Counter[str](), Counter[int]()
-        samples: dict[tuple[str, str], str] = {}
+        digest, counted, folders = hashlib.sha256(), Counted(), Folders(data, source.uri)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source, store):
+            for item in labelled(data, source, store, task, counted.links):
+                if item.left_out:
+                    counted.leave_out(item)
+                    continue
+                folders.add(item.key)
                 reason = item.reject or _reject_by_size(item, data)
                 if reason or item.label is None:
                     rejects.add((item.key, item.label, reason))
-                    reasons[str(reason)] += 1
-                    per_class[item.label or ""] += 1
-                    samples.setdefault((item.label or "", str(reason)), item.key)
+                    counted.reject(item, str(reason))
                     continue
-                split = item.split or split_of(item.group or item.key, data.split)
+                split = side_of(item.split, item.group or item.key, data)
                 row = (item.key, item.size, item.version, item.label, split)
                 digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
                 examples.add(row)
-                counts[split, item.label] += 1
-                if item.modified is not None:
-                    days[int(item.modified // DAY)] += 1
-        snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class, days)
-        check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
-        _check(snapshot, data, source, whole)
+                counted.add(item, split)
+        if moved := counted.move_spare():
+            digest.update(json.dumps(moved, sort_keys=True).encode())
+            _move(examples_file, moved)
+        snapshot = _summary(digest.hexdigest()[:20], counted, folders, data, whole)
+        check_rejects(snapshot.rejected_per_class, counted.samples, snapshot, data)
+        folders.check()
+        _check(snapshot, counted, folders, data, source, whole)
         yield Listing(snapshot, examples_file, rejects_file)
 
 
 def stored_snapshot(store: Store, id: str) -> Snapshot | None:
     """One that was taken before; None where it is gone."""
     summary = read_json(store, f"snapshots/{id}.json")
-    return None if summary is None else Snapshot(**summary)
+    if summary is None:
+        return None
+    return Snapshot(**{**summary, "cautions": [Caution(**told) for told in summary.get("cautions", ())]})
 
 
 def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:
@@ -156,36 +159,52 @@ def _reject_by_size(item: Listed, data: Data) -> str | None:
     return f"larger than data.max_bytes ({data.max_bytes})" if item.size > data.max_bytes else None
 
 
-def _summary(
-    id: str, counts: Counter[tuple[str, str]], reasons: Counter[str], per_class: Counter[str], days: Counter[int]
-) -> Snapshot:
-    classes = sorted({label for _, label in counts})
-    table = {split: {label: counts[split, label] for label in classes} for split in SPLITS}
-    per_class.pop("", None)
-    arrivals = {f"{datetime.fromtimestamp(day * DAY, UTC):%Y-%m-%d}": count for day, count in sorted(days.items())}
-    rejects = dict(sorted(reasons.items())), dict(sorted(per_class.items()))
-    return Snapshot(id, counts.total(), classes, table, *rejects, arrivals)
+def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: bool) -> Snapshot:
+    classes = sorted({label for _, label in counted.examples})
+    table = {split: {label: counted.examples[split, label] for label in classes} for split in SPLITS}
+    per_class = {label: count for label, count in sorted(counted.rejects.items()) if label}
+    days = ((datetime.fromtimestamp(day * DAY, UTC), count) for day, count in sorted(counted.days.items()))
+    snapshot = Snapshot(
+        id,
+        counted.examples.total(),
+        classes,
+        table,
+        dict(sorted(counted.reasons.items())),
+        per_class,
+        dict(counted.left_out.most_common()),
+        arrivals={f"{day:%Y-%m-%d}": count for day, count in days},
+    )
+    told = listing_cautions(snapshot, counted, data) if whole else ()
+    return replace(snapshot, cautions=[*told, *folders.cautions()])
 
 
-def _check(snapshot: Snapshot, data: Data, source: Store, whole: bool) -> None:
+def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
-        found = "; ".join(f"{count} {reason}" for reason, count in snapshot.rejects.items())
-        raise DataError(
-            f"{source.uri}: no labelled examples were found ({found or 'the prefix is empty'}). "
-            f"{WANTED.get(data.layout, 'data.packed says what the parts of a record are called.')}"
-        )
+        raise nothing_found(snapshot, counted, data, source.uri)
     if not whole:
         return
     if len(snapshot.classes) < 2:
-        raise DataError(
-            f"{source.uri}: only one class, {snapshot.classes[0]!r}, was found: there is nothing to tell apart."
-        )
+        only = snapshot.classes[0]
+        more = folders.only_class(only) if data.layout == "folders" and data.class_folder == 1 else ""
+        if without := counted.without_class():
+            more += f" Without a class: {without}."
+        raise DataError(f"{source.uri}: only one class, {only!r}, was found: there is nothing to tell apart.{more}")
     for label in snapshot.classes:
         if not snapshot.counts["train"][label]:
             raise DataError(f"Class {label!r} has no example on the train side of the split: add examples of it.")
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
             raise DataError(f"The {split} split is empty ({snapshot.examples} examples in all): add examples.")
+
+
+def _move(path: str, moved: dict[str, str]) -> None:
+    """Gives the examples of splits that are not settled theirs, in the table of this path."""
+    with pq.ParquetFile(path) as table, pq.ParquetWriter(f"{path}-moved", EXAMPLES, compression="zstd") as writer:
+        for batch in table.iter_batches(ROWS):
+            splits = [moved.get(split, split) for split in batch["split"].to_pylist()]
+            column = pa.array(splits, pa.string())
+            writer.write_batch(batch.set_column(EXAMPLES.get_field_index("split"), EXAMPLES.field("split"), column))
+    Path(f"{path}-moved").replace(path)
 
 
 class _Rows:

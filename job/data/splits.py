@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
-from job.config import Split
+from job.config import Data, Split
 
 SPLITS = ("train", "validation", "test")
+SPELLINGS = re.compile(
+    r"(?:(?P<train>train|training|trn)|(?P<validation>val|valid|validation|validate|dev|eval|evaluation)"
+    r"|(?P<test>test|testing|tst))(?:[ _-]?(?:set|data|split|images|imgs|\d+))*",
+    re.IGNORECASE,
+)
+"""What the folders of published divisions are called."""
+
+
+SPARE = {"train, or validation": "validation", "train, or test": "test"}
+"""Of a published division without the one or the other: the part of train that takes its place then."""
+
+
+def side_of(given: str | None, identity: str, data: Data) -> str:
+    """The split of an example: as it was `given`, or by a hash; one of SPARE where that is not settled."""
+    if given is None:
+        return split_of(identity, data.fractions)
+    if data.split != "folders" or given != "train":
+        return given
+    position, shares = position_of(identity), data.fractions
+    if position < shares.validation:
+        return "train, or validation"
+    return "train, or test" if position < shares.validation + shares.test else "train"
 
 
 def split_of(identity: str, split: Split) -> str:
@@ -14,8 +37,26 @@ def split_of(identity: str, split: Split) -> str:
 
     The first 8 bytes of BLAKE2b, as a fraction of 2**64, fall into one of three intervals.
     """
-    digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    position = int.from_bytes(digest, "big") / 2**64
+    position = position_of(identity)
     if position < split.train:
         return "train"
     return "validation" if position < split.train + split.validation else "test"
+
+
+def position_of(identity: str) -> float:
+    """In [0, 1), uniform over identities."""
+    digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder of this name holds in published data sets; None where it is a name like any other."""
+    found = SPELLINGS.fullmatch(name.strip())
+    return found.lastgroup if found else None
+
+
+def split_above(key: str, named: bool = False) -> str | None:
+    """The split that the first folder so called above an object says; or, with `named`, a word of its own name."""
+    folders, _, name = key.rpartition("/")
+    words = [*folders.split("/"), *(re.split(r"[^A-Za-z]+", name) if named else ())]
+    return next(filter(None, map(split_called, words)), None)

@@ -10,6 +10,7 @@ from typing import Any
 from job.config import Job
 from job.data.packed import list_shards, without_index
 from job.data.snapshot import Snapshot
+from job.data.source import open_source
 from job.errors import JobError
 from job.run.identity import find_run, job_id, listing_id
 from job.run.promotion import finished_result
@@ -43,7 +44,7 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
                 "is (thaw cancel) and submit again."
             )
         return Naming(job_id(job))
-    source, store = open_store(job.data.source), open_store(job.store)
+    source, store = open_source(job.data), open_store(job.store)
     say("stage", text=f"listing {source.uri}")
     named = None
     if job.data.is_packed:

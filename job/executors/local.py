@@ -16,6 +16,7 @@ import numpy as np
 from job.config import Job
 from job.data.forms import form_of
 from job.data.packed import read_shard
+from job.data.source import open_source
 from job.data.work import CHUNK
 from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
@@ -25,7 +26,6 @@ from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.libraries import import_arrow
-from job.storage import open_store
 from job.train.context import Metrics, Recipe, Start
 from job.train.strategy import INTER_OP, INTER_OP_THREADS
 from job.train.worker import train
@@ -147,7 +147,7 @@ def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
 
 def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
     """The shards that lack something, one after another, each from its first record to its last."""
-    source = open_store(work.job.data.source)
+    source = open_source(work.job.data)
     for shard, version in sorted(dict(work.chunks).items()):
         positions: list[int] = []
         encoded: list[bytes] = []

@@ -12,12 +12,12 @@ import numpy as np
 from job.data.features import address_bytes
 from job.data.forms import form_of
 from job.data.packed import join_key
+from job.data.source import open_source
 from job.data.table import object_reader
 from job.data.work import Chunk, read_chunk, read_chunks_of
 from job.errors import ObjectMissing
 from job.features.extraction import Decoded, Extraction
 from job.libraries import import_tensorflow
-from job.storage import open_store
 
 GROUP = 8
 """Examples that are decoded in one call, which takes a quarter less of the processor than a call for each."""
@@ -42,7 +42,7 @@ class Decoder:
         import tensorflow as tf
 
         self._run, self._store = work.run, work.store
-        self._read = object_reader(work.job.data, open_store(work.job.data.source))
+        self._read = object_reader(work.job.data, open_source(work.job.data))
         self._form = form_of(work.job)
         decoded = tf.TensorSpec(self._form.shape, self._form.dtype)
         self._decode = tf.function(

@@ -16,7 +16,7 @@ from job.report.documents import Documents
 from job.report.groups import groups_of
 from job.report.measured import Interval, class_rows, gain, metric_intervals
 from job.report.page.verdict import majority
-from job.report.wording import METRICS, NAMES, between, metric, percent, plural, points, shortened
+from job.report.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
 
 MOST_CLASSES = 200
 """Rows of the table by class; of more, the largest."""
@@ -95,6 +95,7 @@ def _data(documents: Documents) -> Iterable[str]:
     yield (
         f"Snapshot `{snapshot.id}` of {md(documents.job.data.source)}: {plural(snapshot.examples, 'example')}, and "
         f"{plural(lost, 'object')} that could not be used."
+        + (f" Left out: {md(counted(snapshot.left_out))}." if snapshot.left_out else "")
     )
     totals = [sum(snapshot.counts[split].values()) for split in SPLITS]
     yield _table(("", *SPLITS), [("examples", *(f"{total:,}" for total in totals))])

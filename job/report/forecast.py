@@ -11,13 +11,13 @@ from rich.text import Text
 
 from job.data.splits import SPLITS
 from job.report.printable import plain
-from job.report.wording import duration, plural, size, work
+from job.report.wording import counted, duration, plural, size, work
 
 Document = dict[str, Any]
 WIDTH = 80
 BAR = 20
 """Columns of the longest bar."""
-CLASSES = 20
+CLASSES = 12
 """Classes that are shown; of the others, how many there are."""
 NAME = 24
 """Columns of a class name."""
@@ -108,6 +108,7 @@ def _examples(console: Console, data: Document) -> None:
             "are of all of them",
             2,
         )
+    _say(console, f"left out: {counted(data['left_out'])}", 2)
     columns = [Column(f"{shade} {name}", justify="right") for name, shade in zip(SPLITS, SHADES, strict=True)]
     table = Table("class", *columns, Column("", no_wrap=True), box=None, pad_edge=False)
     labels = sorted(totals, key=lambda label: -totals[label]) if len(totals) > CLASSES else list(totals)

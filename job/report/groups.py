@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from job.config import Job
+from job.data.source import open_source
 from job.data.table import read_table
 from job.errors import ThawError
 from job.report.answered import Answered
 from job.report.measured import MOST_GROUPS, GroupRow, group_rows
-from job.storage import open_store
 
 
 def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow], str | None]:
@@ -16,7 +16,7 @@ def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow],
     if column is None:
         return [], None
     try:
-        table = read_table(job.data, open_store(job.data.source))
+        table = read_table(job.data, open_source(job.data))
     except (ThawError, OSError) as error:
         return [], f"The groups ({column}) could not be read: {error}"
     groups = dict(zip(table["key"].to_pylist(), table["group"].to_pylist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,12 @@ from rich.table import Table
 from job.report.console import classes_table
 from job.report.output import Output
 from job.report.standing import Standing, Tracker, describe
-from job.report.wording import duration, percent
+from job.report.wording import counted, duration, percent, plural
 
 INTERVAL = 60.0
 """Seconds between two lines about how far a stage is, where there is no bar, and at most between any two lines."""
+CLASSES = 5
+"""That are named with their numbers of examples: the largest."""
 FIGURES = ("percent", "done", "of", "epochs", "loss", "accuracy", "rate", "left")
 """Of a Standing, in a line about how far a stage is."""
 
@@ -115,8 +118,26 @@ class Narrator:
     def _attempt(self, number: int) -> None:
         self._line(f"attempt {number}", "debug", attempt=number)
 
-    def _snapshot(self, id: str, examples: int, counts: dict[str, dict[str, int]], **_: Any) -> None:
-        self._line(f"snapshot {id}: {examples} examples", snapshot=id, examples=examples, counts=counts)
+    def _snapshot(
+        self,
+        id: str,
+        examples: int,
+        counts: dict[str, dict[str, int]],
+        left_out: dict[str, int],
+        rejects: dict[str, int],
+        **_: Any,
+    ) -> None:
+        classes = Counter[str]()
+        for of_split in counts.values():
+            classes.update(of_split)
+        told = ", ".join(f"{label!r} {count:,}" for label, count in classes.most_common(CLASSES))
+        more = f" and {len(classes) - CLASSES:,} more" if len(classes) > CLASSES else ""
+        text = (
+            f"snapshot {id}: {plural(examples, 'example')} in {plural(len(classes), 'class', 'classes')}: {told}{more}"
+        )
+        self._line(text, snapshot=id, examples=examples, counts=counts)
+        text = f"left out: {counted(left_out)}; rejected: {counted(rejects)}"
+        self._line(text, left_out=left_out, rejects=rejects)
         self._output.table(classes_table(counts))
 
     def _rejects(self, total: int, listing: dict[str, int], decoding: list[str]) -> None:

@@ -73,6 +73,16 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def counted(kinds: dict[str, int], most: int = 5) -> str:
+    """`8,804 (8,000 .txt, 800 .ogg, 4 .dat)`, the most frequent first; `none`"""
+    if not kinds:
+        return "none"
+    ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
+    told = [f"{count:,} {name}" for name, count in ordered[:most]]
+    rest = sum(count for _, count in ordered[most:])
+    return f"{sum(kinds.values()):,} ({', '.join([*told, *([f'{rest:,} others'] if rest else [])])})"
+
+
 def shortened(text: str, length: int) -> str:
     """In one line."""
     line = " ".join(text.split())

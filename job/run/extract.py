@@ -15,6 +15,7 @@ from job.config import GLOVE, Job
 from job.data.dataset import Examples, read_examples, write_dataset
 from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
+from job.data.source import open_source
 from job.data.work import missing, work_key, write_work
 from job.executors import Executor
 from job.features.decode import GONE
@@ -22,7 +23,7 @@ from job.features.extraction import Extraction
 from job.model.resolved import ResolvedBase
 from job.run.plan import Plan, featurizers, input_featurizer
 from job.run.words import Words, count_words, learn_vectors, note_words
-from job.storage import Store, open_store
+from job.storage import Store
 
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
@@ -37,7 +38,7 @@ def extract(
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
-    examples = read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed)
+    examples = read_examples(store, snapshot, open_source(job.data).uri, job.data.is_packed)
     done = complete(job, run, store, examples, base, plan, executor, say)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, snapshot, job)

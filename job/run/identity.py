@@ -43,8 +43,10 @@ def find_run(job: Job, source: Store, store: Store, say: Callable[..., None], ne
     Imports TensorFlow only where the store does not know the weights yet. Of packed layouts, the indexes of all shards
     must be there.
     """
-    snapshot = take_snapshot(job.data, source, store)
+    snapshot = take_snapshot(job.data, source, store, job.task)
     say("snapshot", **asdict(snapshot))
+    for caution in snapshot.cautions:
+        say("warning", text=f"{caution.setting}: {caution.text}")
     check_class_weights(job.train.class_weights, snapshot.classes)
     base, network = known_base(store, weights_request(job.model, job.train.seed)), None
     if base is None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from job.config import Job
 from job.data.packed import list_shards, without_index
+from job.data.source import open_source
 from job.errors import JobError, Superseded
 from job.executors import executor_of
 from job.executors.interrupt import Interrupts
@@ -43,7 +44,7 @@ def run_job(
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     check_formats(job.export.formats)
     check_mlflow(job)
-    source, store = open_store(job.data.source), open_store(job.store)
+    source, store = open_source(job.data), open_store(job.store)
     clock = Clock(say)
     say = clock.say
     with ExitStack() as stack:

@@ -18,6 +18,7 @@ from job.config import Job
 from job.data.dataset import Examples, read_examples
 from job.data.features import Featurizer, Part, forget_part, read_stored
 from job.data.snapshot import Snapshot
+from job.data.source import open_source
 from job.errors import CorruptFeatures, ObjectMissing
 from job.executors import Executor
 from job.features.featurize import Overflow
@@ -26,7 +27,7 @@ from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import logits_of, predictions
 from job.run.extract import complete
 from job.run.plan import Plan, read_plan
-from job.storage import Store, open_store, read_json
+from job.storage import Store, read_json
 
 BATCH = 64
 """Examples that the network takes at a time."""
@@ -75,7 +76,7 @@ def answers(
     table = predictions(store, run)
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
-    examples = _chosen(read_examples(store, snapshot, open_store(job.data.source).uri, job.data.is_packed), keys)
+    examples = _chosen(read_examples(store, snapshot, open_source(job.data).uri, job.data.is_packed), keys)
     try:
         theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
     except ValidationError as error:

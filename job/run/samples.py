@@ -13,11 +13,12 @@ from job.data.features import ADDRESS, address_of, known, read_stored
 from job.data.forms import form_of
 from job.data.packed import open_shard, records_of, split_key
 from job.data.snapshot import Snapshot, read_snapshot
+from job.data.source import open_source
 from job.data.table import object_reader
 from job.errors import CorruptFeatures, DataError, ObjectMissing
 from job.report.formats.subject import Samples
 from job.run.plan import input_featurizer
-from job.storage import Store, arrow_errors, open_store
+from job.storage import Store, arrow_errors
 
 READERS = 8
 """Objects that are read at a time."""
@@ -31,7 +32,7 @@ class Sampler:
     """
 
     def __init__(self, job: Job, store: Store, run: str, snapshot: Snapshot) -> None:
-        self._job, self._store, self._source = job, store, open_store(job.data.source)
+        self._job, self._store, self._source = job, store, open_source(job.data)
         self._data = load_dataset(store, run, snapshot.classes, None)
         table = read_snapshot(store, snapshot, ["key", "version"]).take(self._data.rows)
         self._keys, self._versions = table["key"].to_pylist(), table["version"].to_pylist()

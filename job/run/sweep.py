@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.config import Job
+from job.data.source import open_source
 from job.errors import JobError
 from job.executors import placed
 from job.executors.interrupt import Interrupts
@@ -148,7 +149,7 @@ class _Running:
 
 def _share(job: Job, store: Store, plan: Plan) -> None:
     """Has a run that is not begun read what the deepest has stored."""
-    run = find_run(job, open_store(job.data.source), store, lambda kind, **event: None).run
+    run = find_run(job, open_source(job.data), store, lambda kind, **event: None).run
     if read_plan(store, run) is not None:
         return
     if job.phases.fine_tune is None:

@@ -74,7 +74,7 @@ def test_what_is_there_twice_counts_once_and_contradictions_not_at_all(tmp_path:
     assert len(found) == 5
     assert found[text_version(ROWS[0][0])].reject is None
     assert found[text_version("Dogs bark.")].reject == "there twice, with different labels or texts"
-    assert found[text_version("No label.")].reject == "empty label"
+    assert found[text_version("No label.")].reject == "no label"
     assert found[text_version("")].size == 0
 
 

@@ -21,7 +21,8 @@ COUNTS = {"defective": 3, "functional": 8}
 EPOCH = {"loss": 0.44, "validation_loss": 0.375, "validation_accuracy": 0.8125, "seconds": 4.0, "examples": 1831}
 TOLD: list[tuple[str, dict[str, Any]]] = [
     ("stage", {"text": "listing s3://bucket/cells/"}),
-    ("snapshot", {"id": "52ec", "examples": 33, "counts": dict.fromkeys(COUNTED, COUNTS)}),
+    ("snapshot", {"id": "52ec", "examples": 33, "counts": dict.fromkeys(COUNTED, COUNTS),
+                  "left_out": {".txt": 8, ".dat": 1200}, "rejects": {"empty object": 1}}),
     ("run", {"uri": "s3://bucket/store/runs/cells-f234600bf4b8/", "phases": ["head", "fine_tune"]}),
     ("attempt", {"number": 2}),
     ("extract", {"done": 0, "of": 33, "rate": None}),
@@ -39,7 +40,8 @@ TOLD: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 LINES = """\
 00:00  listing s3://bucket/cells/
-00:00  snapshot 52ec: 33 examples
+00:00  snapshot 52ec: 33 examples in 2 classes: 'functional' 24, 'defective' 9
+00:00  left out: 1,208 (1,200 .dat, 8 .txt); rejected: 1 (1 empty object)
  class       train  validation  test
  defective       3           3     3
  functional      8           8     8
@@ -144,11 +146,15 @@ def test_of_many_classes_the_largest_and_the_smallest_are_told() -> None:
     counts = {f"class {number:04d}": number for number in range(1000)}
 
     def tell(say: Narrator) -> None:
-        say("snapshot", id="a", examples=1, counts=dict.fromkeys(COUNTED, counts))
+        say("snapshot", id="a", examples=1, counts=dict.fromkeys(COUNTED, counts), left_out={}, rejects={})
 
     lines = text(tell).splitlines()
-    assert len(lines) == 2 + 20 + 1
-    assert [line.split() for line in (lines[2], lines[12], lines[-1])] == [
+    assert lines[0].endswith(
+        "in 1,000 classes: 'class 0999' 2,997, 'class 0998' 2,994, 'class 0997' 2,991, 'class 0996' "
+        "2,988, 'class 0995' 2,985 and 995 more"
+    )
+    assert len(lines) == 3 + 20 + 1
+    assert [line.split() for line in (lines[3], lines[13], lines[-1])] == [
         ["class", "0999", "999", "999", "999"],
         ["…", "980", "more", "489510", "489510", "489510"],
         ["class", "0000", "0", "0", "0"],
@@ -167,13 +173,13 @@ def test_where_it_is_narrow_a_bar_has_one_line() -> None:
 def test_a_log_has_a_document_a_line_that_says_where_it_is() -> None:
     told = documents(everything)
     assert [one["event"] for one in told] == [
-        "stage", "snapshot", "run", "attempt", "progress", "progress", "start", "epoch", "head", "thaw", "epoch",
-        "trained", "warning",
+        "stage", "snapshot", "snapshot", "run", "attempt", "progress", "progress", "start", "epoch", "head", "thaw",
+        "epoch", "trained", "warning",
     ]  # fmt: skip
     assert all(one["level"] in ("debug", "info", "warning") for one in told)
     assert "run" not in told[1]
-    assert {(one["run"], one["attempt"]) for one in told[3:]} == {("cells-f234600bf4b8", 2)}
-    epoch = told[7]
+    assert {(one["run"], one["attempt"]) for one in told[4:]} == {("cells-f234600bf4b8", 2)}
+    epoch = told[8]
     del epoch["time"]
     assert epoch == {
         "level": "info",
@@ -218,7 +224,7 @@ def test_keys_are_told_as_they_are_whatever_brackets_they_have() -> None:
     def tell(say: Narrator) -> None:
         say("rejects", total=1, listing={}, decoding=["red/[/old]/a[1].png: empty file"])
         say("warning", text="[bold] s3://bucket/[old]/x")
-        say("snapshot", id="a", examples=1, counts={split: {"[/old]": 1} for split in COUNTED})
+        say("snapshot", id="a", examples=1, counts={split: {"[/old]": 1} for split in COUNTED}, left_out={}, rejects={})
 
     told = text(tell)
     assert "1 rejected: red/[/old]/a[1].png: empty file" in told

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from job.config import Job
+from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
 from job.deploy.arrival.settings import Watch, WatchedJob
 from job.deploy.manifest import NAMESPACE, fitting_rayjob
@@ -49,7 +50,7 @@ class Target:
 
     @cached_property
     def _source(self) -> str:
-        return open_store(self.job.data.source).uri
+        return open_source(self.job.data).uri
 
     @cached_property
     def _store(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import ray.data
 
 from job.data.features import ADDRESS
+from job.data.source import open_source
 from job.data.work import CHUNK
 from job.executors.placement import is_here
 from job.executors.ray.actors import Actor, rows_of
@@ -22,7 +23,6 @@ from job.executors.ray.records import read_records
 from job.features.decode import Decoder
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
-from job.storage import open_store
 
 READERS = 8
 """Objects that one decoder reads at a time."""
@@ -40,7 +40,7 @@ def extract(work: Extraction, say: Say) -> Iterator[Extracted]:
     }
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=decoders)
     if work.job.data.is_packed:
-        records = read_records(work.job.data, open_store(work.job.data.source), dict(work.chunks))
+        records = read_records(work.job.data, open_source(work.job.data), dict(work.chunks))
         decoded = records.map_batches(DecodeRecords, batch_size=CHUNK, compute=pool, **options)
     else:
         count = len(work.chunks)

@@ -13,7 +13,7 @@ from job.report.documents import Documents
 from job.report.examples import Examples
 from job.report.page.gather import gather
 from job.report.page.network import STYLES
-from job.report.wording import NAMES, between, duration, metric, percent, plural, points, shortened
+from job.report.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {
     "quality": "Head only against fine-tuned",
@@ -53,7 +53,7 @@ def rendered(template: str, **values: Any) -> str:
     folder = files("job.report.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shortened"] = shortened
-    words = (between, duration, metric, percent, plural, points)
+    words = (between, counted, duration, metric, percent, plural, points)
     environment.globals |= {word.__name__: word for word in words}
     css = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
     return environment.from_string(folder.joinpath(template).read_text(encoding="utf-8")).render(css=css, **values)

@@ -9,6 +9,7 @@ from typing import Any
 
 from job.config import GLOVE, Job
 from job.data.forms import form_of
+from job.data.source import open_source
 from job.data.vocabulary import read_vocabulary, vocabulary_key
 from job.errors import ClusterError
 from job.executors import placed
@@ -57,11 +58,11 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
     only to measure, or where the network of the run was not planned before.
     """
     job = placed(job, False, say)
-    source, below = open_store(job.data.source), open_store(job.store)
+    source, below = open_source(job.data), open_store(job.store)
     with scratch() as folder:
         store = OverlayStore(below, folder)
         say("stage", text=f"listing {source.uri}")
-        with seen(job.data, source, store, job.train.class_weights) as listed:
+        with seen(job, source, store) as listed:
             network = _Network(job, store, say)
             subject = _subject(job, store, listed, network)
             return _forecast(job, store, listed, subject, network, calibrates, say)
@@ -70,7 +71,7 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
 def _forecast(
     job: Job, store: OverlayStore, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
 ) -> dict[str, Any]:
-    source, snapshot, plan, anatomy = open_store(job.data.source), listed.snapshot, subject.plan, subject.anatomy
+    source, snapshot, plan, anatomy = open_source(job.data), listed.snapshot, subject.plan, subject.anatomy
     pooled, inputs = featurizers(job, subject.base, plan)
     wanted = [*pooled, *inputs]
     if job.model.backbone == GLOVE and input_featurizer(job) not in wanted:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config import Job, Optimization
+from job.data.caution import Caution, shown
 from job.data.order import STREAMS
 from job.data.snapshot import Snapshot
 from job.data.splits import SPLITS
@@ -37,13 +38,6 @@ LIKELY = 0.9
 
 
 @dataclass(frozen=True)
-class Caution:
-    setting: str
-    """Of the job file, or `data` for the examples themselves."""
-    text: str
-
-
-@dataclass(frozen=True)
 class Known:
     """What the cautions are drawn from."""
 
@@ -61,7 +55,7 @@ class Known:
 def cautions(known: Known) -> list[Caution]:
     job, snapshot = known.job, known.snapshot
     whole = known.share == 1
-    found = [*(_examples(job, snapshot) if whole else ()), *_rejects(job, known.headers)]
+    found = [*snapshot.cautions, *(_examples(job, snapshot) if whole else ()), *_rejects(job, known.headers)]
     for name in ("head", "fine_tune"):
         settings: Optimization | None = getattr(job.phases, name)
         if settings is not None:
@@ -73,12 +67,6 @@ def cautions(known: Known) -> list[Caution]:
         *_room(known),
         *_copies(known.duplicates),
     ]
-
-
-def shown(names: list[str], most: int = 3) -> str:
-    """The first of them in quotes, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
 
 
 def _examples(job: Job, snapshot: Snapshot) -> Iterator[Caution]:

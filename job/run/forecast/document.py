@@ -57,6 +57,7 @@ def document(store: Store, found: Forecast) -> dict[str, Any]:
             "share": listed.share,
             "examples": snapshot.examples,
             "counts": snapshot.counts,
+            "left_out": snapshot.left_out,
             "rejects": _rejects(known.headers, snapshot.rejects, missing.rejects, snapshot.examples / listed.share),
             "duplicates": _duplicates(known.duplicates, listed),
         },

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.config import Data
+from job.config import Data, Job
 from job.data.dataset import check_class_weights
 from job.data.features import ADDRESS, address_of
+from job.data.labels import LATE
 from job.data.packed import list_shards, without_index, write_index
 from job.data.snapshot import Snapshot, listing
 from job.data.splits import SPLITS
@@ -27,7 +28,6 @@ SAMPLE = 256
 ROWS = 8192
 UNINDEXED = 256 * 2**20
 """Bytes of packed files that are read for this where they have no index yet."""
-LATE = "newer than the indexes"
 
 
 class Row(NamedTuple):
@@ -64,16 +64,16 @@ class Rows:
 
 
 @contextmanager
-def seen(data: Data, source: Store, store: Store, class_weights: object) -> Iterator[Seen]:
+def seen(job: Job, source: Store, store: Store) -> Iterator[Seen]:
     """Lists the source; `store` keeps the indexes made for this. Raises DataError and JobError as a run would, but for
     what only all of a source tells where a part of it is read.
     """
-    started = time.monotonic()
+    started, data = time.monotonic(), job.data
     share = _index(data, source, store) if data.is_packed else 1.0
-    with listing(data, source, store, share == 1) as listed:
+    with listing(data, source, store, job.task, share == 1) as listed:
         snapshot = listed.snapshot
         if share == 1:
-            check_class_weights(class_weights, snapshot.classes)  # type: ignore[arg-type]
+            check_class_weights(job.train.class_weights, snapshot.classes)
         else:  # what was left out here is none of the run's rejects
             rejects = {reason: count for reason, count in snapshot.rejects.items() if reason != LATE}
             snapshot = replace(snapshot, rejects=rejects)

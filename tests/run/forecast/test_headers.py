@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from job.config import Data
+from job.config import Data, Job, Train
 from job.data.forms import image_form, text_form
 from job.errors import DataError
 from job.run.forecast.headers import GONE, HEADER, interval, look_at
@@ -104,6 +104,10 @@ def pack(store: Store, shards: int, one_class_each: bool = False) -> None:
         store.write(f"{shard:03d}.tar", buffer.getvalue())
 
 
+def job_of(data: Data, class_weights: dict[str, float] | None = None) -> Job:
+    return Job(name="x", data=data, store="file:///store/", train=Train(class_weights=class_weights))
+
+
 def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +117,7 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
     size = max(info.size for info in source.list())
     monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", 2 * size)
     (tmp_path / "above").mkdir()
-    with seen(data, source, OverlayStore(store, str(tmp_path / "above")), None) as listed:
+    with seen(job_of(data), source, OverlayStore(store, str(tmp_path / "above"))) as listed:
         assert listed.share == pytest.approx(0.5)
         assert listed.snapshot.examples == 40
         assert listed.snapshot.rejects == {}
@@ -128,7 +132,7 @@ def test_of_a_part_it_is_not_said_that_a_class_is_missing(tmp_path: Path, monkey
     monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", max(info.size for info in source.list()))
     (tmp_path / "above").mkdir()
     overlay = OverlayStore(store, str(tmp_path / "above"))
-    with seen(Data(source=source.uri, layout="webdataset"), source, overlay, {"0": 2, "3": 1}) as listed:
+    with seen(job_of(Data(source=source.uri, layout="webdataset"), {"0": 2, "3": 1}), source, overlay) as listed:
         assert len(listed.snapshot.classes) == 1
 
 
@@ -142,6 +146,6 @@ def test_packed_files_that_are_too_large_for_a_plan_are_left_to_the_run(
     data = Data(source=source.uri, layout="webdataset")
     with (
         pytest.raises(DataError, match="none of its 2 packed files has been read for its labels"),
-        seen(data, source, OverlayStore(store, str(tmp_path / "above")), None),
+        seen(job_of(data), source, OverlayStore(store, str(tmp_path / "above"))),
     ):
         pass

@@ -1,0 +1,72 @@
+"""Which of the listed objects are meant to be examples, by their keys alone; what is not is left out, and counted."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+
+from job.config import Data
+from job.data.decoding import EXTENSIONS, UNREADABLE
+
+PICTURES = EXTENSIONS | UNREADABLE
+TEXTS = frozenset(("txt", "text", "md"))
+"""Extensions, in lower case."""
+SYSTEM = re.compile(
+    r"""\..* | thumbs\.db | ehthumbs\.db | desktop\.ini | \$recycle\.bin | system\ volume\ information | ~\$.*
+    | __macosx | icon\r | @eadir | \#recycle | @recycle | lost\+found | __pycache__
+    | _success | _temporary | _metadata | _common_metadata | _(committed|started)_.* | .*_\$folder\$""",
+    re.VERBOSE | re.DOTALL,
+)
+"""Names, in lower case, of what is hidden, and of what Windows, macOS, a NAS, Python, Spark and Hadoop leave behind."""
+EXTENSION = re.compile(r"[a-z0-9_+-]{1,12}")
+HIDDEN, EXCLUDED, NOT_INCLUDED = "hidden or of the system", "data.exclude", "not in data.include"
+NO_EXTENSION = "without extension"
+
+
+class Selection:
+    """What a job file asks for: `data.include` and `data.exclude`, or the extensions of its task."""
+
+    def __init__(self, data: Data, task: str) -> None:
+        """`task`: `image` or `text`."""
+        self._extensions = TEXTS if task == "text" else PICTURES
+        self._by_name = not data.is_packed
+        self._included = _matcher(data.include) if data.include else None
+        self._excluded = _matcher(data.exclude)
+
+    def left_out(self, key: str, listed: bool = False) -> str | None:
+        """Why an object is no example: one of a few reasons, or its extension; None where it is one. `listed`: a label
+        file names it, so that its extension does not matter.
+        """
+        if is_hidden(key):
+            return HIDDEN
+        if self._excluded and self._excluded(key):
+            return EXCLUDED
+        if self._included:
+            return None if self._included(key) else NOT_INCLUDED
+        extension = extension_of(key)
+        if listed or not self._by_name or extension in self._extensions:
+            return None
+        return kind_of(extension)
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a file, or a folder above it, is hidden, or one that a system leaves behind; in any case."""
+    return any(map(SYSTEM.fullmatch, key.lower().split("/")))
+
+
+def extension_of(key: str) -> str:
+    """In lower case, without the dot; empty where there is none."""
+    _, dot, extension = key.rpartition("/")[2].rstrip().lower().rpartition(".")
+    return extension if dot and EXTENSION.fullmatch(extension) and not extension.isdecimal() else ""
+
+
+def kind_of(extension: str) -> str:
+    """As it is counted."""
+    return f".{extension}" if extension else NO_EXTENSION
+
+
+def _matcher(globs: Sequence[str]) -> Callable[[str], object] | None:
+    if not globs:
+        return None
+    return re.compile("|".join(map(fnmatch.translate, globs)), re.IGNORECASE).match
