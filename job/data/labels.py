@@ -64,20 +64,18 @@ def labelled(
 
 
 def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
-    item = Listed(info.key, info.size, info.version, None, modified=info.modified)
-    if reason := selection.left_out(info.key):
-        return replace(item, left_out=reason)
-    folders, split = info.key.split("/")[:-1], None
-    if data.split == "folders":
+    left_out, label, reject, split = selection.left_out(info.key), None, None, None
+    *folders, _ = info.key.split("/")
+    if data.split == "folders" and not left_out:
         at = next((at for at, name in enumerate(folders) if split_called(name)), None)
-        if at is None:
-            return replace(item, left_out=NO_PART)
-        split = split_called(folders.pop(at))
-    place = data.class_folder - (data.class_folder > 0)
-    if not -len(folders) <= place < len(folders):
-        return replace(item, reject=NO_FOLDER)
-    label = trimmed(folders[place])
-    return replace(item, label=label, split=split, reject=None if label else EMPTY_FOLDER)
+        split = split_called(folders.pop(at)) if at is not None else None
+        left_out = None if split else NO_PART
+    if not left_out:
+        place = data.class_folder - (data.class_folder > 0)
+        there = -len(folders) <= place < len(folders)
+        label = trimmed(folders[place]) if there else None
+        reject = None if label else EMPTY_FOLDER if there else NO_FOLDER
+    return Listed(info.key, info.size, info.version, label, None, reject, split, info.modified, left_out)
 
 
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:

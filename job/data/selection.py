@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from job.config import Data
 from job.data.decoding import EXTENSIONS, UNREADABLE
@@ -52,7 +53,13 @@ class Selection:
 
 def is_hidden(key: str) -> bool:
     """Whether a file, or a folder above it, is hidden, or one that a system leaves behind; in any case."""
-    return any(map(SYSTEM.fullmatch, key.lower().split("/")))
+    folder, _, name = key.lower().rpartition("/")
+    return SYSTEM.fullmatch(name) is not None or _is_hidden_folder(folder)
+
+
+@lru_cache(4096)
+def _is_hidden_folder(folder: str) -> bool:
+    return any(map(SYSTEM.fullmatch, folder.split("/")))
 
 
 def extension_of(key: str) -> str:
