@@ -76,4 +76,5 @@ class Watching:
 
 
 def job_of(name: str, bucket: str = "cells") -> Job:
-    return parse_job(f"{{name: {name}, data: {{source: 's3://{bucket}/images/'}}, store: 's3://{bucket}/thaw/'}}")
+    data = f"{{source: 's3://{bucket}/images/', include: '*'}}"
+    return parse_job(f"{{name: {name}, data: {data}, store: 's3://{bucket}/thaw/'}}")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from job.config import Job
+from job.data.packed import is_shard
+from job.data.selection import Selection
 from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
 from job.deploy.arrival.settings import Watch, WatchedJob
@@ -44,9 +46,21 @@ class Target:
     def concerns(self, uri: str) -> bool:
         """Whether the listing of the source may be another one after a change of this object.
 
-        What the job itself writes into its store does not count, also where that is below the source.
+        What the job itself writes into its store does not count, also where that is below the source, and neither does
+        what is left out of the listing.
         """
-        return uri == self._label_file or (uri.startswith(self._source) and not uri.startswith(self._store))
+        if uri == self._label_file:
+            return True
+        if not uri.startswith(self._source) or uri.startswith(self._store):
+            return False
+        data, key = self.job.data, uri.removeprefix(self._source)
+        if data.is_packed:
+            return is_shard(data, key)
+        return self._selection.left_out(key, listed=data.layout == "table") is None
+
+    @cached_property
+    def _selection(self) -> Selection:
+        return Selection(self.job.data, self.job.task)
 
     @cached_property
     def _source(self) -> str:
@@ -58,10 +72,12 @@ class Target:
 
     @cached_property
     def _label_file(self) -> str | None:
-        """Where it may be elsewhere than below the source."""
+        """It may be elsewhere than below the source."""
         file = self.job.data.label_table.file
-        if self.job.data.layout != "table" or "://" not in file:
+        if self.job.data.layout != "table":
             return None
+        if "://" not in file:
+            return self._source + file
         root, name = split_uri(file)
         return open_store(root).uri + name
 

@@ -108,6 +108,17 @@ def test_what_concerns_a_job_is_below_its_source_and_not_in_its_store() -> None:
     assert not job.concerns("s3://other/in/1.png")
 
 
+def test_what_is_left_out_of_the_listing_does_not_concern_a_job() -> None:
+    job = target("{name: a, data: {source: 's3://bb/in', exclude: ['old/*']}, store: 's3://bb/thaw'}")
+    assert job.concerns("s3://bb/in/x/1.JPG")
+    for key in ("x/Thumbs.db", "x/1.txt", "old/1.jpg", "x/.1.jpg", "_SUCCESS"):
+        assert not job.concerns(f"s3://bb/in/{key}"), key
+    table = target("{name: a, data: {source: 's3://bb/in', layout: table, include: ['*.raw']}, store: 's3://bb/thaw'}")
+    assert [table.concerns(f"s3://bb/in/{key}") for key in ("1.raw", "labels.csv", "2.csv")] == [True, True, False]
+    packed = target("{name: a, data: {source: 's3://bb/in', layout: webdataset}, store: 's3://bb/thaw'}")
+    assert [packed.concerns(f"s3://bb/in/{key}") for key in ("1.tar", "1.txt")] == [True, False]
+
+
 def test_a_table_of_labels_elsewhere_concerns_it_too() -> None:
     data = "{source: 's3://bb/in/', layout: table, table: {file: 's3://cc/labels/all.csv'}}"
     job = target(f"{{name: a, data: {data}, store: 's3://bb/thaw/'}}")
