@@ -126,7 +126,7 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     marks: list[Mark] = []
     source, store = open_store(job.data.source), open_store(job.store)
-    snapshot = take_snapshot(job.data, source, store)
+    snapshot = take_snapshot(job.data, source, store, job.task)
     resolved, network = _network(job)
     plan = choose_plan(job, network, snapshot)
 

@@ -218,7 +218,7 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, tmp_p
     missing = without_index(job.data, source, store, list_shards(job.data, source))
     with LocalExecutor(job) as executor:
         index_shards(job.data, source, store, missing, executor, unheard)
-        snapshot = take_snapshot(job.data, source, store)
+        snapshot = take_snapshot(job.data, source, store, job.task)
         base = asdict(resolve_base(job.model, store, 0, lambda _: None)[0])
         extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), executor, unheard)
     data = load_dataset(store, "run", snapshot.classes, None)

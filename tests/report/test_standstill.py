@@ -47,7 +47,7 @@ def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing() -> None:
         with say:
             say("stage", text="listing s3://bucket/cells/")
             clock.passes(say, 130)
-            say("snapshot", id="52ec", examples=33, counts=COUNTS)
+            say("snapshot", id="52ec", examples=33, counts=COUNTS, left_out={}, rejects={})
             say("run", uri="s3://bucket/store/runs/cells-f2/", phases=["head", "fine_tune"])
             say("attempt", number=2)
             clock.passes(say, 61)
@@ -115,7 +115,7 @@ def test_a_terminal_shows_a_stage_without_a_bar_with_the_time_that_it_takes() ->
     def tell(say: Narrator) -> None:
         with say:
             say("stage", text="listing s3://[bucket]/cells/")
-            say("snapshot", id="52ec", examples=33, counts=COUNTS)
+            say("snapshot", id="52ec", examples=33, counts=COUNTS, left_out={}, rejects={})
             say("stage", text="computing the features of 33 examples")
             say("extract", done=11, of=33, rate=2.0)
             say("extract", done=33, of=33, rate=2.0)

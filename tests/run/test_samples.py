@@ -40,7 +40,7 @@ def test_records_are_found_by_their_places(form: str, tmp_path: Path) -> None:
     for info in list_shards(job.data, source):
         with open_shard(filesystem, f"{root}/{info.key}", job.data) as file:
             store.write(index_key(job.data, source, info), make_index(records_of(file, job.data, info.key)))
-    snapshot = take_snapshot(job.data, source, store)
+    snapshot = take_snapshot(job.data, source, store, job.task)
     found = read_examples(store, snapshot, source.uri, True)
     write_part(store, exported.POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
     accepted, stored = np.ones(len(found.rows), np.bool_), [(exported.POOLED, known(store, exported.POOLED))]

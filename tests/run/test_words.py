@@ -60,7 +60,7 @@ def fill(folder: Path, count: int = EXAMPLES) -> None:
 def counted(job: Job, store: Store) -> tuple[Examples, Words]:
     """The examples of the source, whose ids are stored in parts of seven."""
     source = open_store(job.data.source)
-    examples = read_examples(store, take_snapshot(job.data, source, store), source.uri, False)
+    examples = read_examples(store, take_snapshot(job.data, source, store, job.task), source.uri, False)
     featurizer = input_featurizer(job)
     keys = examples.table["key"].to_pylist()
     ids = np.stack([decode_text(tf.constant(source.read(key)), job.model.max_tokens).numpy() for key in keys])

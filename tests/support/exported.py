@@ -107,7 +107,7 @@ def _filled(folder: Path, job: Job, objects: dict[str, bytes]) -> tuple[Store, S
     for key, content in objects.items():
         source.write(key, content)
     (folder / "store").mkdir()
-    snapshot = take_snapshot(job.data, source, store)
+    snapshot = take_snapshot(job.data, source, store, job.task)
     found = read_examples(store, snapshot, source.uri, False)
     write_part(store, POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
     accepted = np.ones(len(found.rows), np.bool_)
