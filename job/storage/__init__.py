@@ -1,7 +1,7 @@
 """Object storage behind one small seam: s3://, gs:// and file://.
 
-The only room that imports boto3 or google-cloud-storage. Endpoints and credentials are those of the SDKs' own
-environment variables (AWS_ENDPOINT_URL, AWS_REGION, …; STORAGE_EMULATOR_HOST, GOOGLE_APPLICATION_CREDENTIALS, …).
+The only room that imports boto3 or google-cloud-storage, which alone ask buckets: endpoints, credentials and proxies
+are those of their environment variables and files (AWS_PROFILE, ~/.aws/config; GOOGLE_APPLICATION_CREDENTIALS, …).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Store(Protocol):
         """Never leaves half a file at `path`."""
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        """A filesystem for Arrow and Ray, and the path of the root in it."""
+        """A filesystem from which Arrow and Ray read, by this store's own client, and the path of the root in it."""
 
 
 def open_store(uri: str, follow_links: bool = False) -> Store:
@@ -147,7 +147,7 @@ def read_json(store: Store, key: str) -> Any | None:
 
 @contextmanager
 def arrow_errors(uri: str) -> Iterator[None]:
-    """Arrow's errors as ours; Ray tries again where it knows their text as that of a passing fault."""
+    """Arrow's errors, and those of this machine's files, as ours. A bucket's are ours already, after its retries."""
     try:
         yield
     except FileNotFoundError as error:
@@ -166,11 +166,3 @@ def table_errors(uri: str) -> Iterator[None]:
             yield
     except ArrowInvalid as error:
         raise StorageError(f"{uri} is not what was written ({error}): delete it and run again.") from error
-
-
-def arrow_path(bucket: str, prefix: str) -> str:
-    """The root's path in Arrow's filesystems, which have no names that are empty. Raises StorageError."""
-    path = f"{bucket}/{prefix}".removesuffix("/")
-    if "//" in path or path.endswith("/"):
-        raise StorageError(f"{path}/: Arrow can't reach a folder with an empty name: choose one without `//`.")
-    return path

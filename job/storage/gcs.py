@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import google_crc32c
@@ -24,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Skipped, arrow_path
+from job.storage import ObjectInfo, Skipped
 from job.storage.local import half_file
 
 if TYPE_CHECKING:
@@ -104,10 +103,13 @@ class GcsStore:
             return _unchanged(ask)
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        return self.read_range(key, 0, count, version)
+
+    def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
         blob = self._blob(key, int(version) if version else None)
         with self._translated("read", key):
             try:
-                return blob.download_as_bytes(start=0, end=count - 1, retry=_retried, timeout=TIMEOUT)
+                return blob.download_as_bytes(start=start, end=start + count - 1, retry=_retried, timeout=TIMEOUT)
             except google.RequestRangeNotSatisfiable:  # an empty object has no first byte
                 return b""
 
@@ -143,16 +145,9 @@ class GcsStore:
             _unchanged(ask)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        from pyarrow.fs import GcsFileSystem
+        from job.storage.arrow import as_filesystem
 
-        path, limit = arrow_path(self.bucket, self.prefix), timedelta(seconds=PATIENCE)
-        emulator = os.environ.get("STORAGE_EMULATOR_HOST")
-        if not emulator:
-            return GcsFileSystem(retry_time_limit=limit), path
-        scheme, _, host = emulator.rpartition("://")
-        return GcsFileSystem(
-            anonymous=True, scheme=scheme or "http", endpoint_override=host.rstrip("/"), retry_time_limit=limit
-        ), path
+        return as_filesystem(self)
 
     def _blob(self, key: str, generation: int | None = None) -> storage.Blob:
         key.encode()  # the library would send half a surrogate pair as it is

@@ -25,7 +25,7 @@ from botocore.utils import parse_timestamp
 from s3transfer.exceptions import S3DownloadFailedError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Skipped, arrow_path
+from job.storage import ObjectInfo, Skipped
 from job.storage.local import half_file
 
 if TYPE_CHECKING:
@@ -131,10 +131,13 @@ class S3Store:
             return _whole(ask)
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
+        return self.read_range(key, 0, count, version)
+
+    def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
         condition = {"IfMatch": f'"{version}"'} if version else {}
 
         def ask() -> bytes:
-            asked = {"Bucket": self.bucket, "Key": self.prefix + key, "Range": f"bytes=0-{count - 1}"}
+            asked = {"Bucket": self.bucket, "Key": self.prefix + key, "Range": f"bytes={start}-{start + count - 1}"}
             answer = self._client.get_object(**asked, **condition)
             try:
                 return answer["Body"].read()
@@ -198,16 +201,9 @@ class S3Store:
             _whole(ask)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+        from job.storage.arrow import as_filesystem
 
-        path = arrow_path(self.bucket, self.prefix)
-        options: dict[str, Any] = {"request_timeout": 20, "connect_timeout": 5, "allow_bucket_creation": False}
-        if region := _region():
-            options["region"] = region
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            scheme, _, host = endpoint.rpartition("://")
-            options |= {"endpoint_override": host.rstrip("/"), "scheme": scheme or "https"}
-        return S3FileSystem(retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options), path
+        return as_filesystem(self)
 
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
         with self._translated("write", key):

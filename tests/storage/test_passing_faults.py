@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import socket
 from collections import Counter
@@ -16,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from boto3.s3.transfer import S3Transfer
 
-from job.errors import WriteConflict
-from support.faults import any_request, faulty, object_read
+from job.errors import ObjectMissing, WriteConflict
+from support.faults import faulty, object_read
 
 RATES = {"internal_error": 0.02, "unavailable": 0.02, "slow_down": 0.01, "truncated": 0.02, "reset": 0.02}
 DELAYS = {"late": 0.02, "dribbled": 0.02}
@@ -82,20 +83,28 @@ def test_an_upload_whose_last_answer_is_lost_is_made_again(
         assert _sha256(store.read("large", version)) == _sha256((tmp_path / "up").read_bytes())
 
 
-def test_arrow_reads_and_writes_parquet_through_a_bad_network(s3_behind: Callable[..., Any]) -> None:
+def test_arrow_reads_parquet_through_a_bad_network(behind: Callable[..., Any], pauses: list[float]) -> None:
     table = pa.table({"key": [f"k{i}" for i in range(20_000)], "size": range(20_000)})
-    with s3_behind(pause=0.2) as (store, proxy):
+    pq.write_table(table, buffer := io.BytesIO(), row_group_size=5000)
+    with behind(pause=0.2) as (store, proxy):
+        store.write("table.parquet", buffer.getvalue())
         filesystem, root = store.arrow()
+        proxy.only = object_read
         for faults in (["truncated", "reset"], ["internal_error", "dribbled"], ["slow_down", "late"], ["truncated"]):
-            proxy.only = any_request
-            proxy.next.extend(["", *faults])
-            pq.write_table(table, f"{root}/table.parquet", filesystem=filesystem, row_group_size=5000)
-            proxy.only = object_read
-            proxy.next.clear()
             proxy.next.extend(faults)
             assert pq.read_table(f"{root}/table.parquet", filesystem=filesystem).equals(table)
             assert not proxy.next
         assert {"truncated", "reset", "internal_error", "slow_down", "late", "dribbled"} == set(proxy.counts)
+
+
+def test_what_arrow_reads_is_of_one_version(behind: Callable[..., Any]) -> None:
+    with behind() as (store, _):
+        filesystem, root = store.arrow()
+        with filesystem.open_input_file(f"{root}/key") as file:
+            assert file.read(10) == bytes(range(10))
+            store.write("key", b"another" * 20_000)
+            with pytest.raises(ObjectMissing, match="key"):
+                file.read(10)
 
 
 def test_a_conditional_write_whose_answer_is_lost_is_a_conflict(
