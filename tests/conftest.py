@@ -119,12 +119,19 @@ def gcs_server(no_real_cloud: None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cluster(s3_server: str, gcs_server: str) -> Iterator[None]:
-    """Ray, started once for all that needs it in this process; its workers know the servers."""
+    """Ray, started once for all that needs it in this process; its workers know the servers.
+
+    There is a proxy that nobody answers at, as if a company had one: nothing of a run may ask it.
+    """
     from job.executors.ray.cluster import ray_cluster
     from job.jobfile import parse_job
 
+    patch = pytest.MonkeyPatch()
+    patch.setenv("http_proxy", "http://127.0.0.1:9")
+    patch.setenv("no_proxy", "")
     with ray_cluster(parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}")):
         yield
+    patch.undo()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from job.config import Job
 from job.errors import ClusterError
 from job.libraries import import_tensorflow, no_stderr
+from job.train.proxies import host_of, past_proxies, told_of_proxies, unreachable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,9 +34,25 @@ def free_addresses(host: str, count: int = 1) -> list[str]:
 
 
 def join_group(addresses: list[str], rank: int) -> None:
-    """Makes this process the worker of this rank, once it calls `make_strategy`."""
+    """Makes this process the worker of this rank, once it calls `make_strategy`; no proxy is between the workers."""
+    past_proxies(map(host_of, addresses))
     where = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
     os.environ["TF_CONFIG"] = json.dumps(where)
+
+
+def not_formed(seconds: float) -> str:
+    """Why the group that this process was to join may not have come together in so long."""
+    where = json.loads(os.environ["TF_CONFIG"])
+    addresses, rank = where["cluster"]["worker"], where["task"]["index"]
+    away = unreachable(addresses)
+    proxies = told_of_proxies()
+    return (
+        f"The {len(addresses)} training workers did not come together in {seconds:g} s: worker {rank} "
+        f"({addresses[rank]}) "
+        + (f"does not reach {', '.join(away)}" if away else "reaches all of them, but they do not answer")
+        + ". Check network policies and firewalls between the workers"
+        + (f", and the proxies ({proxies})." if proxies else ".")
+    )
 
 
 def prepare_process(job: Job, cpus: int) -> None:

@@ -18,6 +18,7 @@ from job.errors import ClusterError, ThawError, headline
 from job.executors.placement import is_here, with_workers, worker_cpus
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
+from job.train.proxies import past_proxies, set_proxies
 
 ENVIRONMENT = {
     TUNABLES: HUGE_PAGES,
@@ -36,9 +37,15 @@ STARTS = 3
 
 
 def set_environment() -> None:
-    """Of the processes that this one starts; what a person has set stays."""
+    """Of the processes that this one starts; what a person has set stays. No proxy is between this machine's processes,
+    or before the cluster's head.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if set_proxies():
+        from ray.util import get_node_ip_address
+
+        past_proxies([socket.gethostname(), get_node_ip_address(), _head()[0]])
 
 
 @contextmanager
@@ -104,16 +111,22 @@ def _own_sigterm() -> Iterator[None]:
 
 def _check_reachable(address: str) -> None:
     """Ray itself tries for several minutes, without a word. Raises ClusterError."""
-    host, separator, port = address.rpartition("://")[2].rpartition(":")
-    if not separator or not port.isdigit():
-        return  # `auto` and `local`
+    host, port = _head()
+    if not host:
+        return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
             f"Nobody answers at {address} ({error}): check RAY_ADDRESS, and that the cluster's head is up; "
             "unset it to run on this machine alone."
         ) from error
+
+
+def _head() -> tuple[str, str]:
+    """Host and port of the head that RAY_ADDRESS names; empty for none, `auto` and `local`."""
+    host, separator, port = os.environ.get("RAY_ADDRESS", "").rpartition("://")[2].rpartition(":")
+    return (host.strip("[]"), port) if separator and port.isdigit() else ("", "")
 
 
 def _check_gpus(job: Job) -> None:
