@@ -2,7 +2,8 @@
 
 GET /           the page
 GET /model      {task, classes, model, max_bytes}
-POST /predict   the bytes of a picture or a text -> {class, probabilities}, or {error}: a sentence
+POST /predict   the bytes of a picture or a text, or a form with it -> {class, probabilities}, or {error}: a sentence;
+                a form with several files -> {answers: [{file, …}]}, in their order
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from urllib.parse import urlsplit
 from job.config import Data
 from job.errors import JobError, headline
 from job.report.predict import Predictor, loaded
+from job.report.uploads import NotAnUpload, uploads
 
 MAX_BYTES: int = Data.model_fields["max_bytes"].default
 """Of a picture or a text."""
@@ -35,6 +37,8 @@ TIMEOUT = 30.0
 """Seconds that a client may leave the connection silent."""
 AT_ONCE = 4
 """Uploads that are in memory at a time."""
+URLENCODED = "application/x-www-form-urlencoded"
+"""What curl calls all that it sends with --data-binary, and with -d, which leaves out line ends."""
 LAST = 10.0
 """Seconds that an answer which is being computed still has when the server ends."""
 
@@ -101,16 +105,29 @@ class Server(ThreadingHTTPServer):
         except ValueError:
             return name.lower() in {"localhost", self.host.lower(), socket.gethostname().lower()}
 
-    def ask(self, content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
+    def ask(self, kind: str, content: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
+        """`kind`: the request's Content-Type."""
         try:
             with self.asking:  # one at a time: a large picture takes hundreds of megabytes
-                (answer,) = self.predictor.answers([content])
+                sent = uploads(kind, content, texts=self.predictor.task == "text")
+                answers = self.predictor.answers([one.content for one in sent])
+        except NotAnUpload as error:
+            return HTTPStatus.BAD_REQUEST, {"error": str(error)}
         except Exception as error:  # of TensorFlow, whatever it is: the page gets a sentence, and goes on
             self.say(headline(error))
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"The model failed: {headline(error)}."}
+        told = [self._told(answer, kind) for answer in answers]
+        if len(told) == 1:
+            return told[0]
+        status = HTTPStatus.OK if HTTPStatus.OK in [status for status, _ in told] else told[0][0]
+        named = [{"file": one.name, **answer} for one, (_, answer) in zip(sent, told, strict=True)]
+        return status, {"answers": named}
+
+    def _told(self, answer: dict[str, Any], kind: str) -> tuple[HTTPStatus, dict[str, Any]]:
         if "error" in answer:
             what = "text" if self.predictor.task == "text" else "file"
-            return HTTPStatus.UNPROCESSABLE_ENTITY, {"error": f"This {what} can't be used: {answer['error']}."}
+            changed = " curl -d changes what it sends: use --data-binary, or -F file=@…" if kind == URLENCODED else ""
+            return HTTPStatus.UNPROCESSABLE_ENTITY, {"error": f"This {what} can't be used: {answer['error']}.{changed}"}
         if not all(map(math.isfinite, answer["probabilities"].values())):
             return HTTPStatus.INTERNAL_SERVER_ERROR, {
                 "error": "The model's answer is not a number: its weights are broken."
@@ -157,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.uploads:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if len(content) == int(self.headers["Content-Length"]):
-                self._json(*self.server.ask(content))
+                self._json(*self.server.ask(self.headers.get("Content-Type", ""), content))
 
     def handle_expect_100(self) -> bool:
         """A client that asks before it sends is told at once."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -17,14 +20,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from job.errors import JobError
 from job.report import serve as serving
 from job.report.predict import loaded
 from job.report.serve import Server, serve
+from job.report.uploads import uploads
 from support import exported
 from support.cases import slow
 from support.images import encode, picture
+from support.tools import need
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,76 @@ def test_a_picture_is_answered_as_the_network_answers(server: Server, run: expor
     assert status == 200
     np.testing.assert_allclose(list(answer["probabilities"].values()), run.probabilities(run.encoded[:1])[0], atol=1e-5)
     assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def curl(server: Server, *words: str) -> tuple[int, Any]:
+    """The status, and what was answered."""
+    host, port = server.server_address[:2]
+    command = ["curl", "--silent", "--write-out", "\n%{http_code}", *words, f"http://{host}:{port}/predict"]
+    *lines, status = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return int(status), json.loads("".join(lines))
+
+
+def test_curl_sends_a_picture_as_it_likes(server: Server, run: exported.Finished, tmp_path: Path) -> None:
+    need("curl")
+    (tmp_path / "a.png").write_bytes(run.encoded[0])
+    raw = curl(server, "--data-binary", f"@{tmp_path}/a.png")
+    assert raw == curl(server, "-F", f"file=@{tmp_path}/a.png") == (200, json.loads(ask_raw(server, run.encoded[0])))
+    status, answer = curl(server, "-d", f"@{tmp_path}/a.png")
+    assert (status, "use --data-binary" in answer["error"]) == (422, True)
+
+
+def ask_raw(server: Server, content: bytes) -> bytes:
+    return ask(server, "POST", "/predict", content)[1]
+
+
+def form(*fields: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """A form's body and header; a field's name is followed by the file's, after a slash."""
+    parts = []
+    for where, content in fields:
+        name, _, file = where.partition("/")
+        named = f'; filename="{file}"' if file else ""
+        parts.append(f'--limit\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content)
+    return b"\r\n".join([*parts, b"--limit--\r\n"]), {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+def test_several_files_are_answered_in_their_order(server: Server, run: exported.Finished) -> None:
+    body, headers = form(("file/a.png", run.encoded[0]), ("file/b.txt", b"words"), ("other/c.png", run.encoded[1]))
+    status, content, _ = ask(server, "POST", "/predict", body, headers)
+    a, b, c = json.loads(content)["answers"]
+    assert (status, b) == (200, {"file": "b.txt", "error": "This file can't be used: not an image."})
+    for answer, file, encoded in ((a, "a.png", run.encoded[0]), (c, "c.png", run.encoded[1])):
+        assert answer.pop("file") == file
+        assert answer["class"] == json.loads(ask_raw(server, encoded))["class"]
+    body, headers = form(("file/a.txt", b"words"), ("file/b.txt", b""))
+    assert ask(server, "POST", "/predict", body, headers)[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "told"),
+    [
+        (*form(("file", b"x.jpg")), "The field 'file' is no file: curl -F file=@picture.jpg sends one (with the @)."),
+        (*form(), "This is no form that can be read ("),
+        (form(("f/x", b"x"))[0][:-20], form()[1], "This is no form that can be read (CloseBoundaryNotFoundDefect)"),
+        (b"x", {"Content-Type": "multipart/form-data"}, "This is no form that can be read (NoBoundary"),
+        (b"", {"Content-Type": "Multipart/Form-Data; boundary=a"}, "This is no form that can be read ("),
+    ],
+    ids=["no @", "empty", "cut short", "no boundary", "nothing"],
+)
+def test_a_form_that_has_no_file_gets_a_sentence(
+    body: bytes, headers: dict[str, str], told: str, server: Server
+) -> None:
+    status, content, _ = ask(server, "POST", "/predict", body, headers)
+    assert (status, json.loads(content)["error"][: len(told)]) == (400, told)
+
+
+def test_what_is_in_a_form_comes_out_as_it_was() -> None:
+    for seed in range(200):
+        draw = random.Random(seed)
+        whole = draw.randbytes(300)
+        lines = bytes(draw.choice(b"\r\n-limt:\0\x85\x0c\x1c ") for _ in range(60))
+        body, headers = form(("file/a", whole), ("file/b", lines))
+        assert [one.content for one in uploads(headers["Content-Type"], body, texts=False)] == [whole, lines]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +210,18 @@ def test_an_answer_that_is_not_a_number_is_told(server: Server, monkeypatch: pyt
     status, content, _ = ask(server, "POST", "/predict", b"x")
     assert status == 500
     assert "not a number" in json.loads(content)["error"]
+
+
+def test_the_request_of_the_docs_fits_the_signature(run: exported.Finished) -> None:
+    """As TensorFlow Serving reads it: an instance is an object of inputs by name, and {"b64": …} is bytes."""
+    page = Path(__file__).parents[2].joinpath("docs/export.md").read_text(encoding="utf-8")
+    requests = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    ((instance,),) = [one["instances"] for one in requests if "image" in one["instances"][0]]
+    inputs = {name: tf.constant([base64.b64decode(value["b64"])]) for name, value in instance.items()}
+    answer = tf.saved_model.load(str(run.model / "saved_model")).signatures["serving_default"](**inputs)
+    assert answer["class"].numpy()[0].decode() in ("green", "red")
+    assert answer["probabilities"].shape == (1, 2)
+    assert [list(one["instances"][0]) for one in requests] == [["image"], ["text"]]
 
 
 def test_a_port_that_is_taken_is_one_sentence(server: Server, run: exported.Finished) -> None:
