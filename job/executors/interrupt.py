@@ -8,7 +8,6 @@ more than that the run ends sends ASK, as often as they like.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -81,12 +80,12 @@ class Interrupts:
         """As the first signal does, in the name of someone else; from another thread, and as often as one likes."""
         if self._before:
             self._by = by
-            os.kill(os.getpid(), ASK)
+            _wake(ASK)
 
     def break_off(self) -> None:
         """As a second SIGTERM does; from another thread."""
         self._terminated = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        _wake(signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first, again = not self.asked, number == signal.SIGTERM and self._terminated
@@ -100,3 +99,8 @@ class Interrupts:
         if number == ASK:
             return self._by or "`thaw drain`"
         return signal.Signals(number).name
+
+
+def _wake(number: signal.Signals) -> None:
+    """To the main thread: what it waits for would go on if another thread took a signal to the process."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from job.config import Job, WorkerRange
 from job.errors import JobError
+
+NO_GPU = ("", "none", "NoDevFiles")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def is_local(job: Job) -> bool:
@@ -46,10 +52,36 @@ def with_workers(job: Job, executor: str, workers: int | WorkerRange, cpus: int 
 
 def gpus_here() -> int:
     """GPUs that a process of this machine may use, as far as that is known without TensorFlow."""
+    named = named_gpus()
+    return len(list(Path("/dev").glob("nvidia[0-9]*"))) if named is None else len(named)
+
+
+def named_gpus() -> list[str] | None:
+    """Those of CUDA_VISIBLE_DEVICES, of which CUDA takes what is before the first entry that is none; None where it is
+    not set.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1", "none", "NoDevFiles")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if visible is None:
+        return None
+    entries = [entry.strip() for entry in visible.split(",")]
+    return list(takewhile(lambda entry: entry not in NO_GPU and not entry.startswith("-"), entries))
+
+
+def cpus_here() -> int:
+    """Cores that this process may use: of the machine, those it is bound to, as far as its container's limit goes."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(bound, _cpu_limit(CGROUPS))))
+
+
+def _cpu_limit(root: Path) -> float:
+    """What the container's control group allows (Kubernetes' limits.cpu), as a number of cores."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (root / "cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):  # version 1
+        quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return math.inf if int(quota) < 0 else int(quota) / int(period)
+    return math.inf
 
 
 def worker_cpus(job: Job) -> int:
@@ -57,4 +89,4 @@ def worker_cpus(job: Job) -> int:
     if job.scaling.cpus_per_worker:
         return job.scaling.cpus_per_worker
     here = job.scaling.executor == "local" or is_here()
-    return max(1, (os.cpu_count() or 1) // job.scaling.max_workers) if here else 1
+    return max(1, cpus_here() // job.scaling.max_workers) if here else 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -104,6 +106,24 @@ def test_breaking_off_needs_no_signal_before_it() -> None:
         interrupts.ask("a friend")
         with pytest.raises(KeyboardInterrupt):
             interrupts.break_off()
+
+
+@pytest.mark.parametrize(
+    ("act", "number"),
+    [(lambda one: one.ask("a friend"), ASK), (Interrupts.break_off, signal.SIGTERM)],
+    ids=["ask", "break off"],
+)
+def test_it_is_the_main_thread_that_is_woken(act: Callable[[Interrupts], None], number: signal.Signals) -> None:
+    """Whatever it waits for: a signal that another thread takes does not end a call that blocks."""
+    with Interrupts() as interrupts, interrupts.passed_to(lambda over: None):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        thread = threading.Thread(target=act, args=(interrupts,))
+        thread.start()
+        thread.join()
+        assert (number in signal.sigpending(), interrupts.asked) == (True, "")
+        with suppress(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        assert interrupts.asked
 
 
 def test_nobody_is_asked_once_it_is_over() -> None:

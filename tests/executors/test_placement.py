@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.config import Job, WorkerRange
 from job.errors import JobError
-from job.executors import executor_of, placed
-from job.executors.placement import gpus_here, is_here, is_local, with_workers, worker_cpus
+from job.executors import executor_of, placed, placement
+from job.executors.placement import cpus_here, gpus_here, is_here, is_local, with_workers, worker_cpus
 from job.jobfile import parse_job
 
 VARIABLES = ("RAY_ADDRESS", "THAW_RAYJOB", "CUDA_VISIBLE_DEVICES")
@@ -103,7 +106,18 @@ def test_the_executor_is_the_one_that_the_job_gets(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("visible", "count"),
-    [("", 0), ("-1", 0), ("none", 0), ("NoDevFiles", 0), ("0", 1), ("0,1", 2), ("GPU-8f, GPU-31", 2)],
+    [
+        ("", 0),
+        ("-1", 0),
+        ("none", 0),
+        ("NoDevFiles", 0),
+        ("0", 1),
+        ("0,1", 2),
+        ("GPU-8f, GPU-31", 2),
+        ("0,-1,1", 1),
+        ("1,,2", 1),
+        ("-2,0", 0),
+    ],
 )
 def test_the_gpus_that_a_process_may_use_are_counted(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -134,9 +148,43 @@ def test_what_was_resolved_is_all_that_differs() -> None:
     ],
 )
 def test_workers_share_this_machine_and_have_a_core_on_a_cluster_unless_more_is_asked_for(
-    scaling: str, variables: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch
+    scaling: str, variables: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(placement, "CGROUPS", tmp_path)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert worker_cpus(job_of(scaling)) == cores
+
+
+@pytest.mark.parametrize(
+    ("files", "bound", "cores"),
+    [
+        ({}, 8, 8),
+        ({"cpu.max": "max 100000"}, 8, 8),
+        ({"cpu.max": "200000 100000"}, 8, 2),
+        ({"cpu.max": "350000 100000"}, 8, 3),
+        ({"cpu.max": "50000 100000"}, 8, 1),
+        ({"cpu.max": "1600000 100000"}, 8, 8),
+        ({"cpu.max": "400000 100000"}, 3, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8, 8),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 8, 2),
+        ({"cpu.max": "nonsense"}, 8, 8),
+    ],
+    ids=str,
+)
+def test_the_cores_are_those_that_the_container_may_use(
+    files: dict[str, str], bound: int, cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(placement, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(bound)))
+    assert cpus_here() == cores
+
+
+def test_a_process_that_is_bound_to_a_core_counts_one() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from job.executors.placement import cpus_here; print(cpus_here())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"

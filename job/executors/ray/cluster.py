@@ -10,12 +10,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
 from job.config import Job
 from job.errors import ClusterError, ThawError, headline
-from job.executors.placement import is_here, with_workers, worker_cpus
+from job.executors.placement import cpus_here, is_here, with_workers, worker_cpus
+from job.executors.ray.folder import own_token, ray_folder, some_home
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
 from job.train.proxies import past_proxies, set_proxies
@@ -42,6 +43,7 @@ def set_environment() -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    some_home()
     if set_proxies():
         from ray.util import get_node_ip_address
 
@@ -61,21 +63,22 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
         say("stage", text="starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}")
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
-    if address := os.environ.get("RAY_ADDRESS"):
-        _check_reachable(address)
-    else:
-        # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
-        cpus = max(os.cpu_count() or 1, worker_cpus(job) * job.scaling.max_workers) + 2
-        settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    _start(settings, debug, say or (lambda kind, **fields: None))
-    # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
-    with redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)):
-        try:
-            _set_up_libraries(debug)
-            _check_gpus(job)
-            yield
-        finally:
-            ray.shutdown()
+    with ExitStack() as stack:
+        if address := os.environ.get("RAY_ADDRESS"):
+            _check_reachable(address)
+        else:
+            # Two logical CPUs more than the workers need: Ray Data's tasks must never wait for a training worker's.
+            cpus = max(cpus_here(), worker_cpus(job) * job.scaling.max_workers) + 2
+            settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+            settings["_temp_dir"] = stack.enter_context(ray_folder())
+            own_token()
+        _start(settings, debug, say or (lambda kind, **fields: None))
+        # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
+        stack.enter_context(redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)))
+        stack.callback(ray.shutdown)
+        _set_up_libraries(debug)
+        _check_gpus(job)
+        yield
 
 
 def _start(settings: dict[str, Any], debug: bool, say: Callable[..., None]) -> None:
@@ -189,5 +192,5 @@ def extract_processes(job: Job) -> tuple[int | None, int]:
     so that how many CPUs will decode is not known.
     """
     if is_here():
-        return max(1, (os.cpu_count() or 1) // 2), 1
+        return max(1, cpus_here() // 2), 1
     return None, job.scaling.max_workers

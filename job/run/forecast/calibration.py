@@ -12,7 +12,7 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
-from job.executors.placement import is_here, worker_cpus
+from job.executors.placement import cpus_here, is_here, named_gpus, worker_cpus
 from job.features.featurize import BATCH
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy
@@ -82,7 +82,7 @@ def calibrate(
     if is_here() and not job.scaling.gpu and many < job.scaling.max_workers:
         notes.append(f"{job.scaling.max_workers} workers share this machine: measured with {many}, and scaled")
         played = played.shared(job.scaling.max_workers / many)
-    if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:
+    if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
     took = time.monotonic() - began
     exchanged = is_here() or job.scaling.max_workers == 1
@@ -94,13 +94,13 @@ def devices_here(job: Job, memory: int) -> list[str | None]:
     CUDA_VISIBLE_DEVICES names it, or None. Where the run is not on this machine it is one of them.
     """
     if not job.scaling.gpu:
-        room = min((os.cpu_count() or 1) // worker_cpus(job), memory_here() // memory)
+        room = min(cpus_here() // worker_cpus(job), memory_here() // memory)
         return [None] * (max(1, min(job.scaling.max_workers, room)) if is_here() else 1)
     import_tensorflow()
     import tensorflow as tf
 
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    gpus: list[str | None] = [*named] or [str(index) for index in range(len(tf.config.list_physical_devices("GPU")))]
+    gpus: list[str | None] = [*(named_gpus() or ())]
+    gpus = gpus or [str(index) for index in range(len(tf.config.list_physical_devices("GPU")))]
     return gpus[: job.scaling.max_workers if is_here() else 1]
 
 
@@ -123,7 +123,7 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
 
     one(encoded[0])
     found.clear()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cpus_here()) as pool:
         taken = seconds(lambda: list(pool.map(one, encoded)), 1) / len(encoded)
     return np.stack(found) if found else np.zeros((1, *form.shape), form.dtype), taken
 

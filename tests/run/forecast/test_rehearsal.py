@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from job.errors import ClusterError
+from job.executors.placement import cpus_here
 from job.jobfile import parse_job
 from job.run.forecast.calibration import devices_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
@@ -87,7 +88,7 @@ def test_jobs_of_more_workers_than_this_machine_has_room_for() -> None:
     def devices(memory: int, *settings: str) -> int:
         return len(devices_here(parse_job(JOB.format(root="/none"), settings), memory))
 
-    cores = os.cpu_count() or 1
+    cores = cpus_here()
     assert devices(1, f"scaling.workers={3 * cores}") == cores
     assert devices(2**60, f"scaling.workers={cores}") == 1
     assert devices(1, "scaling.workers=1") == 1
