@@ -95,4 +95,4 @@ def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
 
     loaded = load_job(job, overrides)
     with narrator() as say:
-        prepare_base(loaded, open_store(loaded.store), say)
+        prepare_base(loaded, open_store(loaded.store, loaded.storage), say)

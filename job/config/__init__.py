@@ -14,6 +14,7 @@ from job.config.export import FORMATS, Export
 from job.config.mlflow import MLflow
 from job.config.model import GLOVE, LITE, Head, Model, Weights
 from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
+from job.config.storage import Storage
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
 from job.config.training import (
     Augment,
@@ -52,6 +53,7 @@ __all__ = [
     "RetrainWhen",
     "Scaling",
     "Split",
+    "Storage",
     "Table",
     "Train",
     "UnfreezeAuto",
@@ -74,6 +76,7 @@ class Job(Section):
     data: Data
     store: Uri
     """Where snapshots, features, runs and models are kept."""
+    storage: Storage = Storage()
     model: Model = Model()
     phases: Phases = Phases()
     augment: Augment = Augment()

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from job.config import Data
 from job.data.packed import open_shard, records_of, split_key
 from job.data.snapshot import Snapshot, read_snapshot
-from job.data.source import open_source
 from job.data.table import object_reader
 from job.errors import ObjectMissing, ThawError
 from job.storage import Store, arrow_errors
@@ -23,13 +22,14 @@ DEEPEST = 256 * 2**20
 CHANGED = "deleted or overwritten since it was listed"
 
 
-def read_originals(data: Data, store: Store, snapshot: Snapshot, keys: list[str]) -> dict[str, bytes | str]:
+def read_originals(
+    data: Data, source: Store, store: Store, snapshot: Snapshot, keys: list[str]
+) -> dict[str, bytes | str]:
     """By key, the encoded example, or why it can't be had: an error of the source is a reason like any other."""
     table = read_snapshot(store, snapshot, ["key", "version"])
     at = pc.index_in(pa.array(keys, pa.string()), value_set=table["key"].combine_chunks()).to_pylist()
     versions = {key: table["version"][row].as_py() for key, row in zip(keys, at, strict=True) if row is not None}
     try:
-        source = open_source(data)
         found = _records(data, source, versions) if data.is_packed else _objects(data, source, versions)
     except (ThawError, OSError) as error:
         return dict.fromkeys(keys, str(error))

@@ -30,7 +30,7 @@ def read_table(data: Data, source: Store) -> pa.Table:
     store, key = source, spec.file
     if "://" in spec.file:
         root, key = split_uri(spec.file)
-        store = open_store(root)
+        store = open_store(root, source.access)
     uri = f"{store.uri}{key}"
     try:
         content = store.read(key)

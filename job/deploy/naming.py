@@ -44,7 +44,7 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
                 "is (thaw cancel) and submit again."
             )
         return Naming(job_id(job))
-    source, store = open_source(job.data), open_store(job.store)
+    source, store = open_source(job), open_store(job.store, job.storage)
     say("stage", text=f"listing {source.uri}")
     named = None
     if job.data.is_packed:

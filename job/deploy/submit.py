@@ -50,7 +50,7 @@ def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str,
     if naming.result is not None:
         return {"state": "finished", "name": None, "namespace": None, "run": naming.result["run"]}
     configmap, rayjob = fill(job, naming, shipped, options.image, options.namespace)
-    store = open_store(job.store)
+    store = open_store(job.store, job.storage)
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
         reserve(store, naming.run)
     api = connect(options.context, rayjob["metadata"]["namespace"])

@@ -22,6 +22,7 @@ from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
 from job.executors.interrupt import Interrupts
 from job.executors.local_metrics import metrics_here
+from job.executors.placement import cpus_here
 from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
@@ -48,7 +49,7 @@ class LocalExecutor:
     scraped = 0.0
 
     def __init__(self, job: Job) -> None:
-        self.cpus = job.scaling.cpus_per_worker or os.cpu_count() or 1
+        self.cpus = job.scaling.cpus_per_worker or cpus_here()
         self._metrics: Metrics | None = None
 
     def __enter__(self) -> LocalExecutor:
@@ -147,7 +148,7 @@ def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
 
 def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
     """The shards that lack something, one after another, each from its first record to its last."""
-    source = open_source(work.job.data)
+    source = open_source(work.job)
     for shard, version in sorted(dict(work.chunks).items()):
         positions: list[int] = []
         encoded: list[bytes] = []

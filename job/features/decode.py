@@ -42,7 +42,7 @@ class Decoder:
         import tensorflow as tf
 
         self._run, self._store = work.run, work.store
-        self._read = object_reader(work.job.data, open_source(work.job.data))
+        self._read = object_reader(work.job.data, open_source(work.job))
         self._form = form_of(work.job)
         decoded = tf.TensorSpec(self._form.shape, self._form.dtype)
         self._decode = tf.function(

@@ -13,6 +13,7 @@ from job.data.originals import read_originals
 from job.report.documents import Documents
 from job.report.measured import confident_mistakes, right_answers
 from job.report.wording import shortened
+from job.storage import open_store
 
 MISTAKES, RIGHTS = 12, 12
 """How many are shown of each."""
@@ -45,7 +46,8 @@ def chosen_examples(documents: Documents) -> Examples:
     wrong = [int(at) for at in confident_mistakes(answered, kept, MISTAKES)]
     right = [int(at) for at in right_answers(answered, kept, RIGHTS, documents.job.train.seed)]
     keys = [answered.keys[at] for at in [*wrong, *right]]
-    return Examples(wrong, right, read_originals(documents.job.data, documents.store, documents.snapshot, keys))
+    job, source = documents.job, open_store(documents.job.data.source, documents.job.storage)
+    return Examples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
 
 
 def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:

@@ -16,7 +16,7 @@ def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow],
     if column is None:
         return [], None
     try:
-        table = read_table(job.data, open_source(job.data))
+        table = read_table(job.data, open_source(job))
     except (ThawError, OSError) as error:
         return [], f"The groups ({column}) could not be read: {error}"
     groups = dict(zip(table["key"].to_pylist(), table["group"].to_pylist(), strict=True))

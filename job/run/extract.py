@@ -38,7 +38,7 @@ def extract(
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
-    examples = read_examples(store, snapshot, open_source(job.data).uri, job.data.is_packed)
+    examples = read_examples(store, snapshot, open_source(job).uri, job.data.is_packed)
     done = complete(job, run, store, examples, base, plan, executor, say)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, snapshot, job)

@@ -44,7 +44,7 @@ def run_job(
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     check_formats(job.export.formats)
     check_mlflow(job)
-    source, store = open_source(job.data), open_store(job.store)
+    source, store = open_source(job), open_store(job.store, job.storage)
     clock = Clock(say)
     say = clock.say
     with ExitStack() as stack:

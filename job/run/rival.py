@@ -76,7 +76,7 @@ def answers(
     table = predictions(store, run)
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
-    examples = _chosen(read_examples(store, snapshot, open_source(job.data).uri, job.data.is_packed), keys)
+    examples = _chosen(read_examples(store, snapshot, open_source(job).uri, job.data.is_packed), keys)
     try:
         theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
     except ValidationError as error:

@@ -40,7 +40,8 @@ def open_runs(what: str) -> tuple[Store, str | None]:
         if not what.rstrip("/").rpartition("/")[0].endswith("/runs"):
             return open_store(what), None
     elif here.parent.name != "runs" or here.is_file() or any(here.glob("*.yaml")):
-        return open_store(load_job(what, ()).store), None
+        job = load_job(what, ())
+        return open_store(job.store, job.storage), None
     store, run = open_run(what)
     run_status(store, run, watch=False)
     return store, run

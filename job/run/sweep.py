@@ -59,7 +59,7 @@ def sweep(
     trials = [Trial(blocks, job.train.seed + more) for blocks in sorted(set(depths)) for more in range(seeds)]
     deepest = next(trial for trial in trials if trial.blocks == max(depths))
     others = [trial for trial in trials if trial != deepest]
-    store = open_store(job.store)
+    store = open_store(job.store, job.storage)
     with Interrupts(), _runner(job, at_once, say, debug) as run_all:
         results = run_all([deepest])
         plan = read_plan(store, _id_of(results[deepest]))
@@ -149,7 +149,7 @@ class _Running:
 
 def _share(job: Job, store: Store, plan: Plan) -> None:
     """Has a run that is not begun read what the deepest has stored."""
-    run = find_run(job, open_source(job.data), store, lambda kind, **event: None).run
+    run = find_run(job, open_source(job), store, lambda kind, **event: None).run
     if read_plan(store, run) is not None:
         return
     if job.phases.fine_tune is None:

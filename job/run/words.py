@@ -148,7 +148,7 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
     from job.data.text import ids_of_words, words_of
 
     import_tensorflow()
-    read = object_reader(job.data, open_source(job.data))
+    read = object_reader(job.data, open_source(job))
     names: dict[int, str] = {}
     for row in np.unique(words.example[np.searchsorted(words.ids, ids)]).tolist():
         key, version = (examples.table[name][row].as_py() for name in ("key", "version"))

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from job.config import Storage
 from job.errors import JobError, ObjectMissing, StorageError
 
 if TYPE_CHECKING:
     import pyarrow.fs
+
+DEFAULTS = Storage()
 
 
 Skipped = list[str]
@@ -44,6 +47,8 @@ class Store(Protocol):
 
     uri: str
     """Ends with a slash."""
+    access: Storage
+    """How it is asked."""
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         """Objects by ascending UTF-8 bytes of their keys, page by page; without directory markers (`…/`).
@@ -88,7 +93,7 @@ class Store(Protocol):
         """A filesystem from which Arrow and Ray read, by this store's own client, and the path of the root in it."""
 
 
-def open_store(uri: str, follow_links: bool = False) -> Store:
+def open_store(uri: str, access: Storage = DEFAULTS, follow_links: bool = False) -> Store:
     """The store whose root is the folder `uri`. No traffic yet. Raises JobError for what is no storage URI.
 
     `follow_links`: in a folder of this machine, also links that lead out of it.
@@ -112,10 +117,10 @@ def open_store(uri: str, follow_links: bool = False) -> Store:
     if scheme == "s3":
         from job.storage.s3 import S3Store
 
-        return S3Store(bucket, prefix)
+        return S3Store(bucket, prefix, access)
     from job.storage.gcs import GcsStore
 
-    return GcsStore(bucket, prefix)
+    return GcsStore(bucket, prefix, access)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

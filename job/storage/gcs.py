@@ -22,8 +22,9 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Skipped
+from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.local import half_file
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ FAILURES = (
 
 
 class GcsStore:
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self.bucket, self.prefix = bucket, prefix
+    def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
+        self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"gs://{bucket}/{prefix}"
         self._lock, self._made = threading.Lock(), None
 
-    def __reduce__(self) -> tuple[type[GcsStore], tuple[str, str]]:
-        return GcsStore, (self.bucket, self.prefix)
+    def __reduce__(self) -> tuple[type[GcsStore], tuple[str, str, Storage]]:
+        return GcsStore, (self.bucket, self.prefix, self.access)
 
     @property
     def _bucket(self) -> storage.Bucket:
@@ -69,7 +70,8 @@ class GcsStore:
                 emulated = os.environ.get("STORAGE_EMULATOR_HOST")
                 credentials = AnonymousCredentials() if emulated else None
                 # Objects need no project; without this the client insists on finding one.
-                self._made = storage.Client(project=None, credentials=credentials).bucket(self.bucket)
+                client = storage.Client(project=None, credentials=credentials)
+                self._made = client.bucket(self.bucket, user_project=self.access.billing_project)
             return self._made
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
@@ -176,6 +178,10 @@ class GcsStore:
                 f"way, or write it again. ({_one_line(error)})"
             ) from error
         except FAILURES as error:
+            if "requester pays" in str(error):
+                raise AccessDenied(
+                    f"{where}: not allowed to {action} it: the bucket's readers pay: set storage.billing_project."
+                ) from error
             if getattr(error, "code", None) in (401, 403):
                 raise AccessDenied(f"{where}: not allowed to {action} it: {DENIED}.") from error
             if not DEFAULT_RETRY._predicate(error):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Skipped
+from job.storage import DEFAULTS, ObjectInfo, Skipped
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -36,7 +36,7 @@ class LocalStore:
         """`follow_links`: also those that lead out of the root."""
         self._leave = follow_links
         self.root = os.path.abspath(root).rstrip("/")
-        self.uri = f"file://{self.root}/"
+        self.uri, self.access = f"file://{self.root}/", DEFAULTS
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         skipped = [] if skipped is None else skipped

@@ -18,7 +18,8 @@ class OverlayStore:
     """`below` as it is, with what was written to the overlay above it. Nothing ever reaches `below`."""
 
     def __init__(self, below: Store, folder: str) -> None:
-        self.uri, self.folder, self._below, self._above = below.uri, folder, below, LocalStore(folder)
+        self.uri, self.access, self.folder = below.uri, below.access, folder
+        self._below, self._above = below, LocalStore(folder)
         self._deleted: set[str] = set()
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:

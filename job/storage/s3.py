@@ -24,9 +24,11 @@ from botocore.session import Session
 from botocore.utils import parse_timestamp
 from s3transfer.exceptions import S3DownloadFailedError
 
-from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
-from job.storage import ObjectInfo, Skipped
+from job.config import Storage
+from job.errors import AccessDenied, ObjectMissing, StorageError
+from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.local import half_file
+from job.storage.s3_errors import not_kept, translated
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -67,21 +69,17 @@ NO_CREDENTIALS = (
     boto.SSOError,
     boto.ProfileNotFound,
 )
-MISSING = ("404", "NoSuchKey", "NotFound")
-EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired")
-"""Codes that mean 403 and mostly come as 400."""
-BUSY = ("SlowDown", "RequestTimeout")
 NETWORK = "check the network and the endpoint (AWS_ENDPOINT_URL, AWS_REGION), then run it again"
 
 
 class S3Store:
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self.bucket, self.prefix = bucket, prefix
+    def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
+        self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"s3://{bucket}/{prefix}"
         self._lock, self._made = threading.Lock(), None
 
-    def __reduce__(self) -> tuple[type[S3Store], tuple[str, str]]:
-        return S3Store, (self.bucket, self.prefix)
+    def __reduce__(self) -> tuple[type[S3Store], tuple[str, str, Storage]]:
+        return S3Store, (self.bucket, self.prefix, self.access)
 
     @property
     def _client(self) -> Any:
@@ -91,7 +89,10 @@ class S3Store:
                 session.register_component("data_loader", LOADER)
                 parsers = session.get_component("response_parser_factory")
                 parsers.set_parser_defaults(timestamp_parser=parse_time)
-                self._made = session.create_client("s3", region_name=_region(), config=CONFIG)
+                client = session.create_client("s3", region_name=_region(), config=CONFIG)
+                if self.access.requester_pays:
+                    client.meta.events.register("provide-client-params.s3", _pay)
+                self._made = client
             return self._made
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
@@ -208,6 +209,10 @@ class S3Store:
     def _put(self, key: str, data: bytes, condition: dict[str, str]) -> str:
         with self._translated("write", key):
             answer = self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
+            try:
+                self._check(answer, lambda: hashlib.md5(data, usedforsecurity=False))
+            except boto.FlexibleChecksumError as error:  # a store that took the frame of a checksum for content
+                raise not_kept(f"{self.uri}{key}") from error
         return answer["ETag"].strip('"')
 
     def _check(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
@@ -235,7 +240,7 @@ class S3Store:
                 f"{where}: no AWS credentials to {action} it: set AWS_PROFILE, or give the pod a role. ({error})"
             ) from error
         except boto.ClientError as error:
-            raise self._client_error(error, action, where) from error
+            raise translated(error, action, where, self.bucket, self.access.requester_pays) from error
         except boto.FlexibleChecksumError as error:
             raise StorageError(
                 f"{where}: could not {action} it, after retries: its bytes arrive changed ({error}): check the proxies "
@@ -244,40 +249,12 @@ class S3Store:
         except (Boto3Error, boto.HTTPClientError, boto.ConnectionError, *BROKEN_BODY) as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, boto.ClientError):
-                raise self._client_error(cause, action, where) from error
+                raise translated(cause, action, where, self.bucket, self.access.requester_pays) from error
             raise StorageError(f"{where}: could not {action} it, after retries ({error}): {NETWORK}.") from error
         except boto.BotoCoreError as error:
             raise StorageError(f"{where}: could not {action} it: {error}") from error
         except (OSError, ValueError) as error:  # a file of this machine; an endpoint or a key that can't be
             raise StorageError(f"{where!r}: could not {action} it: {error}") from error
-
-    def _client_error(self, error: boto.ClientError, action: str, where: str) -> StorageError:
-        answer = error.response
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        code, message = (str(answer.get("Error", {}).get(name, "")) for name in ("Code", "Message"))
-        if code == "NoSuchBucket":
-            return ObjectMissing(f"{where}: there is no bucket {self.bucket!r}: check its name and the region.")
-        if status == 412 and action == "read":
-            return ObjectMissing(f"{where} is not the version that was listed: it was written since.")
-        if status in (409, 412) or (code == "NoSuchKey" and action == "write"):  # If-Match on what was deleted
-            return WriteConflict(f"{where} was written by someone else: read it again before writing.")
-        if code in MISSING:
-            return ObjectMissing(f"{where} does not exist: check the name, and that there is a bucket {self.bucket!r}.")
-        if code in EXPIRED or (status == 400 and code == "400"):  # the answer to HEAD has no body that says why
-            return AccessDenied(
-                f"{where}: not allowed to {action} it ({code}): the credentials have most likely expired: log in again "
-                "(or give the pod a role, whose credentials are renewed), then run it again."
-            )
-        if status in (401, 403):
-            return AccessDenied(
-                f"{where}: not allowed to {action} it ({code}): check the credentials, their policy and the bucket's."
-            )
-        if code in BUSY or (status or 0) >= 500 or status == 429:
-            return StorageError(
-                f"{where}: could not {action} it, after retries ({code} {message}): the store is busy or down: "
-                "run it again later."
-            )
-        return StorageError(f"{where}: could not {action} it: {code} {message}")
 
 
 def _whole(ask: Callable[[], T]) -> T:
@@ -302,6 +279,11 @@ def parse_time(value: str) -> datetime:
             return datetime.fromisoformat(value)
     parsed: datetime = parse_timestamp(value)
     return parsed
+
+
+def _pay(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+    """The parameters of a request, with the word that buckets want whose readers pay."""
+    return params | ({"RequestPayer": "requester"} if "RequestPayer" in model.input_shape.members else {})
 
 
 def _region() -> str | None:

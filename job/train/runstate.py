@@ -111,7 +111,7 @@ class GuardedStore:
 
     def __init__(self, store: Store, state: RunState) -> None:
         self._store, self._state = store, state
-        self.uri = store.uri
+        self.uri, self.access = store.uri, store.access
         self.list, self.stat, self.read, self.read_first = store.list, store.stat, store.read, store.read_first
         self.download, self.arrow = store.download, store.arrow
 

@@ -57,7 +57,7 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     from job.train.task import Team
 
     job, run, rank = recipe.job, recipe.run, context.rank
-    store = open_store(job.store)
+    store = open_store(job.store, job.storage)
 
     def done(part: str) -> None:
         watchdog.beat()
@@ -159,7 +159,7 @@ def _forming(context: WorkerContext) -> Iterator[None]:
 def _watchdog(recipe: Recipe, context: WorkerContext) -> Watchdog:
     """Writes `runs/<run>/stacks/<attempt>-<rank>-<time>.txt` before it ends a worker that does not get on."""
     job, where = recipe.job, f"{recipe.attempt}-{context.rank}"
-    store = open_store(job.store)
+    store = open_store(job.store, job.storage)
     guarded = GuardedStore(store, RunState(store, recipe.run, Ticket(recipe.attempt)))
     still = f"worker {context.rank} made no step for {job.recovery.stall_timeout:g} s and is ended"
 

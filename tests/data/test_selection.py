@@ -12,7 +12,6 @@ from job.data.labels import Listed, labelled
 from job.data.packed import list_shards, without_index, write_index
 from job.data.selection import Selection, is_hidden
 from job.data.snapshot import Snapshot, read_snapshot, stored_snapshot, take_snapshot
-from job.data.source import open_source
 from job.data.splits import split_above, split_called
 from job.errors import DataError
 from job.storage import Store, open_store
@@ -41,7 +40,8 @@ def numbered(pattern: str, count: int = 40) -> list[str]:
 
 def take(source: Store, task: str = "image", **settings: object) -> Snapshot:
     data = Data(source=source.uri, **settings)  # type: ignore[arg-type]
-    return take_snapshot(data, open_source(data), open_store(f"{source.uri[:-1]}-store/"), task)
+    source = open_store(data.source, follow_links=data.follow_links)
+    return take_snapshot(data, source, open_store(f"{source.uri[:-1]}-store/"), task)
 
 
 def told(snapshot: Snapshot) -> str:
@@ -260,11 +260,11 @@ def test_a_folder_without_a_name_is_no_class(s3_bucket: object) -> None:
     source = open_store(f"s3://{s3_bucket()}/")  # type: ignore[operator]
     put(source, *numbered("img//cat/{}.jpg", 3), *numbered("img/bird/{}.jpg", 30), *numbered("img/cow/{}.jpg", 30))
     data = Data(source=f"{source.uri}img/")
-    found = [item for item in labelled(data, open_source(data)) if item.reject]
+    found = [item for item in labelled(data, open_store(data.source)) if item.reject]
     assert {(item.key, item.label, item.reject) for item in found} == {
         (f"/cat/{number}.jpg", None, "in a class folder without a name (a double slash)") for number in range(3)
     }
-    snapshot = take_snapshot(data, open_source(data), open_store(f"{source.uri}store/"))
+    snapshot = take_snapshot(data, open_store(data.source), open_store(f"{source.uri}store/"))
     assert "3 of 63 have no class: in a class folder without a name (a double slash) (for example /cat/" in told(
         snapshot
     )

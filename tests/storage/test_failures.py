@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import Store, open_store
 
@@ -47,6 +50,24 @@ def test_no_permission_says_what_was_not_allowed(scheme: str, action: str, monke
     told = f"{scheme}://bucket/.*not allowed to {action} it.*credentials"
     with stub(monkeypatch, (403, DENIED, len(DENIED))), pytest.raises(AccessDenied, match=told):
         VERBS[action](open_store(f"{scheme}://bucket/"))
+
+
+def test_a_store_that_keeps_other_bytes_than_were_written_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that takes the frame around a checksum for content."""
+    etag = hashlib.md5(b"1\r\nx\r\n0\r\n", usedforsecurity=False).hexdigest()
+    told = "key: the store has kept other bytes than those that were written: .*set AWS_REQUEST_CHECKSUM_CALCULATION"
+    with stub(monkeypatch, (200, b"", 0), ETag=f'"{etag}"'), pytest.raises(StorageError, match=told):
+        open_store("s3://bucket/").write("key", b"x")
+
+
+def test_a_bucket_of_gcs_whose_readers_pay_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "Bucket is a requester pays bucket but no user project provided."
+    body = json.dumps({"error": {"code": 400, "message": told}}).encode()
+    with stub(monkeypatch, (400, body, len(body))) as asked:
+        for access in (Storage(), Storage(billing_project="mine")):
+            with pytest.raises(AccessDenied, match=r"set storage\.billing_project"):
+                open_store("gs://bucket/", access).read("key")
+    assert ["userProject=mine" in one for one in asked] == [False, True]
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -101,7 +122,7 @@ def test_an_endpoint_that_is_no_url_is_a_storage_error(monkeypatch: pytest.Monke
 
 
 @contextmanager
-def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[list[str]]:
+def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer, **headers: str) -> Iterator[list[str]]:
     """A server that gives these answers in turn, and the last one from then on; yields the requests so far."""
     asked: list[str] = []
 
@@ -115,6 +136,8 @@ def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[list[str
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Length", str(length))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -84,7 +84,7 @@ def prepare_weights(job: Job) -> None:
 
     That takes TensorFlow, so it is done by a process of its own, whose memory goes when it ends. Raises ThawError.
     """
-    if known_base(open_store(job.store), weights_request(job.model, job.train.seed)) is not None:
+    if known_base(open_store(job.store, job.storage), weights_request(job.model, job.train.seed)) is not None:
         return
     run_thaw("prepare", job)
 
@@ -95,7 +95,7 @@ def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) 
         return replace(told, outcome=DEFERRED, name=active[0], reason=f"{active[0]} is active")
     if naming.snapshot is None or naming.run is None:  # packed, and not indexed so far: the run finds out
         return told
-    store = open_store(target.job.store)
+    store = open_store(target.job.store, target.job.storage)
     decision, outcome = decide(target.job, store, naming.snapshot), NOT_WORTH_IT
     before = recorded(store, naming.run)
     if decision.train is None and before and before.train is False and before.current == decision.current:

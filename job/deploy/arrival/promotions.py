@@ -43,7 +43,7 @@ class Promotions:
     def _tell(self, rayjob: Object) -> None:
         name, annotations = rayjob["metadata"]["name"], rayjob["metadata"].get("annotations", {})
         code, run = exit_code(rayjob), annotations.get(RUN)
-        store = open_store(self._target.job.store)
+        store = open_store(self._target.job.store, self._target.job.storage)
         document = read_json(store, promotion_key(run)) if run else None
         found = document if isinstance(document, dict) else {}
         promoted, seconds = found.get("promoted"), None

@@ -64,7 +64,7 @@ class Target:
 
     @cached_property
     def _source(self) -> str:
-        return open_source(self.job.data).uri
+        return open_source(self.job).uri
 
     @cached_property
     def _store(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +15,7 @@ import ray.data
 from job.data.features import ADDRESS
 from job.data.source import open_source
 from job.data.work import CHUNK
-from job.executors.placement import is_here
+from job.executors.placement import cpus_here, is_here
 from job.executors.ray.actors import Actor, rows_of
 from job.executors.ray.cluster import extract_processes
 from job.executors.ray.records import read_records
@@ -40,7 +39,7 @@ def extract(work: Extraction, say: Say) -> Iterator[Extracted]:
     }
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=decoders)
     if work.job.data.is_packed:
-        records = read_records(work.job.data, open_source(work.job.data), dict(work.chunks))
+        records = read_records(work.job.data, open_source(work.job), dict(work.chunks))
         decoded = records.map_batches(DecodeRecords, batch_size=CHUNK, compute=pool, **options)
     else:
         count = len(work.chunks)
@@ -84,7 +83,7 @@ class Featurize(Actor[dict[str, Any]]):
 
     def start(self, work: Extraction) -> None:
         self._store = work.store
-        self._network = FrozenNetwork(work, cpus=(os.cpu_count() or 1) if is_here() else 1)
+        self._network = FrozenNetwork(work, cpus=cpus_here() if is_here() else 1)
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
         write_parts(self._store, self._network.parts(decoded_of(row)))

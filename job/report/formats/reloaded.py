@@ -20,7 +20,7 @@ from job.report.answered import predictions
 from job.report.exported import Network, load_file
 from job.report.formats.check import KEPT, check, compare
 from job.report.formats.subject import in_bfloat16
-from job.storage import Store
+from job.storage import Store, open_store
 
 CHECKED = 16
 """Test examples: each is read and decoded once more, and answered three times."""
@@ -40,7 +40,8 @@ def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded
     """The first test examples, without those that can't be read any more; made up ones where none can."""
     table = predictions(store, run).slice(0, CHECKED)
     keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
-    originals = read_originals(job.data, store, snapshot, keys)
+    source = open_store(job.data.source, job.storage)
+    originals = read_originals(job.data, source, store, snapshot, keys)
     there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
     found = [one for one in (originals[key] for key in keys) if isinstance(one, bytes)]
     return Encoded(found, labels[there]) if found else made_up(job, snapshot.classes)

@@ -11,6 +11,7 @@ from job.report.measured import METHODS
 from job.report.page.render import rendered
 from job.report.page.shown import seen
 from job.report.wording import METRICS, NAMES, points
+from job.storage import open_store
 
 MOST_SHOWN = 24
 """Examples that are shown."""
@@ -48,6 +49,7 @@ def verdict(compared: Compared) -> str:
 def _shown(compared: Compared) -> list[tuple[Disagreement, Seen]]:
     first = compared.sides[0].documents
     chosen = compared.disagreements[:MOST_SHOWN]
-    originals = read_originals(first.job.data, first.store, first.snapshot, [one.key for one in chosen])
+    source = open_store(first.job.data.source, first.job.storage)
+    originals = read_originals(first.job.data, source, first.store, first.snapshot, [one.key for one in chosen])
     form = form_of(first.job)
     return [(one, seen(originals[one.key], form, first.job.task)) for one in chosen]

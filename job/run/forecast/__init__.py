@@ -58,7 +58,7 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
     only to measure, or where the network of the run was not planned before.
     """
     job = placed(job, False, say)
-    source, below = open_source(job.data), open_store(job.store)
+    source, below = open_source(job), open_store(job.store, job.storage)
     with scratch() as folder:
         store = OverlayStore(below, folder)
         say("stage", text=f"listing {source.uri}")
@@ -71,7 +71,7 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
 def _forecast(
     job: Job, store: OverlayStore, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
 ) -> dict[str, Any]:
-    source, snapshot, plan, anatomy = open_source(job.data), listed.snapshot, subject.plan, subject.anatomy
+    source, snapshot, plan, anatomy = open_source(job), listed.snapshot, subject.plan, subject.anatomy
     pooled, inputs = featurizers(job, subject.base, plan)
     wanted = [*pooled, *inputs]
     if job.model.backbone == GLOVE and input_featurizer(job) not in wanted:

@@ -164,7 +164,9 @@ def _process(
     prepare_process(job, worker_cpus(job))
     strategy = make_strategy(job, len(addresses))
     with precision(job):
-        base = prepare_base(job, OverlayStore(open_store(job.store), folder), lambda kind, **fields: None)[1]
+        base = prepare_base(job, OverlayStore(open_store(job.store, job.storage), folder), lambda kind, **fields: None)[
+            1
+        ]
         network = with_head(job, base, rehearsal.classes)
         pipe.send(time.monotonic())
         pipe.send(_play(rehearsal, network, strategy, rank))
