@@ -15,12 +15,13 @@ from job.config import Job
 from job.data.forms import form_of
 from job.data.originals import read_originals
 from job.data.snapshot import Snapshot
+from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
 from job.report.answered import predictions
 from job.report.exported import Network, load_file
 from job.report.formats.check import KEPT, check, compare
 from job.report.formats.subject import in_bfloat16
-from job.storage import Store, open_store
+from job.storage import Store
 
 CHECKED = 16
 """Test examples: each is read and decoded once more, and answered three times."""
@@ -40,7 +41,7 @@ def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded
     """The first test examples, without those that can't be read any more; made up ones where none can."""
     table = predictions(store, run).slice(0, CHECKED)
     keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
-    source = open_store(job.data.source, job.storage)
+    source = open_source(job)
     originals = read_originals(job.data, source, store, snapshot, keys)
     there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
     found = [one for one in (originals[key] for key in keys) if isinstance(one, bytes)]
