@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +54,9 @@ class Snapshot:
     arrivals: dict[str, int] = field(default_factory=dict, compare=False)
     """Examples by the day (UTC, YYYY-MM-DD) on which their objects were last written, as far as the listing says."""
 
+    notes: list[str] = field(default_factory=list, compare=False)
+    """What was assumed to read the labels, each a sentence for the user."""
+
     @property
     def key(self) -> str:
         return f"snapshots/{self.id}.parquet"
@@ -96,8 +99,9 @@ def listing(data: Data, source: Store, store: Store, whole: bool = True) -> Iter
         digest, counts = hashlib.sha256(), Counter[tuple[str, str]]()
         reasons, per_class, days = Counter[str](), Counter[str](), Counter[int]()
         samples: dict[tuple[str, str], str] = {}
+        notes: list[str] = []
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source, store):
+            for item in labelled(data, source, store, notes.append):
                 reason = item.reject or _reject_by_size(item, data)
                 if reason or item.label is None:
                     rejects.add((item.key, item.label, reason))
@@ -112,7 +116,7 @@ def listing(data: Data, source: Store, store: Store, whole: bool = True) -> Iter
                 counts[split, item.label] += 1
                 if item.modified is not None:
                     days[int(item.modified // DAY)] += 1
-        snapshot = _summary(digest.hexdigest()[:20], counts, reasons, per_class, days)
+        snapshot = replace(_summary(digest.hexdigest()[:20], counts, reasons, per_class, days), notes=notes)
         check_rejects(snapshot.rejected_per_class, samples, snapshot, data)
         _check(snapshot, data, source, whole)
         yield Listing(snapshot, examples_file, rejects_file)

@@ -166,8 +166,8 @@ def test_a_row_without_an_object_is_a_reject_of_its_class(stores: tuple[Store, S
     [
         (b"key,lable\na,b\n", r"data.table.label: .*labels.csv has no column 'label' \(nearest: 'lable'\)"),
         (b"key,label\na.png,x\na.png,y\n", "gives 'a.png' twice, as 'x' and 'y'"),
-        (b"key,label\na,b,c\n", "not a CSV, Parquet or JSON lines file that can be read"),
-        (b"", "not a CSV, Parquet or JSON lines file that can be read"),
+        (b"key,label\na,b,c\n", "labels.csv can't be read: line 2 has 3 cells, and the header 2"),
+        (b"", "labels.csv is empty: the first row names the columns"),
         (None, "there is no label file"),
     ],
 )
