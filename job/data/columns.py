@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.data.delimited import read_delimited
-from job.data.encoding import NAMES, guessed, marked
+from job.data.encoding import NAMES, guessed, marked, reads_utf8_as
 from job.data.headings import NoColumn
 from job.data.jsontable import read_json_rows
 from job.data.naming import NoName, names_of
@@ -69,8 +69,15 @@ def read_columns(content: bytes, name: str, encoding: str | None, wanted: list[s
     except UnicodeError as error:
         where = _undecodable(content, known)
         raise NoTable(f"is not written in {known} ({where}): set data.encoding to what it is written in") from error
-    told = f"is not UTF-8: it was read as {NAMES.get(known, known)} (`data.encoding` names another encoding)"
-    return Columns(values, [] if given or known == "utf-8" else [told])
+    return Columns(values, _assumed(content, known, given is None))
+
+
+def _assumed(content: bytes, encoding: str, is_guess: bool) -> list[str]:
+    if is_guess and encoding != "utf-8":
+        return [f"is not UTF-8: it was read as {NAMES[encoding]} (`data.encoding` names another encoding)"]
+    if not is_guess and reads_utf8_as(content, encoding):
+        return [f"looks like UTF-8 and was read as {encoding} (data.encoding): letters beyond ASCII became others"]
+    return []
 
 
 def _unpacked(content: bytes) -> bytes:

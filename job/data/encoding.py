@@ -63,6 +63,13 @@ def as_utf8(content: bytes, encoding: str | None) -> bytes:
         return content
 
 
+def reads_utf8_as(content: bytes, encoding: str) -> bool:
+    """Whether a text that `encoding` is read from would also be UTF-8, with letters beyond ASCII."""
+    return (
+        marked(content) is None and not content.isascii() and as_utf8(content, encoding) != content and is_utf8(content)
+    )
+
+
 def _utf16(content: bytes) -> str | None:
     """Where every other byte is often zero, and the ones between never are."""
     first, second = (content[start:4096:2].count(0) for start in (0, 1))

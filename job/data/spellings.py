@@ -14,6 +14,9 @@ DEEPEST = 8
 """Folders that a key may have too many or too few of."""
 EXTENSION = r"\.[A-Za-z][A-Za-z0-9]{0,4}$"
 
+QUOTED = r"^[A-Za-z][A-Za-z0-9+.-]*:/.*%"
+"""URIs in which `%20` may be a blank."""
+
 Rewrite = Callable[[pa.Array], pa.Array]
 
 
@@ -60,12 +63,12 @@ def ways(source: str, source_folders: int, table_folders: int) -> Iterator[Way]:
 
 def _addresses(source: str) -> Rewrite:
     """Without what stands before a key that is meant as a path or as a URI."""
-    beginnings = "|".join(map(re.escape, _beginnings(source)))
+    beginnings = "|".join(_beginnings(source))
 
     def rewritten(keys: pa.Array) -> pa.Array:
         keys = pc.replace_substring(pc.utf8_trim_whitespace(keys), pattern="\\", replacement="/")
-        if pc.any(pc.match_substring_regex(keys, pattern=r"^https?://.*%")).as_py():
-            keys = pa.array([unquote(key) if key.startswith("http") else key for key in keys.to_pylist()], keys.type)
+        if pc.any(pc.match_substring_regex(keys, pattern=QUOTED)).as_py():
+            keys = pa.array([unquote(key) if re.match(QUOTED, key) else key for key in keys.to_pylist()], keys.type)
         for pattern in (rf"^(?:{beginnings})", r"^[A-Za-z][A-Za-z0-9+.-]*://", r"^(?:\.{0,2}/)+"):
             keys = pc.replace_substring_regex(keys, pattern=pattern, replacement="")
         return keys
@@ -74,17 +77,16 @@ def _addresses(source: str) -> Rewrite:
 
 
 def _beginnings(source: str) -> list[str]:
-    """How the folder of the source is written in URIs, and as a path of this machine."""
+    """How the folder of the source begins in URIs, and as a path of this machine, as regular expressions."""
     scheme, _, rest = source.rstrip("/").partition("://")
     if scheme == "file":
-        return [f"file://localhost{rest}/", f"file://{rest}/", f"file:{rest}/", f"{rest}/"]
+        return [f"(?:file:(?://(?:localhost)?)?)?{re.escape(rest)}/"]
     bucket, _, prefix = rest.partition("/")
-    below = f"{prefix}/" if prefix else ""
+    bucket, below = re.escape(bucket), re.escape(f"{prefix}/" if prefix else "")
     if scheme == "gs":
-        hosts = ("storage.googleapis.com", "storage.cloud.google.com")
-        return [f"gs://{bucket}/{below}", *(f"https://{host}/{bucket}/{below}" for host in hosts)]
-    named = [f"{scheme}://{bucket}/{below}" for scheme in ("s3", "s3a", "s3n")]
-    return [*named, f"https://{bucket}.s3.amazonaws.com/{below}", f"https://s3.amazonaws.com/{bucket}/{below}"]
+        return [f"(?:gs://|https://storage\\.(?:googleapis|cloud\\.google)\\.com/){bucket}/{below}"]
+    host = r"s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com"
+    return [f"s3[an]?://{bucket}/{below}", f"https://(?:{bucket}\\.{host}|{host}/{bucket})/{below}"]
 
 
 def _then(first: Rewrite, *others: Rewrite) -> Rewrite:

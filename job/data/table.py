@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +16,16 @@ from job.config import Data, Table
 from job.data.columns import NoTable, read_columns
 from job.data.headings import NoColumn, alike, place_of
 from job.data.keys import Batches, resolve_keys
-from job.errors import DataError, ObjectMissing, nearest
+from job.errors import DataError, ObjectMissing, StorageError, nearest
 from job.storage import Store, open_store, split_uri
 
 MISSING = ("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A")
 """What programs write into a column of text where there is no value."""
 SUSPECT = ("null", "NULL", "Null", "None", "N/A")
 """Labels that may be meant as none."""
+TABLES = re.compile(r".+\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|xlsx?)(\.(gz|bz2|xz|zst|zip))?")
+LOOKED_AT, NAMED = 1000, 3
+"""Objects among which tables are looked for where there is none of the name given, and those that are named."""
 LISTED = 20
 """Columns that an error names."""
 
@@ -49,7 +54,7 @@ def read_table(data: Data, source: Store) -> LabelTable:
     try:
         content = store.read(key)
     except ObjectMissing as error:
-        raise DataError(f"data.table.file: there is no label file {uri}.") from error
+        raise DataError(f"data.table.file: there is no label file {uri}{_tables_in(store)}.") from error
     roles: dict[str, int] = {}
 
     def choose(headings: list[str]) -> list[int]:
@@ -111,6 +116,16 @@ def text_version(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def _tables_in(store: Store) -> str:
+    """Files below the store that may be meant, among its first ones."""
+    try:
+        listed = [info.key for info in islice(store.list(), LOOKED_AT) if TABLES.fullmatch(info.key.lower())]
+    except StorageError:
+        return ""
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return f"; there is {', '.join(listed[:NAMED])}{more}" if listed else ""
+
+
 def _places(spec: Table, headings: list[str], uri: str) -> dict[str, int]:
     """The column of each role that has one."""
     names = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split, "text": spec.text}
@@ -137,7 +152,7 @@ def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
     more = f" and {len(headings) - LISTED} more" if len(headings) > LISTED else ""
     return (
         f"data.table.{role}: {uri} has no column {name!r}{nearest(name, headings)}; "
-        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more}."
+        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more} (its first row)."
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from job.data.encoding import NAMES, as_utf8, guessed, is_utf8, marked
+from job.data.encoding import NAMES, as_utf8, guessed, is_utf8
 from job.data.signature import HEAD, describe
 
 if TYPE_CHECKING:
@@ -47,16 +47,9 @@ def inspect_text(encoded: bytes, encoding: str | None = None) -> str | None:
     if encoding is not None:
         return f"neither {encoding} (data.encoding) nor UTF-8 text"
     if known := guessed(encoded):
-        return f"{NOT_UTF8} (most likely {NAMES[known]}: a job's data.encoding can say so)"
+        return f"{NOT_UTF8} (most likely {NAMES[known]}; see data.encoding)"
     what = describe(encoded[:HEAD])
     return NOT_UTF8 if what.startswith(("text", "nothing", "blank")) else f"no text: it is {what}"
-
-
-def reads_utf8_as(content: bytes, encoding: str) -> bool:
-    """Whether a text that `encoding` is read from would also be UTF-8, with letters beyond ASCII."""
-    return (
-        marked(content) is None and not content.isascii() and as_utf8(content, encoding) != content and is_utf8(content)
-    )
 
 
 def decode_text(encoded: tf.Tensor, max_tokens: int) -> tf.Tensor:

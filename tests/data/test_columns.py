@@ -84,6 +84,12 @@ def test_an_encoding_that_is_guessed_is_said(encoding: str, told: str) -> None:
     assert read(written().encode(encoding), encoding=encoding) == (ROWS, "")
 
 
+def test_utf8_that_is_read_as_something_else_is_said() -> None:
+    rows, note = read(written().encode(), encoding="cp1252")
+    assert (rows == ROWS, note[:41]) == (False, "looks like UTF-8 and was read as cp1252 (")
+    assert read(b"key,label\na,b\n", encoding="cp1252")[1] == ""
+
+
 def test_an_encoding_that_is_none_of_western_europe_has_to_be_named() -> None:
     content = "key,label\n1.jpg,кошка\n".encode("cp1251")
     with pytest.raises(NoTable, match=r"set data\.encoding"):

@@ -34,6 +34,8 @@ def resolved(table: list[str], listed: list[str], source: str = "s3://bucket/pet
         ("s3://bucket/pets/x/a.jpg", "x/a.jpg", "without blanks"),
         ("s3a://bucket/pets/a.jpg", "a.jpg", "without blanks"),
         ("https://bucket.s3.amazonaws.com/pets/a%20b.jpg", "a b.jpg", "without blanks"),
+        ("https://s3.eu-west-1.amazonaws.com/bucket/pets/a.jpg", "a.jpg", "without blanks"),
+        ("https://minio.example/bucket/pets/a.jpg", "a.jpg", "without its first 3 folders"),
         (NFD, "kätzchen.jpg", "in another Unicode form"),
         ("kätzchen.jpg", NFD, "in another Unicode form"),
         ("A.JPG", "a.jpg", "in another case"),
@@ -66,6 +68,7 @@ def test_a_key_is_found_however_it_is_spelled(key: str, listed: str, way: str) -
         ("gs://bucket/", "gs://bucket/a.jpg"),
         ("file:///data/my pets (1)/", "/data/my pets (1)/a.jpg"),
         ("file:///data/pets/", "file:///data/pets/a.jpg"),
+        ("file:///data/my pets/", "file:/data/my%20pets/a.jpg"),
     ],
 )
 def test_the_uri_of_the_source_is_no_part_of_a_key(source: str, key: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.config import Data
+from job.config import Data, Table
 from job.data.labels import Listed, labelled
 from job.data.table import object_reader, text_version
 from job.errors import DataError, ObjectMissing
@@ -105,6 +105,27 @@ def test_a_text_of_a_million_words_is_one_cell(tmp_path: Path) -> None:
     for file, write in FORMATS.items():
         sizes = {item.size for item in listed(data_of(tmp_path, file, write([(text, "long"), *ROWS])))}
         assert len(text) in sizes
+
+
+def test_where_there_is_no_label_file_those_that_may_be_meant_are_named(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "train.csv.gz", csv_of(ROWS))
+    data_of(tmp_path, "a.jpg", b"x")
+    missing = data.model_copy(update={"table": Table(file="labels.csv")})
+    with pytest.raises(DataError, match=r"there is no label file .*/labels\.csv; there is train\.csv\.gz"):
+        listed(missing)
+
+
+def test_a_text_is_read_in_what_its_table_is_written_in(tmp_path: Path) -> None:
+    content = "body,kind\nGröße,a\n".encode("cp1252")
+    for changes in ({}, {"encoding": "cp1252"}):
+        data = data_of(tmp_path, "texts.csv", content).model_copy(update=changes)
+        (item,) = listed(data)
+        assert object_reader(data, open_store(data.source))(item.key, item.version) == "Größe".encode()
+
+
+def test_a_row_of_texts_without_a_key_is_a_reject(tmp_path: Path) -> None:
+    found = listed(data_of(tmp_path, "texts.csv", b"key,body,kind\n,one,x\n2,two,y\n", key="key"))
+    assert [(item.key, item.reject) for item in found] == [("", "a row of the label file without a key"), ("2", None)]
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_ids_of_many_words_are_positive_and_distinct() -> None:
     ("encoded", "reason"),
     [
         (b"", "empty object"),
-        (b"caf\xe9", "not UTF-8 text (most likely Windows-1252: a job's data.encoding can say so)"),
+        (b"caf\xe9", "not UTF-8 text (most likely Windows-1252; see data.encoding)"),
         (
             "words".encode("utf-16-le"),
-            "not UTF-8 text (most likely UTF-16 (utf-16-le): a job's data.encoding can say so)",
+            "not UTF-8 text (most likely UTF-16 (utf-16-le); see data.encoding)",
         ),
         ("кошка".encode("cp1251"), "not UTF-8 text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "no text: it is an old Office file or a Windows thumbnail cache"),

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config import Job, Optimization
+from job.data.encoding import reads_utf8_as
 from job.data.order import STREAMS
 from job.data.snapshot import Snapshot
 from job.data.splits import SPLITS
-from job.data.text import NOT_UTF8, reads_utf8_as
+from job.data.text import NOT_UTF8
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
 from job.run.forecast.cached import Missing
