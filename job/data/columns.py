@@ -20,7 +20,7 @@ from job.data.unpack import BROKEN, NotOneFile, unpacked
 
 LARGEST = 8 * 2**30
 """Bytes of a table, unpacked, that are read into memory."""
-WANTED = "a table is CSV, Parquet, JSON or JSON lines, also packed (gzip, bzip2, xz, zstd, a ZIP archive of it alone)"
+WANTED = "A table is CSV, Parquet, JSON or JSON lines, also packed (gzip, bzip2, xz, zstd, a ZIP archive of it alone)"
 JSON = re.compile(r"\ufeff?\s*(\{\s*\"|\[\s*\{)")
 """What begins so is no header of CSV."""
 BLANK = b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"
@@ -63,7 +63,7 @@ def read_columns(content: bytes, name: str, encoding: str | None, wanted: list[s
                 f"is not UTF-8, and what it is written in can't be told ({what}): set data.encoding (cp1252, "
                 "shift_jis, …), or save it as UTF-8"
             )
-        raise NoTable(f"is {what}: {WANTED}")
+        raise NoTable(f"is {what}. {WANTED}")
     try:
         values = _of_text(content, name, known, wanted, choose)
     except UnicodeError as error:
@@ -85,7 +85,7 @@ def _unpacked(content: bytes) -> bytes:
         with unpacked(io.BytesIO(content)) as file:
             plain = file.read(LARGEST + 1)
     except NotOneFile as error:
-        raise NoTable(f"is {error}: {WANTED}") from error
+        raise NoTable(f"is {error}. {WANTED}") from error
     except BROKEN as error:
         raise NoTable(f"is {describe(content[:HEAD])} that can't be unpacked ({error}): write it again") from error
     if len(plain) > LARGEST:
@@ -136,8 +136,8 @@ def _of_text(content: bytes, name: str, encoding: str, wanted: list[str], choose
         raise
     except (NoColumn, ValueError) as error:
         what = describe(content[:HEAD])
-        if not what.startswith(("text", "blank")):
-            raise NoTable(f"is {what}: {WANTED}") from error
+        if not what.startswith(("text", "blank", "nothing")):
+            raise NoTable(f"is {what}. {WANTED}") from error
         if isinstance(error, NoColumn):
             raise
         raise NoTable(f"can't be read: {error}") from error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from job.data.headings import place_of
+from job.data.headings import NoColumn, place_of
 from job.data.textcolumns import TextColumns, in_blocks
 
 DELIMITERS = ",;\t|"
@@ -29,7 +29,12 @@ def read_delimited(
     csv.field_size_limit(sys.maxsize)
     rows = _rows(content, encoding, wanted)
     _, header = next(rows, (0, []))
-    places = choose(header)
+    try:
+        places = choose(header)
+    except NoColumn as error:
+        if any(place_of(name, header) is not None for name in wanted):
+            raise
+        raise NoColumn(f"{error} The first row has to name the columns.") from error
     width, columns = len(header), TextColumns(len(places))
     for block in in_blocks(rows):
         for number, row in block:

@@ -20,7 +20,8 @@ from job.errors import DataError
 Batches = Callable[[], Iterable[pa.Array]]
 """The source's keys by ascending bytes, from the beginning each time it is called."""
 ENOUGH = 0.5
-"""The share of the keys that are found from which on no loose way is tried."""
+"""The share of the keys found in strict ways from which on no loose one is tried, and that found in any way from which
+on one that is ambiguous is passed over."""
 SHOWN = 200
 """Keys of the source among which the one is looked for that is most like a key that is not found."""
 
@@ -36,14 +37,20 @@ class Resolved:
 def resolve_keys(keys: pa.Array, listed: Batches, source: str) -> Resolved:
     """`keys` are the table's by ascending bytes, each once; `source` is the URI of the folder that they are in.
 
-    Memory is that of the table and of one batch of the listing. Raises DataError where two objects may be meant by one
-    key, and where no key is an object's.
+    Memory is that of the table and of one batch of the listing. Raises Ambiguous, and DataError where no key is an
+    object's.
     """
     search = _Search(keys, listed)
-    for way in ways(source, search.folders, _folders(keys)):
-        if search.enough if way.loose else not len(search.missing):
-            continue
-        search.match(way)
+    every = list(ways(source, search.folders, _folders(keys)))
+    for way in every:
+        if not way.loose:
+            search.match(way)
+    for way in [] if search.enough else [way for way in every if way.loose]:
+        try:
+            search.match(way)
+        except Ambiguous:
+            if not search.enough:
+                raise
     notes, unnamed = search.notes, search.unnamed()
     if len(keys) and len(search.missing) == len(keys):
         raise DataError(_nothing(keys, unnamed))
@@ -51,6 +58,10 @@ def resolve_keys(keys: pa.Array, listed: Batches, source: str) -> Resolved:
         some = keys[int(search.missing[0])].as_py()
         notes.append(f"no object has {len(search.missing)} of its {len(keys)} keys: {_beside(some, unnamed)}")
     return Resolved(search.resolved, search.resolved is not keys, notes)
+
+
+class Ambiguous(DataError):
+    """Two objects may be meant by one key."""
 
 
 class _Search:
@@ -71,7 +82,9 @@ class _Search:
         return len(self.keys) - len(self.missing) >= ENOUGH * len(self.keys)
 
     def match(self, way: Way) -> None:
-        """Gives the missing keys the objects that become equal to them."""
+        """Gives the missing keys the objects that become equal to them. Raises Ambiguous."""
+        if not len(self.missing):
+            return
         forms = way.table(self.keys.take(pa.array(self.missing))).dictionary_encode()
         object_of = self._objects(way, forms.dictionary)
         codes = forms.indices.to_numpy(zero_copy_only=False)
@@ -111,7 +124,7 @@ class _Search:
                 first = found_before[second]
                 if first < 0:
                     first = places[here[(codes == codes[second]).argmax()]]
-                raise DataError(self._ambiguous(way, forms[int(codes[second])], first, places[here[second]]))
+                raise Ambiguous(self._ambiguous(way, forms[int(codes[second])], first, places[here[second]]))
             found[codes] = places[here]
         return found
 

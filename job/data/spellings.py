@@ -29,6 +29,7 @@ class Way:
     table: Rewrite
     source: Rewrite
     loose: bool = True
+    """Tried only where most keys are found in no strict way."""
 
 
 def ways(source: str, source_folders: int, table_folders: int) -> Iterator[Way]:

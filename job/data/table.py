@@ -152,7 +152,7 @@ def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
     more = f" and {len(headings) - LISTED} more" if len(headings) > LISTED else ""
     return (
         f"data.table.{role}: {uri} has no column {name!r}{nearest(name, headings)}; "
-        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more} (its first row)."
+        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more}."
     )
 
 

@@ -131,7 +131,7 @@ def test_a_zip_archive_of_one_table_is_read_and_one_of_two_is_told() -> None:
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf \n", "is empty"),
-        (workbook(), "is an Excel workbook, or another Office document: a table is CSV"),
+        (workbook(), "is an Excel workbook, or another Office document. A table is CSV"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG picture"),
         (b"key,label\na.jpg,cat\nb.jpg\n", "line 3 has 1 cells, and the header 2"),
         (b'key,label\n"a\nb.jpg",cat\nc.jpg,dog,3\n', "line 4 has 3 cells"),
@@ -139,7 +139,7 @@ def test_a_zip_archive_of_one_table_is_read_and_one_of_two_is_told() -> None:
         (b'key,label\n"a" b,cat\n', "line 2: ',' expected after"),
         (b"PAR1 and nothing else", "is a Parquet file that can't be read"),
         (b"<!DOCTYPE html>\n<p>key,label", "is an HTML page"),
-        (b"{\\rtf1 nothing", "is an RTF document: a table is CSV"),
+        (b"{\\rtf1 nothing", "is an RTF document. A table is CSV"),
         (b'{"key": "a", "label": "b"}\n{"key": ', "line 2 is no JSON"),
         (b'{"key": "a", "label": "b"}\n[1]\n', "line 2 is no object"),
         (b'{"key": "a", "label": ["b"]}\n', "the column 'label' holds no text: a value is a list .*line 1"),

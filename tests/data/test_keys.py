@@ -94,6 +94,22 @@ def test_strict_ways_hold_for_single_keys() -> None:
     assert len(found.notes) == 2
 
 
+def test_where_keys_are_spelled_loosely_each_is_looked_for_in_every_way() -> None:
+    """A spreadsheet makes numbers of names."""
+    listed = [f"{number:02d}.jpg" for number in range(1, 40)]
+    found = resolved([str(number) for number in range(1, 40)], listed)
+    assert sorted(found.keys.to_pylist()) == listed
+    assert [note.partition(" (")[0] for note in found.notes] == [
+        "matched without an extension: 30 of its 39 keys",
+        "matched without zeros in front: 9 of its 39 keys",
+    ]
+
+
+def test_a_rest_that_is_ambiguous_is_left_where_most_keys_are_found() -> None:
+    found = resolved(["1", "2", "3"], ["1.jpg", "2.jpg", "a/3.jpg", "b/3.jpg"])
+    assert found.keys.to_pylist() == ["1.jpg", "2.jpg", "3"]
+
+
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_two_objects_for_one_key_are_both_named(batch: int) -> None:
     with pytest.raises(DataError, match=r"'b' may be 'b\.jpg' or 'b\.txt' of the source, matched without an extension"):

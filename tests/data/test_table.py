@@ -131,7 +131,8 @@ def test_a_row_of_texts_without_a_key_is_a_reject(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("texts.csv", b"text,kind\na,b\n", "data.table.text: .* has no column 'body'; it has text, kind"),
+        ("texts.csv", b"text,kind\na,b\n", "data.table.text: .* has no column 'body'; it has text, kind.$"),
+        ("texts.csv", b"a,b\nc,d\n", "it has a, b. The first row has to name the columns"),
         ("texts.csv", b"body,kinds\na,b\n", r"data.table.label: .* has no column 'kind' \(nearest: 'kinds'\)"),
         ("texts.csv", b"body,kind\n\x81\xe9\x9d,b\n", "is not UTF-8, and what it is written in can't be told"),
         ("texts.jsonl", b'{"body": "a", "kind": "b"}\nno json\n', "can't be read: line 2 is no JSON"),
