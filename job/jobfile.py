@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from job.config import Job
+from job.config.spelled import Spelled, load_yaml, settled
 from job.errors import JobError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -51,7 +52,7 @@ def read_mapping(file: Path, what: str, keys: str) -> dict[str, Any]:
 def checked(model: type[Model], document: dict[str, Any], where: str) -> Model:
     """Raises JobError with a line for each key that is wrong."""
     try:
-        return model.model_validate(document)
+        return model.model_validate(settled(document, model))
     except ValidationError as error:
         raise JobError("\n".join(_explain(model, where, item) for item in error.errors())) from None
 
@@ -80,11 +81,12 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(text: str, where: str, what: str, keys: str) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(text)
+        document = load_yaml(text)
     except yaml.YAMLError as error:
         raise JobError(f"{where}: not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(document, dict):
-        raise JobError(f"{where}: a {what} is a mapping ({keys}, …), got {type(document).__name__}.")
+        given = document.value if isinstance(document, Spelled) else document
+        raise JobError(f"{where}: a {what} is a mapping ({keys}, …), got {type(given).__name__}.")
     return document
 
 
@@ -96,7 +98,7 @@ def _check(document: dict[str, Any], overrides: list[str] | tuple[str, ...], whe
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
     path, separator, value = override.partition("=")
-    if not separator or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
+    if not separator or not re.fullmatch(r"[A-Za-z_]\w*(\.[\w-]+)*", path):
         raise JobError(f"--set {override}: write it as a.b=value, for example train.seed=1.")
     *parents, last = path.split(".")
     node = document
@@ -105,7 +107,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
             node[parent] = {}
         node = node[parent]
     try:
-        node[last] = yaml.safe_load(value)
+        node[last] = load_yaml(value)
     except yaml.YAMLError as error:
         raise JobError(f"--set {override}: the value is not valid YAML.") from error
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from job.config import Scaling, UnfreezeAuto, Weights, WorkerRange, job_schema
+from job.config.spelled import load_yaml, settled
 from job.errors import JobError
 from job.jobfile import dump_job, load_job, parse_job
 
@@ -31,6 +33,33 @@ def test_overrides_reach_nested_keys_and_are_checked() -> None:
     job = parse_job(JOB, ["model.backbone=vgg19", "model.weights=none", "phases.fine_tune={unfreeze: {from: x}}"])
     assert job.phases.fine_tune.unfreeze.from_ == "x"
     assert parse_job(JOB, ["phases.fine_tune=null"]).phases.fine_tune is None
+
+
+NAMES = "{0: 1, 1_000: 2, 0x10: 3, 1e3: 4, 1.50: 5, yes: 6, Off: 7, null: 8, ~: 9, 2020-01-01: 10, cat: 11}"
+SPELLED = ["0", "1_000", "0x10", "1e3", "1.50", "yes", "Off", "null", "~", "2020-01-01", "cat"]
+TABLE = "data={source: s3://bucket/cells/, layout: table, table: {key: 0, label: yes, group: 1.50}}"
+
+
+def test_a_class_is_called_as_it_is_spelled() -> None:
+    given = parse_job(f"{JOB}train: {{class_weights: {NAMES}, deterministic: yes, batch_size: 0x10}}\n")
+    assert given.train.class_weights == {name: weight for weight, name in enumerate(SPELLED, 1)}
+    assert (given.train.deterministic, given.train.batch_size) == (True, 16)
+    assert parse_job(JOB, [f"train.class_weights={NAMES}"]).train.class_weights == given.train.class_weights
+    assert parse_job(dump_job(given)) == given
+    added = parse_job(JOB, ["train.class_weights={no: 1}", "train.class_weights.0=5", "train.class_weights.1-2=3"])
+    assert added.train.class_weights == {"no": 1, "0": 5, "1-2": 3}
+
+
+def test_a_column_is_called_as_it_is_spelled() -> None:
+    table = parse_job(JOB, [TABLE]).data.label_table
+    assert (table.key, table.label, table.group) == ("0", "yes", "1.50")
+    assert parse_job(JOB, [TABLE, "data.table.group=null"]).data.label_table.group is None
+    assert parse_job(JOB, ["name=007", "card.authors=[1, no]"]).card.authors == ["1", "no"]
+
+
+def test_anchors_and_merges_stay_what_they_are() -> None:
+    weights = "defaults: &some {0: 2, 1: 3}\nmore: {<<: *some, 1: 4}\n"
+    assert settled(load_yaml(weights), Any) == {"defaults": {"0": 2, "1": 3}, "more": {"0": 2, "1": 4}}
 
 
 def test_unfreezing_may_be_left_to_the_data() -> None:
@@ -313,11 +342,14 @@ NOT_OF_TEXTS = [
     ("augment.flip_horizontal=true", "augment changes pictures"),
     ("phases.fine_tune={unfreeze: {words: 0}}", "greater than 0"),
     ("phases.fine_tune={unfreeze: {rows: 1}}", "exactly one of `blocks`, `from`, `match`, `words`, `auto` is needed"),
+    ("data.encoding=cp1253x", "data.encoding: no encoding of text is known as 'cp1253x'"),
+    ("data.encoding=base64", "data.encoding: no encoding of text is known as 'base64'"),
     ("phases.fine_tune.mixup=0.2", "phases.fine_tune.mixup: words can't be mixed"),
 ]
 NOT_OF_PICTURES = [
     ("model.max_tokens=5", "model.max_tokens means nothing for `task: image`"),
     ("phases.fine_tune={unfreeze: {words: 5}}", "unfreeze.words is for `model.backbone: glove`"),
+    ("data.encoding=latin-1", "data.encoding is for label files and for texts"),
     ("data.table={text: body}", "`table` is only for `layout: table`"),
     ("data={source: s3://b-k/x/, layout: table, table: {text: body}}", "data.table.text is for `task: text`"),
     ("data={source: s3://b-k/x/, layout: table, table: {group: g, split: s}}", "leave out `group`"),
@@ -341,3 +373,4 @@ def test_the_meaning_of_a_job_of_pictures_is_what_it_was_before_there_were_texts
     texts = parse_job(TEXTS).meaning()
     assert sorted(texts["model"]) == ["backbone", "encoder", "head", "max_tokens", "weights"]
     assert texts["data"] == {}
+    assert parse_job(TEXTS, ["data.encoding=latin-1"]).meaning()["data"] == {"encoding": "iso8859-1"}

@@ -133,7 +133,11 @@ class Job(Section):
         del meaning["train"]["cache_limit"]
         for name in OF_TEXTS if self.task == "image" else OF_PICTURES:
             del meaning["model"][name]
-        meaning["data"] = {"max_pixels": self.data.max_pixels} if self.task == "image" else {}
+        meaning["data"] = {}
+        if self.task == "image":
+            meaning["data"]["max_pixels"] = self.data.max_pixels
+        elif self.data.encoding and self.data.label_table.text is None:
+            meaning["data"]["encoding"] = self.data.encoding
         if self.data.is_packed:
             meaning["data"]["image"] = self.data.record_names.image
         return meaning

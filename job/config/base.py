@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 from typing import Annotated, Any
 
@@ -24,6 +26,15 @@ def check_uri(uri: str) -> str:
     elif not re.match(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}(/|$)", rest):
         raise ValueError(f"{uri!r} names no valid bucket")
     return uri
+
+
+def check_encoding(name: str) -> str:
+    """Python's name of an encoding of text."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), name)  # which takes no base64
+        return codecs.lookup(name).name
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(f"no encoding of text is known as {name!r} (utf-8, cp1252, latin-1, shift_jis, …)") from None
 
 
 def _bytes(value: Any) -> Any:

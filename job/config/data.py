@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from job.config.base import Fraction, Section, Uri, check_uri
+from job.config.base import Fraction, Section, Uri, check_encoding, check_uri
 
 
 class Split(Section):
@@ -40,9 +40,11 @@ class Table(Section):
     """The label file of the layout `table`."""
 
     file: str = "labels.csv"
-    """A file of CSV, Parquet or JSON lines (.jsonl): relative to `data.source`, or a URI of its own."""
+    """A file of CSV (`,` `;` `|` or tabs), Parquet, JSON or JSON lines, also packed (gzip, …): relative to
+    `data.source`, or a URI of its own."""
     key: str = "key"
-    """The column with the object's key, relative to `data.source`. Of texts in the table, whatever names a row; where
+    """The column with the object's key, relative to `data.source`; another spelling that fits one object alone is taken
+    for it, and told. Of texts in the table, whatever names a row; where
     there is no such column, a digest of the text."""
     text: str | None = None
     """The column with the text, where the examples are in the table themselves (`task: text`)."""
@@ -103,6 +105,9 @@ class Data(Section):
     """Keys below the source that are left out, as globs, also where `include` or a label file names them."""
     follow_links: bool = False
     """Folders of this machine: whether links that lead out of the source are followed."""
+    encoding: str | None = None
+    """What the label file, or each text that is an object, is written in: `cp1252`, `latin-1`, `shift_jis`, … A byte
+    order mark counts before it. `null`: UTF-8; of a label file that is not, it is guessed, and the guess is told."""
     max_rejects: Fraction = 0.01
     """The run fails with exit code 3 when more than this fraction of a class can't be used."""
     max_bytes: int = Field(64 * 2**20, gt=0)
@@ -133,6 +138,11 @@ class Data(Section):
         if value == 0:
             raise ValueError("1 is the first folder below the source, -1 the one that the object is in")
         return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str | None) -> str | None:
+        return check_encoding(name) if name is not None else None
 
     @field_validator("source")
     @classmethod

@@ -34,6 +34,8 @@ def check_task(job: Job) -> None:
             raise ValueError(f"model.{name} means nothing for `task: {job.task}`: remove it")
     if fine_tune and isinstance(fine_tune.unfreeze, UnfreezeWords) and model.backbone != GLOVE:
         raise ValueError("phases.fine_tune.unfreeze.words is for `model.backbone: glove`")
+    if job.data.encoding and job.data.layout != "table" and job.task == "image":
+        raise ValueError("data.encoding is for label files and for texts: remove it")
     if job.task == "image":
         if model.backbone == GLOVE or table.text:
             raise ValueError(f"{'data.table.text' if table.text else 'model.backbone: glove'} is for `task: text`")

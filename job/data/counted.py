@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ WANTED = {
     "folders": "data.layout folders wants CLASS/… below the source.",
     "table": "data.table says which file has the keys and the labels.",
 }
-NO_VALUE = frozenset(("nan", "null", "n/a", "#n/a", "undefined", "nil", "-", "?"))
-"""Names, in lower case, that programs write where they have no value."""
+NO_VALUE = re.compile(r"(?i:nan|nat|null|nil|n/a|#n/a|<na>|undefined|-|\?)|None")
+"""Names that programs write where they have no value."""
 
 
 class Counted:
@@ -45,6 +46,8 @@ class Counted:
         self.days = Counter[int]()
         """Examples by the day since 1970 on which they were written."""
         self.links: list[str] = []
+        self.notes: list[str] = []
+        """What was assumed of a label file."""
         self.spare: list[str] = []
         """Splits that a published division lacks."""
 
@@ -85,8 +88,9 @@ class Counted:
 
 
 def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterator[Caution]:
+    yield from (Caution("data.table", note) for note in counted.notes)
     yield from _same_names(snapshot.classes)
-    no_value = [label for label in snapshot.classes if label.lower() in NO_VALUE]
+    no_value = [label for label in snapshot.classes if NO_VALUE.fullmatch(label)]
     if no_value:
         yield Caution(
             "data",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from job.config import Job
 from job.data.decoding import decode_image, inspect_image
-from job.data.text import TOKENISER, decode_text, inspect_text
+from job.data.encoding import as_utf8
+from job.data.text import READING, TOKENISER, decode_text, inspect_text
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,6 +33,8 @@ class Form:
     """What is said of an object that can't be decoded after all."""
     blank: str | None = None
     """What is said of one that becomes zeros alone, where it can't be used then."""
+    plain: Callable[[bytes], bytes] = bytes
+    """The bytes to be given to `decode`, of an object that `inspect` finds usable."""
 
 
 INPUTS = ("image", "words")
@@ -41,7 +44,7 @@ INPUTS = ("image", "words")
 def form_of(job: Job) -> Form:
     """The form of the job's examples."""
     if job.task == "text":
-        return text_form(job.model.max_tokens)
+        return text_form(job.model.max_tokens, job.data.encoding if job.data.label_table.text is None else None)
     form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels)
     if job.data.is_packed:
         form.meaning["image"] = job.data.record_names.image
@@ -68,14 +71,17 @@ def image_form(size: int, resize: str, max_pixels: int) -> Form:
     )
 
 
-def text_form(max_tokens: int) -> Form:
+def text_form(max_tokens: int, encoding: str | None = None) -> Form:
+    """`encoding` is that of objects without a byte order mark; None is UTF-8."""
+    meaning: dict[str, object] = {"max_tokens": max_tokens, "tokeniser": TOKENISER, "reading": READING}
     return Form(
         "words",
         "int64",
         (max_tokens,),
-        {"max_tokens": max_tokens, "tokeniser": TOKENISER},
-        inspect_text,
+        {**meaning, "encoding": encoding} if encoding else meaning,
+        partial(inspect_text, encoding=encoding),
         partial(decode_text, max_tokens=max_tokens),
         "broken text: it can't be decoded",
         "no words in it",
+        partial(as_utf8, encoding=encoding),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -14,15 +14,16 @@ from job.data.naming import trimmed
 from job.data.packed import ROWS, is_shard, join_key, no_shards, read_indexes
 from job.data.selection import Selection, extension_of, kind_of
 from job.data.splits import SPLITS, split_above, split_called
-from job.data.table import read_table, text_version
+from job.data.spooled import Spool, spooled
+from job.data.table import read_table, text_version, with_resolved_keys
 from job.errors import DataError
-from job.storage import ObjectInfo, Store
+from job.storage import ObjectInfo, Skipped, Store
 
 NO_LABEL, NO_FOLDER = "no label", "not in a class folder"
 EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
 NO_SHARD, LATE = "not a shard", "newer than the indexes"
-NOT_IN_TABLE = "not in the label file"
+NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,24 @@ class Listed:
     """Why it is no example, and no reject either."""
 
 
+Note = Callable[[str], None]
+"""Is told what was assumed, in a sentence."""
+
+
 def labelled(
-    data: Data, source: Store, store: Store | None = None, task: str = "image", links: list[str] | None = None
+    data: Data,
+    source: Store,
+    store: Store | None = None,
+    task: str = "image",
+    *,
+    links: Skipped | None = None,
+    note: Note = lambda _: None,
 ) -> Iterator[Listed]:
     """Every object below the source in the order of its key, each with a label or a reason. Streams.
 
-    The layout `table` holds the label file in memory (about 100 bytes a row, and the texts that are in it), never the
-    listing. Packed layouts give every record of every shard by its position, from the indexes in the store. `links`
-    gets the keys of links that were not followed.
+    The layout `table` holds the label file in memory (about 100 bytes a row, and the texts that are in it), and the
+    listing, which it goes through more than once, in a file of this machine. Packed layouts give every record of every
+    shard by its position, from the indexes in the store. `links` gets the keys of links that were not followed.
     """
     selection = Selection(data, task)
     if data.layout == "folders":
@@ -59,7 +70,7 @@ def labelled(
         assert store is not None
         items = _by_record(data, source, store)
     else:
-        items = _by_table(data, source, links) if data.label_table.text is None else _by_text(data, source)
+        items = _by_table(data, source, links, note) if data.label_table.text is None else _by_text(data, source, note)
     return (_selected(item, data, selection) for item in items)
 
 
@@ -112,15 +123,21 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
         raise no_shards(data, source)
 
 
-def _by_table(data: Data, source: Store, links: list[str] | None) -> Iterator[Listed]:
-    spec = data.label_table
-    rows = _rows(read_table(data, source))
+def _by_table(data: Data, source: Store, links: Skipped | None, note: Note) -> Iterator[Listed]:
+    table = read_table(data, source)
+    with spooled(info for info in source.list(skipped=links) if f"{source.uri}{info.key}" != table.uri) as listing:
+        table = with_resolved_keys(table, listing.keys, source.uri)
+        for text in table.notes:
+            note(text)
+        yield from _merged(_rows(table.rows), listing)
+
+
+def _merged(rows: Iterator[_Row], listing: Spool) -> Iterator[Listed]:
+    """Both by ascending key."""
     row = next(rows, None)
-    for info in source.list(skipped=links):
-        if info.key == spec.file:
-            continue
+    for info in listing.objects():
         while row is not None and row[0] < info.key:
-            yield Listed(row[0], 0, "", row[1], reject="in the label file, but not in the source")
+            yield _without_object(row)
             row = next(rows, None)
         if row is None or row[0] != info.key:
             yield Listed(info.key, info.size, info.version, None, reject=NOT_IN_TABLE)
@@ -130,16 +147,25 @@ def _by_table(data: Data, source: Store, links: list[str] | None) -> Iterator[Li
         yield Listed(info.key, info.size, info.version, label or None, group, reason, split, info.modified)
         row = next(rows, None)
     while row is not None:
-        yield Listed(row[0], 0, "", row[1], reject="in the label file, but not in the source")
+        yield _without_object(row)
         row = next(rows, None)
 
 
-def _by_text(data: Data, source: Store) -> Iterator[Listed]:
+def _without_object(row: _Row) -> Listed:
+    reason = "in the label file, but not in the source" if row[0] else KEYLESS
+    return Listed(row[0], 0, "", row[1], reject=reason)
+
+
+def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
     """The rows of a table of texts by ascending key; what says two things of one key is rejected."""
-    rows = read_table(data, source).sort_by("key")
+    table = read_table(data, source)
+    for text in table.notes:
+        note(text)
+    rows = table.rows
     for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
         (_, label, group, split, text), *others = dict.fromkeys(same)
         reason = "there twice, with different labels or texts" if others else _wrong(label, split)
+        reason = reason if key else KEYLESS
         known = None if reason else label
         yield Listed(key, len(text.encode()), text_version(text), known, group, reason, split)
 
@@ -155,9 +181,9 @@ _Row = tuple[str, str, str | None, str | None]
 
 
 def _rows(table: pa.Table) -> Iterator[_Row]:
-    """By ascending key; equal rows once; a key with two labels, groups or splits is an error."""
+    """Of a table by ascending key; equal rows once; a key with two labels, groups or splits is an error."""
     previous: _Row | None = None
-    for batch in table.sort_by("key").to_batches(max_chunksize=65_536):
+    for batch in table.to_batches(max_chunksize=65_536):
         columns: Iterable[_Row] = zip(*(c.to_pylist() for c in batch.columns), strict=True)
         for row in columns:
             key = row[0]

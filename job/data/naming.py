@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 INVISIBLE = "\0\u200b\u200c\u200d\u2060\ufeff"
 """Characters that nobody sees, and that are no blanks to Unicode."""
 BLANK = INVISIBLE + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+LISTS, TRUTHS = (list, tuple, set, np.ndarray), (bool, np.bool_)
+SHOWN, LETTERS = 8, 200
+"""Fields of an object that an error names, and their letters."""
 
 
 class NoName(ValueError):
@@ -23,20 +26,24 @@ def name_of(value: Any) -> str | None:
     Text and UTF-8 bytes as they are; a whole number without its fraction (1.0 is `1`), any other with its fewest
     digits, and a truth value `true` or `false`. Raises NoName for a list, an object, or bytes of another encoding.
     """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        try:
+    try:
+        if isinstance(value, bytes):
             return value.decode()
-        except UnicodeDecodeError as error:
-            raise NoName("is not UTF-8") from error
-    if isinstance(value, list | tuple | set | np.ndarray):
+        if isinstance(value, str):
+            value.encode()  # half a character, as JSON may have it, is none
+            return value
+    except UnicodeError as error:
+        raise NoName("is not UTF-8") from error
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, LISTS):
         raise NoName(f"is a list ({len(value)} values)")
     if isinstance(value, dict):
-        raise NoName(f"is an object ({', '.join(map(str, value)) or 'empty'})")
+        fields = ", ".join(str(name) for name in list(value)[:SHOWN])
+        raise NoName(f"is an object ({fields[:LETTERS] or 'empty'})")
     if value is None or value != value:  # NaN alone is not equal to itself
         return None
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, TRUTHS):
         return str(value).lower()
     try:
         return str(int(value)) if value == int(value) else str(value)

@@ -35,6 +35,8 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"(\xb5/\xfd", "a Zstandard file"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!", "a RAR archive"),
+    (30, b"[Content_Types].xml", "an Excel workbook, or another Office document"),
+    (30, b"mimetypeapplication/vnd.oasis.opendocument", "an OpenDocument spreadsheet, or another document"),
     (0, b"PK\x03\x04", "a ZIP archive (or an Excel workbook, which is one)"),
     (0, b"PK\x05\x06", "an empty ZIP archive"),
     (257, b"ustar", "a tar archive"),
@@ -44,6 +46,11 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89HDF", "an HDF5 file"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"SQLite format 3", "an SQLite database"),
+    (0, b"\xba\x16\x4f\x2f", "a fastText model (.bin)"),
+    (0, b"\x80\x02", "a Python pickle"),
+    (0, b"\x80\x03", "a Python pickle"),
+    (0, b"\x80\x04\x95", "a Python pickle"),
+    (0, b"\x80\x05\x95", "a Python pickle"),
     (0, b"\xd0\xcf\x11\xe0", "an old Office file or a Windows thumbnail cache"),
     (0, b"OggS", "an Ogg recording"),
     (0, b"ID3", "an MP3 recording"),
@@ -59,7 +66,12 @@ MARKUP = (
     (("{\\rtf",), "an RTF document"),
 )
 """Beginnings of texts, in lower case."""
-BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 """Byte order marks, and the encoding that each is of."""
 
 

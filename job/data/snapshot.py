@@ -94,7 +94,7 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counted, folders = hashlib.sha256(), Counted(), Folders(data, source.uri)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source, store, task, counted.links):
+            for item in labelled(data, source, store, task, links=counted.links, note=counted.notes.append):
                 if item.left_out:
                     counted.leave_out(item)
                     continue

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
 from job.config import Data, Table
-from job.errors import DataError, ObjectMissing, nearest
+from job.data.columns import NoTable, read_columns
+from job.data.headings import NoColumn, alike, place_of
+from job.data.keys import Batches, resolve_keys
+from job.errors import DataError, ObjectMissing, StorageError, nearest
 from job.storage import Store, open_store, split_uri
 
-LARGEST = 2**31 - 1
-"""Bytes that Arrow takes at a time."""
-UNREADABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
+MISSING = ("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A")
+"""What programs write into a column of text where there is no value."""
+TABLES = re.compile(r".+\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|xlsx?)(\.(gz|bz2|xz|zst|zip))?")
+LOOKED_AT, NAMED = 1000, 3
+"""Objects among which tables are looked for where there is none of the name given, and those that are named."""
+LISTED = 20
+"""Columns that an error names."""
 
 
-def read_table(data: Data, source: Store) -> pa.Table:
-    """Columns key, label, group and split (null without one) and, where `data.table.text` is set, text; all strings.
+@dataclass(frozen=True)
+class LabelTable:
+    rows: pa.Table
+    """By ascending bytes of the key. Columns key, label, group and split (null without one), and text where
+    `data.table.text` is set; all strings.
+    """
+    uri: str
+    notes: list[str]
+    """What was assumed of the file, each a sentence."""
 
-    Of texts without a column of keys, the key is a digest of the text. Raises DataError.
+
+def read_table(data: Data, source: Store) -> LabelTable:
+    """Of texts without a column of keys, a key is a digest of the text; a row that lacks its key has "". Raises
+    DataError.
     """
     spec = data.label_table
     store, key = source, spec.file
@@ -35,19 +52,26 @@ def read_table(data: Data, source: Store) -> pa.Table:
     try:
         content = store.read(key)
     except ObjectMissing as error:
-        raise DataError(f"data.table.file: there is no label file {uri}.") from error
+        raise DataError(f"data.table.file: there is no label file {uri}{_tables_in(store)}.") from error
+    roles: dict[str, int] = {}
+
+    def choose(headings: list[str]) -> list[int]:
+        roles.update(_places(spec, headings, uri))
+        return list(roles.values())
+
+    names = list(filter(None, (spec.key, spec.label, spec.group, spec.split, spec.text)))
     try:
-        table = _parse(content, key, spec)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{uri}: not a CSV, Parquet or JSON lines file that can be read: {reason}.") from error
-    roles = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split}
-    columns = {role: _column(table, role, name, uri, spec) for role, name in roles.items()}
-    if spec.text is not None:
-        columns["text"] = texts = _column(table, "text", spec.text, uri, spec)
-        if columns["key"].null_count:
-            columns["key"] = pa.array(map(text_version, texts.to_pylist()), pa.string())
-    return pa.table(columns)
+        found = read_columns(content, key, data.encoding, names, choose)
+    except NoTable as error:
+        raise DataError(f"data.table.file: {uri} {error}.") from error
+    except NoColumn as error:
+        raise DataError(str(error)) from error
+    columns = dict(zip(roles, found.values, strict=True))
+    if not len(columns["label"]):
+        raise DataError(f"data.table.file: {uri} has a header and no rows.")
+    del content
+    rows, notes = _filled(columns, spec)
+    return LabelTable(rows.sort_by("key"), uri, [f"{uri} {note}." for note in (*found.notes, *notes)])
 
 
 def object_reader(data: Data, source: Store) -> Callable[[str, str], bytes]:
@@ -56,7 +80,7 @@ def object_reader(data: Data, source: Store) -> Callable[[str, str], bytes]:
     """
     if data.label_table.text is None:
         return source.read
-    table = read_table(data, source)
+    table = read_table(data, source).rows
     rows = {key: row for row, key in enumerate(table["key"].to_pylist())}
 
     def read(key: str, version: str) -> bytes:
@@ -68,35 +92,81 @@ def object_reader(data: Data, source: Store) -> Callable[[str, str], bytes]:
     return read
 
 
+def with_resolved_keys(table: LabelTable, listed: Batches, source: str) -> LabelTable:
+    """The keys as the objects below `source` (a URI) have them, and how those were found, among the notes. Raises
+    DataError where none is an object's, or one may be two objects'.
+    """
+    rows = table.rows
+    keyless = pc.sum(pc.equal(rows["key"], "")).as_py()
+    if keyless == len(rows):
+        raise DataError(f"{table.uri}: no row has a key: data.table.key names the column that has them.")
+    keys = rows["key"].combine_chunks()[keyless:]
+    first_of = np.concatenate([[True], pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)])
+    resolved = resolve_keys(keys.filter(pa.array(first_of)) if not first_of.all() else keys, listed, source)
+    if resolved.changed:
+        again = resolved.keys.take(pa.array(np.cumsum(first_of) - 1))
+        column = pa.chunked_array([pa.array([""] * keyless, pa.string()), again])
+        rows = rows.set_column(0, "key", column).sort_by("key")
+    return replace(table, rows=rows, notes=[*table.notes, *(f"{table.uri}: {note}." for note in resolved.notes)])
+
+
 def text_version(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _column(table: pa.Table, role: str, name: str | None, uri: str, spec: Table) -> pa.ChunkedArray | pa.Array:
-    keyless = role == "key" and spec.text is not None and name == Table.model_fields["key"].default
-    if name is None or (keyless and name not in table.column_names):
-        return pa.nulls(len(table), pa.string())
-    if name not in table.column_names:
-        raise DataError(
-            f"data.table.{role}: {uri} has no column {name!r}{nearest(name, table.column_names)}; "
-            f"it has {', '.join(table.column_names)}."
-        )
+def _tables_in(store: Store) -> str:
+    """Files below the store that may be meant, among its first ones."""
     try:
-        return pc.fill_null(pc.cast(table[name], pa.string()), "")
-    except UNREADABLE as error:
-        raise DataError(f"data.table.{role}: the column {name!r} of {uri} holds no text: {error}.") from error
+        listed = [info.key for info in islice(store.list(), LOOKED_AT) if TABLES.fullmatch(info.key.lower())]
+    except StorageError:
+        return ""
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return f"; there is {', '.join(listed[:NAMED])}{more}" if listed else ""
 
 
-def _parse(content: bytes, key: str, spec: Table) -> pa.Table:
-    name, size = key.lower(), min(len(content) + 1, LARGEST)
-    if name.endswith((".parquet", ".pq")):
-        return pq.read_table(io.BytesIO(content))
-    if name.endswith((".jsonl", ".ndjson", ".json")):
-        return pyarrow.json.read_json(io.BytesIO(content), pyarrow.json.ReadOptions(block_size=size))
-    names = filter(None, (spec.key, spec.label, spec.group, spec.split, spec.text))
-    strings = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    if spec.text is None:
-        return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=strings)
-    # A text may have lines, and be longer than what Arrow takes at a time.
-    read, lines = pyarrow.csv.ReadOptions(block_size=size), pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(io.BytesIO(content), read, lines, strings)
+def _places(spec: Table, headings: list[str], uri: str) -> dict[str, int]:
+    """The column of each role that has one."""
+    names = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split, "text": spec.text}
+    places = {}
+    for role, name in names.items():
+        if name is None:
+            continue
+        place = place_of(name, headings)
+        if place is not None:
+            places[role] = place
+        elif not _keyless(role, spec) or alike(name, headings):
+            raise NoColumn(_no_column(role, name, headings, uri))
+    return places
+
+
+def _keyless(role: str, spec: Table) -> bool:
+    return role == "key" and spec.text is not None and spec.key == Table.model_fields["key"].default
+
+
+def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
+    if several := alike(name, headings):
+        found = ", ".join(map(repr, several))
+        return f"data.table.{role}: {uri} has {len(several)} columns that {name!r} may be ({found}): rename one."
+    more = f" and {len(headings) - LISTED} more" if len(headings) > LISTED else ""
+    return (
+        f"data.table.{role}: {uri} has no column {name!r}{nearest(name, headings)}; "
+        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more}."
+    )
+
+
+def _filled(columns: dict[str, pa.ChunkedArray], spec: Table) -> tuple[pa.Table, list[str]]:
+    """The rows with all columns, and what is to be said of them."""
+    count = len(columns["label"])
+    filled = {role: pc.fill_null(column, "") for role, column in columns.items()}
+    labels, notes = filled["label"], []
+    missing = pc.is_in(labels, value_set=pa.array(MISSING))
+    if without := pc.sum(missing).as_py():
+        told = f"has labels such as {labels.filter(missing)[0].as_py()!r} in {without} of {count} rows"
+        notes.append(f"{told}, which count as none")
+        filled["label"] = pc.if_else(missing, "", labels)
+    for role in ("key", "group", "split"):
+        filled.setdefault(role, pa.nulls(count, pa.string()))
+    if spec.text is not None and "key" not in columns:
+        filled["key"] = pa.array(map(text_version, filled["text"].to_pylist()), pa.string())
+    order = ["key", "label", "group", "split", *(["text"] if spec.text is not None else [])]
+    return pa.table({role: filled[role] for role in order}), notes

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from job.data.encoding import NAMES, as_utf8, guessed, is_utf8
+from job.data.signature import HEAD, describe
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
 TOKENISER = 1
 """Part of what names stored ids: raise it when a text is divided into other words."""
+NOT_UTF8 = "not UTF-8 text"
+"""Begins the reasons why such a text is refused."""
+READING = 2
+"""Part of the same: raise it when other bytes are taken for a text, or other texts refused."""
 LONGEST = 64
 """Bytes for each of the `max_tokens` words: no more of a text is looked at, whatever it is."""
 IDS = 2**62
@@ -28,15 +35,21 @@ which are words of their own (do n't, it 's), as in the texts that GloVe's vecto
 """
 
 
-def inspect_text(encoded: bytes) -> str | None:
-    """Why an object can't be a text; None where it can be decoded."""
-    if not encoded:
+def inspect_text(encoded: bytes, encoding: str | None = None) -> str | None:
+    """Why an object can't be a text; None where it can be decoded. Without a byte order mark it is in `encoding`, or
+    (None) in UTF-8.
+    """
+    text = as_utf8(encoded, encoding)
+    if not text:
         return "empty object"
-    try:
-        encoded.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 text (byte {error.start})"
-    return None
+    if is_utf8(text):
+        return None
+    if encoding is not None:
+        return f"neither {encoding} (data.encoding) nor UTF-8 text"
+    if known := guessed(encoded):
+        return f"{NOT_UTF8} (most likely {NAMES[known]}; see data.encoding)"
+    what = describe(encoded[:HEAD])
+    return NOT_UTF8 if what.startswith(("text", "nothing", "blank")) else f"no text: it is {what}"
 
 
 def decode_text(encoded: tf.Tensor, max_tokens: int) -> tf.Tensor:

@@ -88,7 +88,11 @@ class Decoder:
         """Waits for what is being read."""
         contents = [one.result() if isinstance(one, Future) else one for one in group]
         reasons = [one if isinstance(one, str) else self._form.inspect(one) for one in contents]
-        whole = [one for one, reason in zip(contents, reasons, strict=True) if not reason]
+        whole = [
+            self._form.plain(one)
+            for one, reason in zip(contents, reasons, strict=True)
+            if not reason and isinstance(one, bytes)
+        ]
         decoded = iter(self._group(whole) if whole else [])
         return [reason or next(decoded) for reason in reasons]
 

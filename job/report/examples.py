@@ -65,7 +65,7 @@ def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
     if reason := form.inspect(original):
         return Opened(missing=reason)
     if task == "text":
-        return Opened(text=shortened(original.decode(errors="replace"), TEXT))
+        return Opened(text=shortened(form.plain(original).decode(errors="replace"), TEXT))
     try:
         return Opened(small_picture(original, side))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from job.config import Job
 from job.data.source import open_source
-from job.data.table import read_table
+from job.data.table import read_table, with_resolved_keys
 from job.errors import ThawError
 from job.report.answered import Answered
 from job.report.measured import MOST_GROUPS, GroupRow, group_rows
@@ -16,10 +18,14 @@ def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow],
     if column is None:
         return [], None
     try:
-        table = read_table(job.data, open_source(job))
+        source = open_source(job)
+        table = read_table(job.data, source)
+        if job.data.label_table.text is None:
+            keys = pa.array(sorted(answered.keys))
+            table = with_resolved_keys(table, lambda: [keys], source.uri)
     except (ThawError, OSError) as error:
         return [], f"The groups ({column}) could not be read: {error}"
-    groups = dict(zip(table["key"].to_pylist(), table["group"].to_pylist(), strict=True))
+    groups = dict(zip(table.rows["key"].to_pylist(), table.rows["group"].to_pylist(), strict=True))
     rows = group_rows([groups.get(key) for key in answered.keys], answered.right(model))
     if not rows:
         return [], f"The test split has more than {MOST_GROUPS} groups ({column}): they are not listed."

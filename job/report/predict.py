@@ -38,6 +38,7 @@ class Predictor:
 
     def answers(self, encoded: Sequence[bytes]) -> list[dict[str, Any]]:
         """Of each image or text, in their order: {class, probabilities}, or {error} where it is none."""
+        encoded = [self._form.plain(one) for one in encoded]
         reasons = [self._refused(one) for one in encoded]
         taken = [one for one, reason in zip(encoded, reasons, strict=True) if not reason]
         try:

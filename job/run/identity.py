@@ -12,7 +12,7 @@ from job.config import GLOVE, Job
 from job.data.dataset import check_class_weights
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
-from job.data.text import TOKENISER
+from job.data.text import READING, TOKENISER
 from job.errors import JobError
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
@@ -110,6 +110,6 @@ def latest_run(store: Store, run: str, another: bool) -> str:
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:
     if job.task == "text":
-        meaning = {**meaning, "tokeniser": TOKENISER}
+        meaning = {**meaning, "tokeniser": TOKENISER, "reading": READING}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

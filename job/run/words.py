@@ -17,6 +17,7 @@ import numpy as np
 from job.config import Job, Weights
 from job.data.dataset import Examples
 from job.data.features import Featurizer, Known, read_stored
+from job.data.forms import form_of
 from job.data.source import open_source
 from job.data.splits import SPLITS
 from job.data.table import object_reader
@@ -148,12 +149,12 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
     from job.data.text import ids_of_words, words_of
 
     import_tensorflow()
-    read = object_reader(job.data, open_source(job))
+    read, plain = object_reader(job.data, open_source(job)), form_of(job).plain
     names: dict[int, str] = {}
     for row in np.unique(words.example[np.searchsorted(words.ids, ids)]).tolist():
         key, version = (examples.table[name][row].as_py() for name in ("key", "version"))
         with suppress(ObjectMissing):
-            found = words_of(read(key, version), job.model.max_tokens)
+            found = words_of(plain(read(key, version)), job.model.max_tokens)
             names |= dict(zip(ids_of_words(found).numpy().tolist(), map(bytes.decode, found.numpy()), strict=True))
     return names
 

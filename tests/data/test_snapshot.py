@@ -91,16 +91,17 @@ def test_sides_have_about_the_sizes_asked_for() -> None:
     assert abs(sides.count("test") / 20_000 - 0.15) < 0.012
 
 
-def test_every_listed_object_is_an_example_or_a_reject(stores: tuple[Store, Store]) -> None:
+def test_every_listed_object_is_an_example_a_reject_or_left_out(stores: tuple[Store, Store]) -> None:
     source, store = stores
     fill(source, 60)
-    for key, content in {"readme.txt": b"x", "a/.hidden": b"x", "b/Thumbs.db": b"x", "stray": b""}.items():
-        source.write(key, content)
-    snapshot = take_snapshot(data(source), source, store)
-    assert snapshot.examples == 60
-    assert snapshot.rejects == {"hidden file": 2, "not in a class folder": 2}
+    for key in ("readme.txt", "a/.hidden", "b/Thumbs.db", "stray.png", "gone.JPG"):
+        source.write(key, b"x")
+    snapshot = take_snapshot(data(source, max_rejects=0.1), source, store)
+    assert (snapshot.examples, snapshot.cautions) == (60, [])
+    assert snapshot.rejects == {"not in a class folder": 2}
+    assert snapshot.left_out == {"hidden or of the system": 2, ".txt": 1}
     rejects = pq.read_table(io.BytesIO(store.read(f"snapshots/{snapshot.id}.rejects.parquet"))).to_pylist()
-    assert {row["key"] for row in rejects} == {"readme.txt", "a/.hidden", "b/Thumbs.db", "stray"}
+    assert {row["key"] for row in rejects} == {"stray.png", "gone.JPG"}
 
 
 def test_too_many_empty_objects_of_a_class_stop_the_job(stores: tuple[Store, Store]) -> None:
@@ -166,8 +167,8 @@ def test_a_row_without_an_object_is_a_reject_of_its_class(stores: tuple[Store, S
     [
         (b"key,lable\na,b\n", r"data.table.label: .*labels.csv has no column 'label' \(nearest: 'lable'\)"),
         (b"key,label\na.png,x\na.png,y\n", "gives 'a.png' twice, as 'x' and 'y'"),
-        (b"key,label\na,b,c\n", "not a CSV, Parquet or JSON lines file that can be read"),
-        (b"", "not a CSV, Parquet or JSON lines file that can be read"),
+        (b"key,label\na,b,c\n", "labels.csv can't be read: line 2 has 3 cells, and the header 2"),
+        (b"", "labels.csv is empty: the first row names the columns"),
         (None, "there is no label file"),
     ],
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.config import Data
+from job.config import Data, Table
 from job.data.labels import Listed, labelled
 from job.data.table import object_reader, text_version
 from job.errors import DataError, ObjectMissing
@@ -107,14 +107,36 @@ def test_a_text_of_a_million_words_is_one_cell(tmp_path: Path) -> None:
         assert len(text) in sizes
 
 
+def test_where_there_is_no_label_file_those_that_may_be_meant_are_named(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "train.csv.gz", csv_of(ROWS))
+    data_of(tmp_path, "a.jpg", b"x")
+    missing = data.model_copy(update={"table": Table(file="labels.csv")})
+    with pytest.raises(DataError, match=r"there is no label file .*/labels\.csv; there is train\.csv\.gz"):
+        listed(missing)
+
+
+def test_a_text_is_read_in_what_its_table_is_written_in(tmp_path: Path) -> None:
+    content = "body,kind\nGröße,a\n".encode("cp1252")
+    for changes in ({}, {"encoding": "cp1252"}):
+        data = data_of(tmp_path, "texts.csv", content).model_copy(update=changes)
+        (item,) = listed(data)
+        assert object_reader(data, open_store(data.source))(item.key, item.version) == "Größe".encode()
+
+
+def test_a_row_of_texts_without_a_key_is_a_reject(tmp_path: Path) -> None:
+    found = listed(data_of(tmp_path, "texts.csv", b"key,body,kind\n,one,x\n2,two,y\n", key="key"))
+    assert [(item.key, item.reject) for item in found] == [("", "a row of the label file without a key"), ("2", None)]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("texts.csv", b"text,kind\na,b\n", "data.table.text: .* has no column 'body'; it has text, kind"),
+        ("texts.csv", b"text,kind\na,b\n", "data.table.text: .* has no column 'body'; it has text, kind.$"),
+        ("texts.csv", b"a,b\nc,d\n", "it has a, b. The first row has to name the columns"),
         ("texts.csv", b"body,kinds\na,b\n", r"data.table.label: .* has no column 'kind' \(nearest: 'kinds'\)"),
-        ("texts.csv", b"body,kind\ncaf\xe9,b\n", "not a CSV, Parquet or JSON lines file that can be read: .*UTF8"),
-        ("texts.jsonl", b'{"body": "a", "kind": "b"}\nno json\n', "not a CSV, Parquet or JSON lines file"),
-        ("texts.jsonl", b'{"body": {"a": 1}, "kind": "b"}\n', "the column 'body' of .* holds no text"),
+        ("texts.csv", b"body,kind\n\x81\xe9\x9d,b\n", "is not UTF-8, and what it is written in can't be told"),
+        ("texts.jsonl", b'{"body": "a", "kind": "b"}\nno json\n', "can't be read: line 2 is no JSON"),
+        ("texts.jsonl", b'{"body": {"a": 1}, "kind": "b"}\n', "the column 'body' holds no text: a value is an object"),
     ],
 )
 def test_a_table_that_can_not_be_read(file: str, content: bytes, told: str, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.data.text import LONGEST, decode_text, ids_of_words, inspect_text, words_of
+from job.data.forms import text_form
+from job.data.text import LONGEST, READING, decode_text, ids_of_words, inspect_text, words_of
 
 
 def words(text: str | bytes, max_tokens: int = 20) -> list[str]:
@@ -75,10 +76,46 @@ def test_ids_of_many_words_are_positive_and_distinct() -> None:
     ("encoded", "reason"),
     [
         (b"", "empty object"),
-        (b"caf\xe9", "not UTF-8 text (byte 3)"),
-        ("words".encode("utf-16"), "not UTF-8 text (byte 0)"),
+        (b"caf\xe9", "not UTF-8 text (most likely Windows-1252; see data.encoding)"),
+        (
+            "words".encode("utf-16-le"),
+            "not UTF-8 text (most likely UTF-16 (utf-16-le); see data.encoding)",
+        ),
+        ("кошка".encode("cp1251"), "not UTF-8 text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "no text: it is an old Office file or a Windows thumbnail cache"),
         ("café".encode(), None),
+        ("café".encode("utf-16"), None),
+        ("café".encode("utf-8-sig"), None),
     ],
 )
 def test_what_is_no_text(encoded: bytes, reason: str | None) -> None:
     assert inspect_text(encoded) == reason
+
+
+@pytest.mark.parametrize(
+    ("encoded", "encoding"),
+    [
+        ("Größe, 猫".encode("utf-16"), None),
+        ("Größe, 猫".encode("utf-8-sig"), "cp1252"),
+        ("猫はねる".encode("shift_jis"), "shift_jis"),
+        ("кошка".encode("cp1251"), "cp1251"),
+        ("cat".encode("utf-16-be"), "utf-16-be"),
+    ],
+)
+def test_a_text_of_another_encoding_has_the_same_words(encoded: bytes, encoding: str | None) -> None:
+    form = text_form(8, encoding)
+    assert form.inspect(encoded) is None
+    known = next(
+        text for text in ("Größe, 猫", "猫はねる", "кошка", "cat") if words(text) == words(form.plain(encoded))
+    )
+    np.testing.assert_array_equal(form.decode(tf.constant(form.plain(encoded))), form.decode(tf.constant(known)))
+
+
+def test_an_encoding_that_does_not_fit_refuses_what_is_no_utf8_either() -> None:
+    assert inspect_text(b"\x81", "shift_jis") == "neither shift_jis (data.encoding) nor UTF-8 text"
+    assert inspect_text("é".encode(), "ascii") is None
+
+
+def test_an_encoding_is_part_of_what_names_stored_ids() -> None:
+    assert text_form(8).meaning != text_form(8, "cp1252").meaning
+    assert text_form(8).meaning["reading"] == READING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import subprocess
 import sys
@@ -12,14 +13,22 @@ import pytest
 import tensorflow as tf
 
 from job.data.text import ids_of_words
-from job.data.vectors import Vectors, read_vectors
+from job.data.vectors import Vectors, read_vectors, words_of_ids
 from job.errors import JobError
+from support.fuzz_tables import zip_of
 
 LINES = ["the 0.1 -0.2 3e-05", "cat 1.0 2.0 3.0", "n't 4 5 6.5"]
 
 
 def ids(*words: str) -> np.ndarray:
     return np.sort(ids_of_words(tf.constant(words)).numpy())
+
+
+def binary_of(lines: list[str], end: bytes) -> bytes:
+    """In word2vec's binary form."""
+    rows = [line.split(" ") for line in lines]
+    packed = [f"{word} ".encode() + np.array(numbers, "<f4").tobytes() + end for word, *numbers in rows]
+    return f"{len(rows)} {len(rows[0]) - 1}\n".encode() + b"".join(packed)
 
 
 def read(folder: Path, content: bytes | list[str], *wanted: str, name: str = "vectors.txt") -> Vectors:
@@ -59,6 +68,29 @@ def test_words_with_spaces_and_words_that_are_not_utf8_are_skipped_and_counted(t
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + "\n".join(LINES).encode(),
+        b"3 3\r\n" + "\r\n".join(LINES).encode(),
+        "\n".join(LINES).replace(" ", "\t").encode(),
+        "\n".join(LINES).replace(" ", "\t", 1).encode(),
+        bz2.compress("\n".join(LINES).encode()),
+        zip_of({"glove.3d.txt": "\n".join(LINES).encode()}),
+        binary_of(LINES, b""),
+        binary_of(LINES, b"\n"),
+        gzip.compress(binary_of(LINES, b"\n")),
+    ],
+    ids=["mark", "fastText", "tabs", "a tab", "bzip2", "zip", "word2vec", "word2vec with line ends", "word2vec gzip"],
+)
+def test_the_same_vectors_in_other_forms(content: bytes, tmp_path: Path) -> None:
+    plain, found = (read(tmp_path, form, "the", "cat", "n't") for form in (LINES, content))
+    assert (found.words, found.dimensions, found.skipped) == (3, 3, {})
+    np.testing.assert_array_equal(found.ids, plain.ids)
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert words_of_ids(tmp_path / "file", ids("cat"), "vectors") == {int(ids("cat")[0]): "cat"}
+
+
+@pytest.mark.parametrize(
     ("line", "told"),
     [
         ("dog 0.1 0.2", "line 4 has 2 numbers and the first 3: it is cut short"),
@@ -84,7 +116,14 @@ def test_numbers_are_looked_at_where_their_word_is_wanted(tmp_path: Path) -> Non
         (b"", "has no vectors"),
         (b"just\nwords\n", "line 1 is not `word v1 … vn`"),
         (b"two words\n", "line 1 holds something that is no number"),
-        (bytes(range(200, 208)) + b"x" * 200_000, "line 1 is longer than 65536 bytes"),
+        (b"x" * 200_000, "line 1 is longer than 65536 bytes"),
+        (b"\xba\x16\x4f\x2f" + bytes(99), "is a fastText model .*: vectors are `word v1 … vn` a line"),
+        (b"\x80\x04\x95" + bytes(99), "is a Python pickle"),
+        ("the 0.1\n".encode("utf-16"), "is text in UTF-16"),
+        (zip_of({"glove.50d.txt": b"", "glove.100d.txt": b""}), "2 files: glove.50d.txt, glove.100d.txt: unpack it"),
+        (b"<html>\n403 Forbidden", "line 1 is not `word v1"),
+        (binary_of(LINES, b"")[:-3], "word 3 is cut short: the file says that it has 3 words"),
+        (b"3 0\n\0\0\0", "its first line says 0 dimensions"),
         (gzip.compress(b"the 0.1 0.2\n" * 1000, mtime=0)[:-20], "can't be read to its end"),
         (b"\x1f\x8b" + b"x" * 50, "can't be read to its end"),
     ],

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from job.data.features import ADDRESS
+from job.data.forms import text_form
 from job.data.packed import join_key
 from job.data.work import work_key, write_work
 from job.errors import ObjectMissing, StorageError
@@ -34,9 +35,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def extraction(folder: Path) -> Extraction:
+def extraction(folder: Path, *settings: str) -> Extraction:
     text = f"{{name: decode, data: {{source: 'file://{folder}/source/'}}, store: 'file://{folder}/store/'}}"
-    job = parse_job(text, ["model.image_size=32"])
+    job = parse_job(text, settings or ["model.image_size=32"])
     return Extraction(job, RUN, ResolvedBase("0" * 64), [POOLED], [], open_store(job.store))
 
 
@@ -49,6 +50,21 @@ def write_chunk(store: Store, examples: dict[str, str], tail: bytes = b"\1", pac
     made = replace(made, table=table, addresses=addresses)
     write_work(store, RUN, made, np.ones((count, 1), np.bool_), [POOLED], packed)
     return addresses
+
+
+def test_texts_in_other_encodings_become_the_same_words(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    text = "Größe, café"
+    work = extraction(tmp_path, "task=text", "model={backbone: glove, weights: /v.txt}", "data.encoding=cp1252")
+    source = open_store(work.job.data.source)
+    for encoding in ("utf-8-sig", "utf-16", "cp1252"):
+        source.write(encoding, text.encode(encoding))
+    source.write("unused", b"\x81\x8d")
+    write_chunk(work.store, {info.key: info.version for info in source.list()})
+    with ThreadPoolExecutor(2) as decoders:
+        decoded = Decoder(work, decoders, encoded=8).begin_chunk(0, pool)()
+    assert len(decoded.inputs) == 3
+    assert (decoded.inputs == text_form(work.job.model.max_tokens).decode(text).numpy()).all()
+    assert [why for _, why in decoded.rejects] == ["neither cp1252 (data.encoding) nor UTF-8 text"]
 
 
 @pytest.mark.parametrize("tail", [b"\1", b"\0"])

@@ -44,7 +44,8 @@ def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded
     source = open_source(job)
     originals = read_originals(job.data, source, store, snapshot, keys)
     there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
-    found = [one for one in (originals[key] for key in keys) if isinstance(one, bytes)]
+    plain = form_of(job).plain
+    found = [plain(one) for one in (originals[key] for key in keys) if isinstance(one, bytes)]
     return Encoded(found, labels[there]) if found else made_up(job, snapshot.classes)
 
 

@@ -118,7 +118,9 @@ def _looked(
     for shown in mistakes:
         if found and time.monotonic() - started > BUDGET:
             break
-        encoded = tf.constant(originals[shown.key])
+        original = originals[shown.key]
+        assert isinstance(original, bytes)
+        encoded = tf.constant(form.plain(original))
         try:
             inputs = form.decode(encoded).numpy()
         except tf.errors.OpError:

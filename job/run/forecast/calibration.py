@@ -117,7 +117,7 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
 
     def one(content: bytes) -> None:
         try:
-            found.append(decode(content).numpy())
+            found.append(decode(form.plain(content)).numpy())
         except tf.errors.OpError:
             return
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from job.config import Job, Optimization
 from job.data.caution import Caution, shown
+from job.data.encoding import reads_utf8_as
 from job.data.order import STREAMS
 from job.data.snapshot import Snapshot
 from job.data.splits import SPLITS
+from job.data.text import NOT_UTF8
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
 from job.run.forecast.cached import Missing
@@ -55,7 +57,12 @@ class Known:
 def cautions(known: Known) -> list[Caution]:
     job, snapshot = known.job, known.snapshot
     whole = known.share == 1
-    found = [*snapshot.cautions, *(_examples(job, snapshot) if whole else ()), *_rejects(job, known.headers)]
+    found = [
+        *snapshot.cautions,
+        *(_examples(job, snapshot) if whole else ()),
+        *_rejects(job, known.headers),
+        *_encoding(job, known.headers),
+    ]
     for name in ("head", "fine_tune"):
         settings: Optimization | None = getattr(job.phases, name)
         if settings is not None:
@@ -106,6 +113,21 @@ def _rejects(job: Job, headers: Headers) -> Iterator[Caution]:
             "data.max_rejects",
             f"{told}: the run {sure} with exit code 3 once they are decoded. Mend or remove them, or raise it.",
         )
+
+
+def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
+    """Of texts that are objects."""
+    if job.task != "text" or job.data.label_table.text is not None:
+        return
+    refused = {why: count for why, count in headers.reasons.items() if why.startswith(NOT_UTF8)}
+    if refused:
+        told = f"{sum(refused.values())} of {headers.sampled} sampled texts are not UTF-8, and will be rejected"
+        likely = next(iter(refused)).removeprefix(NOT_UTF8)
+        yield Caution("data.encoding", f"{told}{likely}. Name what all of them are written in, or convert them.")
+    encoding = job.data.encoding
+    if encoding and (double := sum(reads_utf8_as(one, encoding) for one in headers.usable)):
+        told = f"{double} of {len(headers.usable)} sampled texts look like UTF-8 that is read as {encoding}"
+        yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
 
 
 def _rate(name: str, settings: Optimization) -> Iterator[Caution]:

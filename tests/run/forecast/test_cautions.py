@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from job.data.caution import Caution
 from job.data.snapshot import Snapshot
+from job.data.text import inspect_text
 from job.executors.placement import with_workers
 from job.jobfile import parse_job
 from job.model.anatomy import Anatomy
@@ -99,6 +101,24 @@ def test_rejects_copies_and_memory() -> None:
     assert (found.setting, "will end with exit code 3" in found.text) == ("data.max_rejects", True)
     (found,) = cautions(known(duplicates=Duplicates((100, 100), (100, 100), 7, 2, [], "")))
     assert found.text.startswith("7 of 100 held-out examples are nearly the same as a training example, 2 of them with")
+
+
+TEXTS = ["task=text", "model={backbone: glove, weights: /v.txt}"]
+
+
+def test_what_was_assumed_of_a_label_file_is_told() -> None:
+    told = Caution("data.table", "labels.csv: matched in another case.")
+    assert cautions(known(snapshot=replace(known().snapshot, cautions=[told]))) == [told]
+
+
+def test_texts_of_another_encoding_are_counted() -> None:
+    reasons = {str(inspect_text("größe".encode("cp1252"))): 12, "empty object": 1}
+    found = cautions(known(*TEXTS, headers=Headers(256, reasons, [], [])))
+    assert [caution.setting for caution in found] == ["data.max_rejects", "data.encoding"]
+    assert found[1].text.startswith("12 of 256 sampled texts are not UTF-8, and will be rejected (most likely Windows-")
+    headers = Headers(256, {}, [], ["größe".encode(), "größe".encode("cp1252"), b"plain"])
+    (found,) = cautions(known(*TEXTS, "data.encoding=cp1252", headers=headers))
+    assert found.text.startswith("1 of 3 sampled texts look like UTF-8 that is read as cp1252")
 
 
 def test_memory_that_this_machine_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,9 +76,9 @@ def test_only_the_first_bytes_of_a_large_object_are_read(tmp_path: Path) -> None
 
 def test_texts_are_checked_for_their_encoding(source: Store) -> None:
     source.write("a/1.txt", "wörter".encode() * 20_000)
-    source.write("a/2.txt", b"\xff\xfe")
+    source.write("a/2.txt", b"caf\xe9")
     found = look_at(Data(source=source.uri), text_form(8), source, rows_of(source), 8)
-    assert found.reasons == {"not UTF-8 text (byte 0)": 1}
+    assert found.reasons == {"not UTF-8 text (most likely Windows-1252; see data.encoding)": 1}
 
 
 def test_the_interval_of_a_rate() -> None:

@@ -1,0 +1,52 @@
+"""A listing that is gone through more than once: it waits in a file of this machine, and memory holds a part of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import pyarrow as pa
+
+from job.storage import ObjectInfo
+from job.storage.scratch import scratch
+
+ROWS = 32_768
+"""Objects that are Python's at a time."""
+MANY = 8
+"""As many times ROWS of their keys are in memory at a time."""
+SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("modified", pa.float64())])
+
+
+class Spool:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def keys(self) -> Iterator[pa.Array]:
+        """Parts of at least one key, in the order of the listing."""
+        keys = (batch["key"] for batch in self._batches())
+        while many := list(islice(keys, MANY)):
+            yield pa.concat_arrays(many)
+
+    def objects(self) -> Iterator[ObjectInfo]:
+        for batch in self._batches():
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield ObjectInfo(*row)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with pa.OSFile(self._path) as file, pa.ipc.open_file(file) as reader:
+            yield from map(reader.get_batch, range(reader.num_record_batches))
+
+
+@contextmanager
+def spooled(listing: Iterable[ObjectInfo]) -> Iterator[Spool]:
+    """Takes the listing to its end."""
+    rows = ((info.key, info.size, info.version, info.modified) for info in listing)
+    with scratch() as folder:
+        path = os.path.join(folder, "listing")
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+            while block := list(islice(rows, ROWS)):
+                columns = zip(zip(*block, strict=True), SCHEMA.types, strict=True)
+                writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=SCHEMA))
+        yield Spool(path)
