@@ -138,6 +138,8 @@ def _of_text(content: bytes, name: str, encoding: str, wanted: list[str], choose
         what = describe(content[:HEAD])
         if not what.startswith(("text", "blank", "nothing")):
             raise NoTable(f"is {what}. {WANTED}") from error
+        if name.lower().endswith((".parquet", ".pq")):
+            raise NoTable(f"is no Parquet file, but {what}. {WANTED}") from error
         if isinstance(error, NoColumn):
             raise
         raise NoTable(f"can't be read: {error}") from error
