@@ -23,6 +23,8 @@ LARGEST = 8 * 2**30
 WANTED = "A table is CSV, Parquet, JSON or JSON lines, also packed (gzip, bzip2, xz, zstd, a ZIP archive of it alone)"
 JSON = re.compile(r"\ufeff?\s*(\{\s*\"|\[\s*\{)")
 """What begins so is no header of CSV."""
+BINARY = ("picture", "film", "recording")
+"""Ends what a file is called that text can't be."""
 BLANK = b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"
 """Of a file that has nothing else, byte order marks included."""
 UNREADABLE = (pa.ArrowException, UnicodeError)
@@ -136,8 +138,12 @@ def _of_text(content: bytes, name: str, encoding: str, wanted: list[str], choose
         raise
     except (NoColumn, ValueError) as error:
         what = describe(content[:HEAD])
+        if what.endswith(BINARY):  # of which `BM` and `ID3` begin many a text as well
+            what = describe(b" " + content[:HEAD])
         if not what.startswith(("text", "blank", "nothing")):
             raise NoTable(f"is {what}. {WANTED}") from error
+        if name.lower().endswith((".parquet", ".pq")):
+            raise NoTable(f"is no Parquet file, but {what}. {WANTED}") from error
         if isinstance(error, NoColumn):
             raise
         raise NoTable(f"can't be read: {error}") from error

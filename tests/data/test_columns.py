@@ -133,6 +133,7 @@ def test_a_zip_archive_of_one_table_is_read_and_one_of_two_is_told() -> None:
         (b"\xef\xbb\xbf \n", "is empty"),
         (workbook(), "is an Excel workbook, or another Office document. A table is CSV"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG picture"),
+        (b"BMI,key,label\na.jpg\n", "can't be read: line 2 has 1 cells"),
         (b"key,label\na.jpg,cat\nb.jpg\n", "line 3 has 1 cells, and the header 2"),
         (b'key,label\n"a\nb.jpg",cat\nc.jpg,dog,3\n', "line 4 has 3 cells"),
         (b'key,label\n"a.jpg,cat\nb.jpg,dog\n', "line 3: unexpected end of data"),

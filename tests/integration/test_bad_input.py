@@ -128,8 +128,18 @@ DATA = [
         TABLE % "missing.csv",
     ),
     case("a key with two labels", 3, "gives 'red/image 001.png' twice", TABLE % "twice.csv"),
-    case("label file of another kind", 3, "not a CSV, Parquet or JSON lines file", TABLE % "no.parquet"),
-    case("label file with broken rows", 3, "not a CSV, .*Expected 2 columns, got 3", TABLE % "ragged.csv"),
+    case(
+        "label file of another kind",
+        3,
+        "is no Parquet file, but text .'only words'.. A table is CSV",
+        TABLE % "no.parquet",
+    ),
+    case(
+        "label file with broken rows",
+        3,
+        "ragged.csv can.t be read: line . has 3 cells, and the header 2",
+        TABLE % "ragged.csv",
+    ),
 ]
 STORAGE = [
     case("missing folder", 4, "absent/ does not exist: check the path", "data.source=file://{root}/absent/"),
