@@ -10,7 +10,8 @@ from operator import itemgetter
 import pyarrow as pa
 
 from job.config import Data
-from job.data.packed import ROWS, is_hidden, is_shard, join_key, no_shards, read_indexes
+from job.data.label_names import UNNAMED, names_key, read_names
+from job.data.packed import ROWS, is_hidden, join_key, no_shards, read_indexes
 from job.data.splits import SPLITS
 from job.data.table import read_table, text_version
 from job.errors import DataError
@@ -59,17 +60,22 @@ def _junk(key: str) -> str | None:
 
 def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
     """A shard that came, or changed, after the others were indexed is left to the next run."""
-    shards = 0
-    for info, index in read_indexes(data, source, store):
-        shards += is_shard(data, info.key)
+    shards, names, names_file = 0, read_names(data, source), names_key(data)
+    for info, is_shard, index in read_indexes(data, source, store):
+        if info.key == names_file:
+            continue
+        shards += is_shard
         if index is None:
-            reason = "newer than the indexes" if is_shard(data, info.key) else f"not a {data.layout} shard"
+            reason = "newer than the indexes" if is_shard else f"not a {data.layout} shard"
             yield Listed(info.key, info.size, info.version, None, reject=_junk(info.key) or reason)
             continue
         for batch in index.iter_batches(ROWS):
             for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 key = info.key if position is None else join_key(info.key, position)
                 label, group, reject = rest
+                if names is not None and label is not None:
+                    label = names.name(label)
+                    reject = reject or (UNNAMED if label is None else None)
                 yield Listed(key, size, info.version, label, group, reject, modified=info.modified)
     if not shards:
         raise no_shards(data, source)

@@ -8,6 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+SHOWN, LETTERS = 8, 200
+"""Fields of an object that an error names, and their letters."""
+
 
 class NoName(ValueError):
     """What can't be a name; its text follows the words "the label": "is not UTF-8"."""
@@ -19,17 +22,19 @@ def name_of(value: Any) -> str | None:
     Text and UTF-8 bytes as they are; a whole number without its fraction (1.0 is `1`), any other with its fewest
     digits, and a truth value `true` or `false`. Raises NoName for a list, an object, or bytes of another encoding.
     """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        try:
+    try:
+        if isinstance(value, bytes):
             return value.decode()
-        except UnicodeDecodeError as error:
-            raise NoName("is not UTF-8") from error
+        if isinstance(value, str):
+            value.encode()  # half a character, as JSON may have it, is none
+            return value
+    except UnicodeError as error:
+        raise NoName("is not UTF-8") from error
     if isinstance(value, list | tuple | set | np.ndarray):
         raise NoName(f"is a list ({len(value)} values)")
     if isinstance(value, dict):
-        raise NoName(f"is an object ({', '.join(map(str, value)) or 'empty'})")
+        fields = ", ".join(str(name) for name in list(value)[:SHOWN])
+        raise NoName(f"is an object ({fields[:LETTERS] or 'empty'})")
     if value is None or value != value:  # NaN alone is not equal to itself
         return None
     if isinstance(value, bool | np.bool_):
