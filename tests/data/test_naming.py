@@ -41,6 +41,7 @@ def test_a_value_has_one_name(value: Any, name: str | None) -> None:
     ("value", "said"),
     [
         (b"\xff", "is not UTF-8"),
+        ("\ud800", "is not UTF-8"),
         ([1, 2], "is a list (2 values)"),
         ({"id": 1, "name": "x"}, "is an object (id, name)"),
         ({}, "is an object (empty)"),
