@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+LISTS, TRUTHS = (list, tuple, set, np.ndarray), (bool, np.bool_)
 SHOWN, LETTERS = 8, 200
 """Fields of an object that an error names, and their letters."""
 
@@ -30,14 +31,16 @@ def name_of(value: Any) -> str | None:
             return value
     except UnicodeError as error:
         raise NoName("is not UTF-8") from error
-    if isinstance(value, list | tuple | set | np.ndarray):
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, LISTS):
         raise NoName(f"is a list ({len(value)} values)")
     if isinstance(value, dict):
         fields = ", ".join(str(name) for name in list(value)[:SHOWN])
         raise NoName(f"is an object ({fields[:LETTERS] or 'empty'})")
     if value is None or value != value:  # NaN alone is not equal to itself
         return None
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, TRUTHS):
         return str(value).lower()
     try:
         return str(int(value)) if value == int(value) else str(value)

@@ -127,10 +127,10 @@ def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
     A broken shard gives the records that can be read, and last one for itself that says where it ends. Raises
     OSError where the storage fails, and DataError where a Parquet file has no such columns.
     """
-    position = -1
+    position, names = -1, data.record_names
     try:
-        for position, fields in enumerate(READERS[data.layout](file, data.record_names, uri)):
-            yield make_record(position, fields, data.record_names)
+        for position, fields in enumerate(READERS[data.layout](file, names, uri)):
+            yield make_record(position, fields, names)
     except BrokenShard as broken:
         if isinstance(broken, WrongLayout):
             yield Record(None, reject=str(broken))

@@ -30,18 +30,17 @@ FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
 def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fields]:
     """Every row in its order; the rest of a broken row group as rejects. Raises DataError for columns it has not."""
     watched = Watched(file)
-    first = watched.read(HEAD)
-    if wrong := wrong_layout(first, "parquet"):
-        raise WrongLayout(wrong)
-    size = watched.seek(0, 2)
-    watched.seek(0)
     try:
         table = pq.ParquetFile(pa.PythonFile(watched, mode="r"), buffer_size=BUFFER, page_checksum_verification=True)
         schema = table.schema_arrow
         _check_columns(schema, names, uri)
         class_names = {role: _ClassNames(schema, role, names) for role in ("label", "group")}
     except FAULTS as error:
-        raise BrokenShard(watched.fault_of_contents(error)) from error
+        reason = watched.fault_of_contents(error)
+        watched.seek(0)
+        if wrong := wrong_layout(watched.read(HEAD), "parquet"):
+            raise WrongLayout(wrong) from error
+        raise BrokenShard(reason) from error
     for group in range(table.num_row_groups):
         left = 0
         try:
@@ -49,22 +48,27 @@ def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Field
             for fields in _rows(table, group, names, class_names):
                 yield fields
                 left -= 1
+            if left > 0:
+                raise pa.ArrowInvalid("a row group has fewer rows than it says")
         except FAULTS as error:
             reason = watched.fault_of_contents(error)
-            if left > size:  # there is less than a byte for each: the number is broken, too
+            if left > watched.seek(0, 2):  # there is less than a byte for each: the number is broken, too
                 raise BrokenShard(reason) from error
             yield from (Fields(reject=reason) for _ in range(left))
 
 
-def _rows(table: pq.ParquetFile, group: int, names: Packed, class_names: dict[str, _ClassNames]) -> Iterator[Fields]:
+def _rows(
+    table: pq.ParquetFile, row_group: int, names: Packed, class_names: dict[str, _ClassNames]
+) -> Iterator[Fields]:
     paths = {role: _path(table.schema_arrow, name) for role in ROLES if (name := getattr(names, role)) is not None}
     columns = list(dict.fromkeys(".".join(path) for path in paths.values()))
-    for batch in table.iter_batches(ROWS, row_groups=[group], columns=columns, use_threads=False):
+    for batch in table.iter_batches(ROWS, row_groups=[row_group], columns=columns, use_threads=False):
         found = {role: _column(batch, path) for role, path in paths.items()}
         images, reasons = _images(found.pop("image"))
         words = {role: class_names[role](values_of(column)) for role, column in found.items()}
-        for at, (image, reason) in enumerate(zip(images, reasons, strict=True)):
-            yield Fields(image, **{role: values[at] for role, values in words.items()}, reject=reason)
+        labels, groups = (words.get(role, [None] * len(batch)) for role in ("label", "group"))
+        for image, label, group, reason in zip(images, labels, groups, reasons, strict=True):
+            yield Fields(image, label, group, reject=reason)
 
 
 def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
