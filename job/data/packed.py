@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from job.config import Data
 from job.data.parquet import read_parquet
-from job.data.records import BrokenShard, Record, WrongLayout, make_record
+from job.data.records import BrokenShard, Record, WrongLayout, make_record, printable
 from job.data.signature import layout_of
 from job.data.sniffing import first_bytes, first_of, what_is_there
 from job.data.tfrecord import read_tfrecord
@@ -133,10 +133,10 @@ def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
             yield make_record(position, fields, names)
     except BrokenShard as broken:
         if isinstance(broken, WrongLayout):
-            yield Record(None, reject=str(broken))
+            yield Record(None, reject=printable(str(broken)))
             return
         where = f"after record {position}" if position >= 0 else "before its first record"
-        yield Record(None, reject=f"{broken} {where}")
+        yield Record(None, reject=printable(f"{broken} {where}"))
 
 
 def usable_records(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:

@@ -69,7 +69,12 @@ def make_record(position: int, fields: Fields, names: Packed) -> Record:
         reasons.append(TOO_LONG)
     reasons.append("empty label" if words["label"] == "" else None)
     reject = next(filter(None, reasons), None)
-    return Record(position, fields.image or b"", words["label"] or None, words["group"], reject)
+    return Record(position, fields.image or b"", words["label"] or None, words["group"], reject and printable(reject))
+
+
+def printable(reason: str) -> str:
+    """Without what a broken file put into it: halves of characters, and what controls a terminal."""
+    return reason if reason.isprintable() else "".join(one if one.isprintable() else "�" for one in reason)
 
 
 def _instead(name: str, names: Packed, known: Sequence[str]) -> str:

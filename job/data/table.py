@@ -38,7 +38,8 @@ def read_table(data: Data, source: Store) -> pa.Table:
         raise DataError(f"data.table.file: there is no label file {uri}.") from error
     try:
         table = _parse(content, key, spec)
-    except UNREADABLE as error:
+        table.column_names  # noqa: B018 (raises UnicodeDecodeError)
+    except (*UNREADABLE, OSError) as error:  # Arrow's for what is in memory already
         reason = str(error).splitlines()[0]
         raise DataError(f"{uri}: not a CSV, Parquet or JSON lines file that can be read: {reason}.") from error
     roles = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split}
