@@ -27,6 +27,8 @@ DAY = 86_400
 """Seconds."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
+MANY, LETTERS = 10, 60
+"""Examples, at least, of which more than half have labels of their own, that are no classes; letters shown of one."""
 
 WANTED = {
     "folders": "data.layout folders wants CLASS/… below the source.",
@@ -182,10 +184,23 @@ def _check(snapshot: Snapshot, data: Data, source: Store, whole: bool) -> None:
         )
     for label in snapshot.classes:
         if not snapshot.counts["train"][label]:
+            if 2 * len(snapshot.classes) > snapshot.examples >= MANY:
+                raise _labels_of_their_own(snapshot, data, source)
             raise DataError(f"Class {label!r} has no example on the train side of the split: add examples of it.")
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
             raise DataError(f"The {split} split is empty ({snapshot.examples} examples in all): add examples.")
+
+
+def _labels_of_their_own(snapshot: Snapshot, data: Data, source: Store) -> DataError:
+    shown = " and ".join(f"'{label[:LETTERS]}{'…' if len(label) > LETTERS else ''}'" for label in snapshot.classes[:2])
+    setting = {"folders": "the folders below the source", "table": "data.table.label"}.get(
+        data.layout, "data.packed.label"
+    )
+    return DataError(
+        f"{source.uri}: {snapshot.examples} examples have {len(snapshot.classes)} different labels, such as {shown}: "
+        f"these are no classes. Look at {setting}."
+    )
 
 
 class _Rows:

@@ -9,13 +9,18 @@ import lzma
 import tarfile
 import tracemalloc
 from bz2 import compress as bzip2
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from job.config import Data
 from job.data import webdataset
+from job.data.packed import index_key, list_shards, write_index
+from job.data.snapshot import take_snapshot
 from job.errors import DataError
+from job.storage import open_store
 from support import shards
 from support.packed import labels, read, rejects
 
@@ -99,6 +104,18 @@ def test_an_object_where_a_name_is_wanted_names_its_fields(packed: dict[str, str
         DataError, match=rf"{name} is an object in file:///source/shard.*for example data.packed.{shown}"
     ):
         read(tar, "webdataset", **packed)
+
+
+def test_captions_for_labels_are_no_classes(tmp_path: Path) -> None:
+    source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
+    files = {f"{i}.{end}": content for i in range(30) for end, content in (("jpg", IMAGE), ("txt", b"cat %d" % i * 20))}
+    source.write("a.tar", shards.tar_of(files))
+    data = Data(source=source.uri, layout="webdataset", packed={"label": "txt"})
+    (shard,) = list_shards(data, source)
+    write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+    said = "30 examples have 30 different labels, such as 'cat 0cat 0.*…' and .*no classes. Look at data.packed.label"
+    with pytest.raises(DataError, match=said):
+        take_snapshot(data, source, store)
 
 
 def test_a_name_ends_at_its_first_dot_where_that_gives_records() -> None:
