@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -64,6 +65,18 @@ class Packed(Section):
     names: str | list[str] | dict[int, str] | None = None
     """What labels that are numbers are called: a list, whose first is 0; a mapping; or a file (relative to
     `data.source`, or a URI of its own) with a name on each line, JSON, or a label map (.pbtxt)."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _names_are_text(cls, given: object) -> object:
+        pairs = given if isinstance(given, dict) else dict(enumerate(given)) if isinstance(given, list) else {}
+        whole = all(re.fullmatch(r"-?\d+", str(at)) and isinstance(name, str) for at, name in pairs.items())
+        if not whole or not isinstance(given, str | list | dict | None):
+            raise ValueError(
+                "names are text: a list ([cat, dog]), a mapping of numbers ({0: cat, 1: dog}), or a file of them, "
+                f"got {str(given)[:80]}"
+            )
+        return given
 
 
 PACKED_NAMES = {

@@ -74,8 +74,8 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
                 key = info.key if position is None else join_key(info.key, position)
                 label, group, reject = rest
                 if names is not None and label is not None:
-                    label = names.name(label)
-                    reject = reject or (UNNAMED if label is None else None)
+                    name = names.name(label)
+                    label, reject = name or label, reject or (None if name else UNNAMED)
                 yield Listed(key, size, info.version, label, group, reject, modified=info.modified)
     if not shards:
         raise no_shards(data, source)

@@ -117,3 +117,23 @@ def test_names_change_without_reading_a_shard_again(source: Store, tmp_path: Pat
         )
         assert snapshot.rejects == rejects
     assert len(set(keys)) == 1
+
+
+def test_a_class_without_a_name_is_told_and_not_left_out(source: Store, tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/store/")
+    image = shards.examples(1)[0][0]
+    files = {f"{i}.{end}": content for i in range(60) for end, content in (("jpg", image), ("cls", b"%d" % (i % 3)))}
+    source.write("a.tar", shards.tar_of(files))
+    data = Data(source=source.uri, layout="webdataset", packed={"names": ["cat", "dog"]})
+    (shard,) = list_shards(data, source)
+    write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+    with pytest.raises(
+        DataError, match=r"20 of 20 objects of class '2' can't be used.*has no name in data.packed.names"
+    ):
+        take_snapshot(data, source, store)
+
+
+@pytest.mark.parametrize("given", [[1, 2], [True], {"cat": 0}, {"cat": "x"}, 7, [["a"]]])
+def test_names_are_text(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"names are text: a list .*got "):
+        Data(source="file:///s/", layout="webdataset", packed={"names": given})
