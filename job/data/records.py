@@ -12,6 +12,8 @@ from job.errors import nearest
 
 LONGEST = 256 * 2**20
 """Bytes of the longest image, or record, that is read into memory."""
+LONGEST_NAME = 1000
+"""Characters of the longest label, or group."""
 SHOWN, LETTERS = 8, 40
 """Parts of a record that a reason for rejecting it names, and their letters."""
 TOO_LONG = f"longer than {LONGEST} bytes"
@@ -57,7 +59,9 @@ def make_record(position: int, fields: Fields, names: Packed) -> Record:
         try:
             if isinstance(value, NoName):
                 raise value
-            words[role] = name_of(value)
+            words[role] = name = name_of(value)
+            if name is not None and len(name) > LONGEST_NAME:
+                raise NoName(f"is longer than {LONGEST_NAME} characters")
         except NoName as error:
             words[role] = None
             reasons.append(f"{role} {error}")

@@ -199,6 +199,32 @@ def test_a_compressed_archive_is_read_as_far_as_it_goes(compress: Any) -> None:
         assert str(last.reject).startswith("truncated")
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, bzip2, lzma.compress, zstandard], ids=lambda f: f.__name__)
+def test_a_fault_of_the_storage_is_not_taken_for_a_broken_stream(compress: Any) -> None:
+    class Fails(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 10_000:
+                raise OSError("the network is down")
+            return super().read(min(size or 0, 5_000))
+
+    names = webdataset.Packed(image="png", label="cls")
+    with pytest.raises(OSError, match="the network is down"):
+        list(webdataset.read_webdataset(Fails(compress(shards.webdataset_of(EXAMPLES))), names, "uri"))
+
+
+def test_a_file_that_grows_without_end_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset, "LONGEST", 10 * 2**20)
+    files = {"0.jpg": bytes(20 * 2**20), "1.jpg": IMAGE, "1.cls": b"1", "2.jpg": IMAGE, "2.cls": b"x" * 5000}
+    content = gzip.compress(shards.tar_of(files), 1)
+    tracemalloc.start()
+    records = read(content, "webdataset")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert labels(records) == ["1"]
+    assert rejects(records) == [(0, "longer than 268435456 bytes"), (2, "label is longer than 1000 characters")]
+    assert peak < 4 * 2**20
+
+
 def test_a_header_that_claims_to_be_endless_is_not_read_into_memory() -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 2**33
