@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -66,16 +67,32 @@ class Packed(Section):
     """What the parts of a record are called in the layouts `webdataset`, `parquet` and `tfrecord`."""
 
     image: str | None = Field(None, min_length=1)
-    """The encoded image. WebDataset: extensions (`jpg;jpeg;png;webp;gif;bmp`); Parquet: a column of bytes, or of
-    Hugging Face's {bytes, path} (`image`); TFRecord: a feature (`image/encoded`)."""
+    """The encoded image. WebDataset: extensions (`jpg;jpeg;png;webp;gif;bmp;tif;tiff`), the first that is there;
+    Parquet: a column of bytes, or of Hugging Face's {bytes, path} (`image`); TFRecord: a feature (`image/encoded`)."""
     label: str | None = Field(None, min_length=1)
-    """The class name, or a number that is used as a name: `cls`, `label`, `image/class/label`."""
+    """The class name, or a number that is used as a name: `cls`, `label`, `image/class/label`. A field of JSON
+    (WebDataset) or of a struct (Parquet) by its path: `json.label`, `json.patient.name`."""
     group: str | None = Field(None, min_length=1)
-    """What has equal values for records that stay on one side of the split (a module, a patient)."""
+    """What has equal values for records that stay on one side of the split (a module, a patient); by a path as well."""
+    names: str | list[str] | dict[int, str] | None = None
+    """What labels that are numbers are called: a list, whose first is 0; a mapping; or a file (relative to
+    `data.source`, or a URI of its own) with a name on each line, JSON, or a label map (.pbtxt)."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _names_are_text(cls, given: object) -> object:
+        pairs = given if isinstance(given, dict) else dict(enumerate(given)) if isinstance(given, list) else {}
+        whole = all(re.fullmatch(r"-?\d+", str(at)) and isinstance(name, str) for at, name in pairs.items())
+        if not whole or not isinstance(given, str | list | dict | None):
+            raise ValueError(
+                "names are text: a list ([cat, dog]), a mapping of numbers ({0: cat, 1: dog}), or a file of them, "
+                f"got {str(given)[:80]}"
+            )
+        return given
 
 
 PACKED_NAMES = {
-    "webdataset": Packed(image="jpg;jpeg;png;webp;gif;bmp", label="cls"),
+    "webdataset": Packed(image="jpg;jpeg;png;webp;gif;bmp;tif;tiff", label="cls"),
     "parquet": Packed(image="image", label="label"),
     "tfrecord": Packed(image="image/encoded", label="image/class/label"),
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from job.config import Job
 from job.data.decoding import decode_image, inspect_image
 from job.data.encoding import as_utf8
+from job.data.packed import FORMAT
 from job.data.text import READING, TOKENISER, decode_text, inspect_text
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def form_of(job: Job) -> Form:
         return text_form(job.model.max_tokens, job.data.encoding if job.data.label_table.text is None else None)
     form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels)
     if job.data.is_packed:
-        form.meaning["image"] = job.data.record_names.image
+        form.meaning.update({"image": job.data.record_names.image, "records": FORMAT})
     return form
 
 

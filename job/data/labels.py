@@ -10,8 +10,9 @@ from operator import itemgetter
 import pyarrow as pa
 
 from job.config import Data
+from job.data.label_names import UNNAMED, names_key, read_names
 from job.data.naming import trimmed
-from job.data.packed import ROWS, is_shard, join_key, no_shards, read_indexes
+from job.data.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.selection import Selection, extension_of, kind_of
 from job.data.splits import SPLITS, split_above, split_called
 from job.data.spooled import Spool, spooled
@@ -107,17 +108,21 @@ def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
 
 def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
     """A shard that came, or changed, after the others were indexed is left to the next run."""
-    shards = 0
-    for info, index in read_indexes(data, source, store):
-        shards += is_shard(data, info.key)
+    shards, names, names_file = 0, read_names(data, source), names_key(data)
+    for info, is_shard, index in read_indexes(data, source, store):
+        if info.key == names_file:
+            continue
+        shards += is_shard
         if index is None:
-            reason = LATE if is_shard(data, info.key) else NO_SHARD
-            yield Listed(info.key, info.size, info.version, None, reject=reason)
+            yield Listed(info.key, info.size, info.version, None, reject=LATE if is_shard else NO_SHARD)
             continue
         for batch in index.iter_batches(ROWS):
             for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 key = info.key if position is None else join_key(info.key, position)
                 label, group, reject = rest
+                if names is not None and label is not None:
+                    name = names.name(label)
+                    label, reject = name or label, reject or (None if name else UNNAMED)
                 yield Listed(key, size, info.version, label, group, reject, modified=info.modified)
     if not shards:
         raise no_shards(data, source)

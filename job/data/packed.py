@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.fs
@@ -22,14 +23,16 @@ import pyarrow.parquet as pq
 
 from job.config import Data
 from job.data.parquet import read_parquet
-from job.data.records import BrokenShard, Record, make_record
-from job.data.selection import is_hidden
+from job.data.records import BrokenShard, Record, WrongLayout, make_record, printable
+from job.data.selection import Selection
+from job.data.signature import layout_of
+from job.data.sniffing import first_bytes, first_of, what_is_there
 from job.data.tfrecord import read_tfrecord
 from job.data.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, arrow_errors
 
-FORMAT = 1
+FORMAT = 2
 """Part of an index's name: raise it when the readers change what they make of a shard."""
 NUMBERS, TEXTS = ("position", "size"), ("label", "group", "reject")
 INDEX = pa.schema([*((name, pa.int64()) for name in NUMBERS), *((name, pa.string()) for name in TEXTS)])
@@ -46,29 +49,61 @@ READ_AHEAD = 16
 
 READERS = {"webdataset": read_webdataset, "parquet": read_parquet, "tfrecord": read_tfrecord}
 SHARDS = {
-    "webdataset": re.compile(r".+\.tar"),
-    "parquet": re.compile(r".+\.(parquet|pq)"),
-    "tfrecord": re.compile(r".+\.(tfrecords?|tfrec)(-\d+-of-\d+)?"),
+    "webdataset": re.compile(r".+\.(tar(\.(gz|bz2|xz|zstd?))?|tgz|tbz2?|txz|tzst)"),
+    "parquet": re.compile(r".+\.(parquet|parq|pq)(\.(gz|gzip|snappy|zstd?|br|brotli))?"),
+    "tfrecord": re.compile(
+        r".+(\.(tfrecords?|tfrec|tfr|records?)(-\d+-of-\d+)?|-\d{4,}-of-\d{4,})(\.(gz|gzip|zlib|z))?"
+    ),
 }
+"""The names of shards, in lower case. Whether one is compressed, its first bytes tell."""
+WANTED = {
+    "webdataset": ".tar (also .tar.gz, .tgz, .tar.zst and the like)",
+    "parquet": ".parquet or .pq",
+    "tfrecord": ".tfrecord, .tfrecords, .tfrec or .record, or …-00000-of-00010",
+}
+LOOKED_INTO = 1000
+"""Objects whose first bytes are looked at before it is said that none is a shard."""
 
 
-def is_shard(data: Data, key: str) -> bool:
-    return not is_hidden(key) and SHARDS[data.layout].fullmatch(key.lower()) is not None
+def is_shard(data: Data, key: str, selection: Selection | None = None) -> bool:
+    """By its name, or because `data.include` says so; `selection`: that of `data`, for whoever asks often."""
+    if (selection or Selection(data, "image")).left_out(key):
+        return False
+    return data.include is not None or SHARDS[data.layout].fullmatch(key.lower()) is not None
 
 
 def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
-    """The source's shards by ascending key. Raises DataError where there is none."""
-    shards = [info for info in source.list() if is_shard(data, info.key)]
+    """The source's shards by ascending key; where nothing is called like one, those that begin like one.
+
+    Raises DataError where there is none.
+    """
+    selection = Selection(data, "image")
+    shards = [info for info in source.list() if is_shard(data, info.key, selection)] or _nameless_shards(data, source)
     if not shards:
         raise no_shards(data, source)
     return shards
 
 
 def no_shards(data: Data, source: Store) -> DataError:
-    wanted = {"webdataset": ".tar", "parquet": ".parquet or .pq", "tfrecord": ".tfrecord, .tfrecords or .tfrec"}
     return DataError(
-        f"{source.uri} has no shards. data.layout {data.layout} wants files {wanted[data.layout]} below the source."
+        f"{source.uri} has no shards. data.layout {data.layout} wants files {WANTED[data.layout]} below the source."
+        f"{what_is_there(source, _visible(data, source))}"
     )
+
+
+def _nameless_shards(data: Data, source: Store) -> list[ObjectInfo]:
+    shards = list[ObjectInfo]()
+    for number, (info, first) in enumerate(first_bytes(source, _visible(data, source))):
+        if layout_of(first) == data.layout:
+            shards.append(info)
+        elif not shards and number >= LOOKED_INTO:
+            break
+    return shards
+
+
+def _visible(data: Data, source: Store) -> Iterator[ObjectInfo]:
+    selection = Selection(data, "image")
+    return (info for info in source.list() if not selection.left_out(info.key))
 
 
 def join_key(shard: str, position: int) -> str:
@@ -93,13 +128,16 @@ def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
     A broken shard gives the records that can be read, and last one for itself that says where it ends. Raises
     OSError where the storage fails, and DataError where a Parquet file has no such columns.
     """
-    position = -1
+    position, names = -1, data.record_names
     try:
-        for position, fields in enumerate(READERS[data.layout](file, data.record_names, uri)):
-            yield make_record(position, fields, data.record_names)
+        for position, fields in enumerate(READERS[data.layout](file, names, uri)):
+            yield make_record(position, fields, names)
     except BrokenShard as broken:
+        if isinstance(broken, WrongLayout):
+            yield Record(None, reject=printable(str(broken)))
+            return
         where = f"after record {position}" if position >= 0 else "before its first record"
-        yield Record(None, reject=f"{broken} {where}")
+        yield Record(None, reject=printable(f"{broken} {where}"))
 
 
 def usable_records(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
@@ -121,7 +159,8 @@ def read_shard(data: Data, source: Store, shard: str, version: str) -> Iterator[
 
 def index_key(data: Data, source: Store, shard: ObjectInfo) -> str:
     """The same shard, version and names have the same index, whichever job asks."""
-    names = data.record_names.model_dump()
+    names = data.record_names.model_dump(exclude={"names"})
+    names["numbered"] = data.record_names.names is not None
     meaning = [FORMAT, source.uri, shard.key, shard.version, data.layout, names]
     return f"indexes/{hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:32]}.parquet"
 
@@ -166,23 +205,37 @@ def check_version(source: Store, shard: str, version: str) -> None:
         raise StorageError(f"{source.uri}{shard} changed while it was read: run again.")
 
 
-def read_indexes(data: Data, source: Store, store: Store) -> Iterator[tuple[ObjectInfo, pq.ParquetFile | None]]:
-    """Every listed object in its order, with its index; None where it has none. Holds a few indexes in memory."""
+class Indexed(NamedTuple):
+    """A listed object."""
+
+    info: ObjectInfo
+    is_shard: bool
+    records: pq.ParquetFile | None
+    """Its index; None where it has none."""
+
+
+def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
+    """Every listed object in its order, with its index. Holds a few indexes in memory."""
+    selection = Selection(data, "image")
+    named = any(is_shard(data, info.key, selection) for info in source.list())
+
+    def read(info: ObjectInfo) -> Indexed:
+        """Where some shards are `named` like shards, all are; else those that have an index, or begin like a shard."""
+        may_be = is_shard(data, info.key, selection) if named else not selection.left_out(info.key)
+        return _read_index(data, source, store, info, named) if may_be else Indexed(info, False, None)
+
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        ahead: deque[tuple[ObjectInfo, Future[pq.ParquetFile | None]]] = deque()
+        ahead: deque[Future[Indexed]] = deque()
         for info in source.list():
-            ahead.append((info, pool.submit(_read_index, data, source, store, info)))
+            ahead.append(pool.submit(read, info))
             if len(ahead) > READ_AHEAD:
-                info, index = ahead.popleft()
-                yield info, index.result()
-        for info, index in ahead:
-            yield info, index.result()
+                yield ahead.popleft().result()
+        for indexed in ahead:
+            yield indexed.result()
 
 
-def _read_index(data: Data, source: Store, store: Store, info: ObjectInfo) -> pq.ParquetFile | None:
-    if not is_shard(data, info.key):
-        return None
+def _read_index(data: Data, source: Store, store: Store, info: ObjectInfo, named: bool) -> Indexed:
     try:
-        return pq.ParquetFile(io.BytesIO(store.read(index_key(data, source, info))))
+        return Indexed(info, True, pq.ParquetFile(io.BytesIO(store.read(index_key(data, source, info)))))
     except ObjectMissing:
-        return None
+        return Indexed(info, named or layout_of(first_of(source, info)) == data.layout, None)

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.config import Packed
+from job.data.naming import NoName, name_of
 from job.errors import nearest
 
 LONGEST = 256 * 2**20
 """Bytes of the longest image, or record, that is read into memory."""
+LONGEST_NAME = 1000
+"""Characters of the longest label, or group."""
+SHOWN, LETTERS = 8, 40
+"""Parts of a record that a reason for rejecting it names, and their letters."""
 TOO_LONG = f"longer than {LONGEST} bytes"
 
 
@@ -28,7 +33,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Fields:
-    """A record as its reader found it: None for what is missing."""
+    """A record as its reader found it: None for what is missing, and NoName where there is a reason for that."""
 
     image: bytes | None = None
     label: Any = None
@@ -42,31 +47,45 @@ class BrokenShard(Exception):
     """Nothing more of the shard can be read, and the storage is not at fault."""
 
 
+class WrongLayout(BrokenShard):
+    """It is a file of another kind."""
+
+
 def make_record(position: int, fields: Fields, names: Packed) -> Record:
     """The record with its label and group as text. The first reason for rejecting it counts."""
     reasons = [fields.reject]
-    text: dict[str, str | None] = {}
+    words: dict[str, str | None] = {}
     for role, value in (("label", fields.label), ("group", fields.group)):
         try:
-            text[role] = _text(value)
-        except UnicodeDecodeError:
-            text[role] = None
-            reasons.append(f"{role} is not UTF-8")
-    for role, value in (("image", fields.image), *text.items()):
+            if isinstance(value, NoName):
+                raise value
+            words[role] = name = name_of(value)
+            if name is not None and len(name) > LONGEST_NAME:
+                raise NoName(f"is longer than {LONGEST_NAME} characters")
+        except NoName as error:
+            words[role] = None
+            reasons.append(f"{role} {error}")
+    for role, value in (("image", fields.image), *words.items()):
         name = getattr(names, role)
         if name is not None and value is None:
-            reasons.append(f"no {role} ({name}){nearest(name, list(fields.known))}")
+            reasons.append(f"no {role} ({name}{_instead(name, names, fields.known)}")
     if fields.image is not None and len(fields.image) > LONGEST:
         reasons.append(TOO_LONG)
-    reasons.append("empty label" if text["label"] == "" else None)
+    reasons.append("empty label" if words["label"] == "" else None)
     reject = next(filter(None, reasons), None)
-    return Record(position, fields.image or b"", text["label"] or None, text["group"], reject)
+    return Record(position, fields.image or b"", words["label"] or None, words["group"], reject and printable(reject))
 
 
-def _text(value: Any) -> str | None:
-    """A number is used as a name."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return None if value is None else str(value)
+def printable(reason: str) -> str:
+    """Without what a broken file put into it: halves of characters, and what controls a terminal."""
+    return reason if reason.isprintable() else "".join(one if one.isprintable() else "�" for one in reason)
+
+
+def _instead(name: str, names: Packed, known: Sequence[str]) -> str:
+    """What a record has where it lacks what a part is called."""
+    if name in known:
+        return " has no value)"
+    used = {*str(names.image).split(";"), names.label, names.group}
+    others = [one for one in known if one not in used]
+    shown = ", ".join(one[:LETTERS] for one in others[:SHOWN])
+    return f"){near}" if (near := nearest(name, others)) else f"; it has {shown})" if shown else ")"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-HEAD = 512
-"""Bytes that are enough to tell every form below."""
+import io
+import tarfile
+
+from job.data.expanding import HEAD, expanded, expander_of
+
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
@@ -39,9 +42,12 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (30, b"mimetypeapplication/vnd.oasis.opendocument", "an OpenDocument spreadsheet, or another document"),
     (0, b"PK\x03\x04", "a ZIP archive (or an Excel workbook, which is one)"),
     (0, b"PK\x05\x06", "an empty ZIP archive"),
-    (257, b"ustar", "a tar archive"),
     (0, b"PAR1", "a Parquet file"),
+    (0, b"PARE", "an encrypted Parquet file"),
     (0, b"ARROW1", "an Arrow (Feather) file"),
+    (0, b"\xff\xff\xff\xff", "an Arrow stream, as Hugging Face's save_to_disk writes it"),
+    (0, b"\x08\x04\x12", "a serialized tensor of uint8"),
+    (0, b"\x08\x01\x12", "a serialized tensor of float32"),
     (0, b"Obj\x01", "an Avro file"),
     (0, b"\x89HDF", "an HDF5 file"),
     (0, b"\x93NUMPY", "a NumPy array"),
@@ -75,22 +81,89 @@ BOMS = (
 """Byte order marks, and the encoding that each is of."""
 
 
+TAR, TFRECORD, PARQUET = "a tar archive", "a TFRecord file", "a Parquet file"
+EMPTY, UNKNOWN = "empty", "nothing that is known"
+LAYOUTS = {TAR: "webdataset", TFRECORD: "tfrecord", PARQUET: "parquet"}
+"""What `data.layout` reads each."""
+
+
 def describe(first: bytes) -> str:
     """What a file with these `first` bytes (HEAD of them, or all) is, as words that follow "it is"."""
+    outer, inner = _named(first), _named(_contents(first))
+    return outer if inner == EMPTY else f"{outer} with {inner} in it"
+
+
+def layout_of(first: bytes) -> str | None:
+    """The packed layout that a file with these first bytes has; None where it has none."""
+    contents = LAYOUTS.get(_named(_contents(first)))
+    return LAYOUTS.get(_named(first)) or (None if contents == "parquet" else contents)
+
+
+def wrong_layout(first: bytes, layout: str) -> str | None:
+    """That a file is none of `layout` but something else that is known, and what reads it; None where it may be one."""
+    what, text = describe(first), as_text(first)
+    short = text is not None and len(first) < HEAD and what.startswith(("text (", "blank text"))
+    if layout_of(first) == layout or short or what.startswith((EMPTY, UNKNOWN)):
+        return None
+    wanted = {name: kind for kind, name in LAYOUTS.items()}[layout]
+    return f"not {wanted} but {what}{reads(first)}"
+
+
+def reads(first: bytes) -> str:
+    """What reads a file with these first bytes, as words that follow what it is; "" where nothing does."""
+    if layout := layout_of(first):
+        return f": data.layout: {layout} reads it"
+    if describe(first).endswith(" picture"):
+        return ": data.layout: folders, or table, reads pictures that are objects of their own"
+    return ""
+
+
+def _named(first: bytes) -> str:
     if not first:
-        return "empty"
-    for at, signature, what in SIGNATURES:
-        if first.startswith(signature, at):
-            return what
+        return EMPTY
+    if what := _packed(first):
+        return what
     text = as_text(first[:HEAD])
+    for at, signature, what in SIGNATURES:
+        weak = len(signature) < 4 and text is not None  # a text may begin with two or three such letters
+        if first.startswith(signature, at) and not weak:
+            return what
+    if expander_of(first):
+        return "a zlib stream"
     if text is None:
-        return f"nothing that is known (its first bytes are {first[:8].hex(' ')})"
+        return f"{UNKNOWN} (its first bytes are {first[:8].hex(' ')})"
     begins = text.lstrip().lower()
     for beginnings, what in MARKUP:
         if begins.startswith(beginnings):
             return "an SVG drawing" if "<svg" in begins and "xml" in what.lower() else what
     words = " ".join(text.split())
     return f"text ({words[:30]!r}{' …' if len(words) > 30 else ''})" if words else "blank text"
+
+
+def tfrecord_checksum(content: bytes) -> int:
+    """The CRC-32C, masked as TFRecord does."""
+    import google_crc32c
+
+    crc = google_crc32c.value(content)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _packed(first: bytes) -> str | None:
+    """What has a checksum in its first bytes, which then may happen to be those of anything else."""
+    if len(first) >= 12 and tfrecord_checksum(first[:8]) == int.from_bytes(first[8:12], "little"):
+        return TFRECORD
+    if first.startswith(b"ustar", 257):
+        return TAR
+    try:
+        tarfile.TarInfo.frombuf(first[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return None
+    return TAR
+
+
+def _contents(first: bytes) -> bytes:
+    """The first bytes of what a compressed file holds; none where it is not compressed."""
+    return expanded(io.BytesIO(first)).first if not _packed(first) and expander_of(first) else b""
 
 
 def as_text(first: bytes) -> str | None:

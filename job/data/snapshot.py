@@ -27,6 +27,8 @@ ROWS = 8192
 """Of a row group of the snapshot."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
+MANY, LETTERS = 10, 60
+"""Examples, at least, of which more than half have labels of their own, that are no classes; letters shown of one."""
 
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
@@ -191,6 +193,8 @@ def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, s
         raise DataError(f"{source.uri}: only one class, {only!r}, was found: there is nothing to tell apart.{more}")
     for label in snapshot.classes:
         if not snapshot.counts["train"][label]:
+            if 2 * len(snapshot.classes) > snapshot.examples >= MANY:
+                raise _labels_of_their_own(snapshot, data, source)
             raise DataError(f"Class {label!r} has no example on the train side of the split: add examples of it.")
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
@@ -205,6 +209,17 @@ def _move(path: str, moved: dict[str, str]) -> None:
             column = pa.array(splits, pa.string())
             writer.write_batch(batch.set_column(EXAMPLES.get_field_index("split"), EXAMPLES.field("split"), column))
     Path(f"{path}-moved").replace(path)
+
+
+def _labels_of_their_own(snapshot: Snapshot, data: Data, source: Store) -> DataError:
+    shown = " and ".join(f"'{label[:LETTERS]}{'…' if len(label) > LETTERS else ''}'" for label in snapshot.classes[:2])
+    setting = {"folders": "the folders below the source", "table": "data.table.label"}.get(
+        data.layout, "data.packed.label"
+    )
+    return DataError(
+        f"{source.uri}: {snapshot.examples} examples have {len(snapshot.classes)} different labels, such as {shown}: "
+        f"these are no classes. Look at {setting}."
+    )
 
 
 class _Rows:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from job.config import Packed
-from job.data.records import LONGEST, TOO_LONG, BrokenShard, Fields
+from job.data.expanding import Source, expanded
+from job.data.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
+from job.data.signature import tfrecord_checksum, wrong_layout
 
 EXAMPLE = """
 name: "example.proto" syntax: "proto3"
@@ -30,6 +34,16 @@ message_type { name: "Ints" field { name: "value" number: 1 type: TYPE_INT64 lab
 """tensorflow/core/example/{example,feature}.proto as they are on the wire; a map is a list of its entries."""
 
 
+SIDES = (
+    re.compile(r"(^|[/_.])(h|height|rows)$", re.IGNORECASE),
+    re.compile(r"(^|[/_.])(w|width|cols|columns)$", re.IGNORECASE),
+)
+"""Features that tell the size of an image."""
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+"""How encoded images begin."""
+RAW = "image is raw pixels, not an encoded image (tf.io.encode_png makes one)"
+
+
 def read_tfrecord(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fields]:
     """Every record of the file: a length, its checksum, as many bytes, their checksum.
 
@@ -37,21 +51,23 @@ def read_tfrecord(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fiel
     """
     from google.protobuf.message import DecodeError
 
-    example = _example_type()
-    while header := _read(file, 12):
+    example, contents = _example_type(), expanded(file)
+    if wrong := wrong_layout(contents.first, "tfrecord"):
+        raise WrongLayout(wrong)
+    while header := _read(contents, 12):
         if len(header) < 12:
             raise BrokenShard("truncated")
         length, checksum = struct.unpack("<QI", header)
-        if _checksum(header[:8]) != checksum:
+        if tfrecord_checksum(header[:8]) != checksum:
             raise BrokenShard("corrupt (the checksum of a length is wrong)")
         if length > LONGEST:
-            _skip(file, length + 4)
+            _skip(contents, length + 4)
             yield Fields(reject=TOO_LONG)
             continue
-        content, checksum = _read(file, length), _read(file, 4)
+        content, checksum = _read(contents, length), _read(contents, 4)
         if len(checksum) < 4:
             raise BrokenShard("truncated")
-        if _checksum(content) != int.from_bytes(checksum, "little"):
+        if tfrecord_checksum(content) != int.from_bytes(checksum, "little"):
             yield Fields(reject="the record's checksum is wrong")
             continue
         try:
@@ -63,7 +79,8 @@ def read_tfrecord(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fiel
 def framed(content: bytes) -> bytes:
     """A record as it is in a file."""
     length = struct.pack("<Q", len(content))
-    return length + struct.pack("<I", _checksum(length)) + content + struct.pack("<I", _checksum(content))
+    checksums = [struct.pack("<I", tfrecord_checksum(part)) for part in (length, content)]
+    return length + checksums[0] + content + checksums[1]
 
 
 def _fields(example: Any, names: Packed) -> Fields:
@@ -71,14 +88,34 @@ def _fields(example: Any, names: Packed) -> Fields:
     found: dict[str, Any] = {}
     reject = None
     for role in ("image", "label", "group"):
-        feature = features.get(getattr(names, role))
-        values = [*feature.bytes.value, *feature.ints.value, *feature.floats.value] if feature else []
+        values = _values(features.get(getattr(names, role)))
         found[role] = values[0] if values else None
         if len(values) > 1:
-            reject = f"{role} has {len(values)} values"
+            reject = reject or f"{role} has {len(values)} values"
     if not isinstance(found["image"], bytes | None):
-        found["image"], reject = None, "image is a number"
+        many = len(_values(features[str(names.image)])) > 1
+        found["image"], reject = None, RAW if many else "image is a number"
+    elif found["image"] is not None and _is_raw(found["image"], features):
+        reject = RAW
     return Fields(**found, known=list(features), reject=reject)
+
+
+def _values(feature: Any) -> list[Any]:
+    """Its numbers of 32 bits as such: as Python's they would have digits that nobody wrote."""
+    if not feature:
+        return []
+    return [*feature.bytes.value, *feature.ints.value, *map(np.float32, feature.floats.value)]
+
+
+def _is_raw(image: bytes, features: dict[str, Any]) -> bool:
+    """Whether its bytes are as many as the pixels (of 1 or 4 bytes) that other features tell of."""
+    if image.startswith(PICTURES):
+        return False
+    sides = [[_values(features[name]) for name in features if side.search(name)] for side in SIDES]
+    heights, widths = ([value[0] for value in values if len(value) == 1] for values in sides)
+    if not heights or not widths or not isinstance(heights[0], int) or not isinstance(widths[0], int):
+        return False
+    return len(image) in {heights[0] * widths[0] * size for size in (1, 3, 4, 12, 16)}
 
 
 def _example_type() -> Any:
@@ -89,15 +126,7 @@ def _example_type() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
 
 
-def _checksum(content: bytes) -> int:
-    """The CRC-32C, masked as TFRecord does."""
-    import google_crc32c
-
-    crc = google_crc32c.value(content)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _read(file: pa.NativeFile, size: int) -> bytes:
+def _read(file: Source, size: int) -> bytes:
     """As many bytes; fewer only at the file's end."""
     content = file.read(size)
     while len(content) < size and (more := file.read(size - len(content))):
@@ -105,7 +134,7 @@ def _read(file: pa.NativeFile, size: int) -> bytes:
     return content
 
 
-def _skip(file: pa.NativeFile, size: int) -> None:
+def _skip(file: Source, size: int) -> None:
     while size:
         part = file.read(min(size, 2**20))
         if not part:

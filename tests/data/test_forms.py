@@ -9,6 +9,7 @@ import pytest
 from job.data.decoding import decode_image
 from job.data.features import storage_type
 from job.data.forms import INPUTS, Form, form_described, form_of
+from job.data.packed import FORMAT
 from job.data.text import decode_text
 from job.jobfile import parse_job
 from job.report.export import _decoding
@@ -38,4 +39,6 @@ def test_an_exported_model_takes_the_form_that_was_trained_on(text: str, decode:
 
 def test_which_images_are_read_from_packed_files_is_part_of_a_form() -> None:
     job = parse_job(IMAGE, ["data.layout=parquet", "data.packed.image=photo"])
-    assert form_of(job).meaning["image"] == "photo"
+    meaning = form_of(job).meaning
+    assert (meaning["image"], meaning["records"]) == ("photo", FORMAT)
+    assert "records" not in form_of(parse_job(IMAGE)).meaning

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from job.data.snapshot import take_snapshot
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, open_store
 from support import shards
+from support.packed import read
 
 
 def data(layout: str, source: str = "file:///source/", **packed: str) -> Data:
@@ -51,18 +53,80 @@ def test_a_key_is_a_shard_and_a_position() -> None:
     assert join_key("a.tar", 17) == "a.tar#000000017"
 
 
-@pytest.mark.parametrize("name", ["a.tfrecord", "b/A.TFRecords", "a.tfrec", "train.tfrecord-00003-of-00010"])
-def test_the_usual_names_of_shards_are_known(name: str) -> None:
-    assert is_shard(data("tfrecord"), name)
-    assert not is_shard(data("tfrecord"), f".{name}")
-    assert not is_shard(data("webdataset"), name)
+NAMES = {
+    "webdataset": ["a.tar", "A.TAR", "b/a.tar.gz", "a.tgz", "a.tar.zst", "a.tar.bz2"],
+    "parquet": ["a.parquet", "a.PQ", "a.snappy.parquet", "df.parquet.gzip", "train-00000-of-00001.parquet"],
+    "tfrecord": [
+        *("a.tfrecord", "b/A.TFRecords", "a.tfrec", "a.record", "a.records", "a.tfrecord.gz"),
+        *("train.tfrecord-00003-of-00010", "train-00003-of-00010", "a.record-00000-of-00100"),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_the_usual_names_of_shards_are_known(layout: str) -> None:
+    others = [name for other in NAMES if other != layout for name in NAMES[other]]
+    for name in NAMES[layout]:
+        assert is_shard(data(layout), name)
+        assert not is_shard(data(layout), f".{name}")
+    assert not any(is_shard(data(layout), name) for name in (*others, "a.jpg", "README", "a.tar.txt"))
+
+
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "tfrecord"])
+def test_where_nothing_is_called_like_a_shard_first_bytes_tell(form: str, tmp_path: Path) -> None:
+    source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
+    _, _, make = shards.MAKERS[form]
+    settings = data(form, source.uri)
+    content = make(shards.examples(60))
+    for key in ("part-0000", "part-0001", ".part-0002"):
+        source.write(key, content)
+    source.write("README", b"read me")
+    assert [shard.key for shard in list_shards(settings, source)] == ["part-0000", "part-0001"]
+    index(settings, source, store)
+    source.write("part-0003", gzip.compress(content) if form != "parquet" else content)
+    snapshot = take_snapshot(settings, source, store)
+    assert snapshot.examples == 120
+    assert snapshot.rejects == {"newer than the indexes": 1}
+    assert snapshot.left_out == {"hidden or of the system": 1, "without extension": 1}
+    source.write(f"z.{shards.MAKERS[form][1]}", content)
+    assert [shard.key for shard in list_shards(settings, source)] == [f"z.{shards.MAKERS[form][1]}"]
+
+
+def test_a_source_without_shards_says_what_it_has_and_what_reads_it(tmp_path: Path) -> None:
+    source = open_store(f"file://{tmp_path}/source/")
+    source.write("a/README.md", b"read me")
+    for key, content, told in (
+        ("a/x.png", shards.examples(1)[0][0], "x.png is a PNG picture: data.layout: folders, or table, reads"),
+        ("b.parquet", shards.plain_parquet_of(shards.examples(1)), "b.parquet is a Parquet file: data.layout: parquet"),
+    ):
+        source.write(key, content)
+        with pytest.raises(DataError, match=rf"wants files .tar .* below the source. file://.*{told}"):
+            list_shards(data("webdataset", source.uri), source)
+        source.delete(key)
+
+
+@pytest.mark.parametrize("layout", ["webdataset", "parquet", "tfrecord"])
+def test_a_shard_of_another_layout_says_which_one_reads_it(layout: str) -> None:
+    kinds = {"webdataset": "a tar archive", "parquet": "a Parquet file", "tfrecord": "a TFRecord file"}
+    for other, what in kinds.items():
+        content = shards.MAKERS[other][2](shards.examples(2))
+        (record, *_) = read(content, layout)
+        said = f"not {kinds[layout]} but {what}: data.layout: {other} reads it"
+        assert record.reject == (said if other != layout else None)
+    (record,) = read(b"<html><body>Access denied", layout)
+    assert str(record.reject).startswith(f"not {kinds[layout]} but an HTML page")
+
+
+def test_a_tar_file_whose_first_name_looks_like_a_signature_is_one() -> None:
+    rows = {f"{name}.{end}": b"1" for name in ("BMW", "ID3", "PK\3\4", "GIF8") for end in ("jpg", "cls")}
+    assert [record.label for record in read(shards.tar_of(rows), "webdataset")] == ["1"] * 4
 
 
 def test_every_object_and_record_is_an_example_or_a_reject(tmp_path: Path) -> None:
     source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
     settings = data("webdataset", source.uri)
     source.write("README.md", b"x")
-    with pytest.raises(DataError, match=r"has no shards. data.layout webdataset wants files .tar below the source"):
+    with pytest.raises(DataError, match=r"webdataset wants files .tar .* below the source. file.*README.md is text"):
         take_snapshot(settings, source, store)
     content = shards.webdataset_of(shards.examples(40))
     for key in ("a.tar", "b/a.tar"):

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 
 import pytest
 from PIL import Image
 
 from job.data.signature import HEAD, SIGNATURES, describe
+from job.data.tfrecord import framed
 
 
 def picture(form: str) -> bytes:
@@ -32,6 +34,12 @@ def test_a_picture_is_named_by_its_format(form: str) -> None:
         (b"key,label\na.jpg,cat\n", "text ('key,label a.jpg,cat')"),
         ("größe;klasse\n".encode("utf-16"), "text ('größe;klasse')"),
         ("größe;klasse;name der datei\n".encode("cp1252"), "text ('gre;klasse;name der datei')"),
+        (gzip.compress(gzip.compress(b"BMW,AUDI\n")), "a gzip file with a gzip file in it"),
+        (b"BMW,AUDI\n", "text ('BMW,AUDI')"),
+        (zlib.compress(b"key,label\n"), "a zlib stream with text ('key,label') in it"),
+        (framed(bytes(0x4D42))[:HEAD], "a TFRecord file"),
+        (b"\xff\xff\xff\xff\x10\0\0\0", "an Arrow stream, as Hugging Face's save_to_disk writes it"),
+        (b"\x08\x04\x12\x08\x12\x02\x08\x02", "a serialized tensor of uint8"),
         (b"\x00\x01\x02\x03\xf0\xf1", "nothing that is known (its first bytes are 00 01 02 03 f0 f1)"),
     ],
 )

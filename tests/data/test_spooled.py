@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from job.data import spooled as module
@@ -16,6 +17,6 @@ def test_a_listing_can_be_gone_through_again_in_parts(count: int, monkeypatch: p
         for _ in range(2):
             found = list(spool.objects())
             assert [(one, one.modified) for one in found] == [(one, one.modified) for one in listing]
-            parts = [part.to_pylist() for part in spool.keys()]
-            assert sum(parts, []) == [one.key for one in listing]
+            parts = list(map(pa.Array.to_pylist, spool.keys()))
+            assert [key for part in parts for key in part] == [one.key for one in listing]
             assert all(0 < len(part) <= 6 for part in parts)

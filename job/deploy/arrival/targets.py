@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from job.config import Job
-from job.data.packed import is_shard
 from job.data.selection import Selection
 from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
@@ -53,10 +52,8 @@ class Target:
             return True
         if not uri.startswith(self._source) or uri.startswith(self._store):
             return False
-        data, key = self.job.data, uri.removeprefix(self._source)
-        if data.is_packed:
-            return is_shard(data, key)
-        return self._selection.left_out(key, listed=data.layout == "table") is None
+        key, listed = uri.removeprefix(self._source), self.job.data.layout == "table"
+        return self._selection.left_out(key, listed) is None
 
     @cached_property
     def _selection(self) -> Selection:

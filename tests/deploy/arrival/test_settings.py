@@ -116,7 +116,7 @@ def test_what_is_left_out_of_the_listing_does_not_concern_a_job() -> None:
     table = target("{name: a, data: {source: 's3://bb/in', layout: table, include: ['*.raw']}, store: 's3://bb/thaw'}")
     assert [table.concerns(f"s3://bb/in/{key}") for key in ("1.raw", "labels.csv", "2.csv")] == [True, True, False]
     packed = target("{name: a, data: {source: 's3://bb/in', layout: webdataset}, store: 's3://bb/thaw'}")
-    assert [packed.concerns(f"s3://bb/in/{key}") for key in ("1.tar", "1.txt")] == [True, False]
+    assert [packed.concerns(f"s3://bb/in/{key}") for key in ("1.tar", "part-0001", "_SUCCESS")] == [True, True, False]
 
 
 def test_a_table_of_labels_elsewhere_concerns_it_too() -> None:
