@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+EXTENSIONS = frozenset(
+    "jpg jpeg jpe jfif pjpeg pjp mpo png apng bmp dib gif webp tif tiff avif avifs "
+    "jp2 j2k j2c jpc jpf jpx pbm pgm ppm pnm".split()
+)
+"""In lower case, without the dot: what files of pictures that can be read are called."""
+UNREADABLE = frozenset(
+    "heic heif hif jxl jxr svg svgz psd psb xcf ico icns tga pcx eps dcm dicom exr hdr "
+    "dng cr2 cr3 crw nef nrw arw srf sr2 orf raf rw2 pef raw".split()
+)
+"""The same of pictures that can't: rejects that say what they are, rather than what is left out without a word."""
 CROP = 0.875
 """224 / 256: the central part of the short side that ImageNet's recipe keeps."""
 
