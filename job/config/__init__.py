@@ -130,7 +130,9 @@ class Job(Section):
         del meaning["train"]["cache_limit"]
         for name in OF_TEXTS if self.task == "image" else OF_PICTURES:
             del meaning["model"][name]
-        meaning["data"] = {"max_pixels": self.data.max_pixels} if self.task == "image" else {}
+        data = self.data.model_dump(mode="json", include={"value_range"})
+        of_pictures = {"max_pixels": self.data.max_pixels, "value_range": data["value_range"]}
+        meaning["data"] = of_pictures if self.task == "image" else {}
         if self.data.is_packed:
             meaning["data"]["image"] = self.data.record_names.image
         return meaning

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from job.data.forms import Form, form_of
+from job.data.pictures import Unreadable
 from job.libraries import import_tensorflow
 from job.report.documents import Documents
 from job.report.examples import Examples, answer_to, opened
@@ -118,16 +119,19 @@ def _looked(
     for shown in mistakes:
         if found and time.monotonic() - started > BUDGET:
             break
-        encoded = tf.constant(originals[shown.key])
+        encoded = originals[shown.key]
+        assert isinstance(encoded, bytes)
         try:
-            inputs = form.decode(encoded).numpy()
-        except tf.errors.OpError:
+            inputs = form.read(encoded)
+        except Unreadable:
             continue
         label = classes.index(shown.answer)
         if shown.text is None:
             found.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
         else:
-            found.append(_on_words(shown, _words(encoded, len(inputs)), left_out_words(network, inputs, label)))
+            found.append(
+                _on_words(shown, _words(tf.constant(encoded), len(inputs)), left_out_words(network, inputs, label))
+            )
     return found
 
 

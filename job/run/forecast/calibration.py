@@ -12,6 +12,7 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
+from job.data.pictures import Unreadable
 from job.executors.placement import is_here, worker_cpus
 from job.features.featurize import BATCH
 from job.libraries import import_tensorflow
@@ -117,8 +118,8 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
 
     def one(content: bytes) -> None:
         try:
-            found.append(decode(content).numpy())
-        except tf.errors.OpError:
+            found.append(decode(form.plain(content)).numpy())
+        except (Unreadable, tf.errors.OpError):
             return
 
     one(encoded[0])
