@@ -58,6 +58,7 @@ def document(store: Store, found: Forecast) -> dict[str, Any]:
             "examples": snapshot.examples,
             "counts": snapshot.counts,
             "rejects": _rejects(known.headers, snapshot.rejects, missing.rejects, snapshot.examples / listed.share),
+            "pictures": asdict(known.headers.looks) if job.task == "image" else None,
             "duplicates": _duplicates(known.duplicates, listed),
         },
         "network": {
