@@ -50,6 +50,13 @@ def decode_image(encoded: tf.Tensor, size: int, resize: str, value_range: Range 
     """
     import tensorflow as tf
 
+    with tf.device("CPU:0"):  # its small steps would each be sent to a GPU
+        return _decoded(encoded, size, resize, value_range)
+
+
+def _decoded(encoded: tf.Tensor, size: int, resize: str, value_range: Range | None) -> tf.Tensor:
+    import tensorflow as tf
+
     head = tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD)
     image, orientation = tf.cond(
         _begins(head, b"\xff\xd8\xff"),
@@ -83,13 +90,13 @@ def _png(encoded: tf.Tensor, depth: tf.Tensor, value_range: Range | None) -> tf.
     import tensorflow as tf
 
     if value_range is None:
-        values = tf.cast(tf.io.decode_png(encoded, channels=4), tf.int32)
+        values = tf.cast(tf.io.decode_png(encoded, channels=4), tf.uint16)
         colours, alpha = values[:, :, :3], values[:, :, 3:]
     else:  # values of 8 bits come times 257
         wide = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.float32)
         low, high = (tf.where(depth == 16, float(value_range[end]), whole) for end, whole in enumerate((0.0, 65535.0)))
         scaled = tf.clip_by_value((wide[:, :, :3] - low) * (255.0 / (high - low)), 0.0, 255.0)
-        colours, alpha = tf.cast(tf.round(scaled), tf.int32), tf.cast(tf.round(wide[:, :, 3:] / 257.0), tf.int32)
+        colours, alpha = tf.cast(tf.round(scaled), tf.uint16), tf.cast(tf.round(wide[:, :, 3:] / 257.0), tf.uint16)
     return tf.cast((colours * alpha + BACKGROUND * (255 - alpha) + 127) // 255, tf.uint8)
 
 

@@ -99,7 +99,8 @@ def _opened(encoded: bytes, max_pixels: int, value_range: Range | None) -> Image
     except UnidentifiedImageError as error:
         raise Unreadable(_other(encoded)) from error
     except Exception as error:  # whatever a decoder raises that meets nonsense
-        raise Unreadable(f"broken image: {headline(error)}") from error
+        known = _what(encoded).removesuffix(" picture") in READ
+        raise Unreadable(f"broken image: {headline(error)}" if known else _other(encoded)) from error
     if reason:
         image.close()
         raise Unreadable(reason)
@@ -125,10 +126,15 @@ def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: R
 
 def _other(encoded: bytes) -> str:
     """What is said of bytes in which Pillow finds no picture."""
-    what = describe(encoded[:FIRST]).partition(" (")[0]  # the same words for all of a kind: rejects are counted by them
+    what = _what(encoded)
     if what.removesuffix(" picture") in READ:
         return f"it begins as {what}, but is broken, or of a kind that can't be read: convert it to JPEG or PNG"
     return _convert(what) if what.endswith(DRAWN) else f"not an image: it is {what}"
+
+
+def _what(encoded: bytes) -> str:
+    """The same words for all of a kind: rejects are counted by them."""
+    return describe(encoded[:FIRST]).partition(" (")[0]
 
 
 def _convert(what: str) -> str:
@@ -165,7 +171,7 @@ def _turn(image: Image.Image) -> int:
     if image.format in ("JPEG", "MPO") and not {"exif", "xmp"} & image.info.keys():
         return 1
     try:
-        found = image.getexif().get(ORIENTATION, 1)
+        found = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # whatever the parser meets: a viewer shows such a picture as it is stored
         return 1
     return found if found in TURNS else 1
