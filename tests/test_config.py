@@ -209,6 +209,13 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
         parse_job(text)
 
 
+@pytest.mark.parametrize("bounds", ["[4095, 0]", "[5, 5]", "[0, .inf]"])
+def test_a_range_of_values_ends_above_its_beginning(bounds: str) -> None:
+    with pytest.raises(JobError, match=r"data\.value_range: .*low must be below high"):
+        parse_job(JOB, [f"data.value_range={bounds}"])
+    assert parse_job(JOB, ["data.value_range=[0, 4095]"]).data.value_range == (0, 4095)
+
+
 def test_meaning_leaves_out_what_cannot_change_the_result() -> None:
     elsewhere = ["store=gs://other/thaw/", "data.source=gs://other/cells/"]
     same = parse_job(
@@ -234,7 +241,7 @@ def test_what_the_card_says_and_what_workers_cost_change_no_run() -> None:
 
 def test_meaning_has_what_changes_the_images_though_not_the_listing() -> None:
     packed = ["data.layout=parquet", "data.packed.image=photo"]
-    for setting in ("data.packed.image=infrared", "data.max_pixels=1000"):
+    for setting in ("data.packed.image=infrared", "data.max_pixels=1000", "data.value_range=[0, 4095]"):
         assert parse_job(JOB, packed).meaning() != parse_job(JOB, [*packed, setting]).meaning()
     assert (
         parse_job(JOB, ["data.layout=parquet"]).meaning()
@@ -369,7 +376,7 @@ def test_the_meaning_of_a_job_of_pictures_is_what_it_was_before_there_were_texts
     """Its keys are part of every run's name."""
     meaning = parse_job(JOB).meaning()
     assert sorted(meaning["model"]) == ["backbone", "head", "image_size", "preprocessing", "resize", "weights"]
-    assert meaning["data"] == {"max_pixels": 50_000_000}
+    assert meaning["data"] == {"max_pixels": 50_000_000, "value_range": None}
     texts = parse_job(TEXTS).meaning()
     assert sorted(texts["model"]) == ["backbone", "encoder", "head", "max_tokens", "weights"]
     assert texts["data"] == {}

@@ -135,7 +135,7 @@ class Job(Section):
             del meaning["model"][name]
         meaning["data"] = {}
         if self.task == "image":
-            meaning["data"]["max_pixels"] = self.data.max_pixels
+            meaning["data"] = self.data.model_dump(mode="json", include={"max_pixels", "value_range"})
         elif self.data.encoding and self.data.label_table.text is None:
             meaning["data"]["encoding"] = self.data.encoding
         if self.data.is_packed:

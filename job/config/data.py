@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -131,6 +132,9 @@ class Data(Section):
     """Objects larger than this many bytes are rejected unread."""
     max_pixels: int = Field(50_000_000, gt=0)
     """Images with more pixels than this are rejected from their header (decompression bombs)."""
+    value_range: tuple[float, float] | None = None
+    """[low, high] of the values of images of more than 8 bits, which become 0 and 255: [0, 4095] of 12 bits in files of
+    16. Without it, all that the file's type can hold."""
 
     @model_validator(mode="after")
     def _table_goes_with_layout(self) -> Data:
@@ -160,6 +164,13 @@ class Data(Section):
     @classmethod
     def _known_encoding(cls, name: str | None) -> str | None:
         return check_encoding(name) if name is not None else None
+
+    @field_validator("value_range")
+    @classmethod
+    def _low_below_high(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+            raise ValueError(f"[low, high]: low must be below high, got [{bounds[0]:g}, {bounds[1]:g}]")
+        return bounds
 
     @field_validator("source")
     @classmethod

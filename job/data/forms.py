@@ -8,13 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from job.config import Job
-from job.data.decoding import decode_image, inspect_image
+from job.data.decoding import DECODING, Range, decode_image
 from job.data.encoding import as_utf8
 from job.data.packed import FORMAT
+from job.data.pictures import BROKEN, Unreadable, inspect_image, plain, read_picture
 from job.data.text import READING, TOKENISER, decode_text, inspect_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,25 @@ class Form:
     """All that determines the values, as JSON types."""
     inspect: Callable[[bytes], str | None]
     """Why an object can't be decoded, as far as its bytes tell; None where it may be."""
+    plain: Callable[[bytes], bytes]
+    """The bytes to be given to `decode`. Raises Unreadable, which says why there are none."""
     decode: Callable[[tf.Tensor], tf.Tensor]
     """A scalar string tensor -> `dtype` `shape`, usable inside a tf.function; may raise tf.errors.OpError."""
     broken: str
     """What is said of an object that can't be decoded after all."""
     blank: str | None = None
     """What is said of one that becomes zeros alone, where it can't be used then."""
-    plain: Callable[[bytes], bytes] = bytes
-    """The bytes to be given to `decode`, of an object that `inspect` finds usable."""
+    picture: Callable[[bytes], Image.Image] | None = None
+    """Of pictures: the whole of it, RGB, as it is seen. Raises Unreadable."""
+
+    def read(self, encoded: bytes) -> np.ndarray:
+        """What the network takes of one example, `dtype` `shape`. Raises Unreadable."""
+        import tensorflow as tf
+
+        try:
+            return self.decode(tf.constant(self.plain(encoded))).numpy()
+        except tf.errors.OpError as error:
+            raise Unreadable(self.broken) from error
 
 
 INPUTS = ("image", "words")
@@ -46,7 +60,7 @@ def form_of(job: Job) -> Form:
     """The form of the job's examples."""
     if job.task == "text":
         return text_form(job.model.max_tokens, job.data.encoding if job.data.label_table.text is None else None)
-    form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels)
+    form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels, job.data.value_range)
     if job.data.is_packed:
         form.meaning.update({"image": job.data.record_names.image, "records": FORMAT})
     return form
@@ -56,19 +70,27 @@ def form_described(labels: dict[str, Any], max_pixels: int) -> Form:
     """The form that an exported model takes, from its labels.json."""
     if labels.get("task") == "text":
         return text_form(labels["max_tokens"])
-    return image_form(labels["image_size"], labels["resize"], max_pixels)
+    value_range = labels.get("value_range")
+    return image_form(labels["image_size"], labels["resize"], max_pixels, value_range and tuple(value_range))
 
 
-def image_form(size: int, resize: str, max_pixels: int) -> Form:
+def image_form(size: int, resize: str, max_pixels: int, value_range: Range | None = None) -> Form:
     return Form(
         "image",
         "uint8",
         (size, size, 3),
-        # The last one decides which images are rejected.
-        {"image_size": size, "resize": resize, "max_pixels": max_pixels},
-        partial(inspect_image, max_pixels=max_pixels),
-        partial(decode_image, size=size, resize=resize),
-        "broken image: its pixels can't be decoded (truncated?)",
+        {
+            "decoding": DECODING,
+            "image_size": size,
+            "resize": resize,
+            "max_pixels": max_pixels,  # it decides which images are rejected
+            "value_range": value_range and list(value_range),
+        },
+        partial(inspect_image, max_pixels=max_pixels, value_range=value_range),
+        partial(plain, max_pixels=max_pixels, value_range=value_range),
+        partial(decode_image, size=size, resize=resize, value_range=value_range),
+        BROKEN,
+        picture=partial(read_picture, max_pixels=max_pixels, value_range=value_range),
     )
 
 
@@ -81,8 +103,15 @@ def text_form(max_tokens: int, encoding: str | None = None) -> Form:
         (max_tokens,),
         {**meaning, "encoding": encoding} if encoding else meaning,
         partial(inspect_text, encoding=encoding),
+        partial(_plain_text, encoding=encoding),
         partial(decode_text, max_tokens=max_tokens),
         "broken text: it can't be decoded",
         "no words in it",
-        partial(as_utf8, encoding=encoding),
     )
+
+
+def _plain_text(encoded: bytes, encoding: str | None) -> bytes:
+    """The text in UTF-8. Raises Unreadable."""
+    if reason := inspect_text(encoded, encoding):
+        raise Unreadable(reason)
+    return as_utf8(encoded, encoding)

@@ -12,6 +12,7 @@ import numpy as np
 from job.data.features import address_bytes
 from job.data.forms import form_of
 from job.data.packed import join_key
+from job.data.pictures import Unreadable
 from job.data.source import open_source
 from job.data.table import object_reader
 from job.data.work import Chunk, read_chunk, read_chunks_of
@@ -87,16 +88,18 @@ class Decoder:
     def _inputs(self, group: Sequence[Content]) -> list[Input]:
         """Waits for what is being read."""
         contents = [one.result() if isinstance(one, Future) else one for one in group]
-        reasons = [one if isinstance(one, str) else self._form.inspect(one) for one in contents]
-        whole = [
-            self._form.plain(one)
-            for one, reason in zip(contents, reasons, strict=True)
-            if not reason and isinstance(one, bytes)
-        ]
+        plain = [one if isinstance(one, str) else self._plain(one) for one in contents]
+        whole = [one for one in plain if isinstance(one, bytes)]
         decoded = iter(self._group(whole) if whole else [])
-        return [reason or next(decoded) for reason in reasons]
+        return [one if isinstance(one, str) else next(decoded) for one in plain]
 
-    def _group(self, encoded: Sequence[bytes | str]) -> list[Input]:
+    def _plain(self, encoded: bytes) -> bytes | str:
+        try:
+            return self._form.plain(encoded)
+        except Unreadable as error:
+            return str(error)
+
+    def _group(self, encoded: Sequence[bytes]) -> list[Input]:
         try:
             inputs = self._decode(encoded).numpy()
         except self._invalid:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from job.data.forms import Form
 from job.data.originals import read_originals
+from job.data.pictures import Unreadable
 from job.report.documents import Documents
 from job.report.measured import confident_mistakes, right_answers
 from job.report.wording import shortened
@@ -62,22 +61,15 @@ def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
     """`original` as in Examples; `side`: most pixels of the longer side of a picture."""
     if isinstance(original, str):
         return Opened(missing=original)
-    if reason := form.inspect(original):
-        return Opened(missing=reason)
     if task == "text":
-        return Opened(text=shortened(form.plain(original).decode(errors="replace"), TEXT))
+        try:
+            return Opened(text=shortened(form.plain(original).decode(errors="replace"), TEXT))
+        except Unreadable as error:
+            return Opened(missing=str(error))
+    assert form.picture is not None
     try:
-        return Opened(small_picture(original, side))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return Opened(missing=form.broken)
-
-
-def small_picture(encoded: bytes, side: int) -> Image.Image:
-    """The whole picture. Raises one of many errors where it is broken."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        if image.mode.startswith("I"):  # 16 bits
-            small = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
-        else:
-            small = image.convert("RGB")
+        small = form.picture(original)
+    except Unreadable as error:
+        return Opened(missing=str(error))
     small.thumbnail((side, side))
-    return small
+    return Opened(small)

@@ -3,7 +3,7 @@
 model.keras           pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> probabilities [n, classes]
 saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}
 weights.safetensors   every variable by path
-labels.json           classes in the order of the probabilities; what is decoded: image size and resizing, or max_tokens
+labels.json           classes in the order of the probabilities; what decoding needs: image size, …, or max_tokens
 metrics.json          what was measured on the test split
 card.md               the model card
 files.json            the sha256 of each of these files
@@ -106,7 +106,7 @@ def trained_network(job: Job, store: Store, run: str, classes: int, base: Resolv
 def _decoding(job: Job) -> dict[str, Any]:
     if job.task == "text":
         return {"task": "text", "max_tokens": job.model.max_tokens}
-    return {"image_size": job.model.image_size, "resize": job.model.resize}
+    return {"image_size": job.model.image_size, "resize": job.model.resize, "value_range": job.data.value_range}
 
 
 def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:

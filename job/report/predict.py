@@ -11,6 +11,7 @@ from typing import Any
 
 from job.config import Data
 from job.data.forms import Form, form_described
+from job.data.pictures import Unreadable
 from job.errors import DataError, JobError, ObjectMissing
 from job.libraries import import_tensorflow
 from job.report.manifest import MANIFEST, download_files
@@ -38,22 +39,22 @@ class Predictor:
 
     def answers(self, encoded: Sequence[bytes]) -> list[dict[str, Any]]:
         """Of each image or text, in their order: {class, probabilities}, or {error} where it is none."""
-        encoded = [self._form.plain(one) for one in encoded]
-        reasons = [self._refused(one) for one in encoded]
-        taken = [one for one, reason in zip(encoded, reasons, strict=True) if not reason]
+        plain = [self._plain(one) for one in encoded]
+        taken = [one for one in plain if isinstance(one, bytes)]
         try:
             answered = iter(self._ask(taken))
         except self._undecodable:
             answered = iter([self._ask_alone(one) for one in taken])
-        return [{"error": reason} if reason else next(answered) for reason in reasons]
+        return [{"error": one} if isinstance(one, str) else next(answered) for one in plain]
 
-    def _refused(self, encoded: bytes) -> str | None:
-        import tensorflow as tf
-
-        reason = self._form.inspect(encoded)
-        if not reason and self._form.blank and not self._form.decode(tf.constant(encoded)).numpy().any():
-            reason = self._form.blank
-        return reason
+    def _plain(self, encoded: bytes) -> bytes | str:
+        """What the model decodes, or why there is nothing."""
+        try:
+            if self._form.blank and not self._form.read(encoded).any():
+                return self._form.blank
+            return self._form.plain(encoded)
+        except Unreadable as error:
+            return str(error)
 
     def _ask(self, encoded: list[bytes]) -> list[dict[str, Any]]:
         import tensorflow as tf

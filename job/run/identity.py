@@ -21,7 +21,7 @@ from job.storage import ObjectInfo, Store
 from job.train.networks import base_of_store
 from job.train.runstate import read_state, state_key
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Sampler:
         self._keys, self._versions = table["key"].to_pylist(), table["version"].to_pylist()
         self._featurizer = input_featurizer(job)
         self._known = known(store, self._featurizer)
-        self._form = form_of(job)
+        self._read = form_of(job).read
 
     def take(self, splits: Iterable[str], count: int, least: int) -> Samples:
         """The first `count` examples of these splits, taken one after another, that can still be read.
@@ -74,7 +74,7 @@ class Sampler:
         if not missing:
             return found
         read = self._records if self._job.data.is_packed else self._objects
-        return found | {at: self._form.decode(self._form.plain(encoded)).numpy() for at, encoded in read(missing)}
+        return found | {at: self._read(encoded) for at, encoded in read(missing)}
 
     def _objects(self, positions: list[int]) -> Iterator[tuple[int, bytes]]:
         reader = object_reader(self._job.data, self._source)

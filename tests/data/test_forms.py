@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
 
-from job.data.decoding import decode_image
+from job.data.decoding import DECODING, decode_image
 from job.data.features import storage_type
 from job.data.forms import INPUTS, Form, form_described, form_of
 from job.data.packed import FORMAT
@@ -35,6 +36,19 @@ def test_an_exported_model_takes_the_form_that_was_trained_on(text: str, decode:
     assert told(form)[4] is decode
     assert form.tap in INPUTS
     assert storage_type(form.dtype).itemsize == {"uint8": 1, "int64": 8}[form.dtype]
+
+
+def test_the_range_of_values_goes_with_the_exported_model() -> None:
+    job = parse_job(IMAGE, ["data.value_range=[0, 4095]"])
+    labels = json.loads(json.dumps(_decoding(job)))
+    assert told(form_described(labels, job.data.max_pixels)) == told(form_of(job))
+    assert form_of(job).meaning["value_range"] == [0, 4095]
+    del labels["value_range"]  # as older models have it
+    assert form_described(labels, job.data.max_pixels).meaning["value_range"] is None
+
+
+def test_what_decoding_makes_of_a_picture_names_what_is_stored_of_it() -> None:
+    assert form_of(parse_job(IMAGE)).meaning["decoding"] == DECODING
 
 
 def test_which_images_are_read_from_packed_files_is_part_of_a_form() -> None:

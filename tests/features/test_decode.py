@@ -88,7 +88,7 @@ def test_objects_become_inputs_or_reasons(tail: bytes, tmp_path: Path, pool: Thr
     assert decoded.addresses.tolist() == [addresses[at["a picture"]]]
     assert decoded.rejects == [
         (bytes([1 + at["half"]]) * 15 + tail, "broken image: its pixels can't be decoded (truncated?)"),
-        (bytes([1 + at["words"]]) * 15 + tail, "not an image"),
+        (bytes([1 + at["words"]]) * 15 + tail, "not an image: it is text"),
     ]
     assert decoded.gone == {"deleted": GONE, "overwritten": GONE}
     assert (decoded.done, decoded.needs.tolist(), len(decoded.hashes)) == (5, [[True]], 1)
@@ -103,7 +103,7 @@ def test_of_a_packed_files_records_those_that_lack_something_are_decoded(
     encoded = [picture(at, "red") for at in range(4)]
     decoded = decoder.begin_records("a.tar", [0, 1, 2, 4], [*encoded[:3], b"text"])()
     assert decoded.addresses.tolist() == [addresses[0]]
-    assert [why for _, why in decoded.rejects] == ["not an image"]
+    assert [why for _, why in decoded.rejects] == ["not an image: it is text"]
     assert decoded.done == 2
     (alone,) = decoder.begin_records("a.tar", [1], encoded[1:2])().inputs
     assert (decoded.inputs[0] == alone).all(), "the record at its position, and not the first one"

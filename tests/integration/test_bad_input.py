@@ -285,8 +285,8 @@ def test_images_that_cannot_be_decoded(told: Callable[[Bad], str]) -> None:
     undecodable = told(Bad("", 3, "", ("data.source=file://{root}/undecodable/",)))
     assert "3 of 43 objects of class 'red' can't be used, more than data.max_rejects (1.0%)" in undecodable
     assert "0 cut.png: broken image: its pixels can't be decoded (truncated?)" in undecodable
-    assert "1 text.jpg: not an image" in undecodable
-    assert "2 huge.png: more than data.max_pixels (50000000) pixels" in undecodable
+    assert "1 text.jpg: not an image: it is text" in undecodable
+    assert "2 huge.png: 30000×30000 is more than data.max_pixels (50000000)" in undecodable
 
 
 @pytest.mark.slow

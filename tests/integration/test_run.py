@@ -139,7 +139,7 @@ def test_everything_but_the_result_goes_to_standard_error(from_folder: Done) -> 
 def test_unusable_objects_are_rejects_with_a_reason(from_folder: Done) -> None:
     rejects = [json.loads(line) for line in from_folder.read("rejects.jsonl").splitlines()]
     reasons = {reject["key"]: reject["reason"] for reject in rejects}
-    assert reasons["red/a text.jpg"] == "not an image"
+    assert reasons["red/a text.jpg"] == "not an image: it is text"
     assert reasons["green/truncated.png"].startswith("broken image")
     assert len(reasons) == 2
     assert "3 rejected: 1 empty object" in from_folder.stderr[0]

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from job.cli import thaw
+from job.data.forms import image_form
 from job.errors import JobError
 from job.report.documents import read_documents
-from job.report.examples import small_picture
+from job.report.examples import opened
 from job.report.finished import page_of, write_report
 from job.report.page.charts import nice_ticks
 from job.report.page.effort import effort_of
@@ -206,7 +207,8 @@ def test_pictures_of_every_kind_become_thumbnails(mode: str) -> None:
     buffer = io.BytesIO()
     image = Image.new(mode, (300, 100), 40_000 if mode == "I;16" else None)
     image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    small = small_picture(buffer.getvalue(), 160)
+    small = opened(buffer.getvalue(), image_form(32, "stretch", 10**6), "image", 160).picture
+    assert small is not None
     assert small.size == (160, 53)
     if mode == "I;16":
         assert abs(small.convert("L").getpixel((5, 5)) - 40_000 // 256) < 4  # type: ignore[operator]

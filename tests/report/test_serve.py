@@ -30,6 +30,7 @@ from job.report.uploads import uploads
 from support import exported
 from support.cases import slow
 from support.images import encode, picture
+from support.kinds import READ, REFUSED
 from support.tools import need
 
 
@@ -104,7 +105,7 @@ def test_several_files_are_answered_in_their_order(server: Server, run: exported
     body, headers = form(("file/a.png", run.encoded[0]), ("file/b.txt", b"words"), ("other/c.png", run.encoded[1]))
     status, content, _ = ask(server, "POST", "/predict", body, headers)
     a, b, c = json.loads(content)["answers"]
-    assert (status, b) == (200, {"file": "b.txt", "error": "This file can't be used: not an image."})
+    assert (status, b) == (200, {"file": "b.txt", "error": "This file can't be used: not an image: it is text."})
     for answer, file, encoded in ((a, "a.png", run.encoded[0]), (c, "c.png", run.encoded[1])):
         assert answer.pop("file") == file
         assert answer["class"] == json.loads(ask_raw(server, encoded))["class"]
@@ -139,19 +140,28 @@ def test_what_is_in_a_form_comes_out_as_it_was() -> None:
         assert [one.content for one in uploads(headers["Content-Type"], body, texts=False)] == [whole, lines]
 
 
+def test_every_kind_of_picture_is_answered_as_the_network_answers(server: Server, run: exported.Finished) -> None:
+    """Also those that the exported model's own decoding would take for something else, or not at all."""
+    encoded = [make() for make in READ.values()]
+    answers = server.predictor.answers(encoded)
+    wanted = run.probabilities(encoded)
+    got = [list(answer["probabilities"].values()) for answer in answers]
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"only words", "This file can't be used: not an image."),
+        (b"only words", "This file can't be used: not an image: it is text."),
         (b"", "This file can't be used: empty object."),
         (
             picture(1, "red", size=90)[:3000],
             "This file can't be used: broken image: its pixels can't be decoded (trunc",
         ),
         (encode(np.zeros((8000, 7000, 3), np.uint8), "PNG"), "This file can't be used: 7000×8000 is more than"),
-        (encode(np.zeros((9, 9, 3), np.uint8), "TIFF"), "This file can't be used: format TIFF is not supported"),
+        (REFUSED["HEIC"][0], "This file can't be used: it is a HEIC picture, which can't be read: convert it to JPEG"),
     ],
-    ids=["words", "nothing", "truncated", "bomb", "tiff"],
+    ids=["words", "nothing", "truncated", "bomb", "heic"],
 )
 def test_what_is_no_picture_gets_a_sentence(content: bytes, told: str, server: Server) -> None:
     status, reply, _ = ask(server, "POST", "/predict", content)

@@ -69,7 +69,7 @@ class Finished:
 
     def probabilities(self, encoded: list[bytes]) -> np.ndarray:
         """float32 [n, classes], by the network that was trained."""
-        decoded = np.stack([form_of(self.job).decode(tf.constant(one)).numpy() for one in encoded])
+        decoded = np.stack([form_of(self.job).read(one) for one in encoded])
         return tf.nn.softmax(self.logits(decoded.astype(self.logits.input.dtype), training=False)).numpy()
 
 
@@ -89,7 +89,7 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     job = parse_job(TEXTS.format(folder=folder), settings)
     store, snapshot, found, encoded = _filled(folder, job, texts.folder_of(examples))
     featurizer = input_featurizer(job)
-    ids = np.stack([form_of(job).decode(tf.constant(one)).numpy() for one in encoded])
+    ids = np.stack([form_of(job).read(one) for one in encoded])
     write_part(store, featurizer, found.addresses, ids)
     words = count_words(store, featurizer, known(store, featurizer), found)
     base = resolve_vectors(job, store, say)
@@ -122,7 +122,7 @@ def _exported(
     head = build_head(base.output_shape[-1], model.head, len(classes), 0, model.encoder, model.max_tokens)
     logits = build_network(base, head).model
     data = load_dataset(store, RUN, classes, None)
-    inputs = np.stack([form_of(job).decode(tf.constant(one)).numpy() for one in encoded]).astype(logits.input.dtype)
+    inputs = np.stack([form_of(job).read(one) for one in encoded]).astype(logits.input.dtype)
     logits.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     train = data.splits["train"]
     logits.fit(inputs[train], data.labels[train], batch_size=16, epochs=6, verbose=0)

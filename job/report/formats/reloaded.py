@@ -63,7 +63,7 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
     `check`.
     """
     form, coarse = form_of(job), in_bfloat16(network)
-    decoded = np.stack([form.decode(tf.constant(one)).numpy() for one in examples.examples])
+    decoded = np.stack([form.read(one) for one in examples.examples])
     inputs = tf.constant(decoded.astype(network.input.dtype))
     with _whole_float32():
         wanted = tf.nn.softmax(network(inputs, training=False)).numpy()
@@ -71,7 +71,7 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
             reloaded = load_file(folder / "model.keras")
             answers = {"keras": reloaded(inputs).numpy()}
         with _usable("saved_model"):
-            answers["saved_model"] = _ask_saved_model(folder, examples.examples)
+            answers["saved_model"] = _ask_saved_model(folder, [form.plain(one) for one in examples.examples])
     for name, answered in answers.items():
         neither = np.isnan(wanted) & np.isnan(answered)  # that they are no numbers is told by the metrics
         found = compare(np.where(neither, 0, wanted), np.where(neither, 0, answered), examples.labels)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from job.data.forms import Form, form_of
+from job.data.pictures import Unreadable
 from job.libraries import import_tensorflow
 from job.report.documents import Documents
 from job.report.examples import Examples, answer_to, opened
@@ -120,16 +121,16 @@ def _looked(
             break
         original = originals[shown.key]
         assert isinstance(original, bytes)
-        encoded = tf.constant(form.plain(original))
         try:
-            inputs = form.decode(encoded).numpy()
-        except tf.errors.OpError:
+            inputs = form.read(original)
+        except Unreadable:
             continue
         label = classes.index(shown.answer)
         if shown.text is None:
             found.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
         else:
-            found.append(_on_words(shown, _words(encoded, len(inputs)), left_out_words(network, inputs, label)))
+            words = _words(tf.constant(form.plain(original)), len(inputs))
+            found.append(_on_words(shown, words, left_out_words(network, inputs, label)))
     return found
 
 

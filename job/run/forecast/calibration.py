@@ -12,6 +12,7 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
+from job.data.pictures import Unreadable
 from job.executors.placement import cpus_here, is_here, named_gpus, worker_cpus
 from job.features.featurize import BATCH
 from job.libraries import import_tensorflow
@@ -118,7 +119,7 @@ def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
     def one(content: bytes) -> None:
         try:
             found.append(decode(form.plain(content)).numpy())
-        except tf.errors.OpError:
+        except (Unreadable, tf.errors.OpError):
             return
 
     one(encoded[0])

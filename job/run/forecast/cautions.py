@@ -35,6 +35,8 @@ FAR = 20
 """Times the usual rate, above or below it."""
 SEEN = 0.01
 """The difference of two accuracies that a validation split should show."""
+NARROW = 0.1
+"""The part of what its type can hold below which a picture's values are likely to have another range."""
 LIKELY = 0.9
 """The accuracy for which it is asked whether it does."""
 
@@ -62,6 +64,7 @@ def cautions(known: Known) -> list[Caution]:
         *(_examples(job, snapshot) if whole else ()),
         *_rejects(job, known.headers),
         *_encoding(job, known.headers),
+        *_pictures(known),
     ]
     for name in ("head", "fine_tune"):
         settings: Optimization | None = getattr(job.phases, name)
@@ -128,6 +131,24 @@ def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
     if encoding and (double := sum(reads_utf8_as(one, encoding) for one in headers.usable)):
         told = f"{double} of {len(headers.usable)} sampled texts look like UTF-8 that is read as {encoding}"
         yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
+
+
+def _pictures(known: Known) -> Iterator[Caution]:
+    looks, given = known.headers.looks, known.job.data.value_range
+    among = f"of {looks.looked} sampled pictures"
+    if looks.several:
+        told = f"{looks.several} {among} are animated, or have pages, and only the first is used"
+        yield Caution("data", f"{told}: where the others matter, make them pictures of their own.")
+    if looks.values and given is None:
+        lowest, highest, bits = looks.values
+        if highest - lowest < NARROW * 2**bits:
+            told = f"{looks.deep} {among} have {bits} bits, and values of {lowest} to {highest} alone"
+            lost = f"{(highest - lowest >> (bits - 8)) + 1} of 256 shades are left of them"
+            wanted = f"[{0 if 2 * lowest < highest else lowest}, {2 ** highest.bit_length() - 1}]"
+            yield Caution("data.value_range", f"{told}: {lost}. Set data.value_range: {wanted}.")
+    if given is not None and looks.looked and not looks.deep:
+        told = f"none {among} has more than 8 bits, and only such are scaled from it"
+        yield Caution("data.value_range", f"{told}. Leave it out.")
 
 
 def _rate(name: str, settings: Optimization) -> Iterator[Caution]:

@@ -59,6 +59,7 @@ def document(store: Store, found: Forecast) -> dict[str, Any]:
             "counts": snapshot.counts,
             "left_out": snapshot.left_out,
             "rejects": _rejects(known.headers, snapshot.rejects, missing.rejects, snapshot.examples / listed.share),
+            "pictures": asdict(known.headers.looks) if job.task == "image" else None,
             "duplicates": _duplicates(known.duplicates, listed),
         },
         "network": {

@@ -1,4 +1,4 @@
-"""Rejects that the headers of a sample of the examples let expect."""
+"""What a sample of the examples lets expect: rejects, by their headers, and what pictures have that is not used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from itertools import islice
 
 from job.config import Data
 from job.data.forms import Form
+from job.data.look import Look, is_usual, look
 from job.data.packed import open_shard, records_of, split_key
 from job.data.table import object_reader
 from job.errors import ObjectMissing
 from job.run.forecast.listing import Row
+from job.run.forecast.looks import LOOKED, NO_LOOKS, Looks, summed
 from job.storage import Store, arrow_errors
 
 HEADER = 64 * 2**10
@@ -40,6 +42,7 @@ class Headers:
     """Key and reason of some of them."""
     usable: list[bytes]
     """Some of the others, encoded, whole."""
+    looks: Looks = NO_LOOKS
 
     @property
     def rejected(self) -> int:
@@ -53,19 +56,28 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
     whole = object_reader(data, source)
     first = source.read_first if data.label_table.text is None else None
 
-    def reason(row: Row) -> str | None:
-        return _reason(form, row, first, whole)
+    def told(row: Row) -> tuple[str | None, bool]:
+        return _told(form, row, first, whole)
+
+    def seen(row: Row) -> Look:
+        try:
+            return look(whole(row.key, row.version))
+        except ObjectMissing:
+            return Look()
 
     with ThreadPoolExecutor(READERS) as pool:
-        reasons = list(pool.map(reason, rows))
-    found = [(row.key, why) for row, why in zip(rows, reasons, strict=True) if why]
+        all_told = list(pool.map(told, rows))
+        found = [(row.key, why) for row, (why, _) in zip(rows, all_told, strict=True) if why]
+        good = [(row, usual) for row, (why, usual) in zip(rows, all_told, strict=True) if not why]
+        looked = good[:LOOKED] if form.picture else []
+        looks = summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
     usable = []
-    for row in islice((row for row, why in zip(rows, reasons, strict=True) if not why), wanted):
+    for row, _ in good[:wanted]:
         try:
             usable.append(whole(row.key, row.version))
         except ObjectMissing:
             continue
-    return Headers(len(rows), _counted(found), found[:NAMED], usable)
+    return Headers(len(rows), _counted(found), found[:NAMED], usable, looks)
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
@@ -77,22 +89,24 @@ def interval(hits: int, of: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
-def _reason(
+def _told(
     form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, whole: Callable[[str, str], bytes]
-) -> str | None:
-    """Why an example can't be used, as far as its header tells."""
+) -> tuple[str | None, bool]:
+    """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
     try:
-        if first is None or row.size <= HEADER:
-            return form.inspect(whole(row.key, row.version))
-        return form.inspect(first(row.key, HEADER, row.version)) and form.inspect(whole(row.key, row.version))
+        if first is None or row.size <= HEADER or form.inspect(content := first(row.key, HEADER, row.version)):
+            content = whole(row.key, row.version)
+        else:
+            return None, is_usual(content)
+        return form.inspect(content), is_usual(content)
     except ObjectMissing:
-        return GONE
+        return GONE, True
 
 
 def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
     shards = list(dict.fromkeys(split_key(row.key)[0] for row in rows))
     filesystem, root = source.arrow()
-    looked, found, usable = 0, list[tuple[str, str]](), list[bytes]()
+    looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
     for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
         with (
             arrow_errors(source.uri + shard),
@@ -104,9 +118,12 @@ def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wante
                 looked += 1
                 if why := form.inspect(record.encoded):
                     found.append((f"{shard}, record {record.position}", why))
-                elif len(usable) < wanted:
+                    continue
+                if len(usable) < wanted:
                     usable.append(record.encoded)
-    return Headers(looked, _counted(found), found[:NAMED], usable)
+                if form.picture and len(looks) < LOOKED:
+                    looks.append(Look() if is_usual(record.encoded) else look(record.encoded))
+    return Headers(looked, _counted(found), found[:NAMED], usable, summed(looks))
 
 
 def _counted(found: list[tuple[str, str]]) -> dict[str, int]:

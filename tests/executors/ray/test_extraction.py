@@ -51,7 +51,7 @@ def test_what_was_decoded_comes_back_from_its_row(tail: bytes) -> None:
         np.array([b"\2" * 15 + tail], ADDRESS),
         np.array([7], np.uint64),
         np.array([[True, False]]),
-        [(b"\1" * 15 + tail, "not an image")],
+        [(b"\1" * 15 + tail, "not an image: it is text")],
         {"a key": "deleted"},
         3,
     )

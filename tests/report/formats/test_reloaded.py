@@ -22,11 +22,12 @@ from job.model.weights import resolve_base
 from job.report import export
 from job.report import exported as exported_model
 from job.report.formats import reloaded
-from job.report.formats.reloaded import CHECKED, MADE_UP, check_reloaded, examples_of, made_up
+from job.report.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.run.words import resolve_vectors
 from job.storage import open_store
 from support import exported
 from support.finished import parquet
+from support.kinds import READ
 
 
 def finished(run: exported.Finished) -> exported.Finished:
@@ -184,6 +185,12 @@ def test_what_computes_in_bfloat16_has_a_wider_bound(
     export_again(pictures, 0)
     assert "model.keras" in export_again(pictures, 0, precision="mixed_bfloat16")
     assert found == [False, False, True, True]
+
+
+def test_pictures_that_tensorflow_decodes_otherwise_raise_no_alarm(pictures: exported.Finished) -> None:
+    encoded = [READ[kind]() for kind in ("BMP, palette", "PNG, turned", "GIF, transparent", "WebP, animated", "TIFF")]
+    examples = Encoded(encoded, np.zeros(len(encoded), np.int32))
+    check_reloaded(pictures.job, pictures.logits, pictures.model, examples)
 
 
 def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(

@@ -17,6 +17,7 @@ from job.run.forecast.cautions import Known, cautions
 from job.run.forecast.costs import Memory
 from job.run.forecast.duplicates import Duplicates
 from job.run.forecast.headers import Headers
+from job.run.forecast.looks import Looks
 
 JOB = """
 name: sound
@@ -119,6 +120,37 @@ def test_texts_of_another_encoding_are_counted() -> None:
     headers = Headers(256, {}, [], ["größe".encode(), "größe".encode("cp1252"), b"plain"])
     (found,) = cautions(known(*TEXTS, "data.encoding=cp1252", headers=headers))
     assert found.text.startswith("1 of 3 sampled texts look like UTF-8 that is read as cp1252")
+
+
+@pytest.mark.parametrize(
+    ("settings", "looks", "setting", "text"),
+    [
+        ([], Looks(100, 7), "data", "7 of 100 sampled pictures are animated, or have pages, and only the first is"),
+        (
+            [],
+            Looks(100, 0, 90, (3, 4000, 16)),
+            "data.value_range",
+            "90 of 100 sampled pictures have 16 bits, and values of 3 to 4000 alone: 16 of 256 shades are left of "
+            "them. Set data.value_range: [0, 4095].",
+        ),
+        ([], Looks(9, 0, 9, (30000, 31000, 16)), "data.value_range", "Set data.value_range: [30000, 32767]."),
+        (
+            ["data.value_range=[0, 4095]"],
+            Looks(9),
+            "data.value_range",
+            "none of 9 sampled pictures has more than 8 bits",
+        ),
+    ],
+)
+def test_what_is_lost_of_pictures_is_told(settings: list[str], looks: Looks, setting: str, text: str) -> None:
+    (found,) = cautions(known(*settings, headers=Headers(256, {}, [], [], looks)))
+    assert found.setting == setting
+    assert text in found.text
+
+
+def test_pictures_whose_values_are_used_well_are_none() -> None:
+    for settings, values in (((), (0, 7000, 16)), ((), (5, 4000, 12)), (("data.value_range=[0, 99]",), (0, 99, 16))):
+        assert cautions(known(*settings, headers=Headers(256, {}, [], [], Looks(9, 0, 9, values)))) == []
 
 
 def test_memory_that_this_machine_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

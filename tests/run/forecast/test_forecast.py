@@ -104,7 +104,7 @@ def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(told:
     assert found["run"]["state"] == "new"
     assert found["data"]["examples"] == EXAMPLES + 1
     assert (found["data"]["left_out"], found["data"]["rejects"]["listing"]) == ({"hidden or of the system": 1}, {})
-    assert found["data"]["rejects"]["sample"] == {"not an image": 1}
+    assert found["data"]["rejects"]["sample"] == {"not an image: it is text": 1}
     assert found["data"]["duplicates"]["held_out_with_a_near_copy"] == 1
     pooled, at_cut = found["cache"]["tensors"]
     assert (pooled["stored"], at_cut["stored"], at_cut["needed"]) == (61, 0, 61)

@@ -12,12 +12,16 @@ from PIL import Image
 
 from job.config import Data, Job, Train
 from job.data.forms import image_form, text_form
+from job.data.packed import join_key
 from job.errors import DataError
 from job.run.forecast.headers import GONE, HEADER, interval, look_at
 from job.run.forecast.listing import Row, sampled, seen
+from job.run.forecast.looks import Looks
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
+from support import shards
 from support.images import encode, folder_of, picture
+from support.kinds import READ, saved
 
 FORM = image_form(32, "stretch", 1_000_000)
 
@@ -40,7 +44,8 @@ def test_what_is_no_picture_is_found_and_the_rest_is_usable(source: Store) -> No
     found = look_at(Data(source=source.uri), FORM, source, rows, 8)
     assert found.sampled == 4
     assert found.usable == [good]
-    assert found.reasons == {"not an image": 1, GONE: 1, "1000×1100 is more than data.max_pixels (1000000)": 1}
+    large = "1000×1100 is more than data.max_pixels (1000000)"
+    assert found.reasons == {"not an image: it is text": 1, GONE: 1, large: 1}
 
 
 def test_a_header_beyond_the_first_bytes_is_read_with_the_whole_object(source: Store) -> None:
@@ -79,6 +84,27 @@ def test_texts_are_checked_for_their_encoding(source: Store) -> None:
     source.write("a/2.txt", b"caf\xe9")
     found = look_at(Data(source=source.uri), text_form(8), source, rows_of(source), 8)
     assert found.reasons == {"not UTF-8 text (most likely Windows-1252; see data.encoding)": 1}
+
+
+def test_further_pictures_and_bits_are_counted(source: Store) -> None:
+    """Where the first bytes don't tell them, the whole is read."""
+    large = np.random.default_rng(0).integers(0, 4096, (300, 300), np.uint16)
+    frames = [Image.fromarray(large.astype("uint8")), Image.fromarray(large.astype("uint8").T)]
+    source.write("a/0.gif", saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    source.write("a/1.png", saved(Image.fromarray(large), "PNG"))
+    source.write("a/2.tif", saved(frames[0], "TIFF", save_all=True, append_images=frames))
+    source.write("a/3.jpg", READ["MPO"]())
+    found = look_at(Data(source=source.uri), FORM, source, rows_of(source), 0)
+    assert found.looks == Looks(4, several=2, deep=1, values=(0, 4095, 16))
+    assert look_at(Data(source=source.uri), text_form(8), source, rows_of(source), 0).looks == Looks()
+
+
+def test_of_packed_pictures_they_are_counted_as_well(source: Store) -> None:
+    rows = [(READ[kind](), "a") for kind in ("GIF, animated", "PNG, 16 bit", "JPEG")]
+    source.write("0.tar", shards.webdataset_of(rows))
+    data = Data(source=source.uri, layout="webdataset")
+    found = look_at(data, FORM, source, [Row(join_key("0.tar", 0), 1, "1", "a")], 0)
+    assert (found.looks.looked, found.looks.several, found.looks.deep) == (3, 1, 1)
 
 
 def test_the_interval_of_a_rate() -> None:
@@ -122,7 +148,7 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
         assert listed.snapshot.examples == 40
         assert listed.snapshot.rejects == {}
         found = look_at(data, FORM, source, sampled(listed), 4)
-    assert (found.sampled, found.reasons, len(found.usable)) == (40, {"not an image": 2}, 4)
+    assert (found.sampled, found.reasons, len(found.usable)) == (40, {"not an image: it is text": 2}, 4)
     assert not (tmp_path / "store").exists()
 
 

@@ -1,0 +1,225 @@
+"""What a picture's bytes are, and how they are read: one truth for the plan, the run, predictions and reports.
+
+Pillow opens the header, and says what can't be read. JPEG and PNG are then decoded by TensorFlow, as in the exported
+model (`job.data.decoding`); what TensorFlow would decode otherwise than it is meant, or not at all, Pillow decodes, and
+hands over as a plain bitmap.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from job.data.decoding import BACKGROUND, EXIF, HEAD, TRANSPARENCY, Range
+from job.data.signature import HEAD as FIRST
+from job.data.signature import describe
+from job.errors import headline
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""As Pillow calls them; its MPO is among JPEG."""
+RAW = "a camera's raw picture"
+TOOLS = {"a HEIC picture": "heif-convert", "a JPEG XL picture": "djxl", RAW: "darktable-cli"}
+"""What converts them; ImageMagick, where nothing is said here."""
+BROKEN = "broken image: its pixels can't be decoded (truncated?)"
+OPAQUE = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
+TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+DEEP = frozenset({"I;16", "I;16B", "I;16L", "I", "F"})
+"""One channel of more than 8 bits."""
+ORIENTATION, BITS, PHOTOMETRIC, SUBFILE, DNG = 0x0112, 258, 262, 254, 50706
+"""Tags of TIFF and EXIF."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+TURNING = (b"eXIf", b"tEXtRaw profile type exif", b"zTXtRaw profile type exif", b"iTXtXML:com.adobe.xmp")
+"""How chunks of a PNG begin that may say how it is to be turned."""
+READ = ("a JPEG", "a PNG", "a GIF", "a BMP", "a TIFF", "a WebP", "an AVIF", "a JPEG 2000")
+DRAWN = ("picture", "icon", "drawing", "DICOM file")
+"""How `describe` ends of what shows something."""
+
+Image.MAX_IMAGE_PIXELS = None  # data.max_pixels is the bound, and read_picture looks before it decodes
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are odd: nobody can do anything about them
+
+
+class Unreadable(ValueError):
+    """Says why a picture can't be used."""
+
+
+def inspect_image(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> str | None:
+    """Why an object can't be used, as far as its header tells; None where it may be decoded."""
+    try:
+        with _opened(encoded, max_pixels, value_range):
+            return None
+    except Unreadable as error:
+        return str(error)
+
+
+def plain(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> bytes:
+    """What `decode_image` decodes as it is meant: `encoded` itself, or the same picture in other bytes.
+
+    Raises Unreadable, for what `inspect_image` tells and where it is found to be broken. JPEG and PNG are not decoded
+    here: whether they are broken is found later.
+    """
+    with _opened(encoded, max_pixels, value_range) as image:
+        if image.format in ("JPEG", "MPO"):
+            turn = _turn(image)
+            return encoded if turn == 1 and EXIF not in encoded[:HEAD] else _with_turn(encoded, turn)
+        if image.format == "PNG" and _alike(image, encoded):
+            return encoded
+        bitmap = io.BytesIO()
+        _seen(image, encoded, value_range).save(bitmap, "BMP")
+        return bitmap.getvalue()
+
+
+def read_picture(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> Image.Image:
+    """The picture as it is seen, RGB: turned as its EXIF says, laid on white, 8 bits a colour; of several pictures the
+    first. Raises Unreadable.
+    """
+    with _opened(encoded, max_pixels, value_range) as image:
+        return _seen(image, encoded, value_range)
+
+
+def _opened(encoded: bytes, max_pixels: int, value_range: Range | None) -> Image.Image:
+    """A picture whose pixels were not read so far. Raises Unreadable where they can't be used."""
+    if not encoded:
+        raise Unreadable("empty object")
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        reason = _refused(image, encoded, max_pixels, value_range)
+    except UnidentifiedImageError as error:
+        raise Unreadable(_other(encoded)) from error
+    except Exception as error:  # whatever a decoder raises that meets nonsense
+        known = _what(encoded).removesuffix(" picture") in READ
+        raise Unreadable(f"broken image: {headline(error)}" if known else _other(encoded)) from error
+    if reason:
+        image.close()
+        raise Unreadable(reason)
+    return image
+
+
+def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: Range | None) -> str | None:
+    if image.width * image.height > max_pixels:
+        return f"{image.width}×{image.height} is more than data.max_pixels ({max_pixels})"
+    tags: Any = getattr(image, "tag_v2", {})
+    if DNG in tags or tags.get(SUBFILE, 0) & 1 or (tags and describe(encoded[:FIRST]) == RAW):  # a preview comes first
+        return _convert(RAW)
+    if image.mode not in OPAQUE | TRANSPARENT | DEEP:
+        return f"its colours ({image.mode}) can't be read: convert it to RGB"
+    bits = bits_of(image, encoded)
+    if value_range is None and bits > 16:
+        return f"values of {bits} bits have no usual range: set data.value_range"
+    upper_bits = bits > 8 and image.mode not in DEEP and (image.format != "PNG" or not _alike(image, encoded))
+    if value_range is not None and upper_bits:  # all that Pillow knows of them
+        return f"colours of {bits} bits are scaled from data.value_range in PNG alone, and not turned: convert it"
+    return None
+
+
+def _other(encoded: bytes) -> str:
+    """What is said of bytes in which Pillow finds no picture."""
+    what = _what(encoded)
+    if what.removesuffix(" picture") in READ:
+        return f"it begins as {what}, but is broken, or of a kind that can't be read: convert it to JPEG or PNG"
+    return _convert(what) if what.endswith(DRAWN) else f"not an image: it is {what}"
+
+
+def _what(encoded: bytes) -> str:
+    """The same words for all of a kind: rejects are counted by them."""
+    return describe(encoded[:FIRST]).partition(" (")[0]
+
+
+def _convert(what: str) -> str:
+    return f"it is {what}, which can't be read: convert it to JPEG or PNG (with {TOOLS.get(what, 'ImageMagick')})"
+
+
+def bits_of(image: Image.Image, encoded: bytes) -> int:
+    """Of a value: 8, or what is more."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS, (1,)))  # type: ignore[attr-defined]
+    if image.format == "PNG":
+        return encoded[24]
+    return 32 if image.mode == "F" else 16 if image.mode in DEEP else 8  # Pillow scales those of PPM to 16
+
+
+def _alike(image: Image.Image, encoded: bytes) -> bool:
+    """Whether TensorFlow decodes this PNG to what is seen."""
+    if "transparency" in image.info and TRANSPARENCY not in encoded[:HEAD]:
+        return False
+    return not _may_turn(encoded) or _turn(image) == 1
+
+
+def _may_turn(png: bytes) -> bool:
+    at = 8
+    while at + 8 <= len(png):
+        if png.startswith(TURNING, at + 4):
+            return True
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    return False
+
+
+def _turn(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; what can't be read turns nothing. A TIFF is turned by Pillow."""
+    if image.format in ("JPEG", "MPO") and not {"exif", "xmp"} & image.info.keys():
+        return 1
+    try:
+        found = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever the parser meets: a viewer shows such a picture as it is stored
+        return 1
+    return found if found in TURNS else 1
+
+
+def _with_turn(encoded: bytes, turn: int) -> bytes:
+    """A JPEG whose first EXIF says nothing but that: others can be anywhere, and in XMP."""
+    entry = struct.pack(">HHIHH", ORIENTATION, 3, 1, turn, 0)
+    content = EXIF + b"MM" + struct.pack(">HIH", 42, 8, 1) + entry + bytes(4)
+    return encoded[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content + encoded[2:]
+
+
+def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Image.Image:
+    """RGB. Raises Unreadable."""
+    bits = bits_of(image, encoded)
+    try:
+        image.load()
+        turn = _turn(image)
+        if image.mode in DEEP:
+            image = _to_8_bits(image, bits, value_range)
+        if image.mode in TRANSPARENT or "transparency" in image.info:
+            image = _on_background(image)
+        elif image.mode != "RGB":
+            image = image.convert("RGB")
+        return image.transpose(TURNS[turn]) if turn in TURNS else image
+    except Exception as error:  # whatever a decoder raises
+        raise Unreadable(BROKEN) from error
+
+
+def _to_8_bits(image: Image.Image, bits: int, value_range: Range | None) -> Image.Image:
+    """Of one channel of more; without a range the upper 8 bits."""
+    values = np.asarray(image)
+    if value_range is None:
+        eight = (values >> (bits - 8)).clip(0, 255)
+    else:
+        low, high = np.asarray(value_range, np.float32)
+        scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (np.float32(255) / (high - low))
+        eight = np.round(scaled.clip(0, 255))
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        eight = 255 - eight  # 0 is white
+    return Image.fromarray(eight.astype(np.uint8))
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    """What shows through is white. A BMP that is all transparent is one whose fourth byte says nothing."""
+    rgba, seen = image.convert("RGBA"), Image.new("RGB", image.size, (BACKGROUND,) * 3)
+    alpha = rgba.getchannel("A")
+    if image.format == "BMP" and alpha.getextrema() == (0, 0):
+        return rgba.convert("RGB")
+    seen.paste(rgba, mask=alpha)
+    return seen
