@@ -10,6 +10,7 @@ from typing import Any
 
 from job.config import GLOVE, Job
 from job.data.dataset import check_class_weights
+from job.data.decoding import DECODING
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
@@ -21,7 +22,7 @@ from job.storage import ObjectInfo, Store
 from job.train.networks import base_of_store
 from job.train.runstate import read_state, state_key
 
-FORMAT = 3
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def latest_run(store: Store, run: str, another: bool) -> str:
 
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:
-    if job.task == "text":
-        meaning = {**meaning, "tokeniser": TOKENISER, "reading": READING}
+    reads = {"tokeniser": TOKENISER, "reading": READING} if job.task == "text" else {"decoding": DECODING}
+    meaning = {**meaning, **reads}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
