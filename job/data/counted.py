@@ -114,26 +114,25 @@ def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterat
         yield Caution("data.exclude", f"{shown(data.exclude)} matches no key: nothing is left out by it.")
 
 
-def nothing_found(snapshot: Snapshot, counted: Counted, data: Data, uri: str) -> DataError:
-    """What was there instead of examples, and the setting that reads it."""
+def nothing_found(snapshot: Snapshot, counted: Counted, data: Data, uri: str, keys: list[str]) -> DataError:
+    """What was there instead of examples (`keys`: some of it), and the setting that reads it."""
     told = [f"{count:,} {reason}" for reason, count in snapshot.rejects.items()]
     told += [f"{count:,} {kind} left out" for kind, count in snapshot.left_out.items()]
-    advice = _links(counted.links) if counted.links else _wanted(counted, data, uri)
+    advice = _links(counted.links) if counted.links else _wanted(counted, data, uri, keys)
     return DataError(f"{uri}: no labelled examples were found ({'; '.join(told) or 'the prefix is empty'}). {advice}")
 
 
-def _wanted(counted: Counted, data: Data, uri: str) -> str:
+def _wanted(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
     if counted.reasons[NO_FOLDER]:
-        key = counted.samples["", NO_FOLDER]
         return (
-            f"{key}, for example, is in no class folder. data.layout folders wants CLASS/… below the source; "
+            f"{', '.join(keys)} are in no class folder. data.layout folders wants CLASS/… below the source; "
             "data.layout: table reads the labels from a file."
         )
     if counted.reasons[EMPTY_FOLDER]:
         return f"data.source: {uri}/ reads what is in the folder without a name."
     if counted.left_out[NO_PART]:
-        keys = ", ".join(counted.keys[NO_PART])
-        return f"data.split: folders wants train/…, val/… and test/… above or below the classes; there is {keys}."
+        there = ", ".join(counted.keys[NO_PART])
+        return f"data.split: folders wants train/…, val/… and test/… above or below the classes; there is {there}."
     kind = next((kind for kind in counted.left_out if kind not in (HIDDEN, EXCLUDED)), None)
     if kind == NOT_INCLUDED:
         return f"data.include has to fit the keys: there is {', '.join(counted.keys[kind])}."

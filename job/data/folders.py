@@ -25,11 +25,10 @@ class Folders:
 
     def add(self, key: str) -> None:
         """An object that may be an example, whether it has a class or not."""
-        folder = key.rpartition("/")[0]
-        if folder not in self._known and len(self._known) < MOST:
-            self._known.add(folder)
-            if len(self.keys) < KEYS:
-                self.keys.append(key)
+        if len(self.keys) < KEYS:
+            self.keys.append(key)
+        if len(self._known) < MOST:
+            self._known.add(key.rpartition("/")[0])
 
     def check(self) -> None:
         """Raises DataError where the classes are the parts of a published division."""
@@ -42,7 +41,7 @@ class Folders:
         told = f"{self._uri}: {_listed(parts)} are the parts of a published division, not classes"
         if not classes:
             raise DataError(
-                f"{told}, and there are no folders of classes below them ({self.keys[0]}): "
+                f"{told}, and there are no folders of classes below them ({', '.join(self.keys)}): "
                 "data.layout: table reads the labels from a file, and its data.table.split the division from a column."
             )
         raise DataError(
@@ -75,8 +74,9 @@ class Folders:
             above += f"{below[0]}/"
         if not below:
             return ""
+        seen = f"{shown(below)} ({', '.join(self.keys)})"
         divided = " with data.split: folders" if _division(below) else ""
-        return f" Below it there are {shown(below)}: data.source: {self._uri}{above} makes them the classes{divided}."
+        return f" Below it there are {seen}: data.source: {self._uri}{above} makes them the classes{divided}."
 
     def _below(self, above: str) -> list[str]:
         """The names of the folders in the folder `above` (empty, or with a slash at its end)."""

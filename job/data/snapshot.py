@@ -182,7 +182,7 @@ def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: boo
 
 def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
-        raise nothing_found(snapshot, counted, data, source.uri)
+        raise nothing_found(snapshot, counted, data, source.uri, folders.keys)
     if not whole:
         return
     if len(snapshot.classes) < 2:

@@ -112,12 +112,12 @@ def test_kinds_that_are_left_out_are_bounded(source: Store) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (numbered("{}.jpg", 3), "0.jpg, for example, is in no class folder.*data.layout: table reads the labels"),
+        (numbered("{}.jpg", 3), "0.jpg, 1.jpg, 2.jpg are in no class folder.*data.layout: table reads the labels"),
         (numbered("a/{}", 3), r'a/0, a/1, a/2: data.include: \["\*"\] takes them as examples'),
         (numbered("a/{}.dat", 9), r'a/0.dat, a/1.dat, a/2.dat: data.include: \["\*.dat"\] takes them'),
         (
             numbered("all/cat/{}.jpg") + numbered("all/dog/{}.jpg"),
-            r"'cat', 'dog': data.source: .*/source/all/ makes them",
+            r"'cat', 'dog' \(all/cat/0.jpg, all/cat/1.jpg, all/cat/10.jpg\): data.source: .*/source/all/ makes",
         ),
         (
             numbered("x/y/cat/{}.jpg") + numbered("x/y/dog/{}.jpg"),
@@ -175,7 +175,9 @@ def test_a_published_division_is_not_taken_for_classes(names: tuple[str, ...], s
 
 def test_a_published_division_without_class_folders_wants_a_table(source: Store) -> None:
     put(source, *numbered("train/{}.jpg"), *numbered("test/{}.jpg"))
-    with pytest.raises(DataError, match=r"no folders of classes below them \(test/0.jpg\): data.layout: table"):
+    with pytest.raises(
+        DataError, match=r"no folders of classes below them \(test/0.jpg, test/1.jpg, test/10.jpg\): data.layout: table"
+    ):
         take(source)
 
 
