@@ -12,6 +12,8 @@ from job.data.tfrecord import framed
 Mutation = Callable[[random.Random, bytes], bytes]
 BLOWN = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", bytes(4), b"\xff" * 8, b"\x7f" + b"\xff" * 7)
 """Lengths that no file has."""
+SIZES = (b"\x80" + b"\x7f" * 11, b"\x80" + bytes(5) + b"\xff" * 6, b"\xff" * 12, b"77777777777\0", b"0" * 12)
+"""The same in the header of a file in an archive: 2^87, 2^48, -1, 8 GiB and none."""
 TEXTS = (b"\xff", b"\xef\xbb\xbf", b"\0", b"\r\n", b'"', b"'", b"[" * 300, b"{" * 300, b"1" * 5000, b"1e999", b"-1")
 TEXTS += (b"NaN", b"\xed\xa0\x80", b"\\ud800", b": &a [*a]", b"!!python/object:os.system", b"\t", b",,,,", b"\x1b[31m")
 """What a text should not have in it."""
@@ -96,6 +98,7 @@ def tar_headers(generator: random.Random, content: bytes) -> bytes:
     for at in generator.sample(blocks, min(len(blocks), 2)):
         header = bytearray(mutate(generator, content[at : at + 512])[:512].ljust(512, b"\0"))
         header[156] = generator.choice(b"\x000123456LKxgXS7") if generator.random() < 0.5 else header[156]
+        header[124:136] = generator.choice(SIZES) if generator.random() < 0.3 else header[124:136]
         header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
         changed[at : at + 512] = header
     return bytes(changed)

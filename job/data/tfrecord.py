@@ -128,10 +128,10 @@ def _example_type() -> Any:
 
 def _read(file: Source, size: int) -> bytes:
     """As many bytes; fewer only at the file's end."""
-    content = file.read(size)
-    while len(content) < size and (more := file.read(size - len(content))):
-        content += more
-    return content
+    parts, left = [file.read(size)], size
+    while parts[-1] and (left := left - len(parts[-1])):
+        parts.append(file.read(left))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _skip(file: Source, size: int) -> None:

@@ -153,8 +153,7 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
     try:
         with tarfile.open(fileobj=contents, mode="r|", tarinfo=_Header, bufsize=CHUNK) as archive:
             stream: Any = archive
-            while (info := stream.next()) is not None:
-                stream.members.clear()  # every header so far
+            while (info := _next(stream)) is not None:
                 folder, slash, file = info.name.removeprefix("./").rpartition("/")
                 stem, _, extension = file.partition(".")
                 if not stem or not extension or info.isdir() or JUNK.search(info.name):
@@ -170,6 +169,19 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
                     raise tarfile.ReadError("data after the end mark")
     except FAULTS as error:
         raise BrokenShard("truncated" if str(error) == TRUNCATED else f"corrupt ({error})") from error
+
+
+def _next(stream: Any) -> tarfile.TarInfo | None:
+    """The header of the next file, where tarfile has not read that of the first one already.
+
+    Where a header claims a size beyond the archive's end, tarfile by itself reads on for ever.
+    """
+    while stream.firstmember is None and (left := stream.offset - 1 - stream.fileobj.tell()) > 0:
+        if not stream.fileobj.read(min(left, CHUNK)):
+            raise tarfile.ReadError(TRUNCATED)
+    info: tarfile.TarInfo | None = stream.next()
+    stream.members.clear()  # every header so far
+    return info
 
 
 def _part(stream: Any, info: tarfile.TarInfo) -> Part:

@@ -225,6 +225,36 @@ def test_a_file_that_grows_without_end_is_not_held_in_memory(monkeypatch: pytest
     assert peak < 4 * 2**20
 
 
+def header(kind: bytes, content: bytes = b"", size: int | None = None, name: str = "a.jpg") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+PAX = tarfile.XHDTYPE
+BROKEN = [
+    header(b"0", b"x", 2**60),
+    header(b"0", b"x", -512),
+    header(PAX, b"29 size=99999999999999999999\n"),
+    header(PAX, b"13 size=-512\n"),
+    header(PAX, b"20 GNU.sparse.map=x\n"),
+    header(PAX, b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n") + header(b"0", b"99999\n1\n"),
+    header(PAX, b"9" * 5000 + b" a=b\n"),
+    header(PAX, b"20 hdrcharset=\xff\xfe\xfd\n"),
+    header(PAX, b"10 path=x\n") * 2000,
+    header(b"L", b"name\0") * 2000,
+    header(b"S"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
+def test_a_header_that_is_none_breaks_the_archive_there_and_nothing_else(broken: bytes) -> None:
+    whole = b"".join(header(b"0", content, name=name) for name, content in (("0.jpg", IMAGE), ("0.cls", b"1")))
+    records = read(whole + header(b"0", name="1.cls") + broken + header(b"0", b"x"), "webdataset")
+    assert labels(records)[:1] == ["1"]
+    assert records[-1].reject is not None
+
+
 def test_a_header_that_claims_to_be_endless_is_not_read_into_memory() -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 2**33
