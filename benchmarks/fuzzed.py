@@ -20,10 +20,12 @@ from PIL import Image
 from job.config import Data
 from job.data.forms import Form, image_form, text_form
 from job.data.packed import make_index, records_of
+from job.data.pictures import Unreadable
 from job.data.table import read_table
 from job.data.tfrecord import framed
 from job.data.vectors import read_vectors
 from job.jobfile import load_job
+from job.libraries import import_tensorflow
 from job.storage import open_store
 
 Read = Callable[[bytes], list[str]]
@@ -159,20 +161,15 @@ def _packed(layout: str, folder: Path, **packed: str) -> Read:
 
 
 def _formed(form: Callable[[], Form], folder: Path) -> Read:
-    """As `job.features.decode` does it."""
-    import tensorflow as tf
-
+    """As the report and the checks of exports read an example; the run reads as many in one call."""
+    import_tensorflow()  # no input waits for it
     of = form()
-    invalid = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
-    decode = tf.function(of.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 
     def read(content: bytes) -> list[str]:
-        if reason := of.inspect(content):
-            return [reason]
         try:
-            assert decode(content).shape == of.shape
-        except invalid:
-            return [of.broken]
+            assert of.read(content).shape == of.shape
+        except Unreadable as error:
+            return [str(error)]
         return []
 
     return read

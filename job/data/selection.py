@@ -14,7 +14,7 @@ PICTURES = EXTENSIONS | UNREADABLE
 TEXTS = frozenset(("txt", "text", "md"))
 """Extensions, in lower case."""
 SYSTEM = re.compile(
-    r"""\..* | thumbs\.db | ehthumbs\.db | desktop\.ini | \$recycle\.bin | system\ volume\ information | ~\$.*
+    r"""\.(?!\.?$).* | thumbs\.db | ehthumbs\.db | desktop\.ini | \$recycle\.bin | system\ volume\ information | ~\$.*
     | __macosx | icon\r | @eadir | \#recycle | @recycle | lost\+found | __pycache__
     | _success | _temporary | _metadata | _common_metadata | _(committed|started)_.* | .*_\$folder\$""",
     re.VERBOSE | re.DOTALL,

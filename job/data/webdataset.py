@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
@@ -14,11 +13,10 @@ from job.config import Packed
 from job.data.expanding import expanded
 from job.data.fields import NoJson, field_of, name_a_field, parse_json, paths_of
 from job.data.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
+from job.data.selection import is_hidden
 from job.data.signature import wrong_layout
 from job.errors import DataError
 
-JUNK = re.compile(r"(?:^|/)(?:\.[^./]|__MACOSX/|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
-"""What systems put beside files is part of no record."""
 CHUNK = 128 * 1024
 """Bytes that tarfile takes at a time; at every read it copies those that are left."""
 HEADER = 2**20
@@ -154,9 +152,10 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
         with tarfile.open(fileobj=contents, mode="r|", tarinfo=_Header, bufsize=CHUNK) as archive:
             stream: Any = archive
             while (info := _next(stream)) is not None:
-                folder, slash, file = info.name.removeprefix("./").rpartition("/")
+                name = info.name.removeprefix("./")
+                folder, slash, file = name.rpartition("/")
                 stem, _, extension = file.partition(".")
-                if not stem or not extension or info.isdir() or JUNK.search(info.name):
+                if not stem or not extension or info.isdir() or is_hidden(name):
                     continue
                 extension = extension.lower()
                 known = extension in wanted
