@@ -30,6 +30,8 @@ from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
 ClassWeights = Literal["auto"] | dict[str, float] | None
+SHOWN = 20
+"""Classes that an error names."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,9 @@ def check_class_weights(class_weights: ClassWeights, classes: list[str]) -> None
     named = class_weights if isinstance(class_weights, dict) else {}
     for label in named:
         if label not in classes:
-            near = nearest(label, classes)
-            raise JobError(f"train.class_weights: no class {label!r}{near}; the classes are {', '.join(classes)}.")
+            near, more = nearest(label, classes), f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+            shown = ", ".join(classes[:SHOWN])
+            raise JobError(f"train.class_weights: no class {label!r}{near}; the classes are {shown}{more}.")
 
 
 def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels: np.ndarray) -> np.ndarray:

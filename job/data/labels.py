@@ -147,8 +147,9 @@ def _merged(rows: Iterator[_Row], listing: Spool) -> Iterator[Listed]:
         if row is None or row[0] != info.key:
             yield Listed(info.key, info.size, info.version, None, reject=NOT_IN_TABLE)
             continue
-        _, label, group, split = row
-        reason = _wrong(label, split)
+        _, label, group, side = row
+        split = _split(side)
+        reason = _wrong(label, side)
         yield Listed(info.key, info.size, info.version, label or None, group, reason, split, info.modified)
         row = next(rows, None)
     while row is not None:
@@ -168,17 +169,22 @@ def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
         note(text)
     rows = table.rows
     for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
-        (_, label, group, split, text), *others = dict.fromkeys(same)
-        reason = "there twice, with different labels or texts" if others else _wrong(label, split)
+        (_, label, group, side, text), *others = dict.fromkeys(same)
+        reason = "there twice, with different labels or texts" if others else _wrong(label, side)
         reason = reason if key else KEYLESS
         known = None if reason else label
-        yield Listed(key, len(text.encode()), text_version(text), known, group, reason, split)
+        yield Listed(key, len(text.encode()), text_version(text), known, group, reason, _split(side))
 
 
-def _wrong(label: str, split: str | None) -> str | None:
+def _split(side: str | None) -> str | None:
+    """As `data.table.split` spells it: `val` and `Train` are splits too."""
+    return split_called(side) if side else None
+
+
+def _wrong(label: str, side: str | None) -> str | None:
     if not label:
         return NO_LABEL
-    return None if split is None or split in SPLITS else f"its split is none of {', '.join(SPLITS)}"
+    return None if side is None or split_called(side) else f"its split is none of {', '.join(SPLITS)}"
 
 
 _Row = tuple[str, str, str | None, str | None]

@@ -8,11 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.data.dataset import Examples, class_weight_vector, dataset_key, load_dataset, read_examples, write_dataset
+from job.data.dataset import (
+    Examples,
+    check_class_weights,
+    class_weight_vector,
+    dataset_key,
+    load_dataset,
+    read_examples,
+    write_dataset,
+)
 from job.data.features import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot
-from job.errors import StorageError
+from job.errors import JobError, StorageError
 from job.storage import Store
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
@@ -101,6 +109,14 @@ def test_records_of_a_packed_file_stay_together_in_their_order(store: Store) -> 
     assert len(set(whole.hashes.tolist())) == 600  # records are augmented apart
     few = read_examples(store, snapshot_of(store, keys[300:]), "s3://one/", packed=True)
     assert keys_of(few) == [key for key in keys_of(whole) if key in set(keys[300:])]
+
+
+def test_a_class_that_the_data_has_not_is_named_beside_those_it_has() -> None:
+    check_class_weights({"0": 1.0, "1": 5.0}, ["0", "1"])
+    with pytest.raises(JobError, match=r"no class 'Yes' \(nearest: 'yes'\); the classes are no, yes\."):
+        check_class_weights({"Yes": 1.0}, ["no", "yes"])
+    with pytest.raises(JobError, match=r"no class 'x'; the classes are c0, .*, c19 and 80 more\."):
+        check_class_weights({"x": 1.0}, [f"c{number}" for number in range(100)])
 
 
 def test_auto_class_weights_make_classes_count_the_same() -> None:

@@ -144,7 +144,8 @@ def test_a_table_gives_labels_and_groups(form: str, stores: tuple[Store, Store])
 def test_a_column_of_the_label_file_says_the_split(stores: tuple[Store, Store]) -> None:
     source, store = stores
     sides = {f"{i:02}.png": ("train", "validation", "test", "test")[i % 4] for i in range(40)}
-    rows = [f"{key},{'ab'[int(key[0]) % 2]},{side}" for key, side in sides.items()]
+    spelled = {"train": "Train", "validation": "val", "test": "test "}
+    rows = [f"{key},{'ab'[int(key[0]) % 2]},{spelled[side]}" for key, side in sides.items()]
     source.write("labels.csv", "\n".join(["key,label,side", *rows]).encode())
     for key in sides:
         source.write(key, b"x")

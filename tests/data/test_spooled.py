@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import chain
+
 import pyarrow as pa
 import pytest
 
@@ -18,5 +20,5 @@ def test_a_listing_can_be_gone_through_again_in_parts(count: int, monkeypatch: p
             found = list(spool.objects())
             assert [(one, one.modified) for one in found] == [(one, one.modified) for one in listing]
             parts = list(map(pa.Array.to_pylist, spool.keys()))
-            assert [key for part in parts for key in part] == [one.key for one in listing]
+            assert list(chain(*parts)) == [one.key for one in listing]
             assert all(0 < len(part) <= 6 for part in parts)

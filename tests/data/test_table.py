@@ -49,7 +49,7 @@ def listed(data: Data) -> list[Listed]:
 
 
 def test_a_column_says_the_split(tmp_path: Path) -> None:
-    sides = ["test", "train", "validation", "dev", ""]
+    sides = ["test", "Train", "val", "fold 1", ""]
     rows = "".join(f"text {number},cat,{side}\n" for number, side in enumerate(sides))
     found = listed(data_of(tmp_path, "texts.csv", f"body,kind,part\n{rows}".encode(), split="part"))
     good, bad = ([item for item in found if (item.reject is None) is wanted] for wanted in (True, False))
