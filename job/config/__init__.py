@@ -130,6 +130,8 @@ class Job(Section):
         del meaning["train"]["cache_limit"]
         for name in OF_TEXTS if self.task == "image" else OF_PICTURES:
             del meaning["model"][name]
+        if self.model.end_at is None:
+            del meaning["model"]["end_at"]
         meaning["data"] = {"max_pixels": self.data.max_pixels} if self.task == "image" else {}
         if self.data.is_packed:
             meaning["data"]["image"] = self.data.record_names.image
