@@ -239,6 +239,11 @@ def test_what_the_card_says_and_what_workers_cost_change_no_run() -> None:
         parse_job(JOB, ["card.license=apache-2.0"])
 
 
+def test_where_a_base_ends_is_in_the_meaning_where_the_job_says_it() -> None:
+    assert "end_at" not in parse_job(JOB).meaning()["model"]
+    assert parse_job(JOB, ["model.end_at=pool"]).meaning()["model"]["end_at"] == "pool"
+
+
 def test_meaning_has_what_changes_the_images_though_not_the_listing() -> None:
     packed = ["data.layout=parquet", "data.packed.image=photo"]
     for setting in ("data.packed.image=infrared", "data.max_pixels=1000", "data.value_range=[0, 4095]"):

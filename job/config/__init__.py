@@ -133,6 +133,8 @@ class Job(Section):
         del meaning["train"]["cache_limit"]
         for name in OF_TEXTS if self.task == "image" else OF_PICTURES:
             del meaning["model"][name]
+        if self.model.end_at is None:
+            del meaning["model"]["end_at"]
         meaning["data"] = {}
         if self.task == "image":
             meaning["data"] = self.data.model_dump(mode="json", include={"max_pixels", "value_range"})

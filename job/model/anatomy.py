@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from job.model.classifier import Classifier, classifier_of
 from job.storage import Store, read_json
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Anatomy:
     """Values per example that a step keeps until its gradients are made."""
     thawed: tuple[str, ...]
     """The layers that train, from the bottom to the top."""
+    classifier: Classifier | None = None
+    """That the base ends in, and that is likely not meant."""
 
     @property
     def parameters(self) -> int:
@@ -57,6 +60,7 @@ def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
         backward=backward_work(base),
         kept=kept_values(base),
         thawed=tuple(layer.name for layer in base.layers if layer.trainable_variables),
+        classifier=classifier_of(base),
     )
 
 
@@ -69,7 +73,10 @@ def read_anatomy(store: Store, run: str) -> Anatomy | None:
     stored = read_json(store, _key(run))
     if stored is None:
         return None
-    return Anatomy(**{**stored, "blocks": tuple(map(tuple, stored["blocks"])), "thawed": tuple(stored["thawed"])})
+    stored |= {"blocks": tuple(map(tuple, stored["blocks"])), "thawed": tuple(stored["thawed"])}
+    if stored.get("classifier"):
+        stored["classifier"] = Classifier(**stored["classifier"])
+    return Anatomy(**stored)
 
 
 def _key(run: str) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import keras
@@ -16,8 +15,12 @@ from keras.src.utils.naming import reset_uids
 from job import config
 from job.errors import JobError, nearest
 from job.model import efficientnet_lite
+from job.model.applications import application, build_application
+from job.model.applications import application_names as application_names
 from job.model.flatten import flatten
+from job.model.state import refresh
 from job.model.words import Vocabulary, word_vectors
+from job.model.work import nodes
 
 Triple = tuple[float, float, float]
 
@@ -56,40 +59,90 @@ NAMED = {
 def build_base(
     model: config.Model,
     keras_file: str | None = None,
-    weights: str | None = None,
     vocabulary: Vocabulary | None = None,
+    architecture: str | None = None,
 ) -> keras.Model:
     """A flat network to pooled features, float32 [n, d], from pixels 0…255, float32 [n, S, S, 3]; or from the ids of
     words, int64 [n, L], which those of `vocabulary` are known of where the backbone is glove.
 
-    `keras_file` is the local file of a backbone by URI; `weights` is "imagenet" or None (random). Layer names are the
-    same in every process. Raises JobError where there is no such network, or it doesn't take such inputs.
+    `keras_file` is the local file of a backbone by URI, whose weights it has; the others' are random. `architecture` is
+    that of `build_application`: by default, `imagenet` unless the job says `weights: none`. Layer names are the same in
+    every process. Raises JobError where there is no such network, or it doesn't take such inputs.
+    """
+    if vocabulary is None:
+        return base_on(model, source_network(model, keras_file, architecture))
+    reset_uids()
+    words = keras.Input([model.max_tokens], dtype="int64", name="words")
+    return _pooled(model, words, word_vectors(words, vocabulary, pooled=model.encoder == "mean"), rank=3)
+
+
+def source_network(
+    model: config.Model, keras_file: str | None = None, architecture: str | None = None, fetch: bool = False
+) -> keras.Model | None:
+    """The network that a base is made of, as Keras knows it: of the user's file, or of keras.applications (with
+    `fetch`, with ImageNet's weights). None where the base is built here, layer by layer. Raises as `build_base`.
     """
     reset_uids()  # else automatic names (`conv2d_93`) would depend on what this process built before
-    loaded = None if keras_file is None else _load_keras_file(keras_file, model)
-    if vocabulary is not None or (loaded is not None and _takes_words(loaded)):
-        words = keras.Input([model.max_tokens], dtype="int64", name="words")
-        if loaded is not None:
-            return _pooled(model, words, flatten(loaded, words), rank=3)
-        assert vocabulary is not None
-        return _pooled(model, words, word_vectors(words, vocabulary, pooled=model.encoder == "mean"), rank=3)
-    size = model.image_size
-    image = keras.Input([size, size, 3], dtype="float32", name="image")
-    pixels = preprocessing(model)(image)
+    if keras_file is not None:
+        return _load_keras_file(keras_file, model)
     if model.backbone in config.LITE:
-        output = efficientnet_lite.features(pixels, model.backbone)
-    elif loaded is not None:
-        output = flatten(loaded, pixels)
+        return None
+    return build_application(model, architecture or default_architecture(model), fetch)
+
+
+def default_architecture(model: config.Model) -> str:
+    return "none" if model.weights_source == "none" else "imagenet"
+
+
+def base_on(model: config.Model, network: keras.Model | None) -> keras.Model:
+    """The flat base on the layers of `network`, which ends where the job says."""
+    if network is not None and _takes_words(network):
+        inputs, rank = keras.Input([model.max_tokens], dtype="int64", name="words"), 3
+        replayed = inputs
     else:
-        output = flatten(_build_application(model, weights), pixels)
-    return _pooled(model, image, output, rank=4)
+        inputs, rank = keras.Input([model.image_size, model.image_size, 3], dtype="float32", name="image"), 4
+        replayed = preprocessing(model)(inputs)
+    output = efficientnet_lite.features(replayed, model.backbone) if network is None else flatten(network, replayed)
+    if model.end_at is not None:
+        output = _end(model, network, inputs, replayed, output)
+    return _pooled(model, inputs, output, rank)
+
+
+def _end(model: config.Model, network: keras.Model | None, inputs: Any, replayed: Any, output: Any) -> Any:
+    """The output of the layer `model.end_at`; that of a model inside the network is found by its name, too."""
+    ends = _outputs_by_name(keras.Model(inputs, output))
+    inside = {} if network is None else _outputs_by_name(_functional(network))
+    wanted = model.end_at or ""
+    if wanted in ends:
+        return ends[wanted]
+    if network is not None and wanted in inside:
+        return flatten(keras.Model(network.inputs, inside[wanted]), replayed)
+    near = nearest(wanted, [*ends, *inside])
+    raise JobError(f"model.end_at: no layer {wanted!r} in {model.backbone}{near}.")
+
+
+def _outputs_by_name(network: keras.Model) -> dict[str, Any]:
+    """What each layer or operation gives; `name/1` is a layer's second call. Without the inputs and preprocessing."""
+    calls: Counter[str] = Counter()
+    found = {}
+    for node in nodes(network):
+        name = node.operation.name
+        if not node.is_input and name != "preprocessing" and len(node.outputs) == 1:
+            found[f"{name}/{calls[name]}" if calls[name] else name] = node.outputs[0]
+        calls[name] += 1
+    return found
+
+
+def _functional(network: Any) -> Any:
+    return network._functional if isinstance(network, keras.Sequential) else network
 
 
 def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, rank: int) -> keras.Model:
     """Ends in the mean over the places of a tensor of this rank, or in one that has none already."""
     if isinstance(output, list) or len(output.shape) not in (2, rank):
         shape = [tuple(o.shape) for o in output] if isinstance(output, list) else tuple(output.shape)
-        raise JobError(f"model.backbone: {model.backbone} must end in one tensor of rank 2 or {rank}, not in {shape}.")
+        setting, what = ("backbone", model.backbone) if model.end_at is None else ("end_at", repr(model.end_at))
+        raise JobError(f"model.{setting}: {what} must end in one tensor of rank 2 or {rank}, not in {shape}.")
     layers = keras.layers
     mean: Any = layers.GlobalAveragePooling2D if rank == 4 else layers.GlobalAveragePooling1D
     pool = layers.Activation("linear", dtype="float32", name="pooled")
@@ -114,6 +167,7 @@ def draw_weights(base: keras.Model, seed: int) -> keras.Model:
     config = base.get_config()
     config["layers"] = [give(layer, layer["name"]) for layer in config["layers"]]
     base.set_weights(keras.Model.from_config(config).get_weights())
+    refresh(base)
     return base
 
 
@@ -124,7 +178,7 @@ def preprocessing(model: config.Model) -> Preprocessing:
         return NAMED["lite"]
     if "://" in model.backbone:
         return NAMED["none"]
-    return probe(_application(model.backbone)[1].preprocess_input)
+    return probe(application(model.backbone)[1].preprocess_input)
 
 
 def probe(preprocess: Callable[[np.ndarray], np.ndarray]) -> Preprocessing:
@@ -137,37 +191,6 @@ def probe(preprocess: Callable[[np.ndarray], np.ndarray]) -> Preprocessing:
     if bgr:
         scale = scale[::-1]
     return Preprocessing(bool(bgr), tuple(scale.tolist()), tuple(black.tolist()))
-
-
-def application_names() -> list[str]:
-    return sorted(_applications())
-
-
-def _applications() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
-    """Each network of keras.applications with the module that has its preprocessing, by lower-case name."""
-    networks = {name.lower(): build for name, build in vars(keras.applications).items() if name[0].isupper()}
-    return {name: (build, sys.modules[build.__module__]) for name, build in networks.items()}
-
-
-def _application(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
-    known = _applications()
-    if name not in known:
-        raise JobError(
-            f"model.backbone: no backbone {name!r}{nearest(name, [*config.LITE, *known])}: give "
-            f"{', '.join(config.LITE)}, a name of keras.applications in lower case, or the URI of a .keras file."
-        )
-    return known[name]
-
-
-def _build_application(model: config.Model, weights: str | None) -> keras.Model:
-    build, _ = _application(model.backbone)
-    shape = (model.image_size, model.image_size, 3)
-    try:
-        return build(include_top=False, weights=weights, input_shape=shape)
-    except ValueError as error:
-        raise JobError(
-            f"model.image_size: {model.backbone} can't take {shape}: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def _load_keras_file(file: str, model: config.Model) -> keras.Model:

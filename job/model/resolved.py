@@ -11,6 +11,9 @@ from job import config
 from job.errors import ObjectMissing
 from job.storage import Store, open_store, read_json, split_uri
 
+FORMAT = 2
+"""Of requests: what a record of another one says is not asked any more."""
+
 
 @dataclass(frozen=True)
 class ResolvedBase:
@@ -35,7 +38,9 @@ def record_base(store: Store, request: dict[str, Any], resolved: ResolvedBase) -
 def weights_request(model: config.Model, seed: int) -> dict[str, Any]:
     """What decides which weights these are: an object by URI counts with its version."""
     source = model.weights_source
-    request: dict[str, Any] = {"format": 1, "backbone": model.backbone, "weights": source}
+    request: dict[str, Any] = {"format": FORMAT, "backbone": model.backbone, "weights": source}
+    if model.end_at is not None:
+        request["end_at"] = model.end_at
     if source == "none":
         request |= {"seed": seed, "image_size": model.image_size}
     if isinstance(source, config.Weights):

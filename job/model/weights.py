@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from job import config
 from job.errors import JobError, StorageError
-from job.model import efficientnet_lite
-from job.model.backbones import build_base, draw_weights
-from job.model.network import variables_by_path
+from job.model.backbones import base_on, build_base, draw_weights, source_network
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
-from job.model.torch_file import read_torch_file
+from job.model.state import is_derived, refresh
+from job.model.tensors import assign, lite_tensors, values
+from job.model.weights_file import ARCHITECTURE, noted_architecture, read_weights
 from job.model.words import Vocabulary
 from job.storage import Store, open_store, split_uri
 from job.storage.scratch import scratch
-
-Tensors = dict[str, np.ndarray]
-FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
 
 
 def resolve_base(
@@ -47,9 +40,8 @@ def resolve_base(
         if "://" in model.backbone:
             keras_file, content = _fetch(model.backbone, None, folder, "model.backbone")
             keras_sha256 = _keep(store, content, "keras")
-        base = build_base(model, keras_file)
-        _give_weights(base, model, seed, folder)
-    resolved = ResolvedBase(_keep(store, save(values(base)), "safetensors"), keras_sha256)
+        base, architecture = _with_weights(model, seed, folder, keras_file)
+    resolved = ResolvedBase(_keep(store, _packed(base, architecture), "safetensors"), keras_sha256)
     record_base(store, request, resolved)
     return resolved, base
 
@@ -67,89 +59,52 @@ def load_base(
         if resolved.keras_sha256:
             keras_file = str(Path(folder, "base.keras"))
             Path(keras_file).write_bytes(_kept(store, resolved.keras_sha256, "keras"))
-        base = build_base(model, keras_file)
-    assign(base, load(_kept(store, resolved.weights_sha256, "safetensors")), "the stored weights")
+        content = _kept(store, resolved.weights_sha256, "safetensors")
+        base = build_base(model, keras_file, architecture=noted_architecture(content))
+    assign(base, load(content), "the stored weights")
     return base
 
 
-def assign(base: keras.Model, tensors: Tensors, name: str) -> None:
-    """Assigns every variable by path. Raises JobError where a path is missing, left over or of another shape."""
-    variables = variables_by_path(base)
-    for path in sorted(variables.keys() ^ tensors.keys()):
-        lacks = "lack" if path in variables else "have, and the backbone has not,"
-        raise JobError(f"model.weights: {name} {lacks} {path}: they belong to another network.")
-    for path, variable in variables.items():
-        if tuple(variable.shape) != tensors[path].shape:
-            shapes = f"{tensors[path].shape}, and the backbone wants {tuple(variable.shape)}"
-            raise JobError(f"model.weights: {name}: {path} has shape {shapes}.")
-        variable.assign(tensors[path])
-
-
-def values(base: keras.Model) -> Tensors:
-    return {path: np.asarray(variable.numpy(), order="C") for path, variable in variables_by_path(base).items()}
-
-
-def lite_tensors(file: Any, name: str, backbone: str, base: keras.Model) -> Tensors:
-    """The variables of an EfficientNet-Lite from its PyTorch file, transposed as Keras wants them."""
-    source = read_torch_file(file, name)
-    tensors = {}
-    for path, variable in variables_by_path(base).items():
-        torch_name, kind = efficientnet_lite.torch_names(path)
-        if torch_name not in source:
-            raise JobError(f"{name} has no tensor {torch_name}: it is not {backbone}.")
-        axes = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "vector": (0,)}[kind]
-        tensors[path] = np.ascontiguousarray(source[torch_name].transpose(axes), np.float32)
-        if tensors[path].shape != tuple(variable.shape):
-            raise JobError(f"{name}: {torch_name} has shape {source[torch_name].shape}: it is not {backbone}.")
-    return tensors
-
-
-def _give_weights(base: keras.Model, model: config.Model, seed: int, folder: str) -> None:
-    """Those that the job file names, in place of those that it was built with."""
+def _with_weights(
+    model: config.Model, seed: int, folder: str, keras_file: str | None
+) -> tuple[keras.Model, str | None]:
+    """The base with the weights that the job file names, and its architecture where it is one of keras.applications."""
     source = model.weights_source
+    if isinstance(source, config.Weights):
+        return read_weights(model, source, keras_file, *_fetch(source.uri, source.sha256, folder, "model.weights"))
     if source == "imagenet":
-        try:
-            fetched = build_base(model, weights="imagenet")
-        except JobError:
-            raise
-        except Exception as error:  # urllib, http and Keras each have their own
-            raise StorageError(
-                f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
-                "where the job can read it, and give model.weights its URI."
-            ) from error
-        assign(base, values(fetched), "those of ImageNet")
-    elif source == "package":
+        return _fetched(model), "imagenet"
+    base = build_base(model, keras_file)
+    if source == "package":
         name = f"the package of {model.backbone}"
         with _package_file(model.backbone).open("rb") as file:
             assign(base, lite_tensors(file, name, model.backbone, base), name)
-    elif isinstance(source, config.Weights):
-        _give_from_uri(base, source, model, folder)
     elif source == "none":
-        draw_weights(base, seed)  # else `own`: those in the .keras file
+        return draw_weights(base, seed), "none"
+    return base, None  # `own`: those in the .keras file
 
 
-def _give_from_uri(base: keras.Model, source: config.Weights, model: config.Model, folder: str) -> None:
-    suffix = next((suffix for suffix in FORMATS if source.uri.endswith(suffix)), None)
-    if suffix is None or (suffix == ".pth" and model.backbone not in config.LITE):
-        raise JobError(
-            f"model.weights: {source.uri}: the format must be one of {', '.join(FORMATS)} (.pth for EfficientNet-Lite)."
-        )
-    file, content = _fetch(source.uri, source.sha256, folder, "model.weights")
+def _fetched(model: config.Model) -> keras.Model:
     try:
-        if suffix == ".safetensors":
-            assign(base, load(content), source.uri)
-        elif suffix == ".pth":
-            assign(base, lite_tensors(io.BytesIO(content), source.uri, model.backbone, base), source.uri)
-        elif suffix == ".keras":
-            other = model.model_copy(update={"backbone": source.uri, "preprocessing": "none"})
-            assign(base, values(build_base(other, file)), source.uri)
-        else:
-            base.load_weights(file)
+        network = source_network(model, fetch=True)
     except JobError:
         raise
-    except (SafetensorError, ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise JobError(f"model.weights: {source.uri} does not fit {model.backbone}, or is broken: {reason}") from error
+    except Exception as error:  # urllib, http and Keras each have their own
+        raise StorageError(
+            f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
+            "where the job can read it, and give model.weights its URI."
+        ) from error
+    assert network is not None
+    refresh(network)
+    return base_on(model, network)
+
+
+def _packed(base: keras.Model, architecture: str | None) -> bytes:
+    """What is kept of a base. The architecture is noted where it can make a difference: in networks that hold a layer
+    which Keras adapts.
+    """
+    noted = {ARCHITECTURE: architecture} if architecture and any(map(is_derived, base.layers)) else None
+    return save(values(base), noted)
 
 
 def _fetch(uri: str, sha256: str | None, folder: str, where: str) -> tuple[str, bytes]:

@@ -1,7 +1,8 @@
 """The exported model: encoded images or texts in, class names and probabilities out, decoding inside.
 
 model.keras           pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> probabilities [n, classes]
-saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}
+saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}; by its signature `logits`
+                      -> {logits}, what the probabilities are made of
 weights.safetensors   every variable by path
 labels.json           classes in the order of the probabilities; what decoding needs: image size, …, or max_tokens
 metrics.json          what was measured on the test split
@@ -26,7 +27,8 @@ from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.model.network import Network, variables_by_path
 from job.model.resolved import ResolvedBase
-from job.report.exported import remember
+from job.model.state import refresh
+from job.report.exported import compiled, remember
 from job.report.formats.reloaded import check_reloaded, examples_of
 from job.report.manifest import upload_files
 from job.storage import Store
@@ -100,6 +102,7 @@ def trained_network(job: Job, store: Store, run: str, classes: int, base: Resolv
     variables = variables_by_path(network.model)
     for path, value in load(store.read(f"runs/{run}/{name}.safetensors")).items():
         variables[path].assign(value)
+    refresh(network.model)
     return network
 
 
@@ -111,19 +114,26 @@ def _decoding(job: Job) -> dict[str, Any]:
 
 def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
     names, form = tf.constant(classes), form_of(job)
-    decoded = tf.TensorSpec(form.shape, form.dtype)
+    decoded, taken = tf.TensorSpec(form.shape, form.dtype), tf.TensorSpec([None], tf.string, name=job.task)
+    ask = compiled(model)
+
+    @tf.function(input_signature=[taken], autograph=False)
+    def answer(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs = tf.map_fn(form.decode, encoded, fn_output_signature=decoded)
+        return ask(tf.cast(inputs, model.input.dtype))
 
     def serve(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = tf.map_fn(form.decode, encoded, fn_output_signature=decoded)
-        chances = model(tf.cast(inputs, model.input.dtype), training=False)
+        _, chances = answer(encoded)
         return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
 
-    signature = tf.function(serve, autograph=False).get_concrete_function(
-        tf.TensorSpec([None], tf.string, name=job.task)
-    )
+    def logits(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": answer(encoded)[0]}
+
+    signatures = {"serving_default": serve, "logits": logits}
     kept = tf.Module()  # with Keras's layers in it, the file is twice as large
     kept.variables_and_tables = (
         [variable.value for variable in model.variables],
         [layer for layer in model.layers if isinstance(layer, LOOKUPS)],
     )
-    tf.saved_model.save(kept, str(path), signatures=signature)
+    traced = {name: tf.function(of, autograph=False).get_concrete_function(taken) for name, of in signatures.items()}
+    tf.saved_model.save(kept, str(path), signatures=traced)

@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 
 Network = Callable[[np.ndarray], Any]
 """Pixels 0…255 float32 [n, S, S, 3], or ids of words int64 [n, L] -> probabilities [n, classes]"""
+Asked = Callable[[np.ndarray], tuple[Any, Any]]
+"""The same inputs -> logits and probabilities, [n, classes] each"""
 _latest: tuple[str, Network] | None = None
 """The export that this process has made last, by its URI: the report asks it just after."""
 
 
-def compiled(model: keras.Model) -> Network:
-    """For any number of inputs at a time."""
+def compiled(model: keras.Model) -> Asked:
+    """For any number of inputs at a time. `model` ends in a softmax of its logits."""
+    import keras
     import tensorflow as tf
 
+    from job.model.work import nodes
+
+    (logits,) = nodes(model)[-1].input_tensors
+    both = keras.Model(model.input, [logits, model.output])
     spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec], autograph=False)
+    return tf.function(lambda inputs: both(inputs, training=False), input_signature=[spec], autograph=False)
 
 
-def load_file(path: Path) -> Network:
+def load_asked(path: Path) -> Asked:
     """Raises what Keras raises where the file is none, or has a layer that can't be made again."""
     import_tensorflow()
     import keras
@@ -40,6 +47,15 @@ def load_file(path: Path) -> Network:
     import job.model.words  # noqa: F401 - the layer of word vectors is registered there
 
     return compiled(keras.saving.load_model(path, compile=False, safe_mode=True))
+
+
+def load_file(path: Path) -> Network:
+    """Raises as `load_asked`."""
+    return probabilities_of(load_asked(path))
+
+
+def probabilities_of(asked: Asked) -> Network:
+    return lambda inputs: asked(inputs)[1]
 
 
 def load_exported(model: Store) -> Network:

@@ -18,13 +18,14 @@ from job.executors import Executor
 from job.executors.interrupt import Interrupts
 from job.features.featurize import Overflow
 from job.libraries import import_tensorflow
-from job.model.anatomy import anatomy_of, write_anatomy
+from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
 from job.report.answered import logits_of, predictions
 from job.report.events import recorded
 from job.report.standing import kept
 from job.report.timings import Clock
 from job.run import worth
+from job.run.current import read_current
 from job.run.extract import extract
 from job.run.lease import Lease
 from job.run.meter import measured
@@ -135,14 +136,23 @@ class Attempt:
         plan = read_plan(self.store, self.run)
         if plan is None:
             plan = plan_in_use(self.job, self.run, self.store, self.base, self.snapshot)
+            current = read_current(self.store, self.job.name) if plan else None
+            anatomy = read_anatomy(self.store, current.run) if current else None
             if plan is None:
                 plan = choose_plan(self.job, made := network(), self.snapshot)
-                write_anatomy(self.store, self.run, anatomy_of(made, plan.cut))
+                anatomy = anatomy_of(made, plan.cut)
+            if anatomy:
+                write_anatomy(self.store, self.run, anatomy)
             write_plan(self.store, self.run, plan)
+        self._warn_of_end(read_anatomy(self.store, self.run))
         self.say("stage", text=f"cache: {plan.reason}")
         description = self.job.model_dump_json(indent=1, by_alias=True)
         self.store.write(f"runs/{self.run}/job.json", description.encode())
         return plan
+
+    def _warn_of_end(self, anatomy: Anatomy | None) -> None:
+        if anatomy and anatomy.classifier and self.job.model.end_at is None:
+            self.say("warning", text=f"model.end_at: {anatomy.classifier.told(self.job.model.backbone)}")
 
     def _judged(self, result: dict[str, Any]) -> dict[str, Any]:
         """The result with what was decided about promotion."""

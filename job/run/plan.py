@@ -138,6 +138,8 @@ def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featur
     }
     if "://" not in job.model.backbone:
         network["backbone"] = job.model.backbone
+    if job.model.end_at is not None:
+        network["end_at"] = job.model.end_at
     views = range(job.train.views)
     changes = job.augment.model_dump(mode="json")
 

@@ -11,11 +11,13 @@ import pytest
 
 from job.config import LITE, Head, Model, Weights
 from job.errors import JobError, StorageError
-from job.model.backbones import _applications, application_names, build_base, draw_weights, probe
+from job.model.applications import application_names, applications
+from job.model.backbones import build_base, draw_weights, probe
 from job.model.heads import build_head
 from job.model.network import build_network, variables_by_path
+from job.model.tensors import values
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
-from job.model.weights import _package_file, load_base, resolve_base, values
+from job.model.weights import _package_file, load_base, resolve_base
 from job.storage import Store, open_store
 from support.cases import families, slow
 
@@ -60,7 +62,7 @@ def test_a_family_is_built_the_same_twice_and_divides_into_blocks(name: str, top
 
 @pytest.mark.parametrize("name", sorted(application_names()))
 def test_preprocessing_is_the_familys_own(name: str) -> None:
-    preprocess = _applications()[name][1].preprocess_input
+    preprocess = applications()[name][1].preprocess_input
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3)).astype(np.float32)
     image = keras.Input([5, 5, 3])
     output = probe(preprocess)(image)

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from job.errors import Interrupted
+from job.jobfile import parse_job
+from job.model.anatomy import Anatomy
+from job.model.classifier import Classifier
 from job.report import finished
 from job.report.timings import Clock
 from job.run.attempt import Attempt
@@ -66,3 +69,16 @@ def test_a_report_is_linked_in_the_result(attempt: Attempt) -> None:
     assert result["report"] == f"{attempt.store.uri}runs/{attempt.run}/report/index.html"
     assert attempt.store.stat(f"runs/{attempt.run}/record.json")
     assert attempt._reported({"model": None}) == {"model": None}
+
+
+def test_a_base_that_ends_in_a_classifier_is_a_warning_unless_the_job_says_so(
+    attempt: Attempt, told: list[str]
+) -> None:
+    job = "{name: any, data: {source: 'file:///source/'}, store: 'file:///store/'}"
+    anatomy = Anatomy((), 1, 0, 0, 0, (), Classifier("classes", 5, "softmax", "pool"))
+    for settings, warnings in (((), 1), (("model.end_at=classes",), 0)):
+        attempt.job = parse_job(job, settings)
+        told.clear()
+        attempt._warn_of_end(anatomy)
+        assert len(told) == warnings
+        assert all(text.startswith("warning: model.end_at: end at 'pool' instead: ") for text in told)

@@ -90,6 +90,9 @@ def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.Fix
         got = tflite_file.answers(content, asked)
     atol = {"onnx": 1e-5, "tflite_float16": 2e-3, "tflite_int8": 0.1}[name]
     np.testing.assert_allclose(got, keras.ops.softmax(wanted), atol=atol)
+    check = described["check"]
+    assert check["logit_scale"] >= 1
+    assert check["largest_logit_difference"] < check["allowed"]["largest_logit_difference"] / 2
     assert described["check"]["examples"] >= 32
     assert f"{name}: 100.0% of" in say.of("note")[0]
 
@@ -200,13 +203,18 @@ def test_a_recurrent_network_is_for_onnx(tmp_path: Path) -> None:
 def test_layers_in_bfloat16_are_exported_in_float32() -> None:
     layers = keras.layers
     image = keras.Input([4, 4, 3], name="image")
-    dense = layers.Dense(2, dtype="mixed_bfloat16")(layers.GlobalAveragePooling2D(dtype="mixed_bfloat16")(image))
+    normalization = layers.Normalization(dtype="mixed_bfloat16")
+    normalized = normalization(image)
+    normalization.adapt(np.array([[[[1.0, 2, 3], [5, 6, 7]]]], np.float32))
+    dense = layers.Dense(2, dtype="mixed_bfloat16")(layers.GlobalAveragePooling2D(dtype="mixed_bfloat16")(normalized))
     model = keras.Model(image, layers.Softmax(dtype="float32")(dense))
     clone = in_float32(model)
     assert {layer.compute_dtype for layer in clone.layers} == {"float32"}
     for ours, theirs in zip(model.get_weights(), clone.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert in_float32(clone) is clone
+    normalized = keras.Model(clone.input, clone.layers[1].output)(np.full([1, 4, 4, 3], 5, np.float32)).numpy()
+    np.testing.assert_allclose(normalized[0, 0, 0], [1, 0.5, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

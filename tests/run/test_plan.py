@@ -15,6 +15,7 @@ from job.errors import JobError, StorageError
 from job.jobfile import parse_job
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
+from job.model.resolved import record_key, weights_request
 from job.run.identity import prepare_base, run_id
 from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.storage import open_store
@@ -157,6 +158,15 @@ def test_what_determines_the_features_is_in_their_names() -> None:
     other_cut = ids(job_of(), Plan(1280, "block_13_project_bn", (3, 3, 160), "float16"))
     assert other_cut[0] == plain[0]
     assert other_cut[1] != plain[1]
+
+
+def test_where_a_base_ends_is_in_the_names_of_its_features_and_of_its_stored_weights() -> None:
+    ended, plan = job_of("model.end_at=block_12_add"), Plan(4, "block_3_add", (1,))
+    here, there = ({*pooled, *cut} for pooled, cut in (ids(ended, plan), ids(job_of(), plan)))
+    assert not here & there
+    requests = [weights_request(job.model, 0) for job in (job_of(), ended)]
+    assert "end_at" not in requests[0]
+    assert record_key(requests[0]) != record_key(requests[1])
 
 
 def test_what_the_planning_machine_takes_is_in_the_plan_and_may_be_missing(tmp_path: Path) -> None:

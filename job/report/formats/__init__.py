@@ -47,15 +47,15 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
     the network can't be converted, or the file does not answer as it does.
     """
     from job.report.formats import onnx_file, tflite_file
-    from job.report.formats.check import check, compare
+    from job.report.formats.check import Answers, check, compare
 
     network, inputs = subject.network, subject.inputs
     if name == "onnx":
         content = onnx_file.convert(network)
-        answers = onnx_file.answers(content, inputs, network.input.dtype)
+        answers = Answers(*onnx_file.ask(content, inputs, network.input.dtype))
     else:
         content = tflite_file.convert(network, name, subject.representative)
-        answers = tflite_file.answers(content, inputs)
+        answers = Answers(tflite_file.logits(content, inputs), tflite_file.answers(content, inputs))
     found = check(name, compare(subject.answers, answers, subject.labels))
     file = f"model.{name.partition('_')[0]}"
     classes = network.output_shape[-1]

@@ -16,8 +16,12 @@ TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "onnx": 1e-4, "tflite_float16"
 """The largest difference of a probability that is allowed: twice what was measured and more (docs/export.md). Where
 another class is the most probable one, the two must be a tie to this tolerance.
 """
+OF_LOGITS = {"keras": 1e-3, "saved_model": 1e-3, "onnx": 1e-3, "tflite_float16": 0.1, "tflite_int8": 0.5}
+"""The largest difference of a logit that is allowed, as a part of `Comparison.logit_scale`. Probabilities of 0 and 1
+stay what they are, however far a network is from what it should be; its logits do not.
+"""
 COARSE = 3e-2
-"""The same of SAME where layers compute in bfloat16, of 8 bits, and round elsewhere where operations are fused."""
+"""Both of SAME where layers compute in bfloat16, of 8 bits, and round elsewhere where operations are fused."""
 KEPT = (
     "install the versions of TensorFlow and Keras that Thaw asks for, or give model.backbone without layers that lose "
     "something when they are saved, and run again; what was trained is kept"
@@ -30,10 +34,22 @@ always differ, however few there are.
 
 
 @dataclass(frozen=True)
+class Answers:
+    """A network's, float32 [n, classes] each."""
+
+    logits: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
 class Comparison:
     examples: int
     largest_difference: float
     """Of a probability; NaN where an answer is."""
+    largest_logit_difference: float
+    """As a part of `logit_scale`; NaN where an answer is."""
+    logit_scale: float
+    """The largest of Keras's logits, without their signs; or 1, where all are smaller."""
     same_class: float
     """The share of examples whose most probable class is the same."""
     widest_tie: float
@@ -43,14 +59,18 @@ class Comparison:
     """Of the file, on the same examples."""
 
 
-def compare(keras: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Comparison:
-    """Of probabilities, float32 [n, classes] each, and the true classes, int [n]."""
-    ours, theirs, rows = keras.argmax(axis=1), file.argmax(axis=1), np.arange(len(labels))
+def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Comparison:
+    """`labels`: the true classes, int [n]."""
+    wanted, found, rows = keras.probabilities, file.probabilities, np.arange(len(labels))
+    ours, theirs = wanted.argmax(axis=1), found.argmax(axis=1)
+    scale = max(1.0, float(np.abs(keras.logits).max()))
     return Comparison(
         len(labels),
-        float(np.abs(keras - file).max()),
+        float(np.abs(wanted - found).max()),
+        float(np.abs(keras.logits - file.logits).max()) / scale,
+        scale,
         float((ours == theirs).mean()),
-        float((keras[rows, ours] - keras[rows, theirs]).max()),
+        float((wanted[rows, ours] - wanted[rows, theirs]).max()),
         float((ours == labels).mean()),
         float((theirs == labels).mean()),
     )
@@ -61,23 +81,27 @@ def check(name: str, found: Comparison, coarse: bool = False) -> dict[str, Any]:
     not equal enough.
     """
     whom = "network that was trained" if name in SAME else "Keras model"
+    logits = COARSE if coarse else OF_LOGITS[name]
+    equal = found.largest_logit_difference <= logits
     if name in TOLERANCES:
         most = COARSE if coarse else TOLERANCES[name]
         allowed = {"largest_difference": most, "widest_tie": most}
-        equal = found.largest_difference <= most and found.widest_tie <= most
+        equal = equal and found.largest_difference <= most and found.widest_tie <= most
         advice = KEPT if name in SAME else "use the SavedModel" if name == "onnx" else "use onnx"
     else:
         one = 1 / found.examples
         least = found.keras_accuracy - max(MOST_LOST, one)
         allowed = {"same_class": min(LEAST_AGREEMENT, 1 - one), "accuracy": least}
-        equal = found.same_class >= allowed["same_class"] and found.accuracy >= least - 1e-9
+        equal = equal and found.same_class >= allowed["same_class"] and found.accuracy >= least - 1e-9
         equal = equal and math.isfinite(found.largest_difference)
         advice = "use tflite_float16"
+    allowed["largest_logit_difference"] = logits
     if equal:
         return {**asdict(found), "allowed": allowed}
     bounds = ", ".join(f"{bound.replace('_', ' ')} {value:.3g}" for bound, value in allowed.items())
     raise JobError(
         f"{name}: not written, since it does not answer as the {whom}. On {found.examples} examples "
-        f"probabilities differ by up to {found.largest_difference:.3g}, {found.same_class:.1%} keep their class, and "
-        f"accuracy is {found.accuracy:.4f} instead of {found.keras_accuracy:.4f} (the bounds: {bounds}): {advice}."
+        f"probabilities differ by up to {found.largest_difference:.3g}, {found.same_class:.1%} keep their class, "
+        f"logits, of up to {found.logit_scale:.3g}, differ by up to {found.largest_logit_difference:.3g} times that, "
+        f"and accuracy is {found.accuracy:.4f} instead of {found.keras_accuracy:.4f} (the bounds: {bounds}): {advice}."
     )

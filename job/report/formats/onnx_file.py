@@ -44,8 +44,28 @@ def _named(model):  # type: ignore[no-untyped-def]  # protobuf's classes are mad
 
 def answers(content: bytes, inputs: np.ndarray, dtype: str) -> np.ndarray:
     """Probabilities float32 [n, classes] of inputs [n, …], which the network takes as `dtype`."""
+    return _run(content, [OUTPUT], inputs, dtype)[0]
+
+
+def ask(content: bytes, inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
+    """The logits of these inputs, and the probabilities: of the same graph, one of whose tensors is an output, too.
+    Raises JobError where the graph does not end in a softmax.
+    """
+    import onnx
+
+    model = onnx.load_from_string(content)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    last = made_by[OUTPUT]
+    if last.op_type != "Softmax":
+        raise JobError(f"onnx: not written, since it ends in {last.op_type}, not in a softmax. Use the SavedModel.")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
+    return _run(model.SerializeToString(), [last.input[0], OUTPUT], inputs, dtype)
+
+
+def _run(content: bytes, names: list[str], inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
-    return np.concatenate([session.run([OUTPUT], {taken.name: some})[0] for some in batches(inputs, dtype)])
+    parts = [session.run(names, {taken.name: some}) for some in batches(inputs, dtype)]
+    return [np.concatenate(of) for of in zip(*parts, strict=True)]

@@ -18,8 +18,8 @@ from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
 from job.report.answered import predictions
-from job.report.exported import Network, load_file
-from job.report.formats.check import KEPT, check, compare
+from job.report.exported import Network, load_asked, probabilities_of
+from job.report.formats.check import KEPT, Answers, check, compare
 from job.report.formats.subject import in_bfloat16
 from job.storage import Store
 
@@ -66,17 +66,26 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
     decoded = np.stack([form.read(one) for one in examples.examples])
     inputs = tf.constant(decoded.astype(network.input.dtype))
     with _whole_float32():
-        wanted = tf.nn.softmax(network(inputs, training=False)).numpy()
+        # In the same form as what is loaded: two ways to compute one network may round otherwise, and a deep one may
+        # make much of that.
+        logits = tf.function(network, autograph=False)(inputs, training=False).numpy()
+        wanted = Answers(logits, tf.nn.softmax(logits).numpy())
         with _usable("keras"):
-            reloaded = load_file(folder / "model.keras")
-            answers = {"keras": reloaded(inputs).numpy()}
+            reloaded = load_asked(folder / "model.keras")
+            answers = {"keras": Answers(*(part.numpy() for part in reloaded(inputs)))}
         with _usable("saved_model"):
             answers["saved_model"] = _ask_saved_model(folder, [form.plain(one) for one in examples.examples])
     for name, answered in answers.items():
-        neither = np.isnan(wanted) & np.isnan(answered)  # that they are no numbers is told by the metrics
-        found = compare(np.where(neither, 0, wanted), np.where(neither, 0, answered), examples.labels)
-        check(name, found, coarse)
-    return reloaded
+        # That both are no numbers is told by the metrics.
+        pairs = [_without_equal_nans(getattr(wanted, of), getattr(answered, of)) for of in ("logits", "probabilities")]
+        ours, theirs = (Answers(*of) for of in zip(*pairs, strict=True))
+        check(name, compare(ours, theirs, examples.labels), coarse)
+    return probabilities_of(reloaded)
+
+
+def _without_equal_nans(wanted: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    neither = np.isnan(wanted) & np.isnan(answered)
+    return np.where(neither, 0, wanted), np.where(neither, 0, answered)
 
 
 @contextmanager
@@ -89,11 +98,15 @@ def _usable(name: str) -> Iterator[None]:
         raise JobError(f"{name}: not written, since it can't be used: {headline(error)}: {KEPT}.") from error
 
 
-def _ask_saved_model(folder: Path, encoded: list[bytes]) -> np.ndarray:
-    model = tf.saved_model.load(str(folder / "saved_model"))  # it holds what the signature's function needs
-    serve = model.signatures["serving_default"]
-    (name,) = serve.structured_input_signature[1]
-    return serve(**{name: tf.constant(encoded)})["probabilities"].numpy()
+def _ask_saved_model(folder: Path, encoded: list[bytes]) -> Answers:
+    """By both of its signatures, which call one function."""
+    model = tf.saved_model.load(str(folder / "saved_model"))  # it holds what the signatures' function needs
+    found = []
+    for signature, output in (("logits", "logits"), ("serving_default", "probabilities")):
+        serve = model.signatures[signature]
+        (name,) = serve.structured_input_signature[1]
+        found.append(serve(**{name: tf.constant(encoded)})[output].numpy())
+    return Answers(*found)
 
 
 @contextmanager

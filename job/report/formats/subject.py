@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from job.model.state import refresh
 from job.report.exported import compiled
 from job.report.formats.batches import batches
+from job.report.formats.check import Answers
 from job.report.formats.rows import ids_of, network_of_rows, rows_of, word_layer
 
 
@@ -34,8 +36,8 @@ class Subject:
     """What each file is asked, [n, …], as the network takes them, in a type that may be smaller."""
     labels: np.ndarray
     """int32 [n]"""
-    answers: np.ndarray
-    """The Keras model's, float32 [n, classes]."""
+    answers: Answers
+    """The Keras model's."""
     representative: np.ndarray
     """Inputs of the train split."""
 
@@ -55,10 +57,11 @@ def make_subject(
     )
 
 
-def answers_of(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [n, classes]."""
+def answers_of(model: keras.Model, inputs: np.ndarray) -> Answers:
     ask = compiled(model)
-    return np.concatenate([ask(some).numpy() for some in batches(inputs, model.input.dtype)])
+    parts = [ask(some) for some in batches(inputs, model.input.dtype)]
+    logits, probabilities = (np.concatenate([part.numpy() for part in of]) for of in zip(*parts, strict=True))
+    return Answers(logits, probabilities)
 
 
 def in_bfloat16(model: keras.Model) -> bool:
@@ -76,4 +79,5 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     clone = keras.models.clone_model(model, clone_function=again)
     clone.set_weights(model.get_weights())
+    refresh(clone)
     return clone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,28 @@ def answers(content: bytes, inputs: np.ndarray) -> np.ndarray:
     runner: Any = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
     ((name, detail),) = runner.get_input_details().items()
     return np.concatenate([runner(**{name: some})["probabilities"] for some in batches(inputs, detail["dtype"])])
+
+
+def logits(content: bytes, inputs: np.ndarray) -> np.ndarray:
+    """float32 [n, classes] of inputs [n, …]: what the file's softmax is given. Kernels that merge it with what is below
+    it are left out. Raises JobError where the file has no softmax.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that every tensor is kept takes memory
+        interpreter: Any = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    softmaxes = [op for op in interpreter._get_ops_details() if op["op_name"] == "SOFTMAX"]
+    if not softmaxes:
+        raise JobError("tflite: not written, since it does not end in a softmax. Use the SavedModel.")
+    at = int(softmaxes[-1]["inputs"][0])
+    scale, zero = next(d["quantization"] for d in interpreter.get_tensor_details() if d["index"] == at)
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    ((name, detail),) = runner.get_input_details().items()
+    found = []
+    for some in batches(inputs, detail["dtype"]):
+        runner(**{name: some})
+        found.append(interpreter.get_tensor(at).astype(np.float32))
+    whole = np.concatenate(found)
+    return (whole - zero) * scale if scale else whole

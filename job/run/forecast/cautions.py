@@ -73,6 +73,7 @@ def cautions(known: Known) -> list[Caution]:
     return [
         *found,
         *_recipe(job, snapshot, known.share),
+        *_end(job, known.anatomy),
         *_depth(known.anatomy),
         *_room(known),
         *_copies(known.duplicates),
@@ -191,6 +192,12 @@ def _recipe(job: Job, snapshot: Snapshot, share: float) -> Iterator[Caution]:
             f"{idle} of {job.scaling.max_workers} workers would be idle: a batch of {job.train.batch_size} is dealt to "
             f"{most} at most. Ask for {most}.",
         )
+
+
+def _end(job: Job, anatomy: Anatomy) -> Iterator[Caution]:
+    """Unless the job says itself where the base ends."""
+    if anatomy.classifier and job.model.end_at is None:
+        yield Caution("model.end_at", anatomy.classifier.told(job.model.backbone))
 
 
 def _depth(anatomy: Anatomy) -> Iterator[Caution]:

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 
 from job.errors import JobError
-from job.report.formats.check import COARSE, TOLERANCES, check, compare
+from job.report.formats.check import COARSE, OF_LOGITS, TOLERANCES, Answers, Comparison, check
+from job.report.formats.check import compare as compare_answers
 
 
 def chances(of_first: list[float]) -> np.ndarray:
     first = np.array(of_first, np.float32)
     return np.stack([first, 1 - first], axis=1)
+
+
+def compare(keras: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Comparison:
+    """Of probabilities whose logits are equal."""
+    logits = np.zeros_like(keras)
+    return compare_answers(Answers(logits, keras), Answers(logits, file), labels)
 
 
 LABELS = np.arange(100) % 2
@@ -36,7 +43,9 @@ def test_a_float_format_differs_by_no_more_than_its_tolerance(name: str) -> None
 
 def test_in_bfloat16_the_network_itself_may_differ_by_more() -> None:
     found = compare(RIGHT, moved(COARSE * 0.9), LABELS)
-    assert check("keras", found, coarse=True)["allowed"] == {"largest_difference": COARSE, "widest_tie": COARSE}
+    assert check("keras", found, coarse=True)["allowed"] == {
+        **dict.fromkeys(("largest_difference", "widest_tie", "largest_logit_difference"), COARSE)
+    }
     with pytest.raises(JobError, match="as the network that was trained"):
         check("keras", found)
     with pytest.raises(JobError, match="as the network that was trained"):
@@ -85,3 +94,25 @@ def test_an_answer_that_is_not_a_number_is_never_equal(name: str) -> None:
     broken[3] = np.nan
     with pytest.raises(JobError, match="not written"):
         check(name, compare(RIGHT, broken, LABELS))
+
+
+@pytest.mark.parametrize("name", OF_LOGITS)
+def test_logits_are_compared_where_probabilities_say_nothing(name: str) -> None:
+    """All are 0 or 1: the class is the same with logits that are far from what they should be."""
+    wanted = np.where(RIGHT > 0.5, 80.0, -80.0).astype(np.float32)
+    certain, most = (RIGHT > 0.5).astype(np.float32), OF_LOGITS[name]
+    for part, equal in ((0.9 * most, True), (1.1 * most, False)):
+        found = compare_answers(Answers(wanted, certain), Answers(wanted * (1 - part), certain), LABELS)
+        assert (found.logit_scale, found.largest_difference, found.same_class) == (80, 0, 1)
+        if equal:
+            assert check(name, found)["largest_logit_difference"] == pytest.approx(part, rel=1e-3)
+        else:
+            with pytest.raises(JobError, match=rf"{name}: not written.* logits, of up to 80, differ by up to "):
+                check(name, found)
+
+
+def test_small_logits_are_compared_as_they_are() -> None:
+    """They come of sums of larger numbers, which are rounded as these."""
+    small = np.full([2, 2], 1e-3, np.float32)
+    found = compare_answers(Answers(small, small), Answers(small * 1.5, small), np.zeros(2, int))
+    assert (found.logit_scale, found.largest_logit_difference) == (1, pytest.approx(5e-4, rel=1e-3))

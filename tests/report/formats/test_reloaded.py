@@ -18,6 +18,7 @@ from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError
 from job.model.network import variables_by_path
 from job.model.resolved import ResolvedBase
+from job.model.state import refresh
 from job.model.weights import resolve_base
 from job.report import export
 from job.report import exported as exported_model
@@ -205,3 +206,41 @@ def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
     check_reloaded(pictures.job, broken, tmp_path, examples)
     with pytest.raises(JobError, match="differ by up to nan"):
         check_reloaded(pictures.job, pictures.logits, tmp_path, examples)
+
+
+def certain_network(pixels: int) -> keras.Model:
+    """Its probabilities are 0 and 1, whatever it is shown; it normalizes pictures by what it was adapted to."""
+    image = keras.Input([pixels, pixels, 3], name="image")
+    normalization = keras.layers.Normalization(name="normalization")
+    x = keras.layers.GlobalAveragePooling2D()(normalization(image))
+    bias = keras.initializers.Constant([0.0, 500.0])
+    network = keras.Model(image, keras.layers.Dense(2, bias_initializer=bias, name="head_logits")(x))
+    normalization.adapt_mean.assign([124.0, 116.0, 104.0])
+    normalization.adapt_variance.assign([50.0, 50.0, 50.0])
+    return network
+
+
+@pytest.mark.parametrize("name", ["keras", "saved_model"])
+def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
+    name: str, pictures: exported.Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras makes a Normalization's constants of its variables when it loads a file, and at no other time."""
+    network = certain_network(32)
+    examples = examples_of(pictures.job, pictures.store, exported.RUN, snapshot_of(pictures))
+    arguments = pictures.job, network, tmp_path, examples
+    if name == "saved_model":
+        monkeypatch.setattr(reloaded, "load_asked", lambda path: exported_model.compiled(with_softmax(network)))
+        export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+        refresh(network)
+    else:
+        export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+    told = rf"^{name}: not written, .*probabilities differ by up to 0, 100\.0% keep their class, logits, of up to"
+    with pytest.raises(JobError, match=told):
+        check_reloaded(*arguments)
+    refresh(network)
+    export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+    check_reloaded(*arguments)
+
+
+def with_softmax(network: keras.Model) -> keras.Model:
+    return keras.Model(network.input, keras.layers.Softmax()(network.output))

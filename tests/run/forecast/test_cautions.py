@@ -12,6 +12,7 @@ from job.data.text import inspect_text
 from job.executors.placement import with_workers
 from job.jobfile import parse_job
 from job.model.anatomy import Anatomy
+from job.model.classifier import Classifier
 from job.run.forecast.cached import Cached, Missing
 from job.run.forecast.cautions import Known, cautions
 from job.run.forecast.costs import Memory
@@ -67,6 +68,14 @@ def test_a_setting_far_from_what_works_is_named(settings: list[str], setting: st
     (found,) = cautions(known(*settings))
     assert found.setting == setting
     assert text in found.text
+
+
+def test_a_backbone_that_ends_in_a_classifier_is_named_with_the_layer_to_end_at() -> None:
+    anatomy = replace(known().anatomy, classifier=Classifier("classes", 5, "softmax", "pool"))
+    (found,) = cautions(known(anatomy=anatomy))
+    assert found.setting == "model.end_at"
+    assert found.text.startswith("end at 'pool' instead: efficientnet_lite0 ends in a classifier of its own (classes)")
+    assert cautions(known("model.end_at=classes", anatomy=anatomy)) == []
 
 
 def test_rates_that_are_usual_for_the_optimizer_are_none() -> None:

@@ -1,0 +1,127 @@
+"""Whether a base ends in a classifier of its own, whose few answers are poor features for other classes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+PROBABILITIES = ("softmax", "log_softmax", "logsoftmax", "sigmoid", "hard_sigmoid", "hardsigmoid", "sparsemax")
+FEW = 32
+"""Units of a last dense layer without an activation, below which they are taken for a classifier's logits: embeddings
+have more.
+"""
+NAMED = re.compile(r"predictions?|logits|classifier|classification", re.IGNORECASE)
+"""Of such a layer of any size."""
+UNCHANGED = {
+    *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+    *("Identity", "ActivityRegularization"),
+}
+"""Layers that change nothing in inference."""
+BETWEEN = {
+    *("Flatten", "Reshape", "GlobalAveragePooling2D", "GlobalAveragePooling1D"),
+    *("GlobalMaxPooling2D", "GlobalMaxPooling1D"),
+}
+"""Layers without weights that may lie between a classifier's weights and the end."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """That a base ends in."""
+
+    layer: str
+    """That has the weights."""
+    units: int
+    kind: str
+    """`softmax`, …, or `logits`."""
+    below: str | None
+    """The layer to end at instead; None where there is none."""
+
+    def told(self, backbone: str) -> str:
+        """For the user, in a sentence or two."""
+        what = "logits" if self.kind == "logits" else f"{self.kind} outputs"
+        number = f"{self.units} {what if self.units > 1 else what.removesuffix('s')}"
+        ends = f"{backbone} ends in a classifier of its own ({self.layer}), whose {number} would be all features"
+        if self.below is None:
+            return f"{ends}. Give a network that ends in features."
+        return f"end at {self.below!r} instead: {ends}. Where that is meant, name {self.layer!r}."
+
+
+def classifier_of(base: keras.Model) -> Classifier | None:
+    """The classifier that a flat base ends in. None where it ends in features: in a pooled tensor, or in a dense layer
+    of many units without a softmax or sigmoid.
+    """
+    import keras
+
+    from job.model.work import nodes
+
+    made_by = {id(tensor): node for node in nodes(base) for tensor in node.outputs}
+    node, kind = _below(made_by[id(base.output)], made_by), ""
+    while node is not None:
+        operation = node.operation
+        kind = kind or _probabilities(operation)
+        if isinstance(operation, keras.layers.Dense) or (kind and _is_convolution(operation)):
+            break
+        if type(operation).__name__ not in UNCHANGED | BETWEEN and not _is_activation(operation, kind):
+            return None
+        node = _below(node, made_by)
+    if node is None or not (kind or _gives_logits(operation, base.output_shape[-1])):
+        return None
+    return Classifier(operation.name, int(base.output_shape[-1]), kind or "logits", _named_below(node, made_by))
+
+
+def _below(node: Any, made_by: dict[int, Any]) -> Any:
+    """The node that makes its only input; None where that is the network's, or there are several."""
+    if len(node.input_tensors) != 1:
+        return None
+    below = made_by[id(node.input_tensors[0])]
+    return None if below.is_input else below
+
+
+def _named_below(node: Any, made_by: dict[int, Any]) -> str | None:
+    """The next layer below that changes something in inference, where there are weights at or below it."""
+    below = _below(node, made_by)
+    while below is not None and type(below.operation).__name__ in UNCHANGED:
+        below = _below(below, made_by)
+    if below is None:
+        return None
+    return below.operation.name if _has_weights(below, made_by) else None
+
+
+def _has_weights(node: Any, made_by: dict[int, Any]) -> bool:
+    """Of its own, or below it."""
+    pending, seen = [node], {id(node)}
+    while pending:
+        one = pending.pop()
+        if getattr(one.operation, "weights", None):
+            return True
+        below = {id(node): node for node in (made_by[id(tensor)] for tensor in one.input_tensors)}
+        pending += [node for key, node in below.items() if key not in seen]
+        seen |= below.keys()
+    return False
+
+
+def _probabilities(operation: Any) -> str:
+    """The name of what makes probabilities of its outputs, or ""."""
+    names = [type(operation).__name__.lower(), getattr(getattr(operation, "activation", None), "__name__", "")]
+    return next((name for name in names if name in PROBABILITIES), "")
+
+
+def _is_activation(operation: Any, kind: str) -> bool:
+    """Whether it has no weights and gives probabilities, what it is given, or, below a softmax, any activation."""
+    if type(operation).__name__ == "Activation":
+        return bool(kind) or operation.activation.__name__ == "linear"
+    return bool(_probabilities(operation))
+
+
+def _is_convolution(operation: Any) -> bool:
+    return type(operation).__name__ in ("Conv2D", "Conv1D")
+
+
+def _gives_logits(dense: Any, units: int) -> bool:
+    if dense.activation.__name__ != "linear":
+        return False
+    return units < FEW or bool(NAMED.search(dense.name))

@@ -1,0 +1,129 @@
+"""Weights in a file of the user's: safetensors by path, Keras's own formats, or PyTorch's of an EfficientNet-Lite."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import keras
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from job import config
+from job.errors import JobError
+from job.model.applications import applications, architecture_of, build_application, with_top
+from job.model.backbones import base_on, build_base, source_network
+from job.model.network import variables_by_path
+from job.model.state import refresh
+from job.model.tensors import Tensors, assign, lite_tensors, values
+
+FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
+ARCHITECTURE = "architecture"
+"""The key in a safetensors file's metadata."""
+
+
+def read_weights(
+    model: config.Model, source: config.Weights, keras_file: str | None, file: str, content: bytes
+) -> tuple[keras.Model, str | None]:
+    """The base with the weights in `file`, whose bytes are `content`, and its architecture, which they decide.
+
+    `keras_file` is the local file of a backbone by URI. Raises JobError where they do not fit it.
+    """
+    uri = source.uri
+    suffix = next((suffix for suffix in FORMATS if uri.endswith(suffix)), None)
+    if suffix is None or (suffix == ".pth" and model.backbone not in config.LITE):
+        raise JobError(
+            f"model.weights: {uri}: the format must be one of {', '.join(FORMATS)} (.pth for EfficientNet-Lite)."
+        )
+    try:
+        if suffix == ".pth":
+            base, architecture = build_base(model), None
+            tensors = lite_tensors(io.BytesIO(content), uri, model.backbone, base)
+        else:
+            tensors, architecture = _read(suffix, model, uri, keras_file, file, content)
+            architecture = architecture or architecture_of(tensors)
+            base = build_base(model, keras_file, architecture=architecture)
+        assign(base, _without_those_above(tensors, base, model, keras_file), uri)
+        return base, architecture
+    except JobError:
+        raise
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise JobError(f"model.weights: {uri} does not fit {model.backbone}, or is broken: {reason}") from error
+
+
+def noted_architecture(content: bytes) -> str | None:
+    """What a safetensors file that is kept in a store says of its network; None where it makes no difference."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    return header.get("__metadata__", {}).get(ARCHITECTURE)
+
+
+def _read(
+    suffix: str, model: config.Model, uri: str, keras_file: str | None, file: str, content: bytes
+) -> tuple[Tensors, str | None]:
+    """The variables by path, and the architecture where the file itself tells it."""
+    if suffix == ".safetensors":
+        return load(content), noted_architecture(content)
+    if suffix == ".keras":
+        other = base_on(*_source(_whole(model, backbone=uri, preprocessing="none"), file))
+        return values(other), _architecture_in(other, model)
+    return _read_keras_weights(model, keras_file, file), None
+
+
+def _read_keras_weights(model: config.Model, keras_file: str | None, file: str) -> Tensors:
+    """Loaded by Keras into its own network, whose layers have another order than those of the flat base; where they
+    are not for that, into the one with ImageNet's classifier.
+    """
+    whole, network = _source(_whole(model), keras_file)
+    if network is None:
+        network = build_base(whole)
+        network.load_weights(file)
+        return values(network)
+    try:
+        network.load_weights(file)
+    except ValueError as error:
+        if model.backbone not in applications():
+            raise
+        network = with_top(model)
+        try:
+            network.load_weights(file)
+        except ValueError:
+            raise error from None
+        whole = _whole(model, image_size=network.input_shape[1] or model.image_size)
+    refresh(network)
+    return values(base_on(whole, network))
+
+
+def _architecture_in(other: keras.Model, model: config.Model) -> str | None:
+    """Of a network that was loaded as a whole: whether it scales as the pretrained one does."""
+    if model.backbone not in applications():
+        return None
+    there = _scalings(other)
+    return "imagenet" if all(one in there for one in _scalings(build_application(model, "imagenet"))) else "none"
+
+
+def _scalings(network: keras.Model) -> list[str]:
+    layers = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.Rescaling)]
+    return [str((layer.scale, layer.offset)) for layer in layers]
+
+
+def _without_those_above(tensors: Tensors, base: keras.Model, model: config.Model, keras_file: str | None) -> Tensors:
+    """Without the variables of layers above the end of the base, which many files have as well."""
+    wanted = variables_by_path(base).keys()
+    above: set[str] = set()
+    if model.end_at is not None and tensors.keys() - wanted:
+        above = {*variables_by_path(build_base(_whole(model), keras_file))}
+    if model.backbone in applications() and tensors.keys() - wanted - above:
+        above |= {*variables_by_path(with_top(model))}
+    return {path: value for path, value in tensors.items() if path in wanted or path not in above}
+
+
+def _whole(model: config.Model, **changed: Any) -> config.Model:
+    """Of the same job, without an end below the network's own."""
+    return model.model_copy(update={"end_at": None, **changed})
+
+
+def _source(model: config.Model, keras_file: str | None) -> tuple[config.Model, keras.Model | None]:
+    return model, source_network(model, keras_file)
