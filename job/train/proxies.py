@@ -46,6 +46,17 @@ def told_of_proxies() -> str:
     return ", ".join(f"{name}={value}" for name, value in {**proxies, **excepted}.items()) if proxies else ""
 
 
+def not_formed(addresses: list[str], proxies: str, seconds: float) -> str:
+    """Why a group of workers may not have come together in so long; `proxies` as of `told_of_proxies`, in a worker."""
+    away, among = unreachable(addresses), ", ".join(addresses)
+    found = f"nobody answers at {', '.join(away)}" if away else "each takes a connection, but they do not get on"
+    check = f", and the proxies ({proxies})" if proxies else ""
+    return (
+        f"The {len(addresses)} training workers ({among}) did not come together in {seconds:g} s: {found}. "
+        f"Check network policies and firewalls between the workers{check}."
+    )
+
+
 def host_of(address: str) -> str:
     """`10.0.0.1:80` -> `10.0.0.1`, `[::1]:80` -> `::1`."""
     return address.rpartition(":")[0].strip("[]")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from job.config import Job
 from job.errors import ClusterError
 from job.libraries import import_tensorflow, no_stderr
-from job.train.proxies import host_of, past_proxies, told_of_proxies, unreachable
+from job.train.proxies import host_of, past_proxies
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,19 +40,9 @@ def join_group(addresses: list[str], rank: int) -> None:
     os.environ["TF_CONFIG"] = json.dumps(where)
 
 
-def not_formed(seconds: float) -> str:
-    """Why the group that this process was to join may not have come together in so long."""
-    where = json.loads(os.environ["TF_CONFIG"])
-    addresses, rank = where["cluster"]["worker"], where["task"]["index"]
-    away = unreachable(addresses)
-    proxies = told_of_proxies()
-    return (
-        f"The {len(addresses)} training workers did not come together in {seconds:g} s: worker {rank} "
-        f"({addresses[rank]}) "
-        + (f"does not reach {', '.join(away)}" if away else "reaches all of them, but they do not answer")
-        + ". Check network policies and firewalls between the workers"
-        + (f", and the proxies ({proxies})." if proxies else ".")
-    )
+def group_addresses() -> list[str]:
+    """Of the workers that this process was told to join, by rank."""
+    return json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
 
 
 def prepare_process(job: Job, cpus: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
 from job.train.context import Recipe, WorkerContext
+from job.train.proxies import told_of_proxies
 from job.train.runstate import GuardedStore, RunState, Ticket
-from job.train.strategy import make_strategy, not_formed, precision, prepare_process
+from job.train.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.train.watch import Laps, Watchdog
 
 NAMED = 4
 """Examples of a batch that an error names itself."""
-FORMING = 120.0
-"""Seconds in which workers that have all been started find each other."""
 Say = Callable[..., None]
 
 
@@ -75,8 +73,11 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     done("group")
     if begun is None:
         return
-    with _forming(context):
-        strategy = make_strategy(job, context.world_size)  # before TensorFlow computes anything
+    if context.world_size > 1:  # where they do not find each other, the driver alone can say so: Python stands still
+        say("forming", addresses=group_addresses(), proxies=told_of_proxies())
+    strategy = make_strategy(job, context.world_size)  # before TensorFlow computes anything
+    if context.world_size > 1:
+        say("formed")
     snapshot = recipe.snapshot
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.local_world_size)
@@ -139,21 +140,6 @@ def _begin(
     time.sleep(start.pause)
     forget_unlisted(store, group)
     return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}, checkpoint
-
-
-@contextmanager
-def _forming(context: WorkerContext) -> Iterator[None]:
-    """Ends the run where the workers do not find each other: TensorFlow waits on, without a word."""
-
-    def report(stacks: str) -> None:
-        context.say("error", type=ClusterError.__name__, arguments=(not_formed(FORMING),))
-        context.end()
-
-    watchdog = Watchdog(FORMING, report, lambda status: context.leave(f"the workers did not come together ({status})"))
-    try:
-        yield
-    finally:
-        watchdog.end()
 
 
 def _watchdog(recipe: Recipe, context: WorkerContext) -> Watchdog:

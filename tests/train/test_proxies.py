@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from typing import Any
 
 import pytest
 
-from job.train import worker
-from job.train.proxies import past_proxies, told_of_proxies, unreachable
-from job.train.strategy import free_addresses, join_group, not_formed
+from job.train.proxies import not_formed, past_proxies, told_of_proxies, unreachable
+from job.train.strategy import free_addresses, group_addresses, join_group
 
 NAMES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "no_proxy", "no_grpc_proxy")
 
@@ -73,35 +70,6 @@ def test_passwords_of_proxies_are_not_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert told_of_proxies() == "HTTPS_PROXY=http://proxy:3128, no_proxy=.corp"
 
 
-def test_workers_that_do_not_come_together_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    context, (away,) = Context(), free_addresses("127.0.0.1")
-    monkeypatch.setattr(worker, "FORMING", 0.1)
-    join_group([away, away], 1)
-    with worker._forming(context):
-        assert context.left.wait(30)
-    assert context.told[0][:2] == ("error", "ClusterError")
-    assert f"worker 1 ({away}) does not reach {away}" in context.told[0][2]
-    assert context.told[1:] == ["end", "leave"]
-
-
-class Context:
-    """A worker that waits for the others."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-        self.left = threading.Event()
-
-    def say(self, kind: str, type: str, arguments: tuple[str]) -> None:
-        self.told.append((kind, type, *arguments))
-
-    def end(self) -> None:
-        self.told.append("end")
-
-    def leave(self, why: str) -> None:
-        self.told.append("leave")
-        self.left.set()
-
-
 def test_a_group_that_does_not_form_says_who_is_away_and_which_proxies_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,8 +79,9 @@ def test_a_group_that_does_not_form_says_who_is_away_and_which_proxies_there_are
         (away,) = free_addresses("127.0.0.1")
         assert unreachable([here, away])[0].startswith(f"{away} (")
         join_group([here, away], 0)
-        told = not_formed(120.0)
-        assert f"worker 0 ({here}) does not reach {away} (" in told
-        assert "http_proxy=http://proxy:3128, no_proxy=localhost,127.0.0.1,::1)" in told
-        join_group([here, here], 1)
-        assert "reaches all of them, but they do not answer" in not_formed(120.0)
+        assert group_addresses() == [here, away]
+        told = not_formed(group_addresses(), told_of_proxies(), 120.0)
+        assert f"workers ({here}, {away}) did not come together in 120 s: nobody answers at {away} (" in told
+        assert "http_proxy=http://proxy:3128, no_proxy=localhost,127.0.0.1,::1)." in told
+        told = not_formed([here, here], "", 120.0)
+        assert told.endswith("but they do not get on. Check network policies and firewalls between the workers.")

@@ -51,6 +51,10 @@ class Ledger:
         """The end of the group that is under way will be nobody's fault."""
         self._excused = True
 
+    def is_broken(self) -> bool:
+        """Whether the group has lost a worker: another one will begin."""
+        return self._excused or bool(self._causes or self._consequences)
+
     def failures(self) -> int:
         """How many groups have failed."""
         return self._failures

@@ -1,4 +1,4 @@
-"""Starts Ray Train and passes on what its workers say."""
+"""Starts Ray Train, and again where that is worth it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from job import errors
 from job.config import Job
 from job.config.running import Recovery
 from job.errors import ClusterError, ThawError
 from job.executors.interrupt import Interrupts
 from job.executors.placement import worker_cpus
-from job.executors.ray.actors import IDLE, cluster_error, one_line
+from job.executors.ray.actors import cluster_error, one_line
 from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
+from job.executors.ray.listener import Listener
 from job.executors.ray.worker import train_worker
 from job.storage.scratch import scratch
 from job.train.context import Recipe
@@ -40,7 +40,7 @@ def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
-    listener = _Listener(events, say, ledger, _wanted(job))
+    listener = Listener(events, say, ledger, _wanted(job), interrupts.break_off)
     train = {"recipe": recipe, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
 
     def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
@@ -72,6 +72,10 @@ def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
             _fit(trainer, ledger, job.recovery)
     except ThawError:
+        raise
+    except KeyboardInterrupt:  # of the listener, where that has an error
+        if listener.error:
+            raise listener.error from None
         raise
     except Exception as error:
         raise listener.stopped() or _first_cause(ledger, error) from error
@@ -161,51 +165,6 @@ def _deaths(ledger: Any) -> Any:
                     ray.get(ledger.failed.remote(f"worker {rank}: {one_line(death)}"))
 
     return Deaths()
-
-
-class _Listener:
-    """A thread that hands the workers' events to `say`, and says so where none is at work."""
-
-    def __init__(self, events: Any, say: Callable[..., None], ledger: Any, wanted: str) -> None:
-        self._events, self._say, self._ledger, self._wanted = events, say, ledger, wanted
-        self.error: ThawError | None = None
-        self.trained = False
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def stopped(self) -> ThawError | None:
-        """Ends it once all events are told; returns the first error among them."""
-        import ray
-
-        if self._thread.is_alive():
-            with suppress(ray.exceptions.RayError):
-                self._events.put(None)
-                self._thread.join(timeout=30)
-                self._events.shutdown()
-        return self.error
-
-    def _listen(self) -> None:
-        import ray
-        from ray.util.queue import Empty
-
-        with suppress(ray.exceptions.RayError):  # Ray itself is gone: the driver finds out, too
-            while True:
-                try:
-                    event = self._events.get(timeout=IDLE)
-                except Empty:
-                    if ray.get(self._ledger.is_idle.remote(IDLE)):
-                        self._say("note", text=f"no worker is at work: waiting for {self._wanted}")
-                    continue
-                if event is None:
-                    return
-                self._tell(**event)
-
-    def _tell(self, kind: str, **event: Any) -> None:
-        if kind == "error":
-            self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
-            return
-        self.trained |= kind == "trained"
-        self._say(kind, **event)
 
 
 def _first_cause(ledger: Any, error: BaseException) -> ThawError:

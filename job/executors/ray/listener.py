@@ -1,0 +1,88 @@
+"""What the training workers say, as the driver hears it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from job import errors
+from job.errors import ClusterError, ThawError
+from job.executors.ray.actors import IDLE
+from job.train.proxies import not_formed
+
+FORMING = 120.0
+"""Seconds in which workers that have all been started find each other."""
+
+
+class Listener:
+    """A thread that hands the workers' events to `say`, and says so where none is at work. Workers that do not come
+    together never end: it breaks off what waits for them.
+    """
+
+    def __init__(
+        self, events: Any, say: Callable[..., None], ledger: Any, wanted: str, break_off: Callable[[], None]
+    ) -> None:
+        self._events, self._say, self._ledger, self._wanted = events, say, ledger, wanted
+        self._break_off = break_off
+        self._forming: dict[str, Any] | None = None
+        self._until = 0.0
+        self.error: ThawError | None = None
+        self.trained = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def stopped(self) -> ThawError | None:
+        """Ends it once all events are told; returns the first error among them."""
+        import ray
+
+        if self._thread.is_alive():
+            with suppress(ray.exceptions.RayError):
+                self._events.put(None)
+                self._thread.join(timeout=30)
+                self._events.shutdown()
+        return self.error
+
+    def _listen(self) -> None:
+        import ray
+        from ray.util.queue import Empty
+
+        with suppress(ray.exceptions.RayError):  # Ray itself is gone: the driver finds out, too
+            while True:
+                try:
+                    event = self._events.get(timeout=self._patience())
+                except Empty:
+                    if self._forming and not self._patience():
+                        self._give_up(self._forming)
+                    elif ray.get(self._ledger.is_idle.remote(IDLE)):
+                        self._say("note", text=f"no worker is at work: waiting for {self._wanted}")
+                    continue
+                if event is None:
+                    return
+                self._tell(**event)
+
+    def _tell(self, kind: str, **event: Any) -> None:
+        if kind == "error":
+            self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
+            return
+        if kind in ("forming", "formed"):
+            self._forming, self._until = event if kind == "forming" else None, time.monotonic() + FORMING
+            return
+        self.trained |= kind == "trained"
+        self._say(kind, **event)
+
+    def _patience(self) -> float:
+        """Seconds until the next look at the workers."""
+        return max(0.0, min(IDLE, self._until - time.monotonic())) if self._forming else IDLE
+
+    def _give_up(self, group: dict[str, Any]) -> None:
+        import ray
+
+        self._forming = None
+        if ray.get(self._ledger.is_broken.remote()):
+            return
+        self.error = self.error or ClusterError(not_formed(**group, seconds=FORMING))
+        ray.get(self._ledger.end.remote())
+        self._break_off()
