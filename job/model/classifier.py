@@ -44,10 +44,10 @@ class Classifier:
         """For the user, in a sentence or two."""
         what = "logits" if self.kind == "logits" else f"{self.kind} outputs"
         number = f"{self.units} {what if self.units > 1 else what.removesuffix('s')}"
-        ends = f"{backbone} ends in a classifier of its own ({self.layer}), whose {number} would be all features"
+        ends = f"{backbone} ends in a classifier of its own ({self.layer}): its {number} would be all features"
         if self.below is None:
             return f"{ends}. Give a network that ends in features."
-        return f"end at {self.below!r} instead: {ends}. Where that is meant, name {self.layer!r}."
+        return f"{ends}. Write model.end_at: {self.below}; or {self.layer}, where that is meant."
 
 
 def classifier_of(base: keras.Model) -> Classifier | None:

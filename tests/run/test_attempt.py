@@ -81,4 +81,4 @@ def test_a_base_that_ends_in_a_classifier_is_a_warning_unless_the_job_says_so(
         told.clear()
         attempt._warn_of_end(anatomy)
         assert len(told) == warnings
-        assert all(text.startswith("warning: model.end_at: end at 'pool' instead: ") for text in told)
+        assert all(text.startswith("warning: model.end_at: efficientnet_lite0 ends in a classifier") for text in told)

@@ -74,7 +74,8 @@ def test_a_backbone_that_ends_in_a_classifier_is_named_with_the_layer_to_end_at(
     anatomy = replace(known().anatomy, classifier=Classifier("classes", 5, "softmax", "pool"))
     (found,) = cautions(known(anatomy=anatomy))
     assert found.setting == "model.end_at"
-    assert found.text.startswith("end at 'pool' instead: efficientnet_lite0 ends in a classifier of its own (classes)")
+    assert found.text.startswith("efficientnet_lite0 ends in a classifier of its own (classes)")
+    assert found.text.endswith("Write model.end_at: pool; or classes, where that is meant.")
     assert cautions(known("model.end_at=classes", anatomy=anatomy)) == []
 
 
