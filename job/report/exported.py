@@ -29,29 +29,21 @@ _latest: tuple[str, Network] | None = None
 def compiled(model: keras.Model) -> Asked:
     """For any number of inputs at a time. `model` ends in a softmax of its logits."""
     import keras
-    import tensorflow as tf
 
     from job.model.work import nodes
 
     (logits,) = nodes(model)[-1].input_tensors
-    both = keras.Model(model.input, [logits, model.output])
-    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
-    return tf.function(lambda inputs: both(inputs, training=False), input_signature=[spec], autograph=False)
+    return _function(keras.Model(model.input, [logits, model.output]))
 
 
 def load_asked(path: Path) -> Asked:
     """Raises what Keras raises where the file is none, or has a layer that can't be made again."""
-    import_tensorflow()
-    import keras
-
-    import job.model.words  # noqa: F401 - the layer of word vectors is registered there
-
-    return compiled(keras.saving.load_model(path, compile=False, safe_mode=True))
+    return compiled(_loaded(path))
 
 
 def load_file(path: Path) -> Network:
     """Raises as `load_asked`."""
-    return probabilities_of(load_asked(path))
+    return _function(_loaded(path))
 
 
 def probabilities_of(asked: Asked) -> Network:
@@ -71,3 +63,19 @@ def remember(uri: str, network: Network) -> None:
     """`network` is what is exported at `uri`, where nothing else will ever be."""
     global _latest
     _latest = uri, network
+
+
+def _loaded(path: Path) -> keras.Model:
+    import_tensorflow()
+    import keras
+
+    import job.model.words  # noqa: F401 - the layer of word vectors is registered there
+
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _function(model: keras.Model) -> Any:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec([None, *model.input_shape[1:]], model.input.dtype)
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=[spec], autograph=False)

@@ -131,7 +131,7 @@ def test_everything_but_the_result_goes_to_standard_error(from_folder: Done) -> 
     told = [json.loads(line) for line in from_folder.stderr[0].splitlines()]  # it is no terminal
     assert told[-1]["event"] == "result"
     assert told[-1]["result"] == json.loads(from_folder.stdout[0])
-    assert {one["attempt"] for one in told[5:]} == {1}
+    assert {one["attempt"] for one in told[6:]} == {1}
     noise = [line for line in from_folder.stderr[0].splitlines() if "cudart" in line or "WARNING" in line]
     assert noise == []
 
