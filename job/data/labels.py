@@ -14,7 +14,7 @@ from job.data.label_names import UNNAMED, names_key, read_names
 from job.data.naming import trimmed
 from job.data.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.selection import Selection, extension_of, kind_of
-from job.data.splits import SPLITS, split_above, split_called
+from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
 from job.data.table import read_table, text_version, with_resolved_keys
 from job.errors import DataError
@@ -79,9 +79,8 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
     left_out, label, reject, split = selection.left_out(info.key), None, None, None
     *folders, _ = info.key.split("/")
     if data.split == "folders" and not left_out:
-        at = next((at for at, name in enumerate(folders) if split_called(name)), None)
-        split = split_called(folders.pop(at)) if at is not None else None
-        left_out = None if split else NO_PART
+        at, split = split_in(folders) or (None, None)
+        folders, left_out = [name for place, name in enumerate(folders) if place != at], None if split else NO_PART
     if not left_out:
         place = data.class_folder - (data.class_folder > 0)
         there = -len(folders) <= place < len(folders)

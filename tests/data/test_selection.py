@@ -173,6 +173,47 @@ def test_a_published_division_is_not_taken_for_classes(names: tuple[str, ...], s
         take(source)
 
 
+@pytest.mark.parametrize(
+    "names", [("seg_train", "seg_test"), ("x_train", "x_val"), ("20news-bydate-train", "20news-bydate-test")]
+)
+def test_parts_of_a_division_may_have_more_in_their_names(names: tuple[str, ...], source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/a/{{}}.jpg", 200), *numbered(f"{name}/steam train/{{}}.jpg", 200))
+    with pytest.raises(DataError, match=rf"{names[0]} and {names[1]} are the parts of a published division"):
+        take(source)
+    snapshot = take(source, split="folders")
+    assert snapshot.classes == ["a", "steam train"]
+    assert sum(snapshot.counts[str(split_above(f"{names[1]}/a/1"))].values()) == 400
+
+
+@pytest.mark.parametrize(
+    "names", [("train_station", "test_tube", "bullet train"), ("train", "bus", "car"), ("test", "control")]
+)
+def test_classes_that_are_called_a_little_like_a_split_are_classes(names: tuple[str, ...], source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/{{}}.jpg"))
+    assert (take(source).classes, told(take(source))) == (sorted(names), "")
+
+
+def test_a_folder_that_was_unpacked_into_one_of_its_name_is_no_class(source: Store) -> None:
+    for part in ("training_set", "test_set"):
+        for label in ("cat", "dog"):
+            put(source, *numbered(f"{part}/{part}/{label}/{{}}.jpg"))
+    with pytest.raises(DataError, match=r"data.split: folders and data.class_folder: 2 takes them.*'cat', 'dog'"):
+        take(source)
+    with pytest.raises(DataError, match=r"training_set and test_set are there twice.*data.class_folder: 2 takes"):
+        take(source, split="folders")
+    assert take(source, split="folders", class_folder=2).classes == ["cat", "dog"]
+
+
+def test_a_copy_of_a_division_below_itself_is_told(source: Store) -> None:
+    for above in ("", "xray/"):
+        for part in ("train", "test"):
+            put(source, *numbered(f"{above}{part}/a/{{}}.jpg", 9), *numbered(f"{above}{part}/b/{{}}.jpg", 9))
+    with pytest.raises(DataError, match=r"'xray' would be a class. Leave out one kind: data.exclude: ..xray/"):
+        take(source, split="folders")
+
+
 def test_a_published_division_without_class_folders_wants_a_table(source: Store) -> None:
     put(source, *numbered("train/{}.jpg"), *numbered("test/{}.jpg"))
     with pytest.raises(DataError, match=r"no folders of classes below them \(test/0.jpg\): data.layout: table"):
