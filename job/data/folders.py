@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from job.config import Data
@@ -13,6 +14,12 @@ MOST = 4096
 """Folders that are held in memory."""
 KEYS = 3
 """Keys that an error shows."""
+NO_CLASS = re.compile(
+    r"(?:un(?:sup|supervised|labell?ed|sorted)|images|annotations?|labels|masks|outputs?|predictions|submissions?"
+    r"|new folder(?: \(\d+\))?)",
+    re.IGNORECASE,
+)
+"""Folders that data sets have beside those of the classes."""
 
 
 class Folders:
@@ -92,11 +99,12 @@ class Folders:
             return
         same = sorted(name for name in set.intersection(*below) if not name.isdecimal()) if len(below) > 1 else []
         if len(same) > 1:
+            other = next((name for name in same if NO_CLASS.fullmatch(name) and name.lower() != "images"), None)
             yield Caution(
                 "data.class_folder",
                 f"the {len(below)} classes have the same folders below them ({shown(same)}): where those are the "
-                "classes, write data.class_folder: 2; where one has no examples (masks, for instance), "
-                f'data.exclude: ["*/{same[-1]}/*"] leaves it out.',
+                "classes, write data.class_folder: 2"
+                + (f'; where {other!r} has no examples, data.exclude: ["*/{other}/*"].' if other else "."),
             )
 
     def only_class(self, label: str) -> str:

@@ -13,7 +13,7 @@ from job.config import Data
 from job.data.label_names import UNNAMED, names_key, read_names
 from job.data.naming import trimmed
 from job.data.packed import ROWS, join_key, no_shards, read_indexes
-from job.data.selection import Selection, extension_of, kind_of
+from job.data.selection import Selection, extension_of, kind_of, object_of
 from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
 from job.data.table import read_table, text_version, with_resolved_keys
@@ -91,7 +91,7 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
 
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
     """An item of a table or a packed file: left out where the job file says so, its label without blanks around it."""
-    key = item.key.rpartition("#")[0] if data.is_packed and "#" in item.key else item.key
+    key = object_of(item.key, data)
     named = item.reject not in (NOT_IN_TABLE, NO_SHARD)
     if data.label_table.text is None and (reason := selection.left_out(key, named)):
         return replace(item, label=None, reject=None, left_out=reason)

@@ -32,8 +32,8 @@ class Selection:
         """`task`: `image` or `text`."""
         self._extensions = TEXTS if task == "text" else PICTURES
         self._by_name = not data.is_packed
-        self._included = _matcher(data.include) if data.include else None
-        self._excluded = _matcher(data.exclude)
+        self._included = matcher(data.include) if data.include else None
+        self._excluded = matcher(data.exclude) if data.exclude else None
 
     def left_out(self, key: str, listed: bool = False) -> str | None:
         """Why an object is no example: one of a few reasons, or its extension; None where it is one. `listed`: a label
@@ -73,7 +73,11 @@ def kind_of(extension: str) -> str:
     return f".{extension}" if extension else NO_EXTENSION
 
 
-def _matcher(globs: Sequence[str]) -> Callable[[str], object] | None:
-    if not globs:
-        return None
+def matcher(globs: Sequence[str]) -> Callable[[str], object]:
+    """Tells whether one of the globs, of which there is at least one, fits a key."""
     return re.compile("|".join(map(fnmatch.translate, globs)), re.IGNORECASE).match
+
+
+def object_of(key: str, data: Data) -> str:
+    """The key of the object that an example is in: of a packed file, without the place there."""
+    return key.rpartition("#")[0] if data.is_packed and "#" in key else key

@@ -151,6 +151,36 @@ def test_links_that_are_not_followed_are_told(source: Store, tmp_path: Path) -> 
     assert "data.follow_links: 2 links are not followed ('cat', 'dog')" in told(take(source))
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["train.zip", "README.md"], "There is train.zip: unpack it"),
+        (["data/0.parquet"], "There is data/0.parquet: data.layout: parquet reads it"),
+        ([*numbered("images/{}.jpg"), "labels.csv"], "data.layout: table reads .*: there is labels.csv"),
+    ],
+)
+def test_what_else_may_hold_the_examples_is_named(keys: list[str], said: str, source: Store) -> None:
+    put(source, *keys)
+    with pytest.raises(DataError, match=said):
+        take(source)
+
+
+def test_more_that_is_left_out_than_used_is_told(source: Store) -> None:
+    put(source, *numbered("a/{}"), *numbered("b/{}"), *numbered("a/{}.jpg", 20), *numbered("b/{}.jpg", 20))
+    assert 'data.include: 80 without extension (a/0) are left out, and 40 are examples: data.include: ["*"]' in told(
+        take(source)
+    )
+
+
+def test_a_glob_that_matches_nothing_is_told_by_itself(source: Store) -> None:
+    put(source, *numbered("a/{}.jpg"), *numbered("b/{}.jpg"))
+    found = told(take(source, include=["a/*", "b/*", "c/*", "*.png"], exclude=["a/7.*", "d/*"]))
+    assert found.splitlines() == [
+        "data.include: 'c/*' matches no key: nothing is changed by it.",
+        "data.exclude: 'd/*' matches no key: nothing is changed by it.",
+    ]
+
+
 # published divisions
 
 
@@ -244,7 +274,7 @@ def test_what_a_published_division_lacks_is_taken_from_train(part: str, missing:
     assert len(taken) == sum(snapshot.counts[missing].values())
     assert 35 < len(taken) < 90
     assert all(key.startswith("train/") for key in taken)
-    assert f"there is no folder of the {missing} split: 15% of train take its place" in told(snapshot)
+    assert f"nothing is given for {missing}: 15% of train take its place" in told(snapshot)
     put(source, *numbered(f"{missing}/cat/{{}}.jpg", 3), *numbered(f"{missing}/dog/{{}}.jpg", 3))
     assert take(source, split="folders").counts["train"] == {"cat": 200, "dog": 200}
 
@@ -341,3 +371,27 @@ def test_shards_that_are_excluded_are_left_out(source: Store) -> None:
     data = Data(source=source.uri, layout="webdataset", packed=Packed(), exclude=["b*"])
     items: list[Listed] = list(labelled(data, source, open_store(f"{source.uri[:-1]}-store/")))
     assert [(item.key, item.left_out) for item in items if item.left_out] == [("b.tar", "data.exclude")]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("cat", "cat - Copy"), "'cat', 'cat - Copy' are 2 classes"),
+        (("0", "0.0", "1"), "'0', '0.0' are 2 classes"),
+        (("cat", "dog", "cat|dog"), "made of those of others ('cat|dog')"),
+        (
+            ("pos", "neg", "unsup"),
+            "called 'unsup', as folders are beside those of classes: if it is none, data.exclude: [\"unsup/*\"]",
+        ),
+    ],
+)
+def test_names_that_are_likely_to_be_no_class_are_told(names: tuple[str, ...], said: str, source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/{{}}.jpg"))
+    assert said in told(take(source))
+
+
+def test_a_class_that_is_spelled_otherwise_in_train_is_told(source: Store) -> None:
+    put(source, *numbered("train/Cat/{}.jpg"), *numbered("train/Dog/{}.jpg"), *numbered("test/cat/{}.jpg"))
+    with pytest.raises(DataError, match=r"Class 'cat' \(nearest: 'Cat'\) has examples \(test/cat/0.jpg\), but no"):
+        take(source, split="folders")
