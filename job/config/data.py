@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -168,7 +167,7 @@ class Data(Section):
     @field_validator("value_range")
     @classmethod
     def _low_below_high(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-        if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+        if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"[low, high]: low must be below high, got [{bounds[0]:g}, {bounds[1]:g}]")
         return bounds
 

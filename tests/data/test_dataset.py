@@ -8,11 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.data.dataset import Examples, class_weight_vector, dataset_key, load_dataset, read_examples, write_dataset
+from job.data.dataset import (
+    Examples,
+    check_class_weights,
+    class_weight_vector,
+    dataset_key,
+    load_dataset,
+    read_examples,
+    write_dataset,
+)
 from job.data.features import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot
-from job.errors import StorageError
+from job.errors import JobError, StorageError
 from job.storage import Store
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
@@ -109,3 +117,11 @@ def test_auto_class_weights_make_classes_count_the_same() -> None:
     assert weights[0] * 90 == pytest.approx(weights[1] * 10)
     assert weights[labels].mean() == pytest.approx(1)
     assert class_weight_vector({"b": 3.0}, ["a", "b"], labels).tolist() == [1, 3]
+
+
+def test_weights_are_found_in_another_unicode_form_of_a_name() -> None:
+    classes = ["cafe\u0301", "tea"]
+    check_class_weights({"caf\u00e9": 2.0}, classes)
+    assert class_weight_vector({"caf\u00e9": 2.0}, classes, np.zeros(1)).tolist() == [2.0, 1.0]
+    with pytest.raises(JobError, match=r"no class 'coffee'; the classes are c0, c1, .*, c19 and 5 more\."):
+        check_class_weights({"coffee": 2.0}, [f"c{number}" for number in range(25)])
