@@ -191,6 +191,11 @@ def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
             "job file: train: settings are wanted here ({a: b}, or lines that are indented); it is empty.",
         ),
         ("data.split.val=0.1", "job file: data.split.val: unknown key (known: train, validation, test)."),
+        (
+            "data={source: s3://bucket/, layout: table, table: {file: /x/labels.csv}}",
+            "job file: data.table.file: a name below data.source, or a URI (s3://…, gs://…, file:///…), got "
+            "'/x/labels.csv'.",
+        ),
         ("checkpoint.keep=0", "job file: checkpoint.keep: input should be greater than or equal to 1, got 0."),
         ("checkpoint.keep=101", "job file: checkpoint.keep: input should be less than or equal to 100, got 101."),
         (

@@ -56,6 +56,16 @@ class Table(Section):
     split: str | None = None
     """A column of `train`, `validation` and `test`, which `data.split` then leaves alone: a published division."""
 
+    @field_validator("file")
+    @classmethod
+    def _below_the_source(cls, name: str) -> str:
+        if "://" in name:
+            return check_uri(name)
+        name = name.removeprefix("./")
+        if re.match(r"[/~\\]|[A-Za-z]:", name) or ".." in name.split("/"):
+            raise ValueError(f"a name below data.source, or a URI (s3://…, gs://…, file:///…), got {name!r}")
+        return name
+
     @model_validator(mode="after")
     def _divided_once(self) -> Table:
         if self.group and self.split:

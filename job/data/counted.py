@@ -27,6 +27,10 @@ READERS = {
     **dict.fromkeys((".parquet", ".pq", ".parq"), "data.layout: parquet reads it"),
     **dict.fromkeys((".tfrecord", ".tfrecords", ".tfrec", ".record", ".records"), "data.layout: tfrecord reads it"),
     **dict.fromkeys((".tar", ".tgz"), "data.layout: webdataset reads it, if its files are labelled; else unpack it"),
+    **dict.fromkeys(
+        (*(".pdf", ".doc", ".docx", ".odt", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl"), ".mp4", ".avi", ".mov"),
+        "convert it: examples are pictures, or plain text",
+    ),
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".bz2", ".xz"), "unpack it: examples are objects of their own"),
 }
 """What reads objects of kinds that are no pictures or texts themselves."""
@@ -148,10 +152,8 @@ def _wanted(counted: Counted, data: Data, uri: str) -> str:
     if kind == NOT_INCLUDED:
         return f"data.include has to fit the keys: there is {', '.join(counted.keys[kind])}."
     if kind is not None and not data.is_packed:
-        reader = next((READERS[kind] for kind in counted.left_out if kind in READERS), None)
-        if reader:
-            kind = next(kind for kind in counted.left_out if kind in READERS)
-            return f"There is {counted.keys[kind][0]}: {reader}."
+        if known := next((kind for kind in counted.left_out if kind in READERS), None):
+            return f"There is {counted.keys[known][0]}: {READERS[known]}."
         return f'There is {", ".join(counted.keys[kind])}: data.include: ["{glob_of(kind)}"] takes them as examples.'
     return WANTED.get(data.layout, "data.packed says what the parts of a record are called.")
 

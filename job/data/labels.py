@@ -24,6 +24,8 @@ NO_LABEL, NO_FOLDER = "no label", "not in a class folder"
 EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
 NO_SHARD, LATE = "not a shard", "newer than the indexes"
+LETTERS = 30
+"""Of a split that is none, which a reason shows."""
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
@@ -177,7 +179,9 @@ def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
 def _wrong(label: str, split: str | None) -> str | None:
     if not label:
         return NO_LABEL
-    return None if split is None or split in SPLITS else f"its split is none of {', '.join(SPLITS)}"
+    if split is None or split in SPLITS:
+        return None
+    return f"its split {f'({split[:LETTERS]!r}) ' if split else ''}is none of {', '.join(SPLITS)}"
 
 
 _Row = tuple[str, str, str | None, str | None]

@@ -104,7 +104,16 @@ def never_trained(label: str, snapshot: Snapshot, counted: Counted, data: Data) 
     if not trained:
         return DataError(f"{told}, as every other class: nothing is in a part for train.")
     given = data.split == "folders" or data.label_table.split
-    return DataError(f"{told}: add some{', or give it the name that it has there' if given else ''}.")
+    return DataError(f"{told}: add some{', or give it the name that it has there' if given else ''}.{grouped(data)}")
+
+
+def grouped(data: Data) -> str:
+    """That groups are not divided, in a sentence, where there are some."""
+    group = data.record_names.group if data.is_packed else data.label_table.group
+    if not group:
+        return ""
+    setting = "data.packed.group" if data.is_packed else "data.table.group"
+    return f" Equal values of {setting} ({group}) stay on one side: there may be too few different ones."
 
 
 def labels_of_their_own(snapshot: Snapshot, data: Data, uri: str) -> DataError:

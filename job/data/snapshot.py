@@ -18,7 +18,7 @@ from job.data.caution import Caution
 from job.data.counted import DAY, Counted, nothing_found
 from job.data.folders import Folders
 from job.data.labels import Listed, labelled
-from job.data.mistakes import labels_of_their_own, listing_cautions, never_trained
+from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
 from job.data.splits import SPLITS, side_of
 from job.errors import DataError
 from job.storage import Store, read_json, table_errors
@@ -200,7 +200,8 @@ def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, s
             raise never_trained(label, snapshot, counted, data)
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
-            raise DataError(f"The {split} split is empty ({snapshot.examples} examples in all): add examples.")
+            told = f"The {split} split is empty ({snapshot.examples} examples in all): add examples."
+            raise DataError(f"{told}{grouped(data)}")
 
 
 def _move(path: str, moved: dict[str, str]) -> None:

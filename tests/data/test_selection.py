@@ -155,6 +155,7 @@ def test_links_that_are_not_followed_are_told(source: Store, tmp_path: Path) -> 
     ("keys", "said"),
     [
         (["train.zip", "README.md"], "There is train.zip: unpack it"),
+        (["a/1.pdf", "b/2.pdf"], "There is a/1.pdf: convert it"),
         (["data/0.parquet"], "There is data/0.parquet: data.layout: parquet reads it"),
         ([*numbered("images/{}.jpg"), "labels.csv"], "data.layout: table reads .*: there is labels.csv"),
     ],
@@ -395,3 +396,11 @@ def test_a_class_that_is_spelled_otherwise_in_train_is_told(source: Store) -> No
     put(source, *numbered("train/Cat/{}.jpg"), *numbered("train/Dog/{}.jpg"), *numbered("test/cat/{}.jpg"))
     with pytest.raises(DataError, match=r"Class 'cat' \(nearest: 'Cat'\) has examples \(test/cat/0.jpg\), but no"):
         take(source, split="folders")
+
+
+def test_groups_that_leave_a_split_empty_are_named(source: Store) -> None:
+    put(source, *numbered("{}.jpg"))
+    rows = [f"{key},{'ab'[at % 2]},all" for at, key in enumerate(numbered("{}.jpg"))]
+    source.write("labels.csv", "\n".join(["key,label,who", *rows]).encode())
+    with pytest.raises(DataError, match=r"Equal values of data.table.group \(who\) stay on one side"):
+        take(source, layout="table", table=Table(group="who"))
