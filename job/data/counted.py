@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from job.config import Data
 from job.data.caution import shown
 from job.data.labels import EMPTY_FOLDER, NO_FOLDER, NO_PART, Listed
-from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED, matcher, object_of
+from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED, STORED, matcher, object_of
 from job.data.splits import SPARE
 from job.errors import DataError
 
@@ -148,7 +148,7 @@ def _wanted(counted: Counted, data: Data, uri: str) -> str:
     if counted.left_out[NO_PART]:
         keys = ", ".join(counted.keys[NO_PART])
         return f"data.split: folders wants train/…, val/… and test/… above or below the classes; there is {keys}."
-    kind = next((kind for kind in counted.left_out if kind not in (HIDDEN, EXCLUDED)), None)
+    kind = next((kind for kind in counted.left_out if kind not in (HIDDEN, EXCLUDED, STORED)), None)
     if kind == NOT_INCLUDED:
         return f"data.include has to fit the keys: there is {', '.join(counted.keys[kind])}."
     if kind is not None and not data.is_packed:

@@ -66,7 +66,8 @@ def labelled(
     listing, which it goes through more than once, in a file of this machine. Packed layouts give every record of every
     shard by its position, from the indexes in the store. `links` gets the keys of links that were not followed.
     """
-    selection = Selection(data, task)
+    inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
+    selection = Selection(data, task, inside)
     if data.layout == "folders":
         return (_by_folder(info, data, selection) for info in source.list(skipped=links))
     if data.is_packed:

@@ -22,14 +22,15 @@ SYSTEM = re.compile(
 """Names, in lower case, of what is hidden, and of what Windows, macOS, a NAS, Python, Spark and Hadoop leave behind."""
 EXTENSION = re.compile(r"[a-z0-9_+-]{1,12}")
 HIDDEN, EXCLUDED, NOT_INCLUDED = "hidden or of the system", "data.exclude", "not in data.include"
-NO_EXTENSION = "without extension"
+NO_EXTENSION, STORED = "without extension", "in the store"
 
 
 class Selection:
     """What a job file asks for: `data.include` and `data.exclude`, or the extensions of its task."""
 
-    def __init__(self, data: Data, task: str) -> None:
-        """`task`: `image` or `text`."""
+    def __init__(self, data: Data, task: str, store: str | None = None) -> None:
+        """`task`: `image` or `text`. `store`: the prefix of keys of what runs write, where that is below the source."""
+        self._store = store
         self._extensions = TEXTS if task == "text" else PICTURES
         self._by_name = not data.is_packed
         self._included = matcher(data.include) if data.include else None
@@ -41,6 +42,8 @@ class Selection:
         """
         if is_hidden(key):
             return HIDDEN
+        if self._store and key.startswith(self._store):
+            return STORED
         if self._excluded and self._excluded(key):
             return EXCLUDED
         if self._included:
