@@ -14,6 +14,8 @@ MOST = 4096
 """Folders that are held in memory."""
 KEYS = 3
 """Keys that an error shows."""
+DEEPEST = 5
+"""Folders above an object that are compared."""
 NO_CLASS = re.compile(
     r"(?:un(?:sup|supervised|labell?ed|sorted)|images|annotations?|labels|masks|outputs?|predictions|submissions?"
     r"|new folder(?: \(\d+\))?)",
@@ -87,25 +89,43 @@ class Folders:
             )
 
     def cautions(self) -> Iterator[Caution]:
-        if not self._usual or self._data.split == "folders":
+        if not self._usual:
             return
-        below = [set(self._below(f"{top}/")) for top in self._below("")]
-        if parts := _division(sorted(set().union(*below))):
+        below = set().union(*(self._below(f"{top}/") for top in self._below("")))
+        if self._data.split != "folders" and (parts := _division(sorted(below))):
             yield Caution(
                 "data.split",
                 f"{_listed(parts)} below the classes are the parts of a published division, which is not used: "
                 "data.split: folders takes it as the split.",
             )
             return
-        same = sorted(name for name in set.intersection(*below) if not name.isdecimal()) if len(below) > 1 else []
-        if len(same) > 1:
-            other = next((name for name in same if NO_CLASS.fullmatch(name) and name.lower() != "images"), None)
-            yield Caution(
-                "data.class_folder",
-                f"the {len(below)} classes have the same folders below them ({shown(same)}): where those are the "
-                "classes, write data.class_folder: 2"
-                + (f'; where {other!r} has no examples, data.exclude: ["*/{other}/*"].' if other else "."),
-            )
+        for depth in range(1, DEEPEST):
+            classes, same = self._same_below(depth)
+            if len(same) > 1:
+                other = next((name for name in same if NO_CLASS.fullmatch(name) and name.lower() != "images"), None)
+                yield Caution(
+                    "data.class_folder",
+                    f"the {classes} classes have the same folders below them ({shown(same)}): where those are the "
+                    f"classes, write data.class_folder: {depth + 1}"
+                    + (f'; where {other!r} has no examples, data.exclude: ["*/{other}/*"].' if other else "."),
+                )
+                return
+
+    def _same_below(self, depth: int) -> tuple[int, list[str]]:
+        """How many classes there are, and the names that folders have in all of them, so many below."""
+        named: dict[str, set[str]] = {}
+        for names in filter(None, map(self._undivided, self._known)):
+            found = named.setdefault(names[0], set())
+            if len(names) > depth and not names[depth].isdecimal():
+                found.add(names[depth])
+        return len(named), sorted(set.intersection(*named.values())) if len(named) > 1 else []
+
+    def _undivided(self, folder: str) -> list[str]:
+        """Its names, but for that of the split."""
+        names = folder.split("/") if folder else []
+        if self._data.split == "folders" and (found := split_in(names)):
+            del names[found[0]]
+        return names
 
     def only_class(self, label: str) -> str:
         """How more than one class can be found, in a sentence; empty where nothing was seen that tells it."""

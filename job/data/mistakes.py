@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 NO_VALUE = re.compile(r"(?i:nan|nat|null|nil|n/a|#n/a|<na>|undefined|-|\?)|None")
 """Names that programs write where they have no value."""
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d*)?")
-COPY = re.compile(r"(?:\s*(?:-\s*)?copy|\s*\(\d+\))+$")
-"""Ends the names of folders that were copied, in lower case."""
+COPY = re.compile(r"(?: copy| ?\(\d+\))+$")
+"""Ends the names of folders that were copied (`cat - Copy (2)`)."""
 LETTERS = 60
 """Of a label that an error shows."""
 BETWEEN = re.compile(r"\s*[|;,+/&]\s*|\s+")
@@ -50,8 +50,8 @@ def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterat
     if several := _made_of_others(snapshot.classes):
         yield Caution(
             "data",
-            f"the names of {len(several)} classes are made of those of others ({shown(several)}): an example has one "
-            "class, and each such combination is one of its own.",
+            f"names of classes are made of those of others ({shown(several)}): an example has one class, and each such "
+            "combination is one of its own.",
         )
     nameless = counted.rejects[""]
     if nameless > data.max_rejects * (snapshot.examples + counted.reasons.total()):
@@ -81,12 +81,11 @@ def _made_of_others(classes: list[str]) -> list[str]:
 
 
 def _same_names(classes: list[str]) -> Iterator[Caution]:
-    alike: dict[str, list[str]] = defaultdict(list)
-    for label in classes:
-        name = unicodedata.normalize("NFKC", label).casefold()
-        words = COPY.sub("", name).replace("_", " ").replace("-", " ").split()
-        number = float(name) if NUMBER.fullmatch(name) else None
-        alike[" ".join(words) or label if number is None else str(number)].append(label)
+    folded = {label: _folded(label) for label in classes}
+    known, alike = set(folded.values()), defaultdict[str, list[str]](list)
+    for label, name in folded.items():
+        original = COPY.sub("", name)
+        alike[original if original in known else name].append(label)
     for names in alike.values():
         if len(names) > 1:
             yield Caution(
@@ -96,13 +95,20 @@ def _same_names(classes: list[str]) -> Iterator[Caution]:
             )
 
 
+def _folded(label: str) -> str:
+    name = unicodedata.normalize("NFKC", label).casefold()
+    if NUMBER.fullmatch(name):
+        return str(float(name))
+    return " ".join(name.replace("_", " ").replace("-", " ").split()) or label
+
+
 def never_trained(label: str, snapshot: Snapshot, counted: Counted, data: Data) -> DataError:
     """For a class that is on other sides of the split alone."""
     trained = [name for name, count in snapshot.counts["train"].items() if count]
     near = nearest(label, [name for name in trained if name != label])
     told = f"Class {label!r}{near} has examples ({counted.first[label]}), but no example on the train side of the split"
     if not trained:
-        return DataError(f"{told}, as every other class: nothing is in a part for train.")
+        return DataError(f"{told}, as every other class: nothing is given for train.")
     given = data.split == "folders" or data.label_table.split
     return DataError(f"{told}: add some{', or give it the name that it has there' if given else ''}.{grouped(data)}")
 

@@ -328,6 +328,25 @@ def test_a_deeper_folder_may_be_the_class(source: Store) -> None:
     assert take(source, class_folder=2).rejects == {"not in a class folder": 40}
 
 
+def test_deeper_folders_that_all_classes_have_are_told_too(source: Store) -> None:
+    for top in ("fold_1", "fold_2"):
+        put(source, *numbered(f"{top}/images/cat/{{}}.jpg", 9), *numbered(f"{top}/images/dog/{{}}.jpg", 9))
+    assert (
+        "the same folders below them ('cat', 'dog'): where those are the classes, write data.class_folder: 3"
+        in told(take(source))
+    )
+
+
+def test_folds_that_are_divided_each_are_told(source: Store) -> None:
+    for top in ("fold_1", "fold_2"):
+        for part in ("train", "val", "test"):
+            put(source, *numbered(f"{top}/{part}/cat/{{}}.jpg", 9), *numbered(f"{top}/{part}/dog/{{}}.jpg", 9))
+    assert "('cat', 'dog'): where those are the classes, write data.class_folder: 2" in told(
+        take(source, split="folders")
+    )
+    assert told(take(source, split="folders", class_folder=2)) == ""
+
+
 def test_a_folder_without_a_name_is_no_class(s3_bucket: object) -> None:
     source = open_store(f"s3://{s3_bucket()}/")  # type: ignore[operator]
     put(source, *numbered("img//cat/{}.jpg", 3), *numbered("img/bird/{}.jpg", 30), *numbered("img/cow/{}.jpg", 30))
