@@ -139,6 +139,10 @@ def nothing_found(snapshot: Snapshot, counted: Counted, data: Data, uri: str) ->
 def _wanted(counted: Counted, data: Data, uri: str) -> str:
     if counted.reasons[NO_FOLDER]:
         key = counted.samples["", NO_FOLDER]
+        if data.class_folder != 1:
+            return (
+                f"{key}, for example, is in no folder at this place: look at data.class_folder ({data.class_folder})."
+            )
         return (
             f"{key}, for example, is in no class folder. data.layout folders wants CLASS/… below the source; "
             "data.layout: table reads the labels from a file."
@@ -155,6 +159,8 @@ def _wanted(counted: Counted, data: Data, uri: str) -> str:
         if known := next((kind for kind in counted.left_out if kind in READERS), None):
             return f"There is {counted.keys[known][0]}: {READERS[known]}."
         return f'There is {", ".join(counted.keys[kind])}: data.include: ["{glob_of(kind)}"] takes them as examples.'
+    if counted.left_out[EXCLUDED]:
+        return f"data.exclude leaves out {', '.join(counted.keys[EXCLUDED])}."
     return WANTED.get(data.layout, "data.packed says what the parts of a record are called.")
 
 

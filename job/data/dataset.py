@@ -183,6 +183,8 @@ def _weights_by_class(given: dict[str, float], classes: list[str]) -> dict[str, 
         if label is None:
             known = f"{', '.join(classes[:SHOWN])}{f' and {len(classes) - SHOWN} more' * (len(classes) > SHOWN)}"
             raise JobError(f"train.class_weights: no class {name!r}{nearest(name, classes)}; the classes are {known}.")
+        if label in weights:
+            raise JobError(f"train.class_weights: {label!r} is there twice, in two spellings: keep one.")
         weights[label] = weight
     return weights
 

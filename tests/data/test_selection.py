@@ -166,6 +166,16 @@ def test_what_else_may_hold_the_examples_is_named(keys: list[str], said: str, so
         take(source)
 
 
+def test_settings_that_leave_nothing_are_named(source: Store) -> None:
+    put(source, *numbered("a/{}.jpg"), *numbered("b/{}.jpg"))
+    with pytest.raises(DataError, match=r"data.exclude leaves out a/0.jpg, a/1.jpg, a/10.jpg\."):
+        take(source, exclude=["*"])
+    with pytest.raises(
+        DataError, match=r"a/0.jpg, for example, is in no folder at this place: .*data.class_folder \(3\)"
+    ):
+        take(source, class_folder=3)
+
+
 def test_more_that_is_left_out_than_used_is_told(source: Store) -> None:
     put(source, *numbered("a/{}"), *numbered("b/{}"), *numbered("a/{}.jpg", 20), *numbered("b/{}.jpg", 20))
     assert 'data.include: 80 without extension (a/0) are left out, and 40 are examples: data.include: ["*"]' in told(
