@@ -112,11 +112,11 @@ class Folders:
                 return
 
     def _same_below(self, depth: int) -> tuple[int, list[str]]:
-        """How many classes there are, and the names that folders have in all of them, so many below."""
+        """How many classes there are, and the names that folders have in all of them, so many below; not dates, numbers."""
         named: dict[str, set[str]] = {}
         for names in filter(None, map(self._undivided, self._known)):
             found = named.setdefault(names[0], set())
-            if len(names) > depth and not names[depth].isdecimal():
+            if len(names) > depth and any(map(str.isalpha, names[depth])):
                 found.add(names[depth])
         return len(named), sorted(set.intersection(*named.values())) if len(named) > 1 else []
 

@@ -340,6 +340,9 @@ def test_a_deeper_folder_may_be_the_class(source: Store) -> None:
 
 def test_deeper_folders_that_all_classes_have_are_told_too(source: Store) -> None:
     for top in ("fold_1", "fold_2"):
+        put(source, *numbered(f"{top}/2021-01/{{}}.jpg", 9), *numbered(f"{top}/2021-02/{{}}.jpg", 9))
+    assert "data.class_folder" not in told(take(source))
+    for top in ("fold_1", "fold_2"):
         put(source, *numbered(f"{top}/images/cat/{{}}.jpg", 9), *numbered(f"{top}/images/dog/{{}}.jpg", 9))
     assert (
         "the same folders below them ('cat', 'dog'): where those are the classes, write data.class_folder: 3"
