@@ -112,7 +112,7 @@ class Folders:
                 return
 
     def _same_below(self, depth: int) -> tuple[int, list[str]]:
-        """How many classes there are, and the names that folders have in all of them, so many below; not dates, numbers."""
+        """How many classes there are, and the names (not dates) that folders have in all of them, so many below."""
         named: dict[str, set[str]] = {}
         for names in filter(None, map(self._undivided, self._known)):
             found = named.setdefault(names[0], set())
