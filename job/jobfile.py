@@ -15,6 +15,15 @@ from job.errors import JobError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 JOB_KEYS = "name:, data:, store:"
+FEW = 10
+"""Keys of a section, at most, that are all named where one is unknown."""
+HINTS = {
+    "'\\t'": " YAML is indented with blanks, not with tabs.",
+    "scanning an alias": " What begins with `*` is put in quotes.",
+    "the tag '!": " What begins with `!` is put in quotes.",
+    "scanning a tag": " What begins with `!` is put in quotes.",
+}
+"""Parts of what the YAML library says, and what helps."""
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Job:
@@ -83,7 +92,9 @@ def _parse(text: str, where: str, what: str, keys: str) -> dict[str, Any]:
     try:
         document = load_yaml(text)
     except yaml.YAMLError as error:
-        raise JobError(f"{where}: not valid YAML: {' '.join(str(error).split())}.") from error
+        told = " ".join(str(error).split())
+        hint = "".join(hint for part, hint in HINTS.items() if part in told)
+        raise JobError(f"{where}: not valid YAML: {told}.{hint}") from error
     if not isinstance(document, dict):
         given = document.value if isinstance(document, Spelled) else document
         raise JobError(f"{where}: a {what} is a mapping ({keys}, …), got {type(given).__name__}.")
@@ -116,11 +127,14 @@ def _explain(model: type[BaseModel], where: str, item: Any) -> str:
     location = [str(part) for part in item["loc"] if not _is_union_tag(part)]
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
-        return f"{where}: {path}: unknown key{nearest(location[-1], _known_keys(model, location[:-1]))}."
+        known = _known_keys(model, location[:-1])
+        near = nearest(location[-1], known) or (f" (known: {', '.join(known)})" if len(known) <= FEW else "")
+        return f"{where}: {path}: unknown key{near}."
     if item["type"] == "missing":
         return f"{where}: {path}: this key is needed and was not given."
-    message = item["msg"].removeprefix("Value error, ")
-    given = item["input"]
+    message, given = item["msg"].removeprefix("Value error, "), item["input"]
+    if item["type"] in ("model_type", "dict_type"):
+        message = f"settings are wanted here ({{a: b}}, or lines that are indented){'; it is empty' * (given is None)}"
     told = isinstance(given, str) and repr(given) in message
     got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not told else ""
     return f"{where}: {path or model.__name__.lower()}: {message[0].lower()}{message[1:]}{got}."

@@ -182,6 +182,20 @@ def test_checkpoints_by_steps_or_time_may_be_switched_off() -> None:
             "checkpoint.every_minutes=.inf",
             "job file: checkpoint.every_minutes: input should be a finite number, got inf.",
         ),
+        (
+            "phases.head.weight_decay=.inf",
+            "job file: phases.head.weight_decay: input should be a finite number, got inf.",
+        ),
+        (
+            "train=null",
+            "job file: train: settings are wanted here ({a: b}, or lines that are indented); it is empty.",
+        ),
+        ("data.split.val=0.1", "job file: data.split.val: unknown key (known: train, validation, test)."),
+        (
+            "data={source: s3://bucket/, layout: table, table: {file: /x/labels.csv}}",
+            "job file: data.table.file: a name below data.source, or a URI (s3://…, gs://…, file:///…), got "
+            "'/x/labels.csv'.",
+        ),
         ("checkpoint.keep=0", "job file: checkpoint.keep: input should be greater than or equal to 1, got 0."),
         ("checkpoint.keep=101", "job file: checkpoint.keep: input should be less than or equal to 100, got 101."),
         (
@@ -203,13 +217,38 @@ def test_a_wrong_setting_is_answered_with_what_it_got(override: str, message: st
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train: {seed: 1}\ntrain: {views: 2}", "the key 'train' is there twice .first in line 1.: keep one .*line 2"),
+        ('train: {class_weights: {0: 1, "0": 2}}', "the key '0' is there twice"),
+        ("data:\n\tsource: x", "indented with blanks, not with tabs"),
+        ("data: {include: *.jpg}", r"begins with `\*` is put in quotes"),
+        ("data: {exclude: !cat}", "begins with `!` is put in quotes"),
+    ],
+)
+def test_what_yaml_would_take_otherwise_is_refused(text: str, told: str) -> None:
+    with pytest.raises(JobError, match=rf"job file: not valid YAML: .*{told}"):
+        parse_job(text)
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://${BUCKET}/x/", "file:///~/x", "file://$HOME/x", "gs://{{ bucket }}/x", "s3://b/$DAY/"]
+)
+def test_a_variable_in_a_uri_is_refused(uri: str) -> None:
+    for key in ("store", "data.source"):
+        with pytest.raises(JobError, match=rf"{key}: variables and `~` are not replaced in a job file"):
+            parse_job(JOB, [f"{key}={uri!r}"])
+    assert parse_job(JOB, ["store=' s3://bucket/$x/ '"]).store == "s3://bucket/$x/"
+
+
 @pytest.mark.parametrize("text", ["a: [", "- a", "", "\t"])
 def test_what_is_no_mapping_is_refused(text: str) -> None:
     with pytest.raises(JobError, match="job file: "):
         parse_job(text)
 
 
-@pytest.mark.parametrize("bounds", ["[4095, 0]", "[5, 5]", "[0, .inf]"])
+@pytest.mark.parametrize("bounds", ["[4095, 0]", "[5, 5]"])
 def test_a_range_of_values_ends_above_its_beginning(bounds: str) -> None:
     with pytest.raises(JobError, match=r"data\.value_range: .*low must be below high"):
         parse_job(JOB, [f"data.value_range={bounds}"])

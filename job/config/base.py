@@ -10,13 +10,21 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 URI_SCHEMES = ("s3://", "gs://", "file://")
+TEMPLATE = re.compile(r"\$\{|\$\(|\{\{|\$[A-Z][A-Z0-9_]+\b|^file:///?~")
+"""What a shell or a template would have replaced."""
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def check_uri(uri: str) -> str:
+    """Without blanks around it. Raises ValueError."""
+    uri = uri.strip()
+    if TEMPLATE.search(uri):
+        raise ValueError(f"variables and `~` are not replaced in a job file: write the whole URI, got {uri!r}")
     if not uri.startswith(URI_SCHEMES):
         raise ValueError(f"a URI must begin with s3://, gs:// or file://, got {uri!r}")
     rest = uri.split("://", 1)[1]

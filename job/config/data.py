@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -56,6 +55,16 @@ class Table(Section):
     """A column whose equal values stay on one side of the split (a module, a patient)."""
     split: str | None = None
     """A column of `train`, `validation` and `test`, which `data.split` then leaves alone: a published division."""
+
+    @field_validator("file")
+    @classmethod
+    def _below_the_source(cls, name: str) -> str:
+        if "://" in name:
+            return check_uri(name)
+        name = name.removeprefix("./")
+        if re.match(r"[/~\\]|[A-Za-z]:", name) or ".." in name.split("/"):
+            raise ValueError(f"a name below data.source, or a URI (s3://…, gs://…, file:///…), got {name!r}")
+        return name
 
     @model_validator(mode="after")
     def _divided_once(self) -> Table:
@@ -168,7 +177,7 @@ class Data(Section):
     @field_validator("value_range")
     @classmethod
     def _low_below_high(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-        if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+        if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"[low, high]: low must be below high, got [{bounds[0]:g}, {bounds[1]:g}]")
         return bounds
 

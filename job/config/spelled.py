@@ -20,6 +20,18 @@ class Spelled:
 
 
 class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        """Refuses a key that is there twice, of which YAML would take the last; one that `<<` brings may be."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                told = f"the key {key.value!r} is there twice (first in line {lines[key.value]}): keep one"
+                raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = key.start_mark.line + 1
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         value = super().construct_object(node, deep)
         if not isinstance(node, yaml.ScalarNode) or isinstance(value, (str, Spelled)) or value is None:

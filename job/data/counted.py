@@ -1,17 +1,15 @@
-"""What a listing has found, in numbers, and what of it is likely to be a mistake."""
+"""What a listing has found, in numbers, and what is said where it is nothing."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from job.config import Data
-from job.data.caution import Caution, shown
+from job.data.caution import shown
 from job.data.labels import EMPTY_FOLDER, NO_FOLDER, NO_PART, Listed
-from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED
+from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED, STORED, matcher, object_of
 from job.data.splits import SPARE
 from job.errors import DataError
 
@@ -24,18 +22,46 @@ KINDS, OTHERS = 64, "of other kinds"
 """Kinds of what is left out that are counted apart, and what the rest is called."""
 KEYS = 3
 """Keys of a kind that an error shows."""
+TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".parquet")
+READERS = {
+    **dict.fromkeys((".parquet", ".pq", ".parq"), "data.layout: parquet reads it"),
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".tfrec", ".record", ".records"), "data.layout: tfrecord reads it"),
+    **dict.fromkeys((".tar", ".tgz"), "data.layout: webdataset reads it, if its files are labelled; else unpack it"),
+    **dict.fromkeys(
+        (*(".pdf", ".doc", ".docx", ".odt", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl"), ".mp4", ".avi", ".mov"),
+        "convert it: examples are pictures, or plain text",
+    ),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".bz2", ".xz"), "unpack it: examples are objects of their own"),
+}
+"""What reads objects of kinds that are no pictures or texts themselves."""
 WANTED = {
     "folders": "data.layout folders wants CLASS/… below the source.",
     "table": "data.table says which file has the keys and the labels.",
 }
-NO_VALUE = re.compile(r"(?i:nan|nat|null|nil|n/a|#n/a|<na>|undefined|-|\?)|None")
-"""Names that programs write where they have no value."""
+
+
+class Unused:
+    """The globs of a setting that no key has matched so far."""
+
+    def __init__(self, globs: Sequence[str]) -> None:
+        self.globs = {glob: matcher([glob]) for glob in globs}
+
+    def see(self, key: str) -> None:
+        for glob in [glob for glob, matches in self.globs.items() if matches(key)]:
+            del self.globs[glob]
 
 
 class Counted:
-    def __init__(self) -> None:
+    def __init__(self, data: Data) -> None:
         self.examples = Counter[tuple[str, str]]()
         """Per split and class."""
+        self.first: dict[str, str] = {}
+        """The key of an example of each class."""
+        self._data = data
+        included = [
+            glob for glob in data.include or () if glob.rpartition(".")[0] != "*"
+        ]  # lists of extensions are long
+        self.unused = {"data.include": Unused(included), "data.exclude": Unused(data.exclude)}
         self.reasons, self.rejects = Counter[str](), Counter[str]()
         """Rejects per reason, and per class (empty where there is none)."""
         self.samples: dict[tuple[str, str], str] = {}
@@ -54,10 +80,13 @@ class Counted:
     def add(self, item: Listed, split: str) -> None:
         assert item.label is not None
         self.examples[split, item.label] += 1
+        self.first.setdefault(item.label, item.key)
+        self._see("data.include", item.key)
         if item.modified is not None:
             self.days[int(item.modified // DAY)] += 1
 
     def reject(self, item: Listed, reason: str) -> None:
+        self._see("data.include", item.key)
         self.reasons[reason] += 1
         self.rejects[item.label or ""] += 1
         self.samples.setdefault((item.label or "", reason), item.key)
@@ -67,13 +96,25 @@ class Counted:
         if kind not in self.left_out and len(self.left_out) >= KINDS:
             kind = OTHERS
         self.left_out[kind] += 1
+        self._see("data.exclude", item.key)
         if len(self.keys[kind]) < KEYS:
             self.keys[kind].append(item.key)
+
+    def _see(self, setting: str, key: str) -> None:
+        if (unused := self.unused[setting]).globs:
+            unused.see(object_of(key, self._data))
 
     def without_class(self) -> str:
         """Why some have no class, with a key for each reason; empty where there is none."""
         reasons = [(reason, key) for (label, reason), key in self.samples.items() if not label]
         return "; ".join(f"{reason} (for example {key})" for reason, key in reasons[:KEYS])
+
+    def tables_told(self, data: Data) -> str:
+        """That files are left out which may have the labels, in a sentence; empty where there is none."""
+        key = next((self.keys[kind][0] for kind in TABLES if kind in self.keys), None)
+        if data.layout != "folders" or key is None:
+            return ""
+        return f" data.layout: table reads the labels from a file: there is {key}."
 
     def move_spare(self) -> dict[str, str]:
         """Settles the splits of SPARE; returns what each of them is, where there are any."""
@@ -87,43 +128,18 @@ class Counted:
         return moved
 
 
-def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterator[Caution]:
-    yield from (Caution("data.table", note) for note in counted.notes)
-    yield from _same_names(snapshot.classes)
-    no_value = [label for label in snapshot.classes if NO_VALUE.fullmatch(label)]
-    if no_value:
-        yield Caution(
-            "data",
-            f"a class is called {shown(no_value)}, as programs write where there is no value: leave its rows empty if "
-            "it is none.",
-        )
-    nameless = counted.rejects[""]
-    if nameless > data.max_rejects * (snapshot.examples + counted.reasons.total()):
-        reasons = {reason: key for (label, reason), key in counted.samples.items() if not label}
-        told = "; ".join(f"{reason} (for example {key})" for reason, key in list(reasons.items())[:KEYS])
-        yield Caution("data", f"{nameless:,} of {snapshot.examples + counted.reasons.total():,} have no class: {told}.")
-    for split in counted.spare:
-        share = getattr(data.fractions, split)
-        yield Caution(
-            "data.split",
-            f"there is no folder of the {split} split: {share:.0%} of train take its place, by a hash of their keys.",
-        )
-    if counted.links:
-        yield Caution("data.follow_links", _links(counted.links))
-    if data.exclude and not counted.left_out[EXCLUDED]:
-        yield Caution("data.exclude", f"{shown(data.exclude)} matches no key: nothing is left out by it.")
-
-
 def nothing_found(snapshot: Snapshot, counted: Counted, data: Data, uri: str, keys: list[str]) -> DataError:
     """What was there instead of examples (`keys`: some of it), and the setting that reads it."""
     told = [f"{count:,} {reason}" for reason, count in snapshot.rejects.items()]
     told += [f"{count:,} {kind} left out" for kind, count in snapshot.left_out.items()]
-    advice = _links(counted.links) if counted.links else _wanted(counted, data, uri, keys)
+    advice = links_told(counted.links) if counted.links else _wanted(counted, data, uri, keys)
     return DataError(f"{uri}: no labelled examples were found ({'; '.join(told) or 'the prefix is empty'}). {advice}")
 
 
 def _wanted(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
     if counted.reasons[NO_FOLDER]:
+        if data.class_folder != 1:
+            return f"{', '.join(keys)} are in no folder at this place: look at data.class_folder ({data.class_folder})."
         return (
             f"{', '.join(keys)} are in no class folder. data.layout folders wants CLASS/… below the source; "
             "data.layout: table reads the labels from a file."
@@ -133,30 +149,23 @@ def _wanted(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
     if counted.left_out[NO_PART]:
         there = ", ".join(counted.keys[NO_PART])
         return f"data.split: folders wants train/…, val/… and test/… above or below the classes; there is {there}."
-    kind = next((kind for kind in counted.left_out if kind not in (HIDDEN, EXCLUDED)), None)
+    kind = next((kind for kind in counted.left_out if kind not in (HIDDEN, EXCLUDED, STORED)), None)
     if kind == NOT_INCLUDED:
         return f"data.include has to fit the keys: there is {', '.join(counted.keys[kind])}."
     if kind is not None and not data.is_packed:
-        glob = "*" if kind in (NO_EXTENSION, OTHERS) else f"*{kind}"
-        return f'There is {", ".join(counted.keys[kind])}: data.include: ["{glob}"] takes them as examples.'
+        if known := next((kind for kind in counted.left_out if kind in READERS), None):
+            return f"There is {counted.keys[known][0]}: {READERS[known]}."
+        return f'There is {", ".join(counted.keys[kind])}: data.include: ["{glob_of(kind)}"] takes them as examples.'
+    if counted.left_out[EXCLUDED]:
+        return f"data.exclude leaves out {', '.join(counted.keys[EXCLUDED])}."
     return WANTED.get(data.layout, "data.packed says what the parts of a record are called.")
 
 
-def _same_names(classes: list[str]) -> Iterator[Caution]:
-    alike: dict[str, list[str]] = defaultdict(list)
-    for label in classes:
-        words = unicodedata.normalize("NFKC", label).casefold().replace("_", " ").replace("-", " ").split()
-        alike[" ".join(words) or label].append(label)
-    for names in alike.values():
-        if len(names) > 1:
-            yield Caution(
-                "data",
-                f"{shown(names)} are {len(names)} classes whose names differ in case, blanks or Unicode form alone: if "
-                "they are one class, give it one name.",
-            )
+def glob_of(kind: str) -> str:
+    return "*" if kind in (NO_EXTENSION, OTHERS) else f"*{kind}"
 
 
-def _links(links: list[str]) -> str:
+def links_told(links: list[str]) -> str:
     one = len(links) == 1
     return (
         f"{len(links):,} {'link is' if one else 'links are'} not followed ({shown(links)}): data.follow_links: true "

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -170,12 +171,22 @@ def load_dataset(store: Store, run: str, classes: list[str], class_weights: Clas
 
 def check_class_weights(class_weights: ClassWeights, classes: list[str]) -> None:
     """Raises JobError for a class that the data has not."""
-    named = class_weights if isinstance(class_weights, dict) else {}
-    for label in named:
-        if label not in classes:
-            near, more = nearest(label, classes), f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-            shown = ", ".join(classes[:SHOWN])
-            raise JobError(f"train.class_weights: no class {label!r}{near}; the classes are {shown}{more}.")
+    _weights_by_class(class_weights if isinstance(class_weights, dict) else {}, classes)
+
+
+def _weights_by_class(given: dict[str, float], classes: list[str]) -> dict[str, float]:
+    """By the names that the data has: a file system may have another Unicode form of them. Raises JobError."""
+    formed = {unicodedata.normalize("NFC", label): label for label in classes}
+    weights: dict[str, float] = {}
+    for name, weight in given.items():
+        label = name if name in classes else formed.get(unicodedata.normalize("NFC", name.strip()))
+        if label is None:
+            known = f"{', '.join(classes[:SHOWN])}{f' and {len(classes) - SHOWN} more' * (len(classes) > SHOWN)}"
+            raise JobError(f"train.class_weights: no class {name!r}{nearest(name, classes)}; the classes are {known}.")
+        if label in weights:
+            raise JobError(f"train.class_weights: {label!r} is there twice, in two spellings: keep one.")
+        weights[label] = weight
+    return weights
 
 
 def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels: np.ndarray) -> np.ndarray:
@@ -188,7 +199,8 @@ def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels:
     if class_weights == "auto":
         counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
         return (len(labels) / (len(classes) * counts)).astype(np.float32)
-    return np.array([class_weights.get(label, 1.0) for label in classes], np.float32)
+    weights = _weights_by_class(class_weights, classes)
+    return np.array([weights.get(label, 1.0) for label in classes], np.float32)
 
 
 def _hash(text: str) -> int:

@@ -15,7 +15,7 @@ class NoJson(ValueError):
     """Its text says why."""
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes | str) -> Any:
     """The document. Raises NoJson, whatever is wrong with it."""
     try:
         return json.loads(content)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from job.config import Data
 from job.data.caution import Caution, shown
-from job.data.splits import SPLITS, split_called
+from job.data.splits import SPLITS, part_called, split_in
 from job.errors import DataError
 
 MOST = 4096
 """Folders that are held in memory."""
 KEYS = 3
 """Keys that an error shows."""
+DEEPEST = 5
+"""Folders above an object that are compared."""
+NO_CLASS = re.compile(
+    r"(?:un(?:sup|supervised|labell?ed|sorted)|images|annotations?|labels|masks|outputs?|predictions|submissions?"
+    r"|new folder(?: \(\d+\))?)",
+    re.IGNORECASE,
+)
+"""Folders that data sets have beside those of the classes."""
 
 
 class Folders:
@@ -22,22 +31,38 @@ class Folders:
         self._data, self._uri = data, uri
         self._known: set[str] = set()
         self.keys: list[str] = []
+        self._divided: dict[bool, str] = {}
+        """A key whose class is below (true), and one whose class is above the folder of the split."""
+        self._classes: set[str] = set()
+        """With `data.split: folders`, the first folders, but for that of the split."""
+        self._usual = data.layout == "folders" and data.class_folder == 1
 
     def add(self, key: str) -> None:
         """An object that may be an example, whether it has a class or not."""
         if len(self.keys) < KEYS:
             self.keys.append(key)
-        if len(self._known) < MOST:
-            self._known.add(key.rpartition("/")[0])
+        folder = key.rpartition("/")[0]
+        if folder in self._known or len(self._known) >= MOST:
+            return
+        self._known.add(folder)
+        names = folder.split("/")
+        if len(names) > 1 and (found := split_in(names)):
+            self._divided.setdefault(found[0] == 0, key)
+            self._classes.add(names[found[0] == 0])
 
     def check(self) -> None:
-        """Raises DataError where the classes are the parts of a published division."""
-        if self._data.layout != "folders" or self._data.split == "folders" or self._data.class_folder != 1:
+        """Raises DataError where the classes are the parts of a published division, or some of them are."""
+        if not self._usual:
+            return
+        if self._data.split == "folders":
+            self._check_divided()
             return
         parts = _division(self._below(""))
         if not parts:
             return
-        classes = [folder for folder in self._below(f"{parts[0]}/") if not split_called(folder)]
+        above, classes, deeper = f"{parts[0]}/", self._classes_below(parts[0]), ""
+        if not classes and len(below := self._below(above)) == 1:
+            classes, deeper = self._classes_below(f"{above}{below[0]}"), " and data.class_folder: 2"
         told = f"{self._uri}: {_listed(parts)} are the parts of a published division, not classes"
         if not classes:
             raise DataError(
@@ -45,27 +70,62 @@ class Folders:
                 "data.layout: table reads the labels from a file, and its data.table.split the division from a column."
             )
         raise DataError(
-            f"{told}. data.split: folders takes them as the split, and the folders below ({shown(classes)}) as classes."
+            f"{told}. data.split: folders{deeper} takes them as the split, and the folders below ({shown(classes)}) "
+            "as classes."
         )
 
+    def _check_divided(self) -> None:
+        if parts := _division(sorted(self._classes)):
+            raise DataError(
+                f"{self._uri}: {_listed(parts)} are there twice, one in the other ({self.keys[0]}), and are no "
+                "classes: data.class_folder: 2 takes the folders below them."
+            )
+        if len(self._divided) > 1:
+            below, above = self._divided[True], self._divided[False]
+            raise DataError(
+                f"{self._uri}: {below} has its class below the folder of the split, and {above} above it, so that "
+                f"{above.partition('/')[0]!r} would be a class. Leave out one kind: "
+                f'data.exclude: ["{above.partition("/")[0]}/*"].'
+            )
+
     def cautions(self) -> Iterator[Caution]:
-        if self._data.layout != "folders" or self._data.split == "folders" or self._data.class_folder != 1:
+        if not self._usual:
             return
-        below = [set(self._below(f"{top}/")) for top in self._below("")]
-        if parts := _division(sorted(set().union(*below))):
+        below = set().union(*(self._below(f"{top}/") for top in self._below("")))
+        if self._data.split != "folders" and (parts := _division(sorted(below))):
             yield Caution(
                 "data.split",
                 f"{_listed(parts)} below the classes are the parts of a published division, which is not used: "
                 "data.split: folders takes it as the split.",
             )
             return
-        same = sorted(name for name in set.intersection(*below) if not name.isdecimal()) if len(below) > 1 else []
-        if len(same) > 1:
-            yield Caution(
-                "data.class_folder",
-                f"the {len(below)} classes have the same folders below them ({shown(same)}): where those are the "
-                "classes, write data.class_folder: 2.",
-            )
+        for depth in range(1, DEEPEST):
+            classes, same = self._same_below(depth)
+            if len(same) > 1:
+                other = next((name for name in same if NO_CLASS.fullmatch(name) and name.lower() != "images"), None)
+                yield Caution(
+                    "data.class_folder",
+                    f"the {classes} classes have the same folders below them ({shown(same)}): where those are the "
+                    f"classes, write data.class_folder: {depth + 1}"
+                    + (f'; where {other!r} has no examples, data.exclude: ["*/{other}/*"].' if other else "."),
+                )
+                return
+
+    def _same_below(self, depth: int) -> tuple[int, list[str]]:
+        """How many classes there are, and the names (not dates) that folders have in all of them, so many below."""
+        named: dict[str, set[str]] = {}
+        for names in filter(None, map(self._undivided, self._known)):
+            found = named.setdefault(names[0], set())
+            if len(names) > depth and any(map(str.isalpha, names[depth])):
+                found.add(names[depth])
+        return len(named), sorted(set.intersection(*named.values())) if len(named) > 1 else []
+
+    def _undivided(self, folder: str) -> list[str]:
+        """Its names, but for that of the split."""
+        names = folder.split("/") if folder else []
+        if self._data.split == "folders" and (found := split_in(names)):
+            del names[found[0]]
+        return names
 
     def only_class(self, label: str) -> str:
         """How more than one class can be found, in a sentence; empty where nothing was seen that tells it."""
@@ -78,6 +138,9 @@ class Folders:
         divided = " with data.split: folders" if _division(below) else ""
         return f" Below it there are {seen}: data.source: {self._uri}{above} makes them the classes{divided}."
 
+    def _classes_below(self, folder: str) -> list[str]:
+        return [name for name in self._below(f"{folder}/") if not part_called(name)]
+
     def _below(self, above: str) -> list[str]:
         """The names of the folders in the folder `above` (empty, or with a slash at its end)."""
         start = len(above)
@@ -87,9 +150,10 @@ class Folders:
 
 def _division(names: list[str]) -> list[str]:
     """Those that are parts of a published division, train first; none where it has no train, or nothing else."""
-    parts = sorted((name for name in names if split_called(name)), key=lambda name: SPLITS.index(split_called(name)))
-    found = {split_called(name) for name in parts}
-    return parts if "train" in found and len(found) > 1 else []
+    said = [(name, *part) for name in names if (part := part_called(name))]
+    sides = {rest: {split for _, split, of in said if of == rest} for _, _, rest in said}
+    parts = [(SPLITS.index(split), name) for name, split, of in said if "train" in sides[of] and len(sides[of]) > 1]
+    return [name for _, name in sorted(parts)]
 
 
 def _listed(names: list[str]) -> str:

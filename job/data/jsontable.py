@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
+from job.data.fields import NoJson, field_of, parse_json, paths_of
+from job.data.headings import NoColumn
 from job.data.naming import name_of
 from job.data.textcolumns import TextColumns, in_blocks
 
@@ -22,11 +23,14 @@ def read_json_rows(content: bytes, encoding: str, choose: Callable[[list[str]], 
     """
     blocks = in_blocks(_objects(content, encoding))
     first = next(blocks, [])
-    names = list(dict.fromkeys(chain.from_iterable(row for _, row in first)))
-    chosen = [names[place] for place in choose(names)]
+    names = list(dict.fromkeys(chain.from_iterable(paths_of(row) for _, row in first)))
+    try:
+        chosen = [names[place] for place in choose(names)]
+    except NoColumn as error:
+        raise NoColumn(f"{error} {FORMS[0].upper()}{FORMS[1:]}.") from error
     columns = TextColumns(len(chosen))
     for block in chain([first], blocks):
-        columns.add([_name(row.get(name), name, where) for where, row in block] for name in chosen)
+        columns.add([_name(field_of(row, name), name, where) for where, row in block] for name in chosen)
     return columns.joined()
 
 
@@ -88,17 +92,15 @@ def _of_columns(columns: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     values = [list(column.values()) if isinstance(column, dict) else column for column in columns.values()]
     rows = [list(column) if isinstance(column, dict) else len(column) for column in columns.values()]
     if any(one != rows[0] for one in rows):
-        raise ValueError("the columns do not have the same rows")
+        raise ValueError(f"the columns do not have the same rows: {FORMS}")
     for number, row in enumerate(zip(*values, strict=True), 1):
         yield f"row {number}", dict(zip(columns, row, strict=True))
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{where} is nested too deeply") from None
-    except ValueError as error:
+        return parse_json(text)
+    except NoJson as error:
         raise ValueError(f"{where} is no JSON ({error})") from error
 
 
@@ -106,4 +108,7 @@ def _name(value: Any, column: str, where: str) -> str | None:
     try:
         return name_of(value)
     except ValueError as error:  # also a number of thousands of digits
-        raise ValueError(f"the column {column!r} holds no text: a value {error} ({where})") from error
+        field = (
+            f": name a field of it, such as {column}.{next(iter(value))}" if value and isinstance(value, dict) else ""
+        )
+        raise ValueError(f"the column {column!r} holds no text: a value {error} ({where}){field}") from error

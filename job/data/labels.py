@@ -13,8 +13,8 @@ from job.config import Data
 from job.data.label_names import UNNAMED, names_key, read_names
 from job.data.naming import trimmed
 from job.data.packed import ROWS, join_key, no_shards, read_indexes
-from job.data.selection import Selection, extension_of, kind_of
-from job.data.splits import SPLITS, split_above, split_called
+from job.data.selection import Selection, extension_of, kind_of, object_of
+from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
 from job.data.table import read_table, text_version, with_resolved_keys
 from job.errors import DataError
@@ -24,6 +24,8 @@ NO_LABEL, NO_FOLDER = "no label", "not in a class folder"
 EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
 NO_SHARD, LATE = "not a shard", "newer than the indexes"
+LETTERS = 30
+"""Of a split that is none, which a reason shows."""
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
@@ -64,7 +66,8 @@ def labelled(
     listing, which it goes through more than once, in a file of this machine. Packed layouts give every record of every
     shard by its position, from the indexes in the store. `links` gets the keys of links that were not followed.
     """
-    selection = Selection(data, task)
+    inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
+    selection = Selection(data, task, inside)
     if data.layout == "folders":
         return (_by_folder(info, data, selection) for info in source.list(skipped=links))
     if data.is_packed:
@@ -79,9 +82,8 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
     left_out, label, reject, split = selection.left_out(info.key), None, None, None
     *folders, _ = info.key.split("/")
     if data.split == "folders" and not left_out:
-        at = next((at for at, name in enumerate(folders) if split_called(name)), None)
-        split = split_called(folders.pop(at)) if at is not None else None
-        left_out = None if split else NO_PART
+        at, split = split_in(folders) or (None, None)
+        folders, left_out = [name for place, name in enumerate(folders) if place != at], None if split else NO_PART
     if not left_out:
         place = data.class_folder - (data.class_folder > 0)
         there = -len(folders) <= place < len(folders)
@@ -92,7 +94,7 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
 
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
     """An item of a table or a packed file: left out where the job file says so, its label without blanks around it."""
-    key = item.key.rpartition("#")[0] if data.is_packed and "#" in item.key else item.key
+    key = object_of(item.key, data)
     named = item.reject not in (NOT_IN_TABLE, NO_SHARD)
     if data.label_table.text is None and (reason := selection.left_out(key, named)):
         return replace(item, label=None, reject=None, left_out=reason)
@@ -147,9 +149,8 @@ def _merged(rows: Iterator[_Row], listing: Spool) -> Iterator[Listed]:
         if row is None or row[0] != info.key:
             yield Listed(info.key, info.size, info.version, None, reject=NOT_IN_TABLE)
             continue
-        _, label, group, side = row
-        split = _split(side)
-        reason = _wrong(label, side)
+        _, label, group, split = row
+        reason = _wrong(label, split)
         yield Listed(info.key, info.size, info.version, label or None, group, reason, split, info.modified)
         row = next(rows, None)
     while row is not None:
@@ -169,22 +170,19 @@ def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
         note(text)
     rows = table.rows
     for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
-        (_, label, group, side, text), *others = dict.fromkeys(same)
-        reason = "there twice, with different labels or texts" if others else _wrong(label, side)
+        (_, label, group, split, text), *others = dict.fromkeys(same)
+        reason = "there twice, with different labels or texts" if others else _wrong(label, split)
         reason = reason if key else KEYLESS
         known = None if reason else label
-        yield Listed(key, len(text.encode()), text_version(text), known, group, reason, _split(side))
+        yield Listed(key, len(text.encode()), text_version(text), known, group, reason, split)
 
 
-def _split(side: str | None) -> str | None:
-    """As `data.table.split` spells it: `val` and `Train` are splits too."""
-    return split_called(side) if side else None
-
-
-def _wrong(label: str, side: str | None) -> str | None:
+def _wrong(label: str, split: str | None) -> str | None:
     if not label:
         return NO_LABEL
-    return None if side is None or split_called(side) else f"its split is none of {', '.join(SPLITS)}"
+    if split is None or split in SPLITS:
+        return None
+    return f"its split {f'({split[:LETTERS]!r}) ' if split else ''}is none of {', '.join(SPLITS)}"
 
 
 _Row = tuple[str, str, str | None, str | None]

@@ -22,18 +22,19 @@ SYSTEM = re.compile(
 """Names, in lower case, of what is hidden, and of what Windows, macOS, a NAS, Python, Spark and Hadoop leave behind."""
 EXTENSION = re.compile(r"[a-z0-9_+-]{1,12}")
 HIDDEN, EXCLUDED, NOT_INCLUDED = "hidden or of the system", "data.exclude", "not in data.include"
-NO_EXTENSION = "without extension"
+NO_EXTENSION, STORED = "without extension", "in the store"
 
 
 class Selection:
     """What a job file asks for: `data.include` and `data.exclude`, or the extensions of its task."""
 
-    def __init__(self, data: Data, task: str) -> None:
-        """`task`: `image` or `text`."""
+    def __init__(self, data: Data, task: str, store: str | None = None) -> None:
+        """`task`: `image` or `text`. `store`: the prefix of keys of what runs write, where that is below the source."""
+        self._store = store
         self._extensions = TEXTS if task == "text" else PICTURES
         self._by_name = not data.is_packed
-        self._included = _matcher(data.include) if data.include else None
-        self._excluded = _matcher(data.exclude)
+        self._included = matcher(data.include) if data.include else None
+        self._excluded = matcher(data.exclude) if data.exclude else None
 
     def left_out(self, key: str, listed: bool = False) -> str | None:
         """Why an object is no example: one of a few reasons, or its extension; None where it is one. `listed`: a label
@@ -41,6 +42,8 @@ class Selection:
         """
         if is_hidden(key):
             return HIDDEN
+        if self._store and key.startswith(self._store):
+            return STORED
         if self._excluded and self._excluded(key):
             return EXCLUDED
         if self._included:
@@ -73,7 +76,11 @@ def kind_of(extension: str) -> str:
     return f".{extension}" if extension else NO_EXTENSION
 
 
-def _matcher(globs: Sequence[str]) -> Callable[[str], object] | None:
-    if not globs:
-        return None
+def matcher(globs: Sequence[str]) -> Callable[[str], object]:
+    """Tells whether one of the globs, of which there is at least one, fits a key."""
     return re.compile("|".join(map(fnmatch.translate, globs)), re.IGNORECASE).match
+
+
+def object_of(key: str, data: Data) -> str:
+    """The key of the object that an example is in: of a packed file, without the place there."""
+    return key.rpartition("#")[0] if data.is_packed and "#" in key else key

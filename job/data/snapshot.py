@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from job.config import Data
 from job.data.caution import Caution
-from job.data.counted import DAY, Counted, listing_cautions, nothing_found
+from job.data.counted import DAY, Counted, nothing_found
 from job.data.folders import Folders
 from job.data.labels import Listed, labelled
+from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
 from job.data.splits import SPLITS, side_of
 from job.errors import DataError
 from job.storage import Store, read_json, table_errors
@@ -27,8 +28,8 @@ ROWS = 8192
 """Of a row group of the snapshot."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
-MANY, LETTERS = 10, 60
-"""Examples, at least, of which more than half have labels of their own, that are no classes; letters shown of one."""
+MANY = 10
+"""Examples, at least, of which more than half have labels of their own, that are no classes."""
 
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
@@ -94,7 +95,7 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
     """
     with scratch() as folder:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
-        digest, counted, folders = hashlib.sha256(), Counted(), Folders(data, source.uri)
+        digest, counted, folders = hashlib.sha256(), Counted(data), Folders(data, source.uri)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
             for item in labelled(data, source, store, task, links=counted.links, note=counted.notes.append):
                 if item.left_out:
@@ -188,17 +189,19 @@ def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, s
     if len(snapshot.classes) < 2:
         only = snapshot.classes[0]
         more = folders.only_class(only) if data.layout == "folders" and data.class_folder == 1 else ""
+        more = more or counted.tables_told(data)
         if without := counted.without_class():
             more += f" Without a class: {without}."
         raise DataError(f"{source.uri}: only one class, {only!r}, was found: there is nothing to tell apart.{more}")
     for label in snapshot.classes:
         if not snapshot.counts["train"][label]:
             if 2 * len(snapshot.classes) > snapshot.examples >= MANY:
-                raise _labels_of_their_own(snapshot, data, source)
-            raise DataError(f"Class {label!r} has no example on the train side of the split: add examples of it.")
+                raise labels_of_their_own(snapshot, data, source.uri)
+            raise never_trained(label, snapshot, counted, data)
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
-            raise DataError(f"The {split} split is empty ({snapshot.examples} examples in all): add examples.")
+            told = f"The {split} split is empty ({snapshot.examples} examples in all): add examples."
+            raise DataError(f"{told}{grouped(data)}")
 
 
 def _move(path: str, moved: dict[str, str]) -> None:
@@ -209,17 +212,6 @@ def _move(path: str, moved: dict[str, str]) -> None:
             column = pa.array(splits, pa.string())
             writer.write_batch(batch.set_column(EXAMPLES.get_field_index("split"), EXAMPLES.field("split"), column))
     Path(f"{path}-moved").replace(path)
-
-
-def _labels_of_their_own(snapshot: Snapshot, data: Data, source: Store) -> DataError:
-    shown = " and ".join(f"'{label[:LETTERS]}{'…' if len(label) > LETTERS else ''}'" for label in snapshot.classes[:2])
-    setting = {"folders": "the folders below the source", "table": "data.table.label"}.get(
-        data.layout, "data.packed.label"
-    )
-    return DataError(
-        f"{source.uri}: {snapshot.examples} examples have {len(snapshot.classes)} different labels, such as {shown}: "
-        f"these are no classes. Look at {setting}."
-    )
 
 
 class _Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from job.config import Data, Split
 
@@ -14,6 +15,8 @@ SPELLINGS = re.compile(
     re.IGNORECASE,
 )
 """What the folders of published divisions are called."""
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+"""Of names such as `seg_train`, `20news-bydate-train` and `trainA`."""
 
 
 SPARE = {"train, or validation": "validation", "train, or test": "test"}
@@ -24,7 +27,7 @@ def side_of(given: str | None, identity: str, data: Data) -> str:
     """The split of an example: as it was `given`, or by a hash; one of SPARE where that is not settled."""
     if given is None:
         return split_of(identity, data.fractions)
-    if data.split != "folders" or given != "train":
+    if given != "train":
         return given
     position, shares = position_of(identity), data.fractions
     if position < shares.validation:
@@ -55,8 +58,33 @@ def split_called(name: str) -> str | None:
     return found.lastgroup if found else None
 
 
+@lru_cache(4096)
+def part_called(name: str) -> tuple[str, str] | None:
+    """The split that a name says, by itself or by one word of it, and the rest of the name: empty, or what the parts of
+    one division have in common (`seg` of `seg_train` and `seg_test`). A class may have such a name (`steam train`).
+    """
+    if split := split_called(name):
+        return split, ""
+    said = [(word, split) for word in WORD.finditer(name) if (split := split_called(word[0]))]
+    if len(said) != 1:
+        return None
+    ((word, split),) = said
+    return split, re.sub(r"[\W_]+", " ", f"{name[: word.start()]} {name[word.end() :]}").strip().lower()
+
+
+def split_in(folders: list[str]) -> tuple[int, str] | None:
+    """The place and the split of the first of the folders that is called like one, or else of the first with such a
+    word in its name.
+    """
+    parts = [(at, *part) for at, name in enumerate(folders) if (part := part_called(name))]
+    at, split, _ = next((part for part in parts if not part[2]), parts[0] if parts else (0, "", ""))
+    return (at, split) if split else None
+
+
 def split_above(key: str, named: bool = False) -> str | None:
-    """The split that the first folder so called above an object says; or, with `named`, a word of its own name."""
+    """The split that the folders above an object say; or, with `named`, a word of its own name."""
     folders, _, name = key.rpartition("/")
-    words = [*folders.split("/"), *(re.split(r"[^A-Za-z]+", name) if named else ())]
+    if found := split_in(folders.split("/")):
+        return found[1]
+    words = re.split(r"[^A-Za-z]+", name) if named else ()
     return next(filter(None, map(split_called, words)), None)

@@ -16,6 +16,7 @@ from job.config import Data, Table
 from job.data.columns import NoTable, read_columns
 from job.data.headings import NoColumn, alike, place_of
 from job.data.keys import Batches, resolve_keys
+from job.data.splits import split_called
 from job.errors import DataError, ObjectMissing, StorageError, nearest
 from job.storage import Store, open_store, split_uri
 
@@ -24,6 +25,8 @@ MISSING = ("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A")
 TABLES = re.compile(r".+\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|xlsx?)(\.(gz|bz2|xz|zst|zip))?")
 LOOKED_AT, NAMED = 1000, 3
 """Objects among which tables are looked for where there is none of the name given, and those that are named."""
+LETTERS = 30
+"""Of a value that an error shows."""
 LISTED = 20
 """Columns that an error names."""
 
@@ -70,7 +73,10 @@ def read_table(data: Data, source: Store) -> LabelTable:
     if not len(columns["label"]):
         raise DataError(f"data.table.file: {uri} has a header and no rows.")
     del content
-    rows, notes = _filled(columns, spec)
+    try:
+        rows, notes = _filled(columns, spec)
+    except NoTable as error:
+        raise DataError(f"data.table.file: {uri} {error}.") from error
     return LabelTable(rows.sort_by("key"), uri, [f"{uri} {note}." for note in (*found.notes, *notes)])
 
 
@@ -158,15 +164,34 @@ def _filled(columns: dict[str, pa.ChunkedArray], spec: Table) -> tuple[pa.Table,
     """The rows with all columns, and what is to be said of them."""
     count = len(columns["label"])
     filled = {role: pc.fill_null(column, "") for role, column in columns.items()}
-    labels, notes = filled["label"], []
-    missing = pc.is_in(labels, value_set=pa.array(MISSING))
-    if without := pc.sum(missing).as_py():
-        told = f"has labels such as {labels.filter(missing)[0].as_py()!r} in {without} of {count} rows"
-        notes.append(f"{told}, which count as none")
-        filled["label"] = pc.if_else(missing, "", labels)
+    notes = []
+    for role in [role for role in filled if role != "text"]:
+        missing = pc.is_in(filled[role], value_set=pa.array(MISSING))
+        if without := pc.sum(missing).as_py():
+            what = "labels" if role == "label" else f"values of data.table.{role}"
+            told = f"has {what} such as {filled[role].filter(missing)[0].as_py()!r} in {without} of {count} rows"
+            notes.append(f"{told}, which count as none")
+            filled[role] = pc.if_else(missing, "", filled[role])
+    if "split" in filled:
+        filled["split"] = _sides(filled["split"], spec)
     for role in ("key", "group", "split"):
         filled.setdefault(role, pa.nulls(count, pa.string()))
     if spec.text is not None and "key" not in columns:
         filled["key"] = pa.array(map(text_version, filled["text"].to_pylist()), pa.string())
     order = ["key", "label", "group", "split", *(["text"] if spec.text is not None else [])]
     return pa.table({role: filled[role] for role in order}), notes
+
+
+def _sides(column: pa.ChunkedArray, spec: Table) -> pa.ChunkedArray:
+    """The splits by their names; what is none stays as it is. Raises NoTable where no row says one."""
+    found = column.combine_chunks().dictionary_encode()
+    values = found.dictionary.to_pylist()
+    sides = [split_called(value) for value in values]
+    if not any(sides):
+        shown = ", ".join(repr(value[:LETTERS]) for value in values[:NAMED])
+        raise NoTable(
+            f"has {shown} in the column {spec.split!r} (data.table.split), and none of train, validation and test: a "
+            "column has to have these"
+        )
+    names = [side or value for side, value in zip(sides, values, strict=True)]
+    return pa.chunked_array([pa.array(names, pa.string()).take(found.indices)])

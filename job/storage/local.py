@@ -44,6 +44,8 @@ class LocalStore:
             try:
                 os.scandir(f"{self.root}/").close()
             except ABSENT as error:
+                if os.path.isfile(self.root):
+                    raise ObjectMissing(f"{self.uri[:-1]} is a file: name the folder that it is in.") from error
                 raise ObjectMissing(f"{self.uri} does not exist: check the path, or make the folder.") from error
             above = prefix.rpartition("/")[0]
             if not above:

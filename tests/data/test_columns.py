@@ -160,6 +160,15 @@ def test_quoted_line_breaks_do_not_depend_on_size() -> None:
     assert read(content.encode())[0] == rows
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_quote_that_swallows_rows_is_told(delimiter: str) -> None:
+    rows = ["a.jpg,cat", "b.jpg,dog", '"c.jpg,cat', 'd.jpg",dog', "e.jpg,cat"]
+    with pytest.raises(NoTable, match="line 5: a quoted cell ends here whose lines would be rows of their own"):
+        read("\n".join(["key,label", *rows]).replace(",", delimiter).encode())
+    text = ["a.jpg,cat", '"two, or more\nthree, or four",cat']
+    assert len(read("\n".join(["key,label", *text]).replace(",", delimiter).encode())[0]) == 2
+
+
 JSON = {
     "lines": "\n".join(json.dumps({"key": key, "label": label}) for key, label in ROWS),
     "list": json.dumps([{"key": key, "label": label} for key, label in ROWS]),

@@ -125,3 +125,13 @@ def test_auto_class_weights_make_classes_count_the_same() -> None:
     assert weights[0] * 90 == pytest.approx(weights[1] * 10)
     assert weights[labels].mean() == pytest.approx(1)
     assert class_weight_vector({"b": 3.0}, ["a", "b"], labels).tolist() == [1, 3]
+
+
+def test_weights_are_found_in_another_unicode_form_of_a_name() -> None:
+    classes = ["cafe\u0301", "tea"]
+    check_class_weights({"caf\u00e9": 2.0}, classes)
+    assert class_weight_vector({"caf\u00e9": 2.0}, classes, np.zeros(1)).tolist() == [2.0, 1.0]
+    with pytest.raises(JobError, match=r"'tea' is there twice, in two spellings"):
+        check_class_weights({"tea": 2.0, " tea": 1.0}, classes)
+    with pytest.raises(JobError, match=r"no class 'coffee'; the classes are c0, c1, .*, c19 and 5 more\."):
+        check_class_weights({"coffee": 2.0}, [f"c{number}" for number in range(25)])

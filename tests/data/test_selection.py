@@ -151,6 +151,47 @@ def test_links_that_are_not_followed_are_told(source: Store, tmp_path: Path) -> 
     assert "data.follow_links: 2 links are not followed ('cat', 'dog')" in told(take(source))
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["train.zip", "README.md"], "There is train.zip: unpack it"),
+        (["a/1.pdf", "b/2.pdf"], "There is a/1.pdf: convert it"),
+        (["data/0.parquet"], "There is data/0.parquet: data.layout: parquet reads it"),
+        ([*numbered("images/{}.jpg"), "labels.csv"], "data.layout: table reads .*: there is labels.csv"),
+    ],
+)
+def test_what_else_may_hold_the_examples_is_named(keys: list[str], said: str, source: Store) -> None:
+    put(source, *keys)
+    with pytest.raises(DataError, match=said):
+        take(source)
+
+
+def test_settings_that_leave_nothing_are_named(source: Store) -> None:
+    put(source, *numbered("a/{}.jpg"), *numbered("b/{}.jpg"))
+    with pytest.raises(DataError, match=r"data.exclude leaves out a/0.jpg, a/1.jpg, a/10.jpg\."):
+        take(source, exclude=["*"])
+    with pytest.raises(
+        DataError, match=r"a/0.jpg, a/1.jpg, a/10.jpg are in no folder at this place: .*data.class_folder \(3\)"
+    ):
+        take(source, class_folder=3)
+
+
+def test_more_that_is_left_out_than_used_is_told(source: Store) -> None:
+    put(source, *numbered("a/{}"), *numbered("b/{}"), *numbered("a/{}.jpg", 20), *numbered("b/{}.jpg", 20))
+    assert 'data.include: 80 without extension (a/0) are left out, and 40 are examples: data.include: ["*"]' in told(
+        take(source)
+    )
+
+
+def test_a_glob_that_matches_nothing_is_told_by_itself(source: Store) -> None:
+    put(source, *numbered("a/{}.jpg"), *numbered("b/{}.jpg"))
+    found = told(take(source, include=["a/*", "b/*", "c/*", "*.png"], exclude=["a/7.*", "d/*"]))
+    assert found.splitlines() == [
+        "data.include: 'c/*' matches no key: nothing is changed by it.",
+        "data.exclude: 'd/*' matches no key: nothing is changed by it.",
+    ]
+
+
 # published divisions
 
 
@@ -171,6 +212,47 @@ def test_a_published_division_is_not_taken_for_classes(names: tuple[str, ...], s
         put(source, *numbered(f"{name}/cat/{{}}.jpg", 9), *numbered(f"{name}/dog/{{}}.jpg", 9))
     with pytest.raises(DataError, match=r"parts of a published division, not classes. data.split: folders takes them"):
         take(source)
+
+
+@pytest.mark.parametrize(
+    "names", [("seg_train", "seg_test"), ("x_train", "x_val"), ("20news-bydate-train", "20news-bydate-test")]
+)
+def test_parts_of_a_division_may_have_more_in_their_names(names: tuple[str, ...], source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/a/{{}}.jpg", 200), *numbered(f"{name}/steam train/{{}}.jpg", 200))
+    with pytest.raises(DataError, match=rf"{names[0]} and {names[1]} are the parts of a published division"):
+        take(source)
+    snapshot = take(source, split="folders")
+    assert snapshot.classes == ["a", "steam train"]
+    assert sum(snapshot.counts[str(split_above(f"{names[1]}/a/1"))].values()) == 400
+
+
+@pytest.mark.parametrize(
+    "names", [("train_station", "test_tube", "bullet train"), ("train", "bus", "car"), ("test", "control")]
+)
+def test_classes_that_are_called_a_little_like_a_split_are_classes(names: tuple[str, ...], source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/{{}}.jpg"))
+    assert (take(source).classes, told(take(source))) == (sorted(names), "")
+
+
+def test_a_folder_that_was_unpacked_into_one_of_its_name_is_no_class(source: Store) -> None:
+    for part in ("training_set", "test_set"):
+        for label in ("cat", "dog"):
+            put(source, *numbered(f"{part}/{part}/{label}/{{}}.jpg"))
+    with pytest.raises(DataError, match=r"data.split: folders and data.class_folder: 2 takes them.*'cat', 'dog'"):
+        take(source)
+    with pytest.raises(DataError, match=r"training_set and test_set are there twice.*data.class_folder: 2 takes"):
+        take(source, split="folders")
+    assert take(source, split="folders", class_folder=2).classes == ["cat", "dog"]
+
+
+def test_a_copy_of_a_division_below_itself_is_told(source: Store) -> None:
+    for above in ("", "xray/"):
+        for part in ("train", "test"):
+            put(source, *numbered(f"{above}{part}/a/{{}}.jpg", 9), *numbered(f"{above}{part}/b/{{}}.jpg", 9))
+    with pytest.raises(DataError, match=r"'xray' would be a class. Leave out one kind: data.exclude: ..xray/"):
+        take(source, split="folders")
 
 
 def test_a_published_division_without_class_folders_wants_a_table(source: Store) -> None:
@@ -205,7 +287,7 @@ def test_what_a_published_division_lacks_is_taken_from_train(part: str, missing:
     assert len(taken) == sum(snapshot.counts[missing].values())
     assert 35 < len(taken) < 90
     assert all(key.startswith("train/") for key in taken)
-    assert f"there is no folder of the {missing} split: 15% of train take its place" in told(snapshot)
+    assert f"nothing is given for {missing}: 15% of train take its place" in told(snapshot)
     put(source, *numbered(f"{missing}/cat/{{}}.jpg", 3), *numbered(f"{missing}/dog/{{}}.jpg", 3))
     assert take(source, split="folders").counts["train"] == {"cat": 200, "dog": 200}
 
@@ -258,6 +340,28 @@ def test_a_deeper_folder_may_be_the_class(source: Store) -> None:
     assert take(source, class_folder=2).rejects == {"not in a class folder": 40}
 
 
+def test_deeper_folders_that_all_classes_have_are_told_too(source: Store) -> None:
+    for top in ("fold_1", "fold_2"):
+        put(source, *numbered(f"{top}/2021-01/{{}}.jpg", 9), *numbered(f"{top}/2021-02/{{}}.jpg", 9))
+    assert "data.class_folder" not in told(take(source))
+    for top in ("fold_1", "fold_2"):
+        put(source, *numbered(f"{top}/images/cat/{{}}.jpg", 9), *numbered(f"{top}/images/dog/{{}}.jpg", 9))
+    assert (
+        "the same folders below them ('cat', 'dog'): where those are the classes, write data.class_folder: 3"
+        in told(take(source))
+    )
+
+
+def test_folds_that_are_divided_each_are_told(source: Store) -> None:
+    for top in ("fold_1", "fold_2"):
+        for part in ("train", "val", "test"):
+            put(source, *numbered(f"{top}/{part}/cat/{{}}.jpg", 9), *numbered(f"{top}/{part}/dog/{{}}.jpg", 9))
+    assert "('cat', 'dog'): where those are the classes, write data.class_folder: 2" in told(
+        take(source, split="folders")
+    )
+    assert told(take(source, split="folders", class_folder=2)) == ""
+
+
 def test_a_folder_without_a_name_is_no_class(s3_bucket: object) -> None:
     source = open_store(f"s3://{s3_bucket()}/")  # type: ignore[operator]
     put(source, *numbered("img//cat/{}.jpg", 3), *numbered("img/bird/{}.jpg", 30), *numbered("img/cow/{}.jpg", 30))
@@ -302,3 +406,35 @@ def test_shards_that_are_excluded_are_left_out(source: Store) -> None:
     data = Data(source=source.uri, layout="webdataset", packed=Packed(), exclude=["b*"])
     items: list[Listed] = list(labelled(data, source, open_store(f"{source.uri[:-1]}-store/")))
     assert [(item.key, item.left_out) for item in items if item.left_out] == [("b.tar", "data.exclude")]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("cat", "cat - Copy"), "'cat', 'cat - Copy' are 2 classes"),
+        (("0", "0.0", "1"), "'0', '0.0' are 2 classes"),
+        (("cat", "dog", "cat|dog"), "made of those of others ('cat|dog')"),
+        (
+            ("pos", "neg", "unsup"),
+            "called 'unsup', as folders are beside those of classes: if it is none, data.exclude: [\"unsup/*\"]",
+        ),
+    ],
+)
+def test_names_that_are_likely_to_be_no_class_are_told(names: tuple[str, ...], said: str, source: Store) -> None:
+    for name in names:
+        put(source, *numbered(f"{name}/{{}}.jpg"))
+    assert said in told(take(source))
+
+
+def test_a_class_that_is_spelled_otherwise_in_train_is_told(source: Store) -> None:
+    put(source, *numbered("train/Cat/{}.jpg"), *numbered("train/Dog/{}.jpg"), *numbered("test/cat/{}.jpg"))
+    with pytest.raises(DataError, match=r"Class 'cat' \(nearest: 'Cat'\) has examples \(test/cat/0.jpg\), but no"):
+        take(source, split="folders")
+
+
+def test_groups_that_leave_a_split_empty_are_named(source: Store) -> None:
+    put(source, *numbered("{}.jpg"))
+    rows = [f"{key},{'ab'[at % 2]},all" for at, key in enumerate(numbered("{}.jpg"))]
+    source.write("labels.csv", "\n".join(["key,label,who", *rows]).encode())
+    with pytest.raises(DataError, match=r"Equal values of data.table.group \(who\) stay on one side"):
+        take(source, layout="table", table=Table(group="who"))

@@ -12,7 +12,7 @@ import pytest
 
 from job.config import Data, Table
 from job.data.labels import Listed, labelled
-from job.data.table import object_reader, text_version
+from job.data.table import object_reader, read_table, text_version
 from job.errors import DataError, ObjectMissing
 from job.storage import open_store
 
@@ -49,12 +49,15 @@ def listed(data: Data) -> list[Listed]:
 
 
 def test_a_column_says_the_split(tmp_path: Path) -> None:
-    sides = ["test", "Train", "val", "fold 1", ""]
+    sides = ["TEST", "train", "Val", "fold 1", ""]
     rows = "".join(f"text {number},cat,{side}\n" for number, side in enumerate(sides))
     found = listed(data_of(tmp_path, "texts.csv", f"body,kind,part\n{rows}".encode(), split="part"))
     good, bad = ([item for item in found if (item.reject is None) is wanted] for wanted in (True, False))
     assert sorted(item.split or "" for item in good) == ["test", "train", "validation"]
-    assert [item.reject for item in bad] == ["its split is none of train, validation, test"] * 2
+    assert sorted(str(item.reject) for item in bad) == [
+        "its split ('fold 1') is none of train, validation, test",
+        "its split is none of train, validation, test",
+    ]
     assert [item.label for item in bad] == [None] * 2
 
 
@@ -142,3 +145,23 @@ def test_a_row_of_texts_without_a_key_is_a_reject(tmp_path: Path) -> None:
 def test_a_table_that_can_not_be_read(file: str, content: bytes, told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=told):
         listed(data_of(tmp_path, file, content))
+
+
+def test_a_column_that_says_no_split_is_told(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "texts.csv", b"body,kind,part\na,cat,0\nb,cat,1\n", split="part")
+    with pytest.raises(DataError, match=r"has '0', '1' in the column 'part' .data.table.split., and none of train"):
+        listed(data)
+
+
+def test_no_value_is_no_group(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "texts.csv", b"body,kind,who\na,cat,nan\nb,cat,\nc,cat,x\n", group="who")
+    table = read_table(data, open_store(data.source))
+    assert sorted(table.rows["group"].to_pylist()) == ["", "", "x"]
+    assert "values of data.table.group such as 'nan' in 1 of 3 rows, which count as none" in table.notes[0]
+
+
+def test_a_column_of_json_may_be_a_field_of_a_field(tmp_path: Path) -> None:
+    lines = b'{"body": "a", "kind": {"name": "cat"}}\n{"body": "b", "kind": {"name": "dog"}}\n'
+    assert [item.label for item in listed(data_of(tmp_path, "a.jsonl", lines, label="kind.name"))] == ["cat", "dog"]
+    with pytest.raises(DataError, match=r"a value is an object .*name a field of it, such as kind.name"):
+        listed(data_of(tmp_path, "a.jsonl", lines))
