@@ -99,6 +99,13 @@ TAR, TFRECORD, PARQUET = "a tar archive", "a TFRecord file", "a Parquet file"
 EMPTY, UNKNOWN = "empty", "nothing that is known"
 LAYOUTS = {TAR: "webdataset", TFRECORD: "tfrecord", PARQUET: "parquet"}
 """What `data.layout` reads each."""
+ADVICE = {
+    "an Arrow": "write it as Parquet (to_parquet of Hugging Face's Dataset), which data.layout: parquet reads",
+    "an encrypted Parquet": "write it without encryption",
+    "a ZIP archive": "unpack it",
+    "a Git LFS pointer": "git lfs pull fetches it",
+}
+"""How what nothing reads becomes what is read, by what `describe` begins with."""
 
 
 def describe(first: bytes) -> str:
@@ -124,12 +131,15 @@ def wrong_layout(first: bytes, layout: str) -> str | None:
 
 
 def reads(first: bytes) -> str:
-    """What reads a file with these first bytes, as words that follow what it is; "" where nothing does."""
+    """What reads a file with these first bytes, or what makes one that is read, as words that follow what it is; ""
+    where there is nothing to say.
+    """
     if layout := layout_of(first):
         return f": data.layout: {layout} reads it"
-    if describe(first).endswith(" picture"):
+    what = describe(first)
+    if what.endswith(" picture"):
         return ": data.layout: folders, or table, reads pictures that are objects of their own"
-    return ""
+    return next((f": {todo}" for begins, todo in ADVICE.items() if what.startswith(begins)), "")
 
 
 def _named(first: bytes) -> str:
