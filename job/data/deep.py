@@ -66,6 +66,14 @@ def scale_key(image: Image.Image, bits: int) -> None:
         image.info["transparency"] = key * 255 // (2**bits - 1)
 
 
+def scale_colours(image: Image.Image, value_range: Range) -> Image.Image:
+    """RGBA of 16-bit colours, of which Pillow has the upper 8 bits: about what TensorFlow makes of all of them."""
+    low, high = value_range
+    table = [round(min(max((upper * 257 - low) * 255 / (high - low), 0), 255)) for upper in range(256)]
+    *colours, alpha = image.convert("RGBA").split()
+    return Image.merge("RGBA", [*(colour.point(table) for colour in colours), alpha])
+
+
 def _most(image: Image.Image, encoded: bytes) -> int:
     """The highest value that a PGM or a JPEG 2000 may have."""
     if image.format == "PPM":

@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from job.data.decoding import BACKGROUND, EXIF, HEAD, TRANSPARENCY, Range
-from job.data.deep import DEEP, bits_of, scale_key, to_8_bits
+from job.data.deep import DEEP, bits_of, scale_colours, scale_key, to_8_bits
 from job.data.signature import HEAD as FIRST
-from job.data.signature import describe
+from job.data.signature import UNKNOWN, describe
 from job.errors import headline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
@@ -44,6 +44,7 @@ TURNS = {
 TURNING = (b"eXIf", b"tEXtRaw profile type exif", b"zTXtRaw profile type exif", b"iTXtXML:com.adobe.xmp")
 """How chunks of a PNG begin that may say how it is to be turned."""
 READ = ("a JPEG", "a PNG", "a GIF", "a BMP", "a TIFF", "a WebP", "an AVIF", "a JPEG 2000")
+PNG = b"\x89PNG\r\n\x1a\n"
 DRAWN = ("picture", "icon", "drawing", "DICOM file")
 """How `describe` ends of what shows something."""
 
@@ -132,6 +133,8 @@ def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: R
 def _other(encoded: bytes) -> str:
     """What is said of bytes in which Pillow finds no picture."""
     what = _what(encoded)
+    if what in (UNKNOWN, "text") and any(signature in encoded[:FIRST] for signature in (b"\xff\xd8\xff", PNG)):
+        return "there is a picture in it, but other bytes in front of that: remove them"
     if what.removesuffix(" picture") in READ:
         return f"it begins as {what}, but is broken, or of a kind that can't be read: convert it to JPEG or PNG"
     return _convert(what) if what.endswith(DRAWN) else f"not an image: it is {what}"
@@ -190,6 +193,7 @@ def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Imag
             image = to_8_bits(image, encoded, value_range)
         elif image.format == "PNG" and bits != 8:
             scale_key(image, bits)
+            image = scale_colours(image, value_range) if bits == 16 and value_range else image
         if image.mode in TRANSPARENT or "transparency" in image.info:
             image = _on_background(image)
         elif image.mode != "RGB":

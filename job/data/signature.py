@@ -84,6 +84,7 @@ MARKUP = (
     (("<svg",), "an SVG drawing"),
     (("<?xml", "<error"), "an XML document"),
     (("{\\rtf",), "an RTF document"),
+    (("/9j/", "ivborw0kgg", "r0lgodlh", "data:image/"), "base64 text of a picture, which is to be decoded first"),
 )
 """Beginnings of texts, in lower case."""
 BOMS = (

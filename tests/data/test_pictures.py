@@ -151,6 +151,13 @@ def test_values_of_more_than_8_bits_are_scaled_from_their_range(make: Callable[[
     assert form.meaning != FORM.meaning
 
 
+def test_colours_are_shown_in_their_range_as_far_as_pillow_knows_them() -> None:
+    form = image_form(SIDE, "stretch", MOST, (0, 4095))
+    for encoded in (wide_png(2, 3, WIDE >> 4), wide_png(4, 2, WIDE >> 4)):
+        shown = np.asarray(read_picture(encoded, MOST, (0, 4095))).astype(int)
+        assert np.abs(shown - form.read(encoded)).max() <= 255 / 16 + 1
+
+
 def test_the_highest_value_of_a_pgm_is_white() -> None:
     assert FORM.read(pgm(np.full((SIDE, SIDE), 1000), 1000)).min() == 255
     assert look(pgm(WIDE >> 4, 4095)).values == (int(WIDE.min()) >> 4, int(WIDE.max()) >> 4, 12)

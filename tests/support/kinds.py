@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from base64 import b64encode
 from collections.abc import Callable
 
 import numpy as np
@@ -200,6 +201,15 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a film": (b"\0\0\0\x18ftypisom" + bytes(40), "not an image: it is an MP4 film"),
     "a page": (b"<!DOCTYPE html><title>404</title>", "not an image: it is an HTML page"),
     "a text": (b"just text, whatever the name says", "not an image: it is text"),
+    "base64": (
+        b64encode(saved(COLOURS, "JPEG")),
+        "not an image: it is base64 text of a picture",
+    ),
+    "a blank line in front": (
+        b"\r\n" + saved(COLOURS, "JPEG"),
+        "there is a picture in it, but other",
+    ),
+    "a header in front": (b"HTTP/1.1 200 OK\r\n\r\n" + saved(COLOURS, "PNG"), "there is a picture in it, but other"),
     "nothing known": (b"\1\2\3\4\5\6\7\0", "not an image: it is nothing that is known"),
     "empty": (b"", "empty object"),
     "TIFF, 32 bit": (
