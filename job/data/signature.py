@@ -50,6 +50,8 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BZh", "a bzip2 file"),
     (0, b"\xfd7zXZ\0", "an xz file"),
     (0, b"(\xb5/\xfd", "a Zstandard file"),
+    (0, b"\x1f\x9d", "a file of compress (.Z)"),
+    (0, b"\x04\x22\x4d\x18", "an LZ4 file"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!", "a RAR archive"),
     (30, b"[Content_Types].xml", "an Excel workbook, or another Office document"),
