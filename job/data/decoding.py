@@ -25,7 +25,7 @@ UNREADABLE = frozenset((
 ))
 # fmt: on
 """The same of pictures that can't: rejects that say what they are, rather than what is left out without a word."""
-DECODING = 2
+DECODING = 3
 """Part of what names stored pixels: raise it when a picture becomes other pixels."""
 BACKGROUND = 255
 """White: what is seen through what is transparent."""

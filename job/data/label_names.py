@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from job.config import Data
+from job.data.caution import Caution, shown
 from job.data.fields import NoJson, parse_json
 from job.errors import DataError, ObjectMissing
 from job.storage import Store, open_store, split_uri
@@ -36,6 +37,18 @@ class LabelNames:
         if re.fullmatch(r"-?[0-9]{1,18}", label) and (name := self._names.get(int(label))):
             return name
         return label if label in self._known else None
+
+
+def named_in_part(data: Data, classes: list[str]) -> Iterator[Caution]:
+    """Where some classes of packed files are numbers, others names. (Single letters beside digits are characters.)"""
+    numbers = [label for label in classes if label.isdecimal()]
+    names = [label for label in classes if not label.isdecimal() and len(label) > 1]
+    if data.is_packed and numbers and names:
+        yield Caution(
+            "data.packed.label",
+            f"some classes are numbers ({shown(numbers)}) and others names ({shown(names)}): where some files have "
+            "names for their numbers and others not, two classes are made of each. data.packed.names names numbers.",
+        )
 
 
 def names_key(data: Data) -> str | None:

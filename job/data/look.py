@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
-from job.data.pictures import DEEP, FORMATS, bits_of
+from job.data.deep import DEEP, bits_of, values_of
+from job.data.pictures import FORMATS
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ def look(encoded: bytes) -> Look:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             bits = bits_of(image, encoded)
-            return Look(pictures, bits > 8, _values(image, bits) if bits > 8 and image.mode != "F" else None)
+            return Look(pictures, bits > 8, _values(image, encoded, bits) if bits > 8 and image.mode != "F" else None)
     except Exception:  # whatever a decoder raises: that it is broken is told elsewhere
         return Look()
 
 
-def _values(image: Image.Image, bits: int) -> tuple[int, int, int]:
+def _values(image: Image.Image, encoded: bytes, bits: int) -> tuple[int, int, int]:
     if image.mode in DEEP:
-        values = np.asarray(image)
+        values = values_of(image, encoded)
         return int(values.min()), int(values.max()), bits
     darkest, lightest = zip(*image.convert("RGB").getextrema(), strict=True)
     return min(darkest) << (bits - 8), ((max(lightest) + 1) << (bits - 8)) - 1, bits

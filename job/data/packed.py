@@ -32,7 +32,7 @@ from job.data.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, arrow_errors
 
-FORMAT = 2
+FORMAT = 3
 """Part of an index's name: raise it when the readers change what they make of a shard."""
 NUMBERS, TEXTS = ("position", "size"), ("label", "group", "reject")
 INDEX = pa.schema([*((name, pa.int64()) for name in NUMBERS), *((name, pa.string()) for name in TEXTS)])

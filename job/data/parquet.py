@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,8 +18,8 @@ from job.data.records import BrokenShard, Fields, WrongLayout
 from job.data.signature import HEAD, wrong_layout
 from job.errors import DataError, nearest
 
-ROWS = 64
-"""Rows in memory at a time."""
+ROWS, ROWS_BYTES = 64, 128 * 2**20
+"""Rows in memory at a time, and their bytes, by what the file says of its row groups."""
 BUFFER = 8 * 2**20
 """Bytes of a column that are read at a time; 0 would be a row group of it at once."""
 ROLES = ("image", "label", "group")
@@ -34,7 +35,7 @@ def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Field
         table = pq.ParquetFile(pa.PythonFile(watched, mode="r"), buffer_size=BUFFER, page_checksum_verification=True)
         schema = table.schema_arrow
         _check_columns(schema, names, uri)
-        class_names = {role: _ClassNames(schema, role, names) for role in ("label", "group")}
+        class_names = {role: _ClassNames(schema, role, names, uri) for role in ("label", "group")}
     except FAULTS as error:
         reason = watched.fault_of_contents(error)
         watched.seek(0)
@@ -62,7 +63,9 @@ def _rows(
 ) -> Iterator[Fields]:
     paths = {role: _path(table.schema_arrow, name) for role in ROLES if (name := getattr(names, role)) is not None}
     columns = list(dict.fromkeys(".".join(path) for path in paths.values()))
-    for batch in table.iter_batches(ROWS, row_groups=[row_group], columns=columns, use_threads=False):
+    group = table.metadata.row_group(row_group)
+    rows = min(ROWS, max(1, ROWS_BYTES * group.num_rows // max(1, group.total_byte_size)))
+    for batch in table.iter_batches(rows, row_groups=[row_group], columns=columns, use_threads=False):
         found = {role: _column(batch, path) for role, path in paths.items()}
         images, reasons = _images(found.pop("image"))
         words = {role: class_names[role](values_of(column)) for role, column in found.items()}
@@ -73,6 +76,8 @@ def _rows(
 
 def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
     """The encoded images, and why one is not to be had where more can be said than that it is missing."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if not pa.types.is_struct(column.type):
         return column.to_pylist(), [None] * len(column)
     images = _field(column, "bytes").to_pylist()
@@ -86,7 +91,8 @@ def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
 class _ClassNames:
     """What Hugging Face's ClassLabel calls the numbers of a column, unless `data.packed.names` does."""
 
-    def __init__(self, schema: pa.Schema, role: str, names: Packed) -> None:
+    def __init__(self, schema: pa.Schema, role: str, names: Packed, uri: str) -> None:
+        """Raises DataError where two numbers have one name."""
         self.names: list[str] | None = None
         if names.names is not None:
             return
@@ -98,6 +104,12 @@ class _ClassNames:
                 self.names = [str(class_name) for class_name in feature["names"]]
         except (KeyError, TypeError, NoJson):
             pass
+        twice = next((name for name in self.names or () if self.names and self.names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"data.packed.{role}: the schema of {uri} calls two numbers {twice!r}, and they would be one class: "
+                "give them names of their own with data.packed.names."
+            )
 
     def __call__(self, values: list[Any]) -> list[Any]:
         """The values with their names; -1 is what ClassLabel calls an unknown label."""
@@ -105,6 +117,8 @@ class _ClassNames:
 
     @staticmethod
     def _named(value: Any, names: list[str]) -> Any:
+        if isinstance(value, float | np.floating) and value.is_integer():  # beside nulls, numbers are often written so
+            value = int(value)
         if not isinstance(value, int):
             return value
         if value == -1:
@@ -175,6 +189,8 @@ def _fields_of(kind: pa.DataType) -> list[str]:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
     return _is_bytes(kind)

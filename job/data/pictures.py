@@ -12,12 +12,12 @@ import struct
 import warnings
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from job.data.decoding import BACKGROUND, EXIF, HEAD, TRANSPARENCY, Range
+from job.data.deep import DEEP, bits_of, scale_colours, scale_key, to_8_bits
 from job.data.signature import HEAD as FIRST
-from job.data.signature import describe
+from job.data.signature import UNKNOWN, describe
 from job.errors import headline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
@@ -28,10 +28,10 @@ TOOLS = {"a HEIC picture": "heif-convert", "a JPEG XL picture": "djxl", RAW: "da
 BROKEN = "broken image: its pixels can't be decoded (truncated?)"
 OPAQUE = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
 TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-DEEP = frozenset({"I;16", "I;16B", "I;16L", "I", "F"})
-"""One channel of more than 8 bits."""
-ORIENTATION, BITS, PHOTOMETRIC, SUBFILE, DNG = 0x0112, 258, 262, 254, 50706
+ORIENTATION, SUBFILE, SIGN, DNG = 0x0112, 254, 339, 50706
 """Tags of TIFF and EXIF."""
+SIGNED = 2
+"""What the tag SIGN says of numbers that may be negative."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,10 +44,12 @@ TURNS = {
 TURNING = (b"eXIf", b"tEXtRaw profile type exif", b"zTXtRaw profile type exif", b"iTXtXML:com.adobe.xmp")
 """How chunks of a PNG begin that may say how it is to be turned."""
 READ = ("a JPEG", "a PNG", "a GIF", "a BMP", "a TIFF", "a WebP", "an AVIF", "a JPEG 2000")
+PNG = b"\x89PNG\r\n\x1a\n"
 DRAWN = ("picture", "icon", "drawing", "DICOM file")
 """How `describe` ends of what shows something."""
 
 Image.MAX_IMAGE_PIXELS = None  # data.max_pixels is the bound, and read_picture looks before it decodes
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # profiles of printers have more than the megabyte that Pillow allows
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are odd: nobody can do anything about them
 
 
@@ -65,13 +67,14 @@ def inspect_image(encoded: bytes, max_pixels: int, value_range: Range | None = N
 
 
 def plain(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> bytes:
-    """What `decode_image` decodes as it is meant: `encoded` itself, or the same picture in other bytes.
+    """What `decode_image` decodes as it is meant: `encoded` itself, or the same picture in other bytes. (CMYK is stored
+    inverted; TensorFlow believes that only where an Adobe marker says so.)
 
     Raises Unreadable, for what `inspect_image` tells and where it is found to be broken. JPEG and PNG are not decoded
     here: whether they are broken is found later.
     """
     with _opened(encoded, max_pixels, value_range) as image:
-        if image.format in ("JPEG", "MPO"):
+        if image.format in ("JPEG", "MPO") and (image.mode != "CMYK" or "adobe" in image.info):
             turn = _turn(image)
             return encoded if turn == 1 and EXIF not in encoded[:HEAD] else _with_turn(encoded, turn)
         if image.format == "PNG" and _alike(image, encoded):
@@ -116,6 +119,9 @@ def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: R
     if image.mode not in OPAQUE | TRANSPARENT | DEEP:
         return f"its colours ({image.mode}) can't be read: convert it to RGB"
     bits = bits_of(image, encoded)
+    if SIGNED in tags.get(SIGN, ()) and (bits <= 8 or value_range is None):
+        todo = "convert it" if bits <= 8 else "set data.value_range"
+        return f"values of {bits} bits with a sign have no usual range: {todo}"
     if value_range is None and bits > 16:
         return f"values of {bits} bits have no usual range: set data.value_range"
     upper_bits = bits > 8 and image.mode not in DEEP and (image.format != "PNG" or not _alike(image, encoded))
@@ -127,6 +133,8 @@ def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: R
 def _other(encoded: bytes) -> str:
     """What is said of bytes in which Pillow finds no picture."""
     what = _what(encoded)
+    if what in (UNKNOWN, "text") and any(signature in encoded[:FIRST] for signature in (b"\xff\xd8\xff", PNG)):
+        return "there is a picture in it, but other bytes in front of that: remove them"
     if what.removesuffix(" picture") in READ:
         return f"it begins as {what}, but is broken, or of a kind that can't be read: convert it to JPEG or PNG"
     return _convert(what) if what.endswith(DRAWN) else f"not an image: it is {what}"
@@ -139,15 +147,6 @@ def _what(encoded: bytes) -> str:
 
 def _convert(what: str) -> str:
     return f"it is {what}, which can't be read: convert it to JPEG or PNG (with {TOOLS.get(what, 'ImageMagick')})"
-
-
-def bits_of(image: Image.Image, encoded: bytes) -> int:
-    """Of a value: 8, or what is more."""
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(BITS, (1,)))  # type: ignore[attr-defined]
-    if image.format == "PNG":
-        return encoded[24]
-    return 32 if image.mode == "F" else 16 if image.mode in DEEP else 8  # Pillow scales those of PPM to 16
 
 
 def _alike(image: Image.Image, encoded: bytes) -> bool:
@@ -191,7 +190,10 @@ def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Imag
         image.load()
         turn = _turn(image)
         if image.mode in DEEP:
-            image = _to_8_bits(image, bits, value_range)
+            image = to_8_bits(image, encoded, value_range)
+        elif image.format == "PNG" and bits != 8:
+            scale_key(image, bits)
+            image = scale_colours(image, value_range) if bits == 16 and value_range else image
         if image.mode in TRANSPARENT or "transparency" in image.info:
             image = _on_background(image)
         elif image.mode != "RGB":
@@ -199,20 +201,6 @@ def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Imag
         return image.transpose(TURNS[turn]) if turn in TURNS else image
     except Exception as error:  # whatever a decoder raises
         raise Unreadable(BROKEN) from error
-
-
-def _to_8_bits(image: Image.Image, bits: int, value_range: Range | None) -> Image.Image:
-    """Of one channel of more; without a range the upper 8 bits."""
-    values = np.asarray(image)
-    if value_range is None:
-        eight = (values >> (bits - 8)).clip(0, 255)
-    else:
-        low, high = np.asarray(value_range, np.float32)
-        scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (np.float32(255) / (high - low))
-        eight = np.round(scaled.clip(0, 255))
-    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
-        eight = 255 - eight  # 0 is white
-    return Image.fromarray(eight.astype(np.uint8))
 
 
 def _on_background(image: Image.Image) -> Image.Image:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from job.config import Packed
-from job.data.naming import NoName, name_of
+from job.data.naming import NoName, name_of, trimmed
 from job.errors import nearest
 
 LONGEST = 256 * 2**20
@@ -16,6 +17,8 @@ LONGEST_NAME = 1000
 """Characters of the longest label, or group."""
 SHOWN, LETTERS = 8, 40
 """Parts of a record that a reason for rejecting it names, and their letters."""
+CONTROLS = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
+"""Characters that are in numbers as bytes, in UTF-16 and in several labels, but in no name."""
 TOO_LONG = f"longer than {LONGEST} bytes"
 
 
@@ -62,6 +65,8 @@ def make_record(position: int, fields: Fields, names: Packed) -> Record:
             words[role] = name = name_of(value)
             if name is not None and len(name) > LONGEST_NAME:
                 raise NoName(f"is longer than {LONGEST_NAME} characters")
+            if CONTROLS.search(trimmed(name) or ""):
+                raise NoName("is no text of one line (it has line breaks, or control characters)")
         except NoName as error:
             words[role] = None
             reasons.append(f"{role} {error}")

@@ -50,6 +50,8 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BZh", "a bzip2 file"),
     (0, b"\xfd7zXZ\0", "an xz file"),
     (0, b"(\xb5/\xfd", "a Zstandard file"),
+    (0, b"\x1f\x9d", "a file of compress (.Z)"),
+    (0, b"\x04\x22\x4d\x18", "an LZ4 file"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!", "a RAR archive"),
     (30, b"[Content_Types].xml", "an Excel workbook, or another Office document"),
@@ -84,6 +86,7 @@ MARKUP = (
     (("<svg",), "an SVG drawing"),
     (("<?xml", "<error"), "an XML document"),
     (("{\\rtf",), "an RTF document"),
+    (("/9j/", "ivborw0kgg", "r0lgodlh", "data:image/"), "base64 text of a picture, which is to be decoded first"),
 )
 """Beginnings of texts, in lower case."""
 BOMS = (
@@ -99,6 +102,13 @@ TAR, TFRECORD, PARQUET = "a tar archive", "a TFRecord file", "a Parquet file"
 EMPTY, UNKNOWN = "empty", "nothing that is known"
 LAYOUTS = {TAR: "webdataset", TFRECORD: "tfrecord", PARQUET: "parquet"}
 """What `data.layout` reads each."""
+ADVICE = {
+    "an Arrow": "write it as Parquet (to_parquet of Hugging Face's Dataset), which data.layout: parquet reads",
+    "an encrypted Parquet": "write it without encryption",
+    "a ZIP archive": "unpack it",
+    "a Git LFS pointer": "git lfs pull fetches it",
+}
+"""How what nothing reads becomes what is read, by what `describe` begins with."""
 
 
 def describe(first: bytes) -> str:
@@ -124,12 +134,15 @@ def wrong_layout(first: bytes, layout: str) -> str | None:
 
 
 def reads(first: bytes) -> str:
-    """What reads a file with these first bytes, as words that follow what it is; "" where nothing does."""
+    """What reads a file with these first bytes, or what makes one that is read, as words that follow what it is; ""
+    where there is nothing to say.
+    """
     if layout := layout_of(first):
         return f": data.layout: {layout} reads it"
-    if describe(first).endswith(" picture"):
+    what = describe(first)
+    if what.endswith(" picture"):
         return ": data.layout: folders, or table, reads pictures that are objects of their own"
-    return ""
+    return next((f": {todo}" for begins, todo in ADVICE.items() if what.startswith(begins)), "")
 
 
 def _named(first: bytes) -> str:

@@ -17,6 +17,7 @@ from job.config import Data
 from job.data.caution import Caution
 from job.data.counted import DAY, Counted, nothing_found
 from job.data.folders import Folders
+from job.data.label_names import named_in_part
 from job.data.labels import Listed, labelled
 from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
 from job.data.splits import SPLITS, side_of
@@ -165,7 +166,6 @@ def _reject_by_size(item: Listed, data: Data) -> str | None:
 def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: bool) -> Snapshot:
     classes = sorted({label for _, label in counted.examples})
     table = {split: {label: counted.examples[split, label] for label in classes} for split in SPLITS}
-    per_class = {label: count for label, count in sorted(counted.rejects.items()) if label}
     days = ((datetime.fromtimestamp(day * DAY, UTC), count) for day, count in sorted(counted.days.items()))
     snapshot = Snapshot(
         id,
@@ -173,12 +173,12 @@ def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: boo
         classes,
         table,
         dict(sorted(counted.reasons.items())),
-        per_class,
+        {label: count for label, count in sorted(counted.rejects.items()) if label},
         dict(counted.left_out.most_common()),
         arrivals={f"{day:%Y-%m-%d}": count for day, count in days},
     )
     told = listing_cautions(snapshot, counted, data) if whole else ()
-    return replace(snapshot, cautions=[*told, *folders.cautions()])
+    return replace(snapshot, cautions=[*told, *folders.cautions(), *named_in_part(data, classes)])
 
 
 def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:

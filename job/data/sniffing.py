@@ -32,9 +32,11 @@ def first_of(source: Store, info: ObjectInfo) -> bytes:
 
 
 def what_is_there(source: Store, objects: Iterable[ObjectInfo]) -> str:
-    """What one of the objects is, best of all one that something reads, as a sentence; "" where there is none."""
+    """What one of the objects is, as a sentence, best of all one of which there is something to say, and a text (a
+    README) last; "" where there is none.
+    """
     some = [(info, first) for info, first in first_bytes(source, islice(objects, SHOWN)) if first]
     if not some:
         return ""
-    info, first = next((one for one in some if reads(one[1])), some[0])
+    info, first = min(some, key=lambda one: (not reads(one[1]), describe(one[1]).startswith("text (")))
     return f" {source.uri}{info.key} is {describe(first)}{reads(first)}."

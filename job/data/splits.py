@@ -10,6 +10,7 @@ from job.config import Data, Split
 
 SPLITS = ("train", "validation", "test")
 SPELLINGS = re.compile(
+    r"(?:partial[ _-])?"  # as Hugging Face calls the first part of what it has converted
     r"(?:(?P<train>train|training|trn)|(?P<validation>val|valid|validation|validate|dev|eval|evaluation)"
     r"|(?P<test>test|testing|tst))(?:[ _-]?(?:set|data|split|images|imgs|\d+))*",
     re.IGNORECASE,

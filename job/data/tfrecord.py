@@ -17,7 +17,9 @@ from job.data.signature import tfrecord_checksum, wrong_layout
 
 EXAMPLE = """
 name: "example.proto" syntax: "proto3"
-message_type { name: "Example" field { name: "features" number: 1 type: TYPE_MESSAGE type_name: ".Features" } }
+message_type { name: "Example"
+  field { name: "features" number: 1 type: TYPE_MESSAGE type_name: ".Features" }
+  field { name: "lists" number: 2 type: TYPE_BYTES } }
 message_type { name: "Features"
   field { name: "entries" number: 1 type: TYPE_MESSAGE type_name: ".Entry" label: LABEL_REPEATED } }
 message_type { name: "Entry"
@@ -31,7 +33,9 @@ message_type { name: "Bytes" field { name: "value" number: 1 type: TYPE_BYTES la
 message_type { name: "Floats" field { name: "value" number: 1 type: TYPE_FLOAT label: LABEL_REPEATED } }
 message_type { name: "Ints" field { name: "value" number: 1 type: TYPE_INT64 label: LABEL_REPEATED } }
 """
-"""tensorflow/core/example/{example,feature}.proto as they are on the wire; a map is a list of its entries."""
+"""tensorflow/core/example/{example,feature}.proto as they are on the wire; a map is a list of its entries.
+`lists` are those of a SequenceExample, which is the same otherwise.
+"""
 
 
 SIDES = (
@@ -41,6 +45,7 @@ SIDES = (
 """Features that tell the size of an image."""
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How encoded images begin."""
+SEQUENCE = "it is a tf.train.SequenceExample, which is not read: write each picture as a tf.train.Example"
 RAW = "image is raw pixels, not an encoded image (tf.io.encode_png makes one)"
 
 
@@ -86,7 +91,7 @@ def framed(content: bytes) -> bytes:
 def _fields(example: Any, names: Packed) -> Fields:
     features = {entry.key: entry.value for entry in example.features.entries}
     found: dict[str, Any] = {}
-    reject = None
+    reject = SEQUENCE if example.lists else None
     for role in ("image", "label", "group"):
         values = _values(features.get(getattr(names, role)))
         found[role] = values[0] if values else None

@@ -25,6 +25,8 @@ HELD, HELD_BYTES = 64, 64 * 2**20
 """Files of one name, and their bytes, that are looked at before it is decided where names end."""
 TRUNCATED = "unexpected end of data"
 LINK = "a link, whose bytes are not in the archive (tar --dereference --hard-dereference puts them there)"
+JOINED = "data after the end mark; archives that cat has joined must be files of their own"
+NUMBERED = "a part of another record, whose name ends at its first dot (a.1.jpg is 1.jpg of a): name files without dots"
 SPARSE = "a sparse file, which is not read"
 FAULTS = (tarfile.TarError, ValueError, EOFError, IndexError, OverflowError, RecursionError)
 """What tarfile raises for headers that are none."""
@@ -99,7 +101,7 @@ def _value(content: bytes, part: str, path: str) -> tuple[Any, list[str]]:
     """A text, or what is at a path in a JSON document; and, where nothing is there, what is. Raises NoJson."""
     content = content.strip()
     if not path and not part.endswith("json"):
-        if not content.startswith(b"{"):
+        if not content.startswith((b"{", b"[")):
             return content, []
         try:
             return parse_json(content), []
@@ -126,10 +128,28 @@ def _records(members: Iterable[Member]) -> Iterator[Parts]:
                 break
         files = chain(held, rest)
         if first_dot or not any(member.end for member in held):
-            yield _joined((member.extension, member.part if member.wanted else None) for member in files)
+            yield from _by_first_dot(files)
             continue
         for _, same in groupby(map(_by_end, files), key=lambda named: named[0]):
-            yield _joined((extension, part) for _, extension, part in same)
+            yield from _joined((extension, part) for _, extension, part in same)
+
+
+def _by_first_dot(files: Iterable[Member]) -> Iterator[Parts]:
+    """The files of a name; of 1.jpg and 1.cls among them, which should have been a record, one that can't be had."""
+    numbered: dict[str, list[str]] = {}
+
+    def parts() -> Iterator[tuple[str, Part]]:
+        for member in files:
+            yield member.extension, member.part if member.wanted else None
+            number = member.extension[: -len(member.end) - 1]
+            if member.end and number[:1].isdigit() and (number in numbered or len(numbered) < HELD):
+                numbered.setdefault(number, []).append(member.end)
+
+    yield from _joined(parts())
+    for ends in numbered.values():
+        if len(ends) > 1:
+            reasons: Parts = dict.fromkeys(ends, NUMBERED)
+            yield reasons
 
 
 def _by_end(member: Member) -> tuple[str, str, Part]:
@@ -138,12 +158,15 @@ def _by_end(member: Member) -> tuple[str, str, Part]:
     return name[: -len(extension) - 1], extension, member.part
 
 
-def _joined(parts: Iterable[tuple[str, Part]]) -> Parts:
-    """The first file of each extension."""
+def _joined(parts: Iterable[tuple[str, Part]]) -> Iterator[Parts]:
+    """Records of one name: the next one begins where something that is wanted comes again."""
     found: Parts = {}
     for extension, part in parts:
+        if part is not None and found.get(extension) is not None:
+            yield found
+            found = {}
         found.setdefault(extension, part)
-    return found
+    yield found
 
 
 def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
@@ -165,7 +188,7 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
                 yield Member(folder + slash + stem, extension, known, end, part)
             while rest := stream.fileobj.read(CHUNK):
                 if rest.strip(b"\0"):
-                    raise tarfile.ReadError("data after the end mark")
+                    raise tarfile.ReadError(JOINED)
     except FAULTS as error:
         raise BrokenShard("truncated" if str(error) == TRUNCATED else f"corrupt ({error})") from error
 

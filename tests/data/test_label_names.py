@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from job.config import Data
-from job.data.label_names import LabelNames, read_names
+from job.data.label_names import LabelNames, named_in_part, read_names
 from job.data.packed import index_key, list_shards, write_index
 from job.data.snapshot import take_snapshot
 from job.errors import DataError
@@ -128,6 +128,20 @@ def test_a_class_without_a_name_is_told_and_not_left_out(source: Store, tmp_path
         DataError, match=r"20 of 20 objects of class '2' can't be used.*has no name in data.packed.names"
     ):
         take_snapshot(data, source, store)
+
+
+def test_numbers_beside_names_are_a_warning(source: Store, tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/store/")
+    for name, kinds in (("a.tar", ("cat", "dog")), ("b.tar", ("0", "1"))):
+        rows = [(image, kinds[number % 2]) for number, (image, _) in enumerate(shards.examples(60))]
+        source.write(name, shards.webdataset_of(rows))
+    data = Data(source=source.uri, layout="webdataset")
+    for shard in list_shards(data, source):
+        write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+    (caution,) = [one for one in take_snapshot(data, source, store).cautions if one.setting == "data.packed.label"]
+    assert "some classes are numbers ('0', '1') and others names ('cat', 'dog')" in caution.text
+    assert not list(named_in_part(data, ["0", "1", "a", "b"]))
+    assert not list(named_in_part(Data(source=source.uri), ["0", "cat"]))
 
 
 @pytest.mark.parametrize("given", [[1, 2], [True], {"cat": 0}, {"cat": "x"}, 7, [["a"]]])

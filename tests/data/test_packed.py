@@ -98,6 +98,9 @@ def test_a_source_without_shards_says_what_it_has_and_what_reads_it(tmp_path: Pa
     for key, content, told in (
         ("a/x.png", shards.examples(1)[0][0], "x.png is a PNG picture: data.layout: folders, or table, reads"),
         ("b.parquet", shards.plain_parquet_of(shards.examples(1)), "b.parquet is a Parquet file: data.layout: parquet"),
+        ("c.zip", b"PK\3\4" + bytes(40), r"c.zip is a ZIP archive .*: unpack it"),
+        ("d.arrow", b"ARROW1" + bytes(40), r"d.arrow is an Arrow \(Feather\) file: write it as Parquet"),
+        ("e", b"\1\2\3\4", "e is nothing that is known"),
     ):
         source.write(key, content)
         with pytest.raises(DataError, match=rf"wants files .tar .* below the source. file://.*{told}"):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from job.data import parquet
 from job.errors import DataError
 from support import shards
 from support.packed import labels, read, rejects
@@ -38,8 +39,17 @@ def test_the_names_of_class_labels_are_used() -> None:
         (3, "no label (label)"),
         (4, "label is a number without a name in the file's schema"),
     ]
+    beside_nulls = hugging_face(pa.array([1.0, None, -1.0, float("nan")]), {"label": CLASS_LABEL})
+    assert [record.label for record in read(beside_nulls, "parquet")] == ["dog", None, None, None]
     nested = hugging_face([{"kind": 1}], {"objects": {"kind": CLASS_LABEL}}, "objects")
     assert labels(read(nested, "parquet", label="objects.kind")) == ["dog"]
+
+
+def test_two_numbers_of_one_name_are_an_error() -> None:
+    content = hugging_face([1, 0], {"label": {"names": ["cat", "cat"], "_type": "ClassLabel"}})
+    with pytest.raises(DataError, match=r"calls two numbers 'cat'.*data\.packed\.names"):
+        read(content, "parquet")
+    assert labels(read(content, "parquet", names=["a cat", "the cat"])) == ["1", "0"]
 
 
 @pytest.mark.parametrize("features", [{}, {"label": {"_type": "Value"}}, {"label": 3}, {"label": {}}])
@@ -70,6 +80,21 @@ def test_images_may_be_bytes_of_any_kind(kind: pa.DataType) -> None:
     for images in (pa.array([IMAGE], kind), pa.array([{"bytes": IMAGE}], pa.struct([("bytes", kind)]))):
         (record,) = read(shards.parquet_of({"image": images, "label": ["a"]}), "parquet")
         assert (record.encoded, record.label) == (IMAGE, "a")
+
+
+def test_a_dictionary_of_images_is_read() -> None:
+    images = pa.array([IMAGE, b"", IMAGE]).dictionary_encode()
+    records = read(shards.parquet_of({"image": images, "label": ["a", "b", "c"]}), "parquet")
+    assert [record.encoded for record in records] == [IMAGE, b"", IMAGE]
+
+
+def test_large_images_are_in_memory_by_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = shards.parquet_of({"image": [np.random.bytes(10_000) for _ in range(64)], "label": ["a"] * 64}, 64)
+    monkeypatch.setattr(parquet, "ROWS_BYTES", 50_000)
+    sizes, images = [], parquet._images
+    monkeypatch.setattr(parquet, "_images", lambda column: sizes.append(len(column)) or images(column))
+    assert len(labels(read(content, "parquet"))) == 64
+    assert max(sizes) <= 5
 
 
 def test_columns_in_columns_have_paths() -> None:

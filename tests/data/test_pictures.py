@@ -20,13 +20,31 @@ from job.data.pictures import Unreadable, inspect_image, plain, read_picture
 from job.run.forecast.headers import look_at
 from job.run.forecast.listing import Row
 from job.storage import open_store
-from support.kinds import COLOURS, READ, REFUSED, SEVERAL, SIDE, WIDE, exif, masked_bmp, saved, tiff, wide_png
+from support.kinds import (
+    COLOURS,
+    READ,
+    REFUSED,
+    SEVERAL,
+    SIDE,
+    WIDE,
+    exif,
+    masked_bmp,
+    packed_grey,
+    png,
+    saved,
+    tiff,
+    wide_png,
+)
 
 MOST = 10_000
 FORM = image_form(SIDE, "stretch", MOST)
 decode = tf.function(FORM.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-BEHIND = {"PNG, transparency far behind", "PNG, turned"}
+BEHIND = {"JPEG, CMYK without a marker", "PNG, transparency far behind", "PNG, turned"}
 """What the exported model's own decoding does not see in JPEG and PNG."""
+
+
+def pgm(values: np.ndarray, highest: int) -> bytes:
+    return b"P5\n# 12 bits\n32 32 %d\n" % highest + values.astype(">u2").tobytes()
 
 
 def seen(encoded: bytes) -> np.ndarray:
@@ -121,14 +139,45 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
         (lambda: saved(Image.fromarray(WIDE >> 4), "TIFF"), WIDE >> 4),
         (lambda: saved(Image.fromarray((WIDE / 16).astype(np.float32)), "TIFF"), WIDE / 16),
         (lambda: tiff(16, (WIDE >> 4).tobytes(), photometric=1), WIDE >> 4),
+        (lambda: saved(Image.fromarray(WIDE >> 4), "JPEG2000"), WIDE >> 4),
+        (lambda: pgm(WIDE >> 4, 4095), WIDE >> 4),
     ],
-    ids=["PNG", "PNG of colours", "TIFF", "TIFF of floats", "TIFF without compression"],
+    ids=["PNG", "PNG of colours", "TIFF", "TIFF of floats", "TIFF without compression", "JPEG 2000", "PGM"],
 )
 def test_values_of_more_than_8_bits_are_scaled_from_their_range(make: Callable[[], bytes], values: np.ndarray) -> None:
     form = image_form(SIDE, "stretch", MOST, (100, 4000))
     wanted = scaled(values, 100, 4000).astype(int)
     assert np.abs(form.read(make()).astype(int) - wanted[..., None]).max() <= 1
     assert form.meaning != FORM.meaning
+
+
+def test_colours_are_shown_in_their_range_as_far_as_pillow_knows_them() -> None:
+    form = image_form(SIDE, "stretch", MOST, (0, 4095))
+    for encoded in (wide_png(2, 3, WIDE >> 4), wide_png(4, 2, WIDE >> 4)):
+        shown = np.asarray(read_picture(encoded, MOST, (0, 4095))).astype(int)
+        assert np.abs(shown - form.read(encoded)).max() <= 255 / 16 + 1
+
+
+def test_the_highest_value_of_a_pgm_is_white() -> None:
+    assert FORM.read(pgm(np.full((SIDE, SIDE), 1000), 1000)).min() == 255
+    assert look(pgm(WIDE >> 4, 4095)).values == (int(WIDE.min()) >> 4, int(WIDE.max()) >> 4, 12)
+
+
+@pytest.mark.parametrize("chunks", [[], [(b"tEXt", b"a\0" + bytes(5000))]], ids=["near", "far behind"])
+def test_a_transparent_colour_is_white_of_whatever_bits_it_is(chunks: list[tuple[bytes, bytes]]) -> None:
+    steps = WIDE // 256 * 256
+    level = int(steps[3, 4]).to_bytes(2, "big")
+    grey, colours = (np.frombuffer(np.stack([steps] * n, -1).astype(">u2").tobytes(), np.uint8) for n in (1, 3))
+    for encoded, transparent in (
+        (packed_grey(2, *chunks, (b"tRNS", b"\0\1")), np.arange(SIDE * SIDE) % 4 == 1),
+        (packed_grey(4, *chunks, (b"tRNS", b"\0\7")), np.arange(SIDE * SIDE) % 16 == 7),
+        (png(16, 0, grey.reshape(SIDE, -1), *chunks, (b"tRNS", level)), (steps == steps[3, 4]).ravel()),
+        (png(16, 2, colours.reshape(SIDE, -1), *chunks, (b"tRNS", 3 * level)), (steps == steps[3, 4]).ravel()),
+    ):
+        found = FORM.read(encoded)
+        assert (found.reshape(-1, 3)[transparent] == 255).all()
+        assert (found.reshape(-1, 3)[~transparent] != 255).any()
+        np.testing.assert_array_equal(np.asarray(read_picture(encoded, MOST)), found)
 
 
 def test_a_range_changes_no_picture_of_8_bits() -> None:

@@ -10,6 +10,7 @@ import pytest
 from job.config import Data
 from job.data.packed import records_of
 from job.data.records import Record
+from job.data.webdataset import JOINED
 from job.errors import DataError
 from support import shards
 
@@ -78,7 +79,7 @@ def test_a_broken_row_group_of_a_parquet_file_is_rejected_row_by_row() -> None:
 def test_a_tar_file_with_a_broken_header_or_a_hole_says_so() -> None:
     content = bytearray(shards.webdataset_of(ROWS))
     at = content.index(b"00007.cls")
-    for damage, told in ((b"\1" * 100, "corrupt (bad checksum)"), (bytes(512), "corrupt (data after the end mark)")):
+    for damage, told in ((b"\1" * 100, "corrupt (bad checksum)"), (bytes(512), f"corrupt ({JOINED})")):
         broken = content[:at] + damage + content[at + len(damage) :]
         records = read(bytes(broken), "webdataset")
         assert rejects(records)[-1] == (None, f"{told} after record {len(records) - 2}")

@@ -199,7 +199,7 @@ def test_a_glob_that_matches_nothing_is_told_by_itself(source: Store) -> None:
     ("name", "split"),
     [("train", "train"), ("Training", "train"), ("train2017", "train"), ("train_set", "train"), ("val", "validation"),
      ("VALID", "validation"), ("dev", "validation"), ("Test Data", "test"), ("testing", "test"), ("trains", None),
-     ("tested", None), ("developer", None), ("trainer", None)],
+     ("partial-train", "train"), ("tested", None), ("developer", None), ("trainer", None)],
 )  # fmt: skip
 def test_the_usual_spellings_of_splits_are_known(name: str, split: str | None) -> None:
     assert split_called(name) == split

@@ -37,6 +37,8 @@ def test_a_picture_is_named_by_its_format(form: str) -> None:
         (gzip.compress(gzip.compress(b"BMW,AUDI\n", mtime=0), mtime=0), "a gzip file with a gzip file in it"),
         (b"BMW,AUDI\n", "text ('BMW,AUDI')"),
         (zlib.compress(b"key,label\n"), "a zlib stream with text ('key,label') in it"),
+        (b"\x1f\x9d\x90" + bytes(range(200)), "a file of compress (.Z)"),
+        (b"/9j/4AAQSkZJRgABAQ", "base64 text of a picture"),
         (framed(bytes(0x4D42))[:HEAD], "a TFRecord file"),
         (b"\xff\xff\xff\xff\x10\0\0\0", "an Arrow stream, as Hugging Face's save_to_disk writes it"),
         (b"\x08\x04\x12\x08\x12\x02\x08\x02", "a serialized tensor of uint8"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.data.tfrecord import RAW, framed
+from job.data.tfrecord import RAW, SEQUENCE, framed
 from support import shards
 from support.packed import labels, read, rejects
 
@@ -65,6 +65,15 @@ def test_pixels_that_are_not_encoded_are_named_for_what_they_are(
 def test_the_size_beside_an_encoded_image_is_no_fault() -> None:
     content = shards.tfrecord_of([{"image/encoded": IMAGE, "image/class/label": 1, "height": 1, "width": len(IMAGE)}])
     assert labels(read(content, "tfrecord")) == ["1"]
+
+
+def test_a_sequence_example_is_named_for_what_it_is() -> None:
+    from tensorflow import train
+
+    picture = train.Feature(bytes_list=train.BytesList(value=[IMAGE]))
+    lists = train.FeatureLists(feature_list={"image/encoded": train.FeatureList(feature=[picture])})
+    content = framed(train.SequenceExample(feature_lists=lists).SerializeToString())
+    assert rejects(read(content, "tfrecord")) == [(0, SEQUENCE)]
 
 
 def test_labels_are_numbers_or_texts_as_they_were_written() -> None:

@@ -19,6 +19,7 @@ from job.config import Data
 from job.data import webdataset
 from job.data.packed import index_key, list_shards, write_index
 from job.data.snapshot import take_snapshot
+from job.data.webdataset import NUMBERED
 from job.errors import DataError
 from job.storage import open_store
 from support import shards
@@ -136,6 +137,39 @@ def test_a_name_ends_before_the_wanted_extension_where_the_first_dot_gives_none(
     records = read(shards.tar_of(files), "webdataset")
     assert rejects(records) == []
     assert labels(records) == [*map(str, range(200)), "plain", "last"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.1"])
+def test_what_is_wanted_and_comes_again_begins_a_record_of_the_same_name(name: str) -> None:
+    pictures = [image for image, _ in EXAMPLES[:3]]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number, picture in enumerate(pictures):
+            for end, content in (("jpg", picture), ("cls", b"%d" % number), ("txt", b"")):
+                info = tarfile.TarInfo(f"{name}.{end}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    records = read(buffer.getvalue(), "webdataset")
+    assert [(record.encoded, record.label) for record in records] == list(zip(pictures, "012", strict=True))
+
+
+@pytest.mark.parametrize("content", [b"[0, 1]", b'["cat"]'])
+def test_a_list_is_no_class(content: bytes) -> None:
+    ((_, reason),) = rejects(read(shards.tar_of({"a.jpg": IMAGE, "a.cls": content}), "webdataset"))
+    assert reason.startswith("label is a list")
+
+
+@pytest.mark.parametrize("content", [b"\3" + bytes(7), "cat".encode("utf-16-le"), b"cat\ndog"])
+def test_numbers_as_bytes_and_several_lines_are_no_class(content: bytes) -> None:
+    ((_, reason),) = rejects(read(shards.tar_of({"a.jpg": IMAGE, "a.cls": content}), "webdataset"))
+    assert reason.startswith("label is no text of one line")
+
+
+def test_a_record_whose_name_goes_on_after_that_of_another_one_is_not_lost_in_silence() -> None:
+    names = ("a.jpg", "a.cls", "a.1.jpg", "a.1.cls", "a.seg.jpg", "a.seg.cls", "b.jpg", "b.cls")
+    records = read(shards.tar_of({name: IMAGE if name.endswith("jpg") else b"1" for name in names}), "webdataset")
+    assert rejects(records) == [(1, f"image is {NUMBERED}")]
+    assert len(labels(records)) == 2
 
 
 def test_files_of_one_name_are_not_all_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,6 @@ def test_names_of_what_jobs_of_pictures_have_stored_stay_what_they_are() -> None
     files become other pixels (DECODING).
     """
     job = parse_job("{name: golden, data: {source: 'file:///tmp/source/'}, store: 'file:///tmp/store/'}")
-    assert run_id(job, SNAPSHOT, BASE) == "golden-33a43f639f04"
+    assert run_id(job, SNAPSHOT, BASE) == "golden-b9f0c9214d31"
     pooled, inputs = featurizers(job, BASE, Plan(512))
-    assert [featurizer.id for featurizer in (*pooled, *inputs)] == ["0d756ce44e38e2373db3", "4bbe7c2bcb46c6eb0750"]
+    assert [featurizer.id for featurizer in (*pooled, *inputs)] == ["f8df241e36d3076d55d2", "423db8e48285bfc40b89"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from base64 import b64encode
 from collections.abc import Callable
 
 import numpy as np
@@ -112,11 +113,19 @@ def twelve_bit_tiff() -> bytes:
     return tiff(12, np.stack([pairs >> 16, pairs >> 8 & 255, pairs & 255], -1).astype(np.uint8).tobytes())
 
 
+def unmarked_cmyk() -> bytes:
+    """Whose colours are inverted, and nothing says so."""
+    marked = saved(COLOURS.convert("CMYK"), "JPEG")
+    start = marked.index(b"\xff\xee")
+    return marked[:start] + marked[start + 2 + int.from_bytes(marked[start + 2 : start + 4], "big") :]
+
+
 READ: dict[str, Callable[[], bytes]] = {
     "JPEG": lambda: saved(COLOURS, "JPEG", quality=85),
     "JPEG, grey": lambda: saved(GREY, "JPEG"),
     "JPEG, progressive": lambda: saved(COLOURS, "JPEG", progressive=True),
     "JPEG, CMYK": lambda: saved(COLOURS.convert("CMYK"), "JPEG"),
+    "JPEG, CMYK without a marker": unmarked_cmyk,
     "JPEG, no subsampling": lambda: saved(COLOURS, "JPEG", subsampling=0),
     "JPEG, bytes behind it": lambda: saved(COLOURS, "JPEG") + b"\0" * 99 + b"more",
     "JPEG, turned": lambda: saved(COLOURS, "JPEG", exif=exif(6)),
@@ -133,6 +142,7 @@ READ: dict[str, Callable[[], bytes]] = {
     "PNG, palette of 256": lambda: saved(indexed(256), "PNG"),
     "PNG, palette, transparent": lambda: saved(indexed(), "PNG", transparency=bytes([0, 100, 255])),
     "PNG, transparency far behind": lambda: saved(indexed(), "PNG", transparency=2, icc_profile=_random.bytes(9000)),
+    "PNG, text of megabytes": lambda: png(8, 0, np.asarray(GREY), (b"zTXt", b"a\0\0" + zlib.compress(bytes(2**22)))),
     "PNG, 16 bit": lambda: wide_png(0, 1),
     "PNG, 16 bit RGB": lambda: wide_png(2, 3),
     "PNG, 16 bit with alpha": lambda: wide_png(4, 2),
@@ -191,11 +201,24 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a film": (b"\0\0\0\x18ftypisom" + bytes(40), "not an image: it is an MP4 film"),
     "a page": (b"<!DOCTYPE html><title>404</title>", "not an image: it is an HTML page"),
     "a text": (b"just text, whatever the name says", "not an image: it is text"),
+    "base64": (
+        b64encode(saved(COLOURS, "JPEG")),
+        "not an image: it is base64 text of a picture",
+    ),
+    "a blank line in front": (
+        b"\r\n" + saved(COLOURS, "JPEG"),
+        "there is a picture in it, but other",
+    ),
+    "a header in front": (b"HTTP/1.1 200 OK\r\n\r\n" + saved(COLOURS, "PNG"), "there is a picture in it, but other"),
     "nothing known": (b"\1\2\3\4\5\6\7\0", "not an image: it is nothing that is known"),
     "empty": (b"", "empty object"),
     "TIFF, 32 bit": (
         saved(Image.fromarray(WIDE.astype(np.float32)), "TIFF"),
         "values of 32 bits have no usual range: set data.value_range",
+    ),
+    "TIFF, 16 bit with a sign": (
+        saved(Image.fromarray(WIDE), "TIFF", tiffinfo={339: 2}),
+        "values of 16 bits with a sign have no usual range: set data.value_range",
     ),
     "TIFF, Lab": (saved(Image.new("LAB", (8, 8)), "TIFF"), "its colours (LAB) can't be read: convert it to RGB"),
     "TIFF, cut": (
