@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from job.config import Data
 from job.data.caution import Caution, shown
-from job.data.counted import KEYS, Counted, glob_of, links_told
+from job.data.counted import Counted, links_told
 from job.data.folders import NO_CLASS
 from job.data.selection import NO_EXTENSION
 from job.errors import DataError, nearest
@@ -54,10 +54,9 @@ def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterat
             "combination is one of its own.",
         )
     nameless = counted.rejects[""]
-    if nameless > data.max_rejects * (snapshot.examples + counted.reasons.total()):
-        reasons = {reason: key for (label, reason), key in counted.samples.items() if not label}
-        told = "; ".join(f"{reason} (for example {key})" for reason, key in list(reasons.items())[:KEYS])
-        yield Caution("data", f"{nameless:,} of {snapshot.examples + counted.reasons.total():,} have no class: {told}.")
+    listed = snapshot.examples + counted.reasons.total()
+    if nameless > data.max_rejects * listed:
+        yield Caution("data", f"{nameless:,} of {listed:,} have no class: {counted.without_class()}.")
     for split in counted.spare:
         share = getattr(data.fractions, split)
         yield Caution(
@@ -69,10 +68,12 @@ def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterat
     for setting, unused in counted.unused.items():
         if unused.globs:
             yield Caution(setting, f"{shown(list(unused.globs))} matches no key: nothing is changed by it.")
-    for kind, count in counted.left_out.items() if data.layout == "folders" else ():
-        if (kind.startswith(".") or kind == NO_EXTENSION) and count > snapshot.examples:
-            told = f"{count:,} {kind} ({counted.keys[kind][0]}) are left out, and {snapshot.examples:,} are examples"
-            yield Caution("data.include", f'{told}: data.include: ["{glob_of(kind)}"] takes them instead.')
+    bare = counted.left_out[NO_EXTENSION]
+    if data.layout == "folders" and bare > snapshot.examples:  # other files beside pictures are usual
+        told = f"{bare:,} {NO_EXTENSION} ({counted.keys[NO_EXTENSION][0]}) are left out"
+        yield Caution(
+            "data.include", f'{told}, and {snapshot.examples:,} are examples: data.include: ["*"] takes all of them.'
+        )
 
 
 def _made_of_others(classes: list[str]) -> list[str]:
