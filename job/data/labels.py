@@ -95,11 +95,12 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
     """An item of a table or a packed file: left out where the job file says so, its label without blanks around it."""
     key = object_of(item.key, data)
-    named = item.reject not in (NOT_IN_TABLE, NO_SHARD)
-    if data.label_table.text is None and (reason := selection.left_out(key, named)):
-        return replace(item, label=None, reject=None, left_out=reason)
     if item.reject == NO_SHARD:
-        return replace(item, reject=None, left_out=kind_of(extension_of(key)))
+        return replace(item, reject=None, left_out=selection.left_out(key) or kind_of(extension_of(key)))
+    # The records of shards, and the texts of a table, are of objects that were selected already.
+    by_key = not data.is_packed and data.label_table.text is None
+    if by_key and (reason := selection.left_out(key, listed=item.reject != NOT_IN_TABLE)):
+        return replace(item, label=None, reject=None, left_out=reason)
     if data.split == "folders" and not item.reject:
         split = split_above(key, named=data.is_packed)
         item = replace(item, split=split, label=item.label if split else None, left_out=None if split else NO_PART)
