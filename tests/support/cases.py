@@ -9,8 +9,8 @@ import pytest
 
 from job.config import LITE
 
-DEFAULT = {"convnexttiny", "mobilenetv2", "resnet50", "vgg16", *LITE}
-"""Layer norm and stochastic depth; depthwise; residuals; plain. And those that are built here."""
+DEFAULT = {"mobilenetv2", "vgg16", *LITE}
+"""Depthwise and residuals; plain. And those that are built here."""
 
 
 def slow(*cases: Any) -> list[Any]:

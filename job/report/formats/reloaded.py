@@ -65,7 +65,7 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
     form, coarse = form_of(job), in_bfloat16(network)
     decoded = np.stack([form.read(one) for one in examples.examples])
     inputs = tf.constant(decoded.astype(network.input.dtype))
-    with _whole_float32():
+    with _as_written():
         # In the same form as what is loaded: two ways to compute one network may round otherwise, and a deep one may
         # make much of that.
         logits = tf.function(network, autograph=False)(inputs, training=False).numpy()
@@ -110,11 +110,17 @@ def _ask_saved_model(folder: Path, encoded: list[bytes]) -> Answers:
 
 
 @contextmanager
-def _whole_float32() -> Iterator[None]:
-    """On GPUs, TensorFloat-32 keeps 10 bits of a product's factors in some kernels, and other kernels may be chosen."""
-    before = tf.config.experimental.tensor_float_32_execution_enabled()
+def _as_written() -> Iterator[None]:
+    """Each operation as the graphs have it, with all of float32's bits. Without Grappler, which fuses some of them and
+    takes longer than a few examples' answers do; and, on GPUs, without TensorFloat-32, which keeps 10 bits of a
+    product's factors in some kernels, where other kernels may be chosen.
+    """
+    tensor_float_32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    grappler = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
     tf.config.experimental.enable_tensor_float_32_execution(False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
         yield
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(before)
+        tf.config.experimental.enable_tensor_float_32_execution(tensor_float_32)
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": grappler})

@@ -23,6 +23,7 @@ from job.model.weights import resolve_base
 from job.report import export
 from job.report import exported as exported_model
 from job.report.formats import reloaded
+from job.report.formats.check import Comparison
 from job.report.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.run.words import resolve_vectors
 from job.storage import open_store
@@ -85,9 +86,26 @@ def spoiled(model: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize("task", ["pictures", "texts"])
-def test_a_model_that_answers_as_the_network_is_exported(task: str, request: pytest.FixtureRequest) -> None:
+def test_a_model_that_answers_as_the_network_is_exported(
+    task: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = bounds(monkeypatch)
     names = export_again(request.getfixturevalue(task), 0)
     assert {"model.keras", "saved_model", "labels.json", "files.json"} <= set(names)
+    assert found == [("keras", False), ("saved_model", False)]
+
+
+def bounds(patch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """Of each comparison from here on: of which file, and whether the wider bound was allowed."""
+    found: list[tuple[str, bool]] = []
+    check = reloaded.check
+
+    def noted(name: str, compared: Comparison, coarse: bool) -> dict[str, Any]:
+        found.append((name, coarse))
+        return check(name, compared, coarse)
+
+    patch.setattr(reloaded, "check", noted)
+    return found
 
 
 def test_what_was_checked_is_what_the_report_asks(pictures: exported.Finished, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,11 +199,9 @@ def test_the_examples_are_of_the_test_split_and_made_up_where_none_is_left(
 def test_what_computes_in_bfloat16_has_a_wider_bound(
     pictures: exported.Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[bool] = []
-    monkeypatch.setattr(reloaded, "check", lambda name, compared, coarse: found.append(coarse))
-    export_again(pictures, 0)
+    found = bounds(monkeypatch)
     assert "model.keras" in export_again(pictures, 0, precision="mixed_bfloat16")
-    assert found == [False, False, True, True]
+    assert found == [("keras", True), ("saved_model", True)]
 
 
 def test_pictures_that_tensorflow_decodes_otherwise_raise_no_alarm(pictures: exported.Finished) -> None:
