@@ -42,6 +42,7 @@ def test_a_ray_that_does_not_start_is_the_clusters_error_and_an_end_that_was_ask
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)  # that of the other tests goes on
     with pytest.raises(error, match=str(raised)), ray_cluster(parse_job(JOB)):
         pass
 
