@@ -16,7 +16,7 @@ from job.config import Data, Split, Table
 from job.data.snapshot import read_snapshot, stored_snapshot, take_snapshot
 from job.data.splits import split_of
 from job.errors import DataError, StorageError
-from job.storage import ObjectInfo, Store, open_store
+from job.storage import ObjectInfo, Skipped, Store, open_store
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_long_listing_takes_bounded_memory(stores: tuple[Store, Store]) -> Non
     class Long:
         uri = "file:///long/"
 
-        def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
             for i in range(200_000):
                 yield ObjectInfo(f"{'ab'[i >= 100_000]}/{'x' * 150}{i:09d}.png", 1000, f"{i:x}")
 
