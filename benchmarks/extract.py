@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from objects import served
 
-from job.jobfile import parse_job
+from job.config.jobfile import parse_job
 from job.run.demo import write_cells
 
 JOB = """

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from job.config import Data
+from job.config.jobfile import load_job
 from job.data.forms import Form, image_form, text_form
 from job.data.packed import make_index, records_of
 from job.data.pictures import Unreadable
 from job.data.table import read_table
 from job.data.tfrecord import framed
 from job.data.vectors import read_vectors
-from job.jobfile import load_job
 from job.libraries import import_tensorflow
 from job.storage import open_store
 

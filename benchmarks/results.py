@@ -28,7 +28,7 @@ from typing import Any
 from tables import markdown
 
 from job.config import Job
-from job.jobfile import load_job
+from job.config.jobfile import load_job
 from job.report.console import spread
 from job.report.wording import METRICS
 from job.run.child import run_thaw

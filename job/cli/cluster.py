@@ -26,10 +26,10 @@ def render(
 
     They are named after the run, so the source is listed for it, and the snapshot written, as `thaw run` does.
     """
+    from job.config.jobfile import load_job
     from job.deploy.manifest import as_yaml
     from job.deploy.submit import Options
     from job.deploy.submit import render as rendered
-    from job.jobfile import load_job
 
     options = Options(overlay, image, namespace)
     click.echo(as_yaml(rendered(load_job(job, overrides), options, narrator())), nl=False)
@@ -65,8 +65,8 @@ def submit(
     of workers and the image of this run. How far it is, `thaw status` tells, and kubectl with the columns that are
     printed at the end. Ctrl-C ends --follow, not the job.
     """
+    from job.config.jobfile import load_job
     from job.deploy.submit import Options, describe_submitted, submit_and_follow
-    from job.jobfile import load_job
 
     options = Options(overlay, image, namespace, context)
 
@@ -143,10 +143,10 @@ def trigger(
     """
     from dataclasses import asdict
 
+    from job.config.jobfile import load_job
     from job.deploy.arrival.launch import describe_launched, launch
     from job.deploy.arrival.targets import make_target
     from job.deploy.submit import Options
-    from job.jobfile import load_job
 
     options = Options(overlay, image, namespace, context)
     target = make_target(load_job(job, overrides), options, min_new, "replace" if replaces else "queue")

@@ -89,7 +89,7 @@ def rollback(job: str, debug: bool) -> None:
 @debug
 def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
     """Put the pretrained weights of JOB into its store, so that its runs can be named without TensorFlow."""
-    from job.jobfile import load_job
+    from job.config.jobfile import load_job
     from job.run.identity import prepare_base
     from job.storage import open_store
 

@@ -28,9 +28,9 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
 
     JOB is a YAML file, or a folder of them, which are merged in the order of their names.
     """
+    from job.config.jobfile import load_job
     from job.deploy.progress import reported
     from job.executors.interrupt import Interrupts
-    from job.jobfile import load_job
     from job.run.pipeline import run_job
 
     interrupts = Interrupts()
@@ -54,7 +54,7 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
 
     Changes nothing: not a byte is written to the store.
     """
-    from job.jobfile import load_job
+    from job.config.jobfile import load_job
     from job.report.forecast import print_forecast
     from job.run.forecast import forecast
 
@@ -99,7 +99,7 @@ def sweep(
     debug: bool,
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
-    from job.jobfile import load_job
+    from job.config.jobfile import load_job
     from job.report.console import sweep_table
     from job.run.sweep import sweep as run_sweep
 

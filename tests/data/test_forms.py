@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.data.decoding import DECODING, decode_image
 from job.data.features import storage_type
 from job.data.forms import INPUTS, Form, form_described, form_of
 from job.data.packed import FORMAT
 from job.data.text import decode_text
-from job.jobfile import parse_job
 from job.report.export import _decoding
 
 IMAGE = "{name: a, data: {source: 'file:///s/'}, store: 'file:///t/', model: {image_size: 96, resize: crop}}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from job.config import Job
+from job.config.jobfile import parse_job
 from job.deploy.api import Api, connect
-from job.jobfile import parse_job
 from job.model.resolved import record_key, weights_request
 from job.storage import open_store
 from support.following import NAME, Following

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import Job
+from job.config.jobfile import dump_job, parse_job
 from job.data.packed import list_shards, make_index, records_of, without_index
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError
-from job.jobfile import dump_job, parse_job
 from job.run.identity import latest_run
 from job.run.lease import take
 from job.run.promotion import promotion_key

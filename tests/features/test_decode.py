@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from job.config.jobfile import parse_job
 from job.data.features import ADDRESS
 from job.data.forms import text_form
 from job.data.packed import join_key
@@ -20,7 +21,6 @@ from job.data.work import work_key, write_work
 from job.errors import ObjectMissing, StorageError
 from job.features.decode import GONE, GROUP, Decoder
 from job.features.extraction import Extraction
-from job.jobfile import parse_job
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
 from support.images import picture

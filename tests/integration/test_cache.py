@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from job.config.jobfile import load_job
 from job.data.arena import Arena, NodeCache
 from job.data.dataset import load_dataset
 from job.data.decoding import decode_image
@@ -21,7 +22,6 @@ from job.data.features import Featurizer, known
 from job.data.packed import list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.executors.local import LocalExecutor
-from job.jobfile import load_job
 from job.model.weights import resolve_base
 from job.run.extract import extract
 from job.run.packed import index_shards

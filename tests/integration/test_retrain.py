@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from job.config.jobfile import load_job
 from job.data.features import known
 from job.data.snapshot import stored_snapshot
 from job.errors import WriteConflict
 from job.executors import executor_of
-from job.jobfile import load_job
 from job.run import promotion
 from job.run.current import Entry, put_current, read_current
 from job.run.plan import featurizers, read_plan

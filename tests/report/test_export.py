@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from job.jobfile import parse_job
+from job.config.jobfile import parse_job
 from job.report.export import _forget_before, _save_saved_model
 from job.storage import open_store
 

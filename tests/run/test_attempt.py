@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.errors import Interrupted
-from job.jobfile import parse_job
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
 from job.report import finished

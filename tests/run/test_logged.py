@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import MLflow
+from job.config.jobfile import parse_job
 from job.errors import JobError, StorageError
-from job.jobfile import parse_job
 from job.model.resolved import ResolvedBase
 from job.report.documents import Documents
 from job.run import pipeline

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from job.config import Data
+from job.config.jobfile import parse_job
 from job.data.packed import index_key, list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.errors import DataError, StorageError
 from job.executors.local import LocalExecutor
-from job.jobfile import parse_job
 from job.run.packed import index_shards
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import data_of, fill

@@ -10,9 +10,9 @@ import keras
 import pytest
 
 from job.config import Job, Model, Train, UnfreezeBlocks, UnfreezeMatch
+from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
-from job.jobfile import parse_job
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.resolved import record_key, weights_request

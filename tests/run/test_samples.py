@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from job.config.jobfile import parse_job
 from job.data.dataset import read_examples, write_dataset
 from job.data.features import known, write_part
 from job.data.forms import form_of
@@ -14,7 +15,6 @@ from job.data.packed import index_key, list_shards, make_index, records_of, spli
 from job.data.snapshot import take_snapshot
 from job.errors import DataError
 from job.executors.ray.records import open_shard
-from job.jobfile import parse_job
 from job.run.samples import Sampler
 from job.storage import open_store
 from support import exported, shards

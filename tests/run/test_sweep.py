@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import Job
+from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors.placement import with_workers
-from job.jobfile import parse_job
 from job.report.console import sweep_table
 from job.run.sweep import Trial, sweep, trial_job
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from job.jobfile import parse_job
+from job.config.jobfile import parse_job
 from job.model.resolved import ResolvedBase
 from job.run import warm
 from job.run.plan import Plan

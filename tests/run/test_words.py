@@ -12,13 +12,13 @@ import pytest
 import tensorflow as tf
 
 from job.config import Job
+from job.config.jobfile import parse_job
 from job.data.dataset import Examples, read_examples
 from job.data.features import known, write_part
 from job.data.snapshot import take_snapshot
 from job.data.text import decode_text, ids_of_words
 from job.data.vocabulary import kept_vectors, read_vocabulary
 from job.errors import DataError, JobError, StorageError
-from job.jobfile import parse_job
 from job.model.resolved import ResolvedBase
 from job.run.plan import input_featurizer
 from job.run.words import Words, count_words, learn_vectors, note_words, resolve_vectors

@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Job
+from job.config.jobfile import parse_job
 from job.data.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.data.features import Featurizer, known, write_part
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
-from job.jobfile import parse_job
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.report.export import write_model

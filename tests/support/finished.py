@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.config.jobfile import parse_job
 from job.data.snapshot import read_snapshot, take_snapshot
-from job.jobfile import parse_job
 from job.report.metrics import evaluate
 from job.storage import Store, open_store
 from support.images import encode

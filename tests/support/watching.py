@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from job.config import Job
+from job.config.jobfile import checked, parse_job
 from job.deploy.arrival.launch import CREATED, Launched
 from job.deploy.arrival.log import Log
 from job.deploy.arrival.metrics import Metrics
@@ -15,7 +16,6 @@ from job.deploy.arrival.settings import Watch
 from job.deploy.arrival.targets import Target
 from job.deploy.arrival.watch import Watcher
 from job.deploy.submit import Options
-from job.jobfile import checked, parse_job
 from support.queues import InMemory, Mailbox
 
 

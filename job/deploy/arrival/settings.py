@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from job.config.base import Bytes, Section
-from job.jobfile import checked, read_mapping
+from job.config.jobfile import checked, read_mapping
 
 SQS = re.compile(r"https?://[^/\s]+/\d{12}/[A-Za-z0-9_-]{1,80}")
 PUBSUB = re.compile(r"projects/[a-z0-9:.-]{4,60}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from job.config import Job
+from job.config.jobfile import load_job
 from job.data.selection import Selection
 from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
@@ -18,7 +19,6 @@ from job.deploy.manifest import NAMESPACE, fitting_rayjob
 from job.deploy.overlay import SHIPPED, read_overlay
 from job.deploy.submit import Options
 from job.errors import JobError
-from job.jobfile import load_job
 from job.storage import open_store, split_uri
 
 

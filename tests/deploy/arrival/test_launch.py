@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import Job
+from job.config.jobfile import dump_job
 from job.deploy.arrival import launch as launching
 from job.deploy.arrival.launch import launch
 from job.deploy.arrival.promotions import Promotions
 from job.deploy.arrival.targets import Target
 from job.deploy.naming import name_run
 from job.errors import ClusterError, JobError
-from job.jobfile import dump_job
 from job.model.resolved import record_key, weights_request
 from job.run.worth import Decision
 from job.storage import open_store

@@ -10,11 +10,11 @@ import yaml
 from click.testing import CliRunner
 
 from job.cli import thaw
+from job.config.jobfile import dump_job, parse_job
 from job.deploy.arrival.settings import load_watch
 from job.deploy.arrival.targets import Target, known_buckets, load_targets
 from job.deploy.submit import Options
 from job.errors import JobError
-from job.jobfile import dump_job, parse_job
 from support.kube import Kube
 from support.watching import job_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from job.jobfile import parse_job
+from job.config.jobfile import parse_job
 from job.report.documents import read_documents
 from job.report.mlflow.content import LONGEST, params, points, tags
 from support.finished import CLASSES, Made

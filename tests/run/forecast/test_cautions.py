@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.data.caution import Caution
 from job.data.snapshot import Snapshot
 from job.data.text import inspect_text
 from job.executors.placement import with_workers
-from job.jobfile import parse_job
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
 from job.run.forecast.cached import Cached, Missing

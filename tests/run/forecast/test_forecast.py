@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from job.config.jobfile import load_job
 from job.data.dataset import read_examples
 from job.data.features import write_part
-from job.jobfile import load_job
 from job.model.anatomy import anatomy_of, write_anatomy
 from job.run.identity import find_run
 from job.run.plan import choose_plan, featurizers, write_plan

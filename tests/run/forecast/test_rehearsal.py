@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from job.config.jobfile import parse_job
 from job.errors import ClusterError
 from job.executors.placement import cpus_here
-from job.jobfile import parse_job
 from job.run.forecast.calibration import devices_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
 from job.run.plan import Plan

@@ -10,8 +10,8 @@ import keras
 import pytest
 
 from job.config import Job, Model, UnfreezeFrom
+from job.config.jobfile import parse_job
 from job.executors.placement import with_workers
-from job.jobfile import parse_job
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
