@@ -6,7 +6,7 @@ from typing import Any
 
 from job.deploy.annotations import EPOCH, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
 from job.report.standing import Standing, Tracker
-from job.report.wording import clock
+from job.wording import clock
 
 
 class Figures:

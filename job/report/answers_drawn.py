@@ -15,7 +15,7 @@ from job.report.documents import Documents
 from job.report.drawings import SIDE, captioned, confusion_picture
 from job.report.events import events_folder
 from job.report.examples import Examples, Opened, answer_to, opened
-from job.report.wording import NAMES, percent, plural, shortened
+from job.wording import NAMES, percent, plural, shortened
 
 
 def draw_answers(documents: Documents, examples: Examples, warn: Callable[[str], None]) -> None:

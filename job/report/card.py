@@ -16,7 +16,7 @@ from job.report.documents import Documents
 from job.report.groups import groups_of
 from job.report.measured import Interval, class_rows, gain, metric_intervals
 from job.report.page.verdict import majority
-from job.report.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
+from job.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
 
 MOST_CLASSES = 200
 """Rows of the table by class; of more, the largest."""

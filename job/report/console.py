@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from job.data.splits import SPLITS
 from job.report.metrics import wrong_answers
 from job.report.printable import plain
-from job.report.wording import METRICS, NAMES
+from job.wording import METRICS, NAMES
 
 MOST_CLASSES = 20
 """Whose examples are told one by one; of more, those of the largest and of the smallest ones."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from job.report.wording import shortened
+from job.wording import shortened
 
 MOST_CLASSES = 24
 """Of a confusion matrix; of more, those that are confused most are drawn."""

@@ -11,8 +11,8 @@ from job.data.originals import read_originals
 from job.data.pictures import Unreadable
 from job.report.documents import Documents
 from job.report.measured import confident_mistakes, right_answers
-from job.report.wording import shortened
 from job.storage import open_store
+from job.wording import shortened
 
 MISTAKES, RIGHTS = 12, 12
 """How many are shown of each."""

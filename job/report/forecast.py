@@ -11,7 +11,7 @@ from rich.text import Text
 
 from job.data.splits import SPLITS
 from job.report.printable import plain
-from job.report.wording import counted, duration, plural, size, work
+from job.wording import counted, duration, plural, size, work
 
 Document = dict[str, Any]
 WIDTH = 80

@@ -14,7 +14,7 @@ from rich.table import Table
 from job.report.console import classes_table
 from job.report.output import Output
 from job.report.standing import Standing, Tracker, describe
-from job.report.wording import counted, duration, percent, plural
+from job.wording import counted, duration, percent, plural
 
 INTERVAL = 60.0
 """Seconds between two lines about how far a stage is, where there is no bar, and at most between any two lines."""

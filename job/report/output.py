@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from job.report.printable import plain
 from job.report.standing import Standing, describe
-from job.report.wording import clock
+from job.wording import clock
 
 INDENT, BAR = 7, 12
 """Columns before a bar, as wide as the time before a line, and of the bar."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.report.meanwhile import Meanwhile
-from job.report.wording import clock
 from job.storage import Store, read_json
+from job.wording import clock
 
 Say = Callable[..., None]
 Shares = dict[str, tuple[float, float]]

@@ -17,8 +17,8 @@ from job.data.features import Featurizer, storage_type
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.errors import JobError
-from job.report.wording import duration, size
 from job.storage import Store, read_json
+from job.wording import duration, size
 
 if TYPE_CHECKING:
     import keras

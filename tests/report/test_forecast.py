@@ -14,7 +14,7 @@ from rich.console import Console
 
 from job.report.forecast import SOURCES, bar, print_forecast
 from job.report.printable import plain
-from job.report.wording import duration, size, work
+from job.wording import duration, size, work
 
 GOLDEN = Path(__file__).parent / "golden/plan.txt"
 

@@ -10,8 +10,8 @@ from job.report.compare import Compared, Disagreement
 from job.report.measured import METHODS
 from job.report.page.render import rendered
 from job.report.page.shown import seen
-from job.report.wording import METRICS, NAMES, points
 from job.storage import open_store
+from job.wording import METRICS, NAMES, points
 
 MOST_SHOWN = 24
 """Examples that are shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from job.report.documents import Documents
-from job.report.wording import duration, plural
+from job.wording import duration, plural
 
 HOUR = 3600.0
 NAMES = {

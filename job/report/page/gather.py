@@ -35,7 +35,7 @@ from job.report.page.learning import Learning, learning_of
 from job.report.page.network import Network, network_of
 from job.report.page.shown import Shelf, shown_examples
 from job.report.page.verdict import majority, verdict
-from job.report.wording import METRICS, NAMES, percent, plural
+from job.wording import METRICS, NAMES, percent, plural
 
 MOST_MATRIX = 24
 """Classes of a confusion matrix; of more, the pairs that are confused most are listed."""

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from job.data.features import storage_type
 from job.report.documents import Documents
 from job.report.page.charts import block_strip
-from job.report.wording import plural
+from job.wording import plural
 
 STYLES = {"once": "computed once, then read", "again": "frozen, computed in every epoch", "trained": "trained"}
 

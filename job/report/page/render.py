@@ -13,7 +13,7 @@ from job.report.documents import Documents
 from job.report.examples import Examples
 from job.report.page.gather import gather
 from job.report.page.network import STYLES
-from job.report.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
+from job.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {
     "quality": "Head only against fine-tuned",

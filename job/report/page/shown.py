@@ -18,8 +18,8 @@ from job.report.documents import Documents
 from job.report.examples import Examples, answer_to, opened
 from job.report.exported import Network, load_exported
 from job.report.occlusion import hidden_squares, left_out_words
-from job.report.wording import shortened
 from job.storage import open_store
+from job.wording import shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from job.report.documents import Documents
 from job.report.measured import Interval
-from job.report.wording import between, percent, plural, points, shortened
+from job.wording import between, percent, plural, points, shortened
 
 
 def verdict(documents: Documents, accuracy: Interval, gained: Interval | None) -> str:

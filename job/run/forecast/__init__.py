@@ -16,7 +16,6 @@ from job.executors import placed
 from job.executors.placement import worker_cpus
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
-from job.report.wording import plural
 from job.run.current import read_current
 from job.run.forecast.cached import look_up
 from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_here
@@ -34,6 +33,7 @@ from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
 from job.storage.scratch import scratch
+from job.wording import plural
 
 Say = Callable[..., None]
 

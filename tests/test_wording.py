@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from job.report.wording import size, work
+from job.wording import size, work
 
 
 @pytest.mark.parametrize(
