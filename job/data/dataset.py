@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from job.data.features import ADDRESS, Featurizer, Known, Part, address_of, ids_of
 from job.data.order import shard_size
-from job.data.packed import split_key
 from job.data.snapshot import Snapshot, read_snapshot
+from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
 from job.errors import JobError, nearest
 from job.storage import Store, table_errors

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from job.config import Job
 from job.data.decoding import DECODING, Range, decode_image
-from job.data.encoding import as_utf8
-from job.data.packed import FORMAT
 from job.data.pictures import BROKEN, Unreadable, inspect_image, plain, read_picture
+from job.data.sources.encoding import as_utf8
+from job.data.sources.packed import FORMAT
 from job.data.text import READING, TOKENISER, decode_text, inspect_text
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from operator import itemgetter
 import pyarrow as pa
 
 from job.config import Data
-from job.data.label_names import UNNAMED, names_key, read_names
-from job.data.naming import trimmed
-from job.data.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.selection import Selection, extension_of, kind_of, object_of
+from job.data.sources.label_names import UNNAMED, names_key, read_names
+from job.data.sources.label_values import trimmed
+from job.data.sources.packed import ROWS, join_key, no_shards, read_indexes
+from job.data.sources.table import read_table, text_version, with_resolved_keys
 from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
-from job.data.table import read_table, text_version, with_resolved_keys
 from job.errors import DataError
 from job.storage import ObjectInfo, Skipped, Store
 

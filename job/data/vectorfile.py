@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from job.data.encoding import marked
-from job.data.signature import HEAD, as_text, describe
-from job.data.unpack import BROKEN, NotOneFile, unpacked
+from job.data.sources.encoding import marked
+from job.data.sources.signature import HEAD, as_text, describe
+from job.data.sources.unpack import BROKEN, NotOneFile, unpacked
 from job.errors import JobError
 
 LINES = 8192

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Job
-from job.data.packed import list_shards, without_index
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
+from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError
 from job.run.identity import find_run, job_id, listing_id
 from job.run.promotion import finished_result

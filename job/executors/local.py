@@ -15,8 +15,8 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
-from job.data.packed import read_shard
 from job.data.source import open_source
+from job.data.sources.packed import read_shard
 from job.data.work import CHUNK
 from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead

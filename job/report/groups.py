@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from job.config import Job
 from job.data.source import open_source
-from job.data.table import read_table, with_resolved_keys
+from job.data.sources.table import read_table, with_resolved_keys
 from job.errors import ThawError
 from job.report.answered import Answered
 from job.report.measured import MOST_GROUPS, GroupRow, group_rows

@@ -7,7 +7,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from job.data.tfrecord import framed
+from job.data.sources.tfrecord import framed
 from job.libraries import import_tensorboardx
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 
 from job.config import Split
 from job.config.jobfile import load_job
+from job.data.sources.table import text_version
 from job.data.splits import SPLITS, split_of
-from job.data.table import text_version
 from job.errors import JobError, StorageError
 from job.run.pipeline import Say, run_job
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from job.config import Data
-from job.data.packed import write_index
+from job.data.sources.packed import write_index
 from job.executors import Executor
 from job.storage import ObjectInfo, Store
 

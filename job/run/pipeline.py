@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from job.config import Job
-from job.data.packed import list_shards, without_index
 from job.data.source import open_source
+from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError, Superseded
 from job.executors import executor_of
 from job.executors.interrupt import Interrupts

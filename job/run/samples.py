@@ -11,10 +11,10 @@ from job.config import Job
 from job.data.dataset import load_dataset
 from job.data.features import ADDRESS, address_of, known, read_stored
 from job.data.forms import form_of
-from job.data.packed import open_shard, records_of, split_key
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.source import open_source
-from job.data.table import object_reader
+from job.data.sources.packed import open_shard, records_of, split_key
+from job.data.sources.table import object_reader
 from job.errors import CorruptFeatures, DataError, ObjectMissing
 from job.report.formats.subject import Samples
 from job.run.plan import input_featurizer

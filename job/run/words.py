@@ -19,8 +19,8 @@ from job.data.dataset import Examples
 from job.data.features import Featurizer, Known, read_stored
 from job.data.forms import form_of
 from job.data.source import open_source
+from job.data.sources.table import object_reader
 from job.data.splits import SPLITS
-from job.data.table import object_reader
 from job.data.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 from job.errors import DataError, JobError, ObjectMissing, StorageError
 from job.libraries import import_tensorflow

@@ -11,7 +11,7 @@ from job.config.jobfile import parse_job
 from job.data.decoding import DECODING, decode_image
 from job.data.features import storage_type
 from job.data.forms import INPUTS, Form, form_described, form_of
-from job.data.packed import FORMAT
+from job.data.sources.packed import FORMAT
 from job.data.text import decode_text
 from job.report.export import _decoding
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from job.cli import thaw
 from job.config import Job
 from job.config.jobfile import dump_job, parse_job
-from job.data.packed import list_shards, make_index, records_of, without_index
+from job.data.sources.packed import list_shards, make_index, records_of, without_index
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError

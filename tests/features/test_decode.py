@@ -16,7 +16,7 @@ import pytest
 from job.config.jobfile import parse_job
 from job.data.features import ADDRESS
 from job.data.forms import text_form
-from job.data.packed import join_key
+from job.data.sources.packed import join_key
 from job.data.work import work_key, write_work
 from job.errors import ObjectMissing, StorageError
 from job.features.decode import GONE, GROUP, Decoder

@@ -19,8 +19,8 @@ from job.data.arena import Arena, NodeCache
 from job.data.dataset import load_dataset
 from job.data.decoding import decode_image
 from job.data.features import Featurizer, known
-from job.data.packed import list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
+from job.data.sources.packed import list_shards, split_key, without_index
 from job.executors.local import LocalExecutor
 from job.model.weights import resolve_base
 from job.run.extract import extract

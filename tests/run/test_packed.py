@@ -8,8 +8,8 @@ import pytest
 
 from job.config import Data
 from job.config.jobfile import parse_job
-from job.data.packed import index_key, list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
+from job.data.sources.packed import index_key, list_shards, split_key, without_index
 from job.errors import DataError, StorageError
 from job.executors.local import LocalExecutor
 from job.run.packed import index_shards

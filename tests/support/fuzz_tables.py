@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.config import Data
-from job.data.keys import resolve_keys
-from job.data.table import read_table
+from job.data.sources.keys import resolve_keys
+from job.data.sources.table import read_table
 from job.data.text import inspect_text
 from job.data.vectorfile import VectorFile
 from job.errors import ThawError

@@ -16,8 +16,8 @@ import ray.data
 from ray.data.datasource import DefaultFileMetadataProvider, FileBasedDatasource
 
 from job.config import Data
-from job.data.packed import check_version, open_shard, usable_records
-from job.data.records import Record
+from job.data.sources.packed import check_version, open_shard, usable_records
+from job.data.sources.records import Record
 from job.executors.ray.actors import carried
 from job.storage import Store, arrow_errors
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from job.config import Job, Optimization
 from job.data.caution import Caution, shown
-from job.data.encoding import reads_utf8_as
 from job.data.order import STREAMS
 from job.data.snapshot import Snapshot
+from job.data.sources.encoding import reads_utf8_as
 from job.data.splits import SPLITS
 from job.data.text import NOT_UTF8
 from job.executors.placement import is_here

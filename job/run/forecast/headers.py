@@ -12,8 +12,8 @@ from itertools import islice
 from job.config import Data
 from job.data.forms import Form
 from job.data.look import Look, is_usual, look
-from job.data.packed import open_shard, records_of, split_key
-from job.data.table import object_reader
+from job.data.sources.packed import open_shard, records_of, split_key
+from job.data.sources.table import object_reader
 from job.errors import ObjectMissing
 from job.run.forecast.listing import Row
 from job.run.forecast.looks import LOOKED, NO_LOOKS, Looks, summed

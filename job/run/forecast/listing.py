@@ -17,8 +17,8 @@ from job.config import Data, Job
 from job.data.dataset import check_class_weights
 from job.data.features import ADDRESS, address_of
 from job.data.labels import LATE
-from job.data.packed import list_shards, without_index, write_index
 from job.data.snapshot import Snapshot, listing
+from job.data.sources.packed import list_shards, without_index, write_index
 from job.data.splits import SPLITS
 from job.errors import DataError
 from job.storage import Store

@@ -11,8 +11,8 @@ import ray.data
 
 from job.config import Data
 from job.config.jobfile import parse_job
-from job.data.packed import index_key, list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
+from job.data.sources.packed import index_key, list_shards, split_key, without_index
 from job.errors import DataError, ObjectMissing, StorageError
 from job.executors.ray import RayExecutor
 from job.executors.ray.actors import rows_of

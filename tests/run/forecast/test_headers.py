@@ -12,7 +12,7 @@ from PIL import Image
 
 from job.config import Data, Job, Train
 from job.data.forms import image_form, text_form
-from job.data.packed import join_key
+from job.data.sources.packed import join_key
 from job.errors import DataError
 from job.run.forecast.headers import GONE, HEADER, interval, look_at
 from job.run.forecast.listing import Row, sampled, seen

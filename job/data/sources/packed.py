@@ -22,13 +22,13 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
-from job.data.parquet import read_parquet
-from job.data.records import BrokenShard, Record, WrongLayout, make_record, printable
 from job.data.selection import Selection
-from job.data.signature import layout_of
-from job.data.sniffing import first_bytes, first_of, what_is_there
-from job.data.tfrecord import read_tfrecord
-from job.data.webdataset import read_webdataset
+from job.data.sources.parquet import read_parquet
+from job.data.sources.records import BrokenShard, Record, WrongLayout, make_record, printable
+from job.data.sources.signature import layout_of
+from job.data.sources.sniffing import first_bytes, first_of, what_is_there
+from job.data.sources.tfrecord import read_tfrecord
+from job.data.sources.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, arrow_errors
 

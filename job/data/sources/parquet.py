@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from job.config import Packed
-from job.data.expanding import Watched
-from job.data.fields import NoJson, field_of, parse_json
-from job.data.naming import NoName, values_of
-from job.data.records import BrokenShard, Fields, WrongLayout
-from job.data.signature import HEAD, wrong_layout
+from job.data.sources.expanding import Watched
+from job.data.sources.fields import NoJson, field_of, parse_json
+from job.data.sources.label_values import NoName, values_of
+from job.data.sources.records import BrokenShard, Fields, WrongLayout
+from job.data.sources.signature import HEAD, wrong_layout
 from job.errors import DataError, nearest
 
 ROWS, ROWS_BYTES = 64, 128 * 2**20

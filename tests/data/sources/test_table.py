@@ -12,7 +12,7 @@ import pytest
 
 from job.config import Data, Table
 from job.data.labels import Listed, labelled
-from job.data.table import object_reader, read_table, text_version
+from job.data.sources.table import object_reader, read_table, text_version
 from job.errors import DataError, ObjectMissing
 from job.storage import open_store
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from job.data.signature import HEAD, describe
+from job.data.sources.signature import HEAD, describe
 
 GZIP, XZ, ZSTD = b"\x1f\x8b", b"\xfd7zXZ\0", b"(\xb5/\xfd"
 BZIP2 = tuple(b"BZh%d1AY&SY" % level for level in range(1, 10))

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from job.config import Data, Table
-from job.data.columns import NoTable, read_columns
-from job.data.headings import NoColumn, alike, place_of
-from job.data.keys import Batches, resolve_keys
+from job.data.sources.columns import NoTable, read_columns
+from job.data.sources.headings import NoColumn, alike, place_of
+from job.data.sources.keys import Batches, resolve_keys
 from job.data.splits import split_called
 from job.errors import DataError, ObjectMissing, StorageError, nearest
 from job.storage import Store, open_store, split_uri

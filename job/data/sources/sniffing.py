@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from job.data.signature import HEAD, describe, reads
+from job.data.sources.signature import HEAD, describe, reads
 from job.errors import ObjectMissing
 from job.storage import ObjectInfo, Store
 

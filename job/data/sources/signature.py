@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 
-from job.data.expanding import HEAD, expanded, expander_of
+from job.data.sources.expanding import HEAD, expanded, expander_of
 
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),

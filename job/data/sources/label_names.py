@@ -8,7 +8,7 @@ from typing import Any
 
 from job.config import Data
 from job.data.caution import Caution, shown
-from job.data.fields import NoJson, parse_json
+from job.data.sources.fields import NoJson, parse_json
 from job.errors import DataError, ObjectMissing
 from job.storage import Store, open_store, split_uri
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.config import Packed
-from job.data.naming import NoName, name_of, trimmed
+from job.data.sources.label_values import NoName, name_of, trimmed
 from job.errors import nearest
 
 LONGEST = 256 * 2**20

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.data.tfrecord import RAW, SEQUENCE, framed
+from job.data.sources.tfrecord import RAW, SEQUENCE, framed
 from support import shards
 from support.packed import labels, read, rejects
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from job.data.signature import BOMS
+from job.data.sources.signature import BOMS
 
 NAMES = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16 (utf-16-le)", "utf-16-be": "UTF-16 (utf-16-be)"}
 """What errors and notes call the encodings that are guessed."""

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from job.config import Packed
-from job.data.expanding import Source, expanded
-from job.data.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
-from job.data.signature import tfrecord_checksum, wrong_layout
+from job.data.sources.expanding import Source, expanded
+from job.data.sources.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
+from job.data.sources.signature import tfrecord_checksum, wrong_layout
 
 EXAMPLE = """
 name: "example.proto" syntax: "proto3"

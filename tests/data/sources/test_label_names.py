@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from job.config import Data
-from job.data.label_names import LabelNames, named_in_part, read_names
-from job.data.packed import index_key, list_shards, write_index
 from job.data.snapshot import take_snapshot
+from job.data.sources.label_names import LabelNames, named_in_part, read_names
+from job.data.sources.packed import index_key, list_shards, write_index
 from job.errors import DataError
 from job.storage import Store, open_store
 from support import shards

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from job.data.spellings import Way, ways
+from job.data.sources.spellings import Way, ways
 from job.errors import DataError
 
 Batches = Callable[[], Iterable[pa.Array]]

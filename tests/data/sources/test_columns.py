@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.data.columns import NoTable, read_columns
-from job.data.headings import NoColumn, place_of
+from job.data.sources.columns import NoTable, read_columns
+from job.data.sources.headings import NoColumn, place_of
 from support.fuzz_tables import workbook
 
 ROWS = [("kät/1.jpg", "cat"), ("dog, 2.jpg", 'the "dog"\nof two lines'), ("3.jpg", "")]

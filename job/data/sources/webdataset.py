@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from job.config import Packed
-from job.data.expanding import expanded
-from job.data.fields import NoJson, field_of, name_a_field, parse_json, paths_of
-from job.data.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
 from job.data.selection import is_hidden
-from job.data.signature import wrong_layout
+from job.data.sources.expanding import expanded
+from job.data.sources.fields import NoJson, field_of, name_a_field, parse_json, paths_of
+from job.data.sources.records import LONGEST, TOO_LONG, BrokenShard, Fields, WrongLayout
+from job.data.sources.signature import wrong_layout
 from job.errors import DataError
 
 CHUNK = 128 * 1024

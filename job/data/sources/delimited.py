@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from job.data.headings import NoColumn, place_of
-from job.data.textcolumns import TextColumns, in_blocks
+from job.data.sources.headings import NoColumn, place_of
+from job.data.sources.textcolumns import TextColumns, in_blocks
 
 DELIMITERS = ",;\t|"
 SAMPLE = 65_536

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
-from job.data import webdataset
-from job.data.packed import index_key, list_shards, write_index
 from job.data.snapshot import take_snapshot
-from job.data.webdataset import NUMBERED
+from job.data.sources import webdataset
+from job.data.sources.packed import index_key, list_shards, write_index
+from job.data.sources.webdataset import NUMBERED
 from job.errors import DataError
 from job.storage import open_store
 from support import shards

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.data.delimited import read_delimited
-from job.data.encoding import NAMES, guessed, marked, reads_utf8_as
-from job.data.headings import NoColumn
-from job.data.jsontable import read_json_rows
-from job.data.naming import NoName, names_of
-from job.data.signature import HEAD, describe
-from job.data.unpack import BROKEN, NotOneFile, unpacked
+from job.data.sources.delimited import read_delimited
+from job.data.sources.encoding import NAMES, guessed, marked, reads_utf8_as
+from job.data.sources.headings import NoColumn
+from job.data.sources.jsontable import read_json_rows
+from job.data.sources.label_values import NoName, names_of
+from job.data.sources.signature import HEAD, describe
+from job.data.sources.unpack import BROKEN, NotOneFile, unpacked
 
 LARGEST = 8 * 2**30
 """Bytes of a table, unpacked, that are read into memory."""

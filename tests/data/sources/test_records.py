@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.config import Data
-from job.data.packed import records_of
-from job.data.records import Record
-from job.data.webdataset import JOINED
+from job.data.sources.packed import records_of
+from job.data.sources.records import Record
+from job.data.sources.webdataset import JOINED
 from job.errors import DataError
 from support import shards
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
-from job.data.keys import Resolved, resolve_keys
 from job.data.labels import Listed, labelled
 from job.data.snapshot import take_snapshot
+from job.data.sources.keys import Resolved, resolve_keys
 from job.errors import DataError
 from job.storage import open_store
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from job.data.records import BrokenShard
+from job.data.sources.records import BrokenShard
 
 HEAD = 512
 """Bytes that are enough to tell what a file is."""

@@ -10,7 +10,8 @@ import pytest
 
 from job.config import Data
 from job.data.labels import labelled
-from job.data.packed import (
+from job.data.snapshot import take_snapshot
+from job.data.sources.packed import (
     index_key,
     is_shard,
     join_key,
@@ -20,8 +21,7 @@ from job.data.packed import (
     records_of,
     split_key,
 )
-from job.data.records import Record
-from job.data.snapshot import take_snapshot
+from job.data.sources.records import Record
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, open_store
 from support import shards

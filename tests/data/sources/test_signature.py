@@ -7,8 +7,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from job.data.signature import HEAD, SIGNATURES, describe
-from job.data.tfrecord import framed
+from job.data.sources.signature import HEAD, SIGNATURES, describe
+from job.data.sources.tfrecord import framed
 
 
 def picture(form: str) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from job.data.naming import NoName, name_of, names_of
+from job.data.sources.label_values import NoName, name_of, names_of
 
 NAMES = [
     ("cat", "cat"),

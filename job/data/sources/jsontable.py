@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from job.data.fields import NoJson, field_of, parse_json, paths_of
-from job.data.headings import NoColumn
-from job.data.naming import name_of
-from job.data.textcolumns import TextColumns, in_blocks
+from job.data.sources.fields import NoJson, field_of, parse_json, paths_of
+from job.data.sources.headings import NoColumn
+from job.data.sources.label_values import name_of
+from job.data.sources.textcolumns import TextColumns, in_blocks
 
 FORMS = "a table in JSON is an object a line, a list of objects, or an object of columns"
 

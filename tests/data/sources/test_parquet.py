@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.data import parquet
+from job.data.sources import parquet
 from job.errors import DataError
 from support import shards
 from support.packed import labels, read, rejects
