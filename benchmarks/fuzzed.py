@@ -24,9 +24,9 @@ from job.data.pictures import Unreadable
 from job.data.sources.packed import make_index, records_of
 from job.data.sources.table import read_table
 from job.data.sources.tfrecord import framed
-from job.data.vectors import read_vectors
 from job.libraries import import_tensorflow
 from job.storage import open_store
+from job.text.vectors import read_vectors
 
 Read = Callable[[bytes], list[str]]
 """An input -> the reasons for what can't be used of it; none where it is read whole."""

@@ -21,12 +21,12 @@ from job.data.forms import form_of
 from job.data.source import open_source
 from job.data.sources.table import object_reader
 from job.data.splits import SPLITS
-from job.data.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 from job.errors import DataError, JobError, ObjectMissing, StorageError
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.storage import Store, file_sha256, open_store, split_uri
 from job.storage.scratch import scratch
+from job.text.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 
 Say = Callable[..., None]
 WORST = 10
@@ -102,7 +102,7 @@ def learn_vectors(job: Job, store: Store, sha256: str, words: Words, say: Say) -
 
 def spell(job: Job, ids: np.ndarray) -> list[str]:
     """The words of these ids, in their order, from the file of vectors. Raises JobError, StorageError."""
-    from job.data.vectors import words_of_ids
+    from job.text.vectors import words_of_ids
 
     uri = _weights(job).uri
     with _downloaded(uri) as path:
@@ -160,7 +160,7 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
 
 
 def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, say: Say) -> None:
-    from job.data.vectors import read_vectors
+    from job.text.vectors import read_vectors
 
     import_tensorflow()
     found = read_vectors(path, wanted, uri)

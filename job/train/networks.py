@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from job.config import GLOVE, Job, UnfreezeWords
-from job.data.vocabulary import described_vectors, kept_vectors, read_vocabulary
 from job.errors import StorageError
 from job.model.resolved import ResolvedBase
 from job.storage import Store
+from job.text.vocabulary import described_vectors, kept_vectors, read_vocabulary
 
 if TYPE_CHECKING:
     import keras

@@ -10,7 +10,6 @@ from typing import Any
 from job.config import GLOVE, Job
 from job.data.forms import form_of
 from job.data.source import open_source
-from job.data.vocabulary import read_vocabulary, vocabulary_key
 from job.errors import ClusterError
 from job.executors import placed
 from job.executors.placement import worker_cpus
@@ -33,6 +32,7 @@ from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
 from job.storage.scratch import scratch
+from job.text.vocabulary import read_vocabulary, vocabulary_key
 from job.wording import plural
 
 Say = Callable[..., None]

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 from job.data.text import ids_of_words
-from job.data.vectors import Vectors, read_vectors, words_of_ids
 from job.errors import JobError
+from job.text.vectors import Vectors, read_vectors, words_of_ids
 from support.fuzz_tables import zip_of
 
 LINES = ["the 0.1 -0.2 3e-05", "cat 1.0 2.0 3.0", "n't 4 5 6.5"]
@@ -145,7 +145,7 @@ import resource, sys
 import numpy as np
 import tensorflow as tf
 from job.data.text import ids_of_words
-from job.data.vectors import read_vectors
+from job.text.vectors import read_vectors
 wanted = np.sort(ids_of_words(tf.constant([f"word{{n}}" for n in range(0, 150_000, 100)])).numpy())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = read_vectors({str(tmp_path / "file")!r}, wanted, "vectors")

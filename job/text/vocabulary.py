@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from job.data.vectors import Vectors
 from job.errors import StorageError
 from job.storage import Store, read_json
+from job.text.vectors import Vectors
 
 
 def keep_vectors(store: Store, sha256: str, asked: np.ndarray, found: Vectors) -> None:

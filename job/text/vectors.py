@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from job.data.text import ids_of_words
-from job.data.vectorfile import Entry, VectorFile
+from job.text.vector_file import Entry, VectorFile
 
 
 @dataclass
