@@ -11,7 +11,7 @@ from job.data.features import Featurizer
 from job.data.forms import INPUTS
 from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
-from job.train.networks import base_of_store
+from job.model.networks import base_of_store
 
 if TYPE_CHECKING:
     import tensorflow as tf

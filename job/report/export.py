@@ -26,6 +26,7 @@ from job.config import Job
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.model.network import Network, variables_by_path
+from job.model.networks import network_of_run
 from job.model.resolved import ResolvedBase
 from job.model.state import refresh
 from job.report.exported import compiled, remember
@@ -33,7 +34,6 @@ from job.report.formats.reloaded import check_reloaded, examples_of
 from job.report.manifest import upload_files
 from job.storage import Store
 from job.storage.scratch import scratch
-from job.train.networks import network_of_run
 from job.train.strategy import precision
 
 LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)

@@ -16,10 +16,10 @@ from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
 from job.errors import JobError
 from job.libraries import import_tensorflow
+from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
-from job.train.networks import base_of_store
 from job.train.runstate import read_state, state_key
 
 FORMAT = 2

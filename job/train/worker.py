@@ -47,10 +47,10 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     from job.data.arena import Arena, NodeCache
     from job.data.dataset import load_dataset
     from job.model.freezing import described_blocks
+    from job.model.networks import network_of_run
     from job.train.control import Control
     from job.train.keeper import Keeper, load_checkpoint
     from job.train.meter import Meter
-    from job.train.networks import network_of_run
     from job.train.phases import Inputs, WarmStart, train_phases
     from job.train.task import Team
 

@@ -18,12 +18,12 @@ from job.data.features import known, write_part
 from job.data.snapshot import take_snapshot
 from job.data.text import decode_text, ids_of_words
 from job.errors import DataError, JobError, StorageError
+from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
 from job.run.plan import input_featurizer
 from job.run.words import Words, count_words, learn_vectors, note_words, resolve_vectors
 from job.storage import Store, open_store
 from job.text.vocabulary import kept_vectors, read_vocabulary
-from job.train.networks import base_of_run, base_of_store
 from support import texts
 
 EXAMPLES = 40

@@ -21,13 +21,13 @@ from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.model.heads import build_head
 from job.model.network import build_network
+from job.model.networks import base_of_run
 from job.report.export import write_model
 from job.report.manifest import upload_files
 from job.run.plan import input_featurizer
 from job.run.words import count_words, learn_vectors, note_words, resolve_vectors
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
-from job.train.networks import base_of_run
 from support import images, texts
 from support.networks import own_base
 

@@ -158,8 +158,8 @@ def _process(
     job = rehearsal.job
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+    from job.model.networks import with_head
     from job.run.identity import prepare_base
-    from job.train.networks import with_head
 
     prepare_process(job, worker_cpus(job))
     strategy = make_strategy(job, len(addresses))
