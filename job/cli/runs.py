@@ -30,7 +30,7 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     """
     from job.config.jobfile import load_job
     from job.deploy.progress import reported
-    from job.executors.interrupt import Interrupts
+    from job.run.interrupts import Interrupts
     from job.run.pipeline import run_job
 
     interrupts = Interrupts()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from job.deploy.refusals import Gone, Missing, Resource, Unreachable, refusal, told
 from job.errors import ClusterError
-from job.train.proxies import past_proxies
+from job.run.proxies import past_proxies
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

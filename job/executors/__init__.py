@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from job.config import Job
-from job.executors.interrupt import Interrupts
 from job.executors.placement import gpus_here, is_here, is_local, with_workers
 from job.features.extraction import Extracted, Extraction
+from job.run.interrupts import Interrupts
 from job.train.context import Metrics, Recipe
 
 Say = Callable[..., None]

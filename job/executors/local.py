@@ -20,15 +20,15 @@ from job.data.sources.packed import read_shard
 from job.data.work import CHUNK
 from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
-from job.executors.interrupt import Interrupts
 from job.executors.local_metrics import metrics_here
 from job.executors.placement import cpus_here
 from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.libraries import import_arrow
+from job.run.interrupts import Interrupts
+from job.run.strategy import INTER_OP, INTER_OP_THREADS
 from job.train.context import Metrics, Recipe, Start
-from job.train.strategy import INTER_OP, INTER_OP_THREADS
 from job.train.worker import train
 
 Say = Callable[..., None]

@@ -28,7 +28,7 @@ class FrozenNetwork:
     """The layers below the cuts, as one compiled function of a batch."""
 
     def __init__(self, work: Extraction, cpus: int) -> None:
-        from job.train.strategy import precision, prepare_process
+        from job.run.strategy import precision, prepare_process
 
         prepare_process(work.job, cpus)
         import tensorflow as tf

@@ -14,7 +14,7 @@ from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import Answered, read_answered
-from job.report.timings import Row, read_timings
+from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
 
 MOST_REJECTS = 100

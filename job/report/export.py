@@ -32,9 +32,9 @@ from job.model.state import refresh
 from job.report.exported import compiled, remember
 from job.report.formats.reloaded import check_reloaded, examples_of
 from job.report.manifest import upload_files
+from job.run.strategy import precision
 from job.storage import Store
 from job.storage.scratch import scratch
-from job.train.strategy import precision
 
 LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)
 """Layers that hold tables beside their variables."""

@@ -15,7 +15,6 @@ from job.data.features import forget_part
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
 from job.executors import Executor
-from job.executors.interrupt import Interrupts
 from job.features.featurize import Overflow
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
@@ -23,20 +22,21 @@ from job.model.resolved import ResolvedBase
 from job.report.answered import logits_of, predictions
 from job.report.events import recorded
 from job.report.standing import kept
-from job.report.timings import Clock
 from job.run import worth
 from job.run.current import read_current
 from job.run.extract import extract
+from job.run.interrupts import Interrupts
 from job.run.lease import Lease
 from job.run.meter import measured
 from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
+from job.run.state import read_state
+from job.run.timings import Clock
 from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
 from job.storage import Store, read_json
 from job.storage.scratch import forget_scratch
 from job.train.context import Recipe
-from job.train.runstate import read_state
 
 Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""

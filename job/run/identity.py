@@ -18,9 +18,9 @@ from job.errors import JobError
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.state import read_state, state_key
 from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
-from job.train.runstate import read_state, state_key
 
 FORMAT = 2
 

@@ -22,8 +22,7 @@ from types import TracebackType
 
 from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.run.memory import memory_now, why_ended
-from job.storage import Store
-from job.train.runstate import (
+from job.run.state import (
     Document,
     GuardedStore,
     RunState,
@@ -33,6 +32,7 @@ from job.train.runstate import (
     first_state,
     read_state,
 )
+from job.storage import Store
 
 LEASE = 15.0
 """Seconds without a renewal after which an attempt counts as dead."""

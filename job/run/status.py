@@ -15,9 +15,9 @@ from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.promotion import promotion_key
+from job.run.state import Document, describe, read_state
 from job.run.worth import recorded
 from job.storage import Store, open_store, read_json
-from job.train.runstate import Document, describe, read_state
 
 
 def open_run(uri: str) -> tuple[Store, str]:

@@ -20,10 +20,10 @@ from job.config import Job
 from job.data.source import open_source
 from job.errors import JobError
 from job.executors import placed
-from job.executors.interrupt import Interrupts
 from job.executors.placement import is_local
 from job.run.child import Process, run_thaw
 from job.run.identity import find_run
+from job.run.interrupts import Interrupts
 from job.run.pipeline import run_job
 from job.run.plan import Plan, read_plan, write_plan
 from job.storage import Store, open_store

@@ -15,10 +15,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Superseded
+from job.run.state import Document, GuardedStore, RunState
 from job.storage import Store
 from job.storage.scratch import scratch
 from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.train.runstate import Document, GuardedStore, RunState
 
 Entry = dict[str, Any]
 """Of a checkpoint in the state: name, sha256, bytes, phase, epoch, step, finished."""

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from job.data.snapshot import Snapshot, read_snapshot
 from job.errors import ClusterError
+from job.run.proxies import told_of_proxies
+from job.run.state import GuardedStore, RunState, Ticket
+from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.train.checkpoint import Checkpoint
 from job.train.context import Recipe, WorkerContext
-from job.train.proxies import told_of_proxies
-from job.train.runstate import GuardedStore, RunState, Ticket
-from job.train.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.train.watch import Laps, Watchdog
 
 NAMED = 4

@@ -20,8 +20,8 @@ from job.errors import ClusterError, JobError
 from job.run.identity import latest_run
 from job.run.lease import take
 from job.run.promotion import promotion_key
+from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
-from job.train.runstate import create_state, first_state, read_state
 from support.kube import Kube
 from support.shards import examples, webdataset_of
 

@@ -12,8 +12,8 @@ from job.errors import Interrupted
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
 from job.report import finished
-from job.report.timings import Clock
 from job.run.attempt import Attempt
+from job.run.timings import Clock
 from support.finished import Made
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from job.errors import Interrupted, JobError, StorageError, Superseded
-from job.executors.interrupt import Interrupts
 from job.run import lease
 from job.run.identity import latest_run
+from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
+from job.run.state import read_state, state_key
 from job.storage import Store, open_store
-from job.train.runstate import read_state, state_key
 
 HOLD = """
 import sys
@@ -47,7 +47,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE", TIMES[0])
     monkeypatch.setattr(lease, "RENEWAL", TIMES[1])
     monkeypatch.setattr(lease, "LOOK", 0.05)
-    monkeypatch.setattr("job.train.runstate.FRESH", 0.0)
+    monkeypatch.setattr("job.run.state.FRESH", 0.0)
 
 
 @pytest.fixture

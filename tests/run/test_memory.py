@@ -16,8 +16,8 @@ import pytest
 from job.run import lease, memory
 from job.run.lease import how_it_ended, take
 from job.run.memory import memory_now, why_ended
+from job.run.state import Document, read_state
 from job.storage import open_store
-from job.train.runstate import Document, read_state
 
 GIB = 2**30
 SEEN = "it had 3.0 GiB when it was last seen, and 2.0 GiB were free"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from job.errors import StorageError, Superseded
+from job.run.state import RunState, Ticket, create_state, first_state
 from job.storage import Store, open_store
 from job.train.checkpoint import Checkpoint, Progress
 from job.train.convergence import EarlyStopping
 from job.train.keeper import Keeper, forget_unlisted, latest_checkpoint
-from job.train.runstate import RunState, Ticket, create_state, first_state
 
 FOLDER = "runs/run/checkpoints/"
 

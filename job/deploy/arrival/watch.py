@@ -33,7 +33,7 @@ from job.deploy.arrival.settings import Watch, load_watch
 from job.deploy.arrival.sorting import Sorter
 from job.deploy.arrival.targets import Target, load_targets
 from job.errors import JobError, ObjectMissing, ThawError, headline
-from job.executors.interrupt import Interrupts
+from job.run.interrupts import Interrupts
 
 T = TypeVar("T")
 POLL = 20.0

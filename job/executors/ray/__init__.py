@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from job.config import Job
 from job.errors import ThawError
-from job.executors.interrupt import Interrupts
 from job.executors.placement import is_here, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
+from job.run.interrupts import Interrupts
 from job.train.context import Metrics, Recipe
 
 Say = Callable[..., None]

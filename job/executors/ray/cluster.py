@@ -19,7 +19,7 @@ from job.executors.placement import cpus_here, is_here, with_workers, worker_cpu
 from job.executors.ray.folder import own_token, ray_folder, some_home
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
-from job.train.proxies import past_proxies, set_proxies
+from job.run.proxies import past_proxies, set_proxies
 
 ENVIRONMENT = {
     TUNABLES: HUGE_PAGES,

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-from job.train.strategy import free_addresses, join_group
+from job.run.strategy import free_addresses, join_group
 
 
 class GroupConfig(BackendConfig):

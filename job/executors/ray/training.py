@@ -11,12 +11,12 @@ from typing import Any
 from job.config import Job
 from job.config.running import Recovery
 from job.errors import ClusterError, ThawError
-from job.executors.interrupt import Interrupts
 from job.executors.placement import worker_cpus
 from job.executors.ray.actors import cluster_error, one_line
 from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
 from job.executors.ray.listener import Listener
 from job.executors.ray.worker import train_worker
+from job.run.interrupts import Interrupts
 from job.storage.scratch import scratch
 from job.train.context import Recipe
 

@@ -115,7 +115,7 @@ class _Network:
     def __call__(self) -> tuple[dict[str, Any], Any]:
         """The base of the run, and the network with the layers thawed that fine-tuning trains."""
         if self._made is None:
-            from job.train.strategy import prepare_process
+            from job.run.strategy import prepare_process
 
             try:
                 prepare_process(self.job, worker_cpus(self.job))

@@ -16,8 +16,8 @@ from job.run.forecast.history import History
 from job.run.forecast.listing import Seen, chosen
 from job.run.forecast.timing import Stage, total
 from job.run.plan import Plan
+from job.run.state import read_state
 from job.storage import Store
-from job.train.runstate import read_state
 
 FORMAT = 1
 BLOCK = ("name", "layers", "parameters", "trainable")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from job.errors import StorageError, Superseded, WriteConflict
+from job.run.state import GuardedStore, RunState, Ticket, create_state, first_state, read_state, state_key
 from job.storage import Store, open_store
-from job.train.runstate import GuardedStore, RunState, Ticket, create_state, first_state, read_state, state_key
 
 HOLDER = {"host": "here", "pid": 1, "since": "today"}
 
@@ -75,7 +75,7 @@ def test_a_new_group_supersedes_the_one_before_it(store: Store) -> None:
 def test_a_guarded_store_writes_nothing_for_a_superseded_attempt(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr("job.train.runstate.FRESH", 0.0)
+    monkeypatch.setattr("job.run.state.FRESH", 0.0)
     guarded = pickle.loads(pickle.dumps(GuardedStore(store, begun(store))))
     version = guarded.write("a", b"mine")
     taken_over(store)

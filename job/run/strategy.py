@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from job.config import Job
 from job.errors import ClusterError
 from job.libraries import import_tensorflow, no_stderr
-from job.train.proxies import host_of, past_proxies
+from job.run.proxies import host_of, past_proxies
 
 if TYPE_CHECKING:
     import tensorflow as tf

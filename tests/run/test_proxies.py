@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from job.train.proxies import not_formed, past_proxies, told_of_proxies, unreachable
-from job.train.strategy import free_addresses, group_addresses, join_group
+from job.run.proxies import not_formed, past_proxies, told_of_proxies, unreachable
+from job.run.strategy import free_addresses, group_addresses, join_group
 
 NAMES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "no_proxy", "no_grpc_proxy")
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from job.errors import Interrupted
-from job.executors.interrupt import ASK, Interrupts
+from job.run.interrupts import ASK, Interrupts
 
 
 def terminate() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from job.errors import StorageError
-from job.report.timings import Clock, read_timings, timings_key
+from job.run.timings import Clock, read_timings, timings_key
 from job.storage import Store, open_store
 
 
