@@ -119,8 +119,8 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     """Of the extract stage, from an empty store; `endpoint`: of S3."""
     from job.data.snapshot import take_snapshot
     from job.executors import executor_of
-    from job.run.extract import extract
-    from job.run.plan import choose_plan
+    from job.features.cache_plan import choose_plan
+    from job.features.extract import extract
     from job.storage import open_store
 
     os.environ["AWS_ENDPOINT_URL"] = endpoint

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 from tables import markdown
 
-from job.data.work import CHUNK
+from job.features.workload import CHUNK
 from job.run.demo import write_cells
 from job.run.processes import descendants
 

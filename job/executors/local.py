@@ -17,7 +17,6 @@ from job.config import Job
 from job.data.forms import form_of
 from job.data.source import open_source
 from job.data.sources.packed import read_shard
-from job.data.work import CHUNK
 from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
 from job.executors.local_metrics import metrics_here
@@ -25,6 +24,7 @@ from job.executors.placement import cpus_here
 from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
+from job.features.workload import CHUNK
 from job.libraries import import_arrow
 from job.run.interrupts import Interrupts
 from job.run.strategy import INTER_OP, INTER_OP_THREADS

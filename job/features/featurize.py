@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from job.data.augment import augment_images, view_seeds
-from job.data.features import Featurizer
 from job.data.forms import INPUTS
 from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
+from job.features.store import Featurizer
 from job.model.networks import base_of_store
 
 if TYPE_CHECKING:

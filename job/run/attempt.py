@@ -10,12 +10,14 @@ from typing import Any
 
 from job import __version__
 from job.config import Job
-from job.data.dataset import dataset_key
-from job.data.features import forget_part
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
 from job.executors import Executor
+from job.features.cache_plan import Plan, choose_plan, read_plan, write_plan
+from job.features.dataset import dataset_key
+from job.features.extract import extract
 from job.features.featurize import Overflow
+from job.features.store import forget_part
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
@@ -24,11 +26,9 @@ from job.report.events import recorded
 from job.report.standing import kept
 from job.run import worth
 from job.run.current import read_current
-from job.run.extract import extract
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease
 from job.run.meter import measured
-from job.run.plan import Plan, choose_plan, read_plan, write_plan
 from job.run.promotion import judge
 from job.run.state import read_state
 from job.run.timings import Clock

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
+from job.features.run_words import spell
 from job.libraries import import_tensorflow, no_stderr
 from job.report.formats import check_formats
 from job.report.manifest import MANIFEST, download_files, upload_files
 from job.run.status import open_run
-from job.run.words import spell
 from job.storage import Store, open_store, read_json
 from job.storage.scratch import scratch
 

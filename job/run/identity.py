@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
-from job.data.dataset import check_class_weights
 from job.data.decoding import DECODING
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
 from job.errors import JobError
+from job.features.dataset import check_class_weights
+from job.features.run_words import resolve_vectors
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.state import read_state, state_key
-from job.run.words import resolve_vectors
 from job.storage import ObjectInfo, Store
 
 FORMAT = 2

@@ -15,18 +15,18 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from job.config import Job
-from job.data.dataset import Examples, read_examples
-from job.data.features import Featurizer, Part, forget_part, read_stored
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import CorruptFeatures, ObjectMissing
 from job.executors import Executor
+from job.features.cache_plan import Plan, read_plan
+from job.features.dataset import Examples, read_examples
+from job.features.extract import complete
 from job.features.featurize import Overflow
+from job.features.store import Featurizer, Part, forget_part, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.report.answered import logits_of, predictions
-from job.run.extract import complete
-from job.run.plan import Plan, read_plan
 from job.storage import Store, read_json
 
 BATCH = 64

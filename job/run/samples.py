@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from job.config import Job
-from job.data.dataset import load_dataset
-from job.data.features import ADDRESS, address_of, known, read_stored
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.source import open_source
 from job.data.sources.packed import open_shard, records_of, split_key
 from job.data.sources.table import object_reader
 from job.errors import CorruptFeatures, DataError, ObjectMissing
+from job.features.cache_plan import input_featurizer
+from job.features.dataset import load_dataset
+from job.features.store import ADDRESS, address_of, known, read_stored
 from job.report.formats.subject import Samples
-from job.run.plan import input_featurizer
 from job.storage import Store, arrow_errors
 
 READERS = 8

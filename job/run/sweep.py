@@ -21,11 +21,11 @@ from job.data.source import open_source
 from job.errors import JobError
 from job.executors import placed
 from job.executors.placement import is_local
+from job.features.cache_plan import Plan, read_plan, write_plan
 from job.run.child import Process, run_thaw
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.run.pipeline import run_job
-from job.run.plan import Plan, read_plan, write_plan
 from job.storage import Store, open_store
 
 Say = Callable[..., None]

@@ -12,8 +12,8 @@ from typing import Any
 from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
+from job.features.cache_plan import Plan, fits
 from job.run.current import read_current
-from job.run.plan import Plan, fits
 from job.run.rival import Model, load_model
 from job.storage import Store, read_json
 

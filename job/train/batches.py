@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from job.config import Augment
 from job.data import order
-from job.data.arena import Arena
 from job.data.augment import augment_images, view_seeds
-from job.data.dataset import Dataset
 from job.errors import TrainingError
+from job.features.cache import Arena
+from job.features.dataset import Dataset
 
 CHUNK = 32
 """Steps that are planned together; the parts that the next chunk needs are fetched meanwhile."""

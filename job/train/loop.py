@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from job.data import order
-from job.data.dataset import Dataset
 from job.errors import Interrupted, NotFinite
+from job.features.dataset import Dataset
 from job.train.batches import CHUNK, Batches, fresh_view, proven
 from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
 from job.train.control import WISHES

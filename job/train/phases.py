@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import FineTunePhase, Job, UnfreezeAuto
-from job.data.arena import Arena
-from job.data.dataset import Dataset
 from job.errors import TrainingError
+from job.features.cache import Arena
+from job.features.dataset import Dataset
 from job.model.cut import cut_named, split
 from job.model.depthwise import call_with_fast_gradients
 from job.model.flatten import call_frozen, flatten

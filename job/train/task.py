@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Augment, Optimization
-from job.data.arena import Arena
+from job.features.cache import Arena
 from job.train.checkpoint import Checkpoint
 from job.train.control import Control
 from job.train.step import Forward

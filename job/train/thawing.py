@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from job.config.training import BlockByBlock, UnfreezeBlocks
-from job.data.dataset import Dataset
+from job.features.dataset import Dataset
 from job.model.freezing import blocks, depths, freeze, thaw
 from job.model.network import Network
 from job.train.checkpoint import Checkpoint, Progress, Tensors, Thawing

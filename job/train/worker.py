@@ -44,8 +44,8 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     prepare_process(recipe.job, context.cpus)
     from safetensors.numpy import load
 
-    from job.data.arena import Arena, NodeCache
-    from job.data.dataset import load_dataset
+    from job.features.cache import Arena, NodeCache
+    from job.features.dataset import load_dataset
     from job.model.freezing import described_blocks
     from job.model.networks import network_of_run
     from job.train.control import Control

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from job.config.jobfile import parse_job
-from job.data.features import ADDRESS
 from job.errors import DataError, Interrupted, NotFinite, StorageError, ThawError, TrainingError
 from job.executors import local
 from job.executors.local import LocalExecutor
 from job.features.extraction import Decoded, Extraction
+from job.features.store import ADDRESS
 from job.model.resolved import ResolvedBase
 from job.run.interrupts import Interrupts
 from job.storage import open_store

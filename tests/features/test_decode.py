@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 
 from job.config.jobfile import parse_job
-from job.data.features import ADDRESS
 from job.data.forms import text_form
 from job.data.sources.packed import join_key
-from job.data.work import work_key, write_work
 from job.errors import ObjectMissing, StorageError
 from job.features.decode import GONE, GROUP, Decoder
 from job.features.extraction import Extraction
+from job.features.store import ADDRESS
+from job.features.workload import work_key, write_work
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
 from support.images import picture

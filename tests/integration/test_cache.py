@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 from job.config.jobfile import load_job
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import load_dataset
 from job.data.decoding import decode_image
-from job.data.features import Featurizer, known
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.data.sources.packed import list_shards, split_key, without_index
 from job.executors.local import LocalExecutor
+from job.features.cache import Arena, NodeCache
+from job.features.cache_plan import Plan
+from job.features.dataset import load_dataset
+from job.features.extract import extract
+from job.features.store import Featurizer, known
 from job.model.weights import resolve_base
-from job.run.extract import extract
 from job.run.packed import index_shards
-from job.run.plan import Plan
 from job.storage import Store, open_store
 from support import shards
 from support.cases import slow

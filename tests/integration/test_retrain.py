@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from job.config.jobfile import load_job
-from job.data.features import known
 from job.data.snapshot import stored_snapshot
 from job.errors import WriteConflict
 from job.executors import executor_of
+from job.features.cache_plan import featurizers, read_plan
+from job.features.store import known
 from job.run import promotion
 from job.run.current import Entry, put_current, read_current
-from job.run.plan import featurizers, read_plan
 from job.run.rival import Answers, load_model
 from job.storage import Store, open_store
 from support.images import encode, folder_of, picture

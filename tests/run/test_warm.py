@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from job.config.jobfile import parse_job
+from job.features.cache_plan import Plan
 from job.model.resolved import ResolvedBase
 from job.run import warm
-from job.run.plan import Plan
 from job.run.rival import Model
 from job.storage import open_store
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from job.config import Job
 from job.config.jobfile import parse_job
 from job.data.augment import augment_images, view_seeds
-from job.data.dataset import Dataset
+from job.features.dataset import Dataset
 from job.model.backbones import build_base, draw_weights
 from job.model.cut import cut_named, split
 from job.model.heads import build_head

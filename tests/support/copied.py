@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import Dataset, load_dataset, write_dataset
-from job.data.features import known, write_part
+from job.features.cache import Arena, NodeCache
+from job.features.dataset import Dataset, load_dataset, write_dataset
+from job.features.store import known, write_part
 from job.storage import Store, open_store
 from support.stored import CLASSES, examples_of, featurizer_of
 

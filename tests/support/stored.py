@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import Dataset, Examples, load_dataset, write_dataset
-from job.data.features import ADDRESS, Featurizer, address_of, known, write_part
 from job.data.splits import SPLITS
+from job.features.cache import Arena, NodeCache
+from job.features.dataset import Dataset, Examples, load_dataset, write_dataset
+from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
 from job.storage import Store, open_store
 
 CLASSES = ["a", "b"]

@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from job.config import Augment
-from job.data.arena import Arena, NodeCache
 from job.data.augment import augment_images, view_seeds
-from job.data.dataset import Dataset, load_dataset, write_dataset
-from job.data.features import Featurizer, known, write_part
 from job.data.order import Share, epoch_order, steps_per_epoch, stream_count
 from job.errors import CorruptFeatures, StorageError
+from job.features.cache import Arena, NodeCache
+from job.features.dataset import Dataset, load_dataset, write_dataset
+from job.features.store import Featurizer, known, write_part
 from job.storage import Store, open_store
 from job.train.batches import CHUNK, Batches, fresh_view
 from support.cases import slow

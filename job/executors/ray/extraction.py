@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import ray.data
 
-from job.data.features import ADDRESS
 from job.data.source import open_source
-from job.data.work import CHUNK
 from job.executors.placement import cpus_here, is_here
 from job.executors.ray.actors import Actor, rows_of
 from job.executors.ray.cluster import extract_processes
@@ -22,6 +20,8 @@ from job.executors.ray.records import read_records
 from job.features.decode import Decoder
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
+from job.features.store import ADDRESS
+from job.features.workload import CHUNK
 
 READERS = 8
 """Objects that one decoder reads at a time."""

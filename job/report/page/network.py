@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from job.data.features import storage_type
+from job.features.store import storage_type
 from job.report.documents import Documents
 from job.report.page.charts import block_strip
 from job.wording import plural

@@ -13,6 +13,7 @@ from job.data.source import open_source
 from job.errors import ClusterError
 from job.executors import placed
 from job.executors.placement import worker_cpus
+from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
 from job.run.current import read_current
@@ -27,7 +28,6 @@ from job.run.forecast.history import History, last_like
 from job.run.forecast.listing import Seen, numbers, sampled, seen
 from job.run.forecast.timing import stages
 from job.run.identity import latest_run, prepare_base, run_id
-from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
 from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from job.data.features import ADDRESS, Featurizer, address_bytes, known
 from job.data.splits import SPLITS
+from job.features.store import ADDRESS, Featurizer, address_bytes, known
 from job.run.forecast.listing import Rows
 from job.storage import Store
 

@@ -14,12 +14,12 @@ from job.config import Job
 from job.data.forms import form_of
 from job.data.pictures import Unreadable
 from job.executors.placement import cpus_here, is_here, named_gpus, worker_cpus
+from job.features.cache_plan import Plan
 from job.features.featurize import BATCH
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy
 from job.run.forecast.costs import local_batch, memory_here
 from job.run.forecast.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
-from job.run.plan import Plan
 
 if TYPE_CHECKING:
     import keras

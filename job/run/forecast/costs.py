@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from job.config import GLOVE, FineTunePhase, Job, Optimization, UnfreezeAuto
 from job.data.order import Share
+from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy
-from job.run.plan import Plan
 
 ENCODER_UNITS = 128
 BEST_EPOCH = 8

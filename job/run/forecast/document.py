@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import Job
+from job.features.cache_plan import Plan
 from job.run.forecast.calibration import Speeds
 from job.run.forecast.cautions import Known, cautions
 from job.run.forecast.costs import Phase, Range, head_layers
@@ -15,7 +16,6 @@ from job.run.forecast.headers import Headers, interval
 from job.run.forecast.history import History
 from job.run.forecast.listing import Seen, chosen
 from job.run.forecast.timing import Stage, total
-from job.run.plan import Plan
 from job.run.state import read_state
 from job.storage import Store
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from job.data.features import Featurizer, Part, known, read_stored
 from job.data.splits import SPLITS
 from job.errors import CorruptFeatures
+from job.features.store import Featurizer, Part, known, read_stored
 from job.run.forecast.listing import Rows
 from job.storage import Store
 

@@ -21,8 +21,8 @@ from job.config import Job
 from job.errors import ClusterError
 from job.executors.placement import worker_cpus
 from job.executors.ray.cluster import set_environment
+from job.features.cache_plan import Plan
 from job.libraries import DEBUG
-from job.run.plan import Plan
 from job.run.strategy import free_addresses, join_group, make_strategy, precision, prepare_process
 from job.storage import open_store
 from job.storage.overlay import OverlayStore

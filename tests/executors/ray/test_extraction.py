@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from job.config.jobfile import parse_job
-from job.data.features import ADDRESS
-from job.data.work import work_key
 from job.errors import StorageError
 from job.executors.ray.actors import Carried
 from job.executors.ray.extraction import DecodeObjects, DecodeRecords, decoded_of, row_of
 from job.features.extraction import Decoded, Extraction
+from job.features.store import ADDRESS
+from job.features.workload import work_key
 from job.model.resolved import ResolvedBase
 from job.storage import open_store
 

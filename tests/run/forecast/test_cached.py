@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from job.data.features import ADDRESS, Featurizer, address_of, write_part
 from job.data.splits import SPLITS
+from job.features.store import ADDRESS, Featurizer, address_of, write_part
 from job.run.forecast.cached import look_up
 from job.run.forecast.duplicates import near_duplicates
 from job.run.forecast.listing import Rows

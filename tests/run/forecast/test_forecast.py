@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from job.config.jobfile import load_job
-from job.data.dataset import read_examples
-from job.data.features import write_part
+from job.features.cache_plan import choose_plan, featurizers, write_plan
+from job.features.dataset import read_examples
+from job.features.store import write_part
 from job.model.anatomy import anatomy_of, write_anatomy
 from job.run.identity import find_run
-from job.run.plan import choose_plan, featurizers, write_plan
 from job.storage import ObjectInfo, open_store
 from support import texts
 from support.images import folder_of

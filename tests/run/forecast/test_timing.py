@@ -12,6 +12,7 @@ import pytest
 from job.config import Job, Model, UnfreezeFrom
 from job.config.jobfile import parse_job
 from job.executors.placement import with_workers
+from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
@@ -22,7 +23,6 @@ from job.run.forecast.costs import Range, head_layers, memory, phases
 from job.run.forecast.history import last_like
 from job.run.forecast.rehearsal import PhaseSpeeds
 from job.run.forecast.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
-from job.run.plan import Plan
 from job.storage import open_store
 from support.networks import own_base
 

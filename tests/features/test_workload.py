@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from job.data.features import ADDRESS, Featurizer, address_of, known, write_part
-from job.data.work import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, work_key, write_work
 from job.errors import ObjectMissing, StorageError
+from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
+from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, work_key, write_work
 from job.storage import Store
 from support.stored import POOLED, examples_of, split_up
 

@@ -13,15 +13,15 @@ import tensorflow as tf
 
 from job.config import Job
 from job.config.jobfile import parse_job
-from job.data.dataset import Examples, read_examples
-from job.data.features import known, write_part
 from job.data.snapshot import take_snapshot
 from job.data.text import decode_text, ids_of_words
 from job.errors import DataError, JobError, StorageError
+from job.features.cache_plan import input_featurizer
+from job.features.dataset import Examples, read_examples
+from job.features.run_words import Words, count_words, learn_vectors, note_words, resolve_vectors
+from job.features.store import known, write_part
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
-from job.run.plan import input_featurizer
-from job.run.words import Words, count_words, learn_vectors, note_words, resolve_vectors
 from job.storage import Store, open_store
 from job.text.vocabulary import kept_vectors, read_vocabulary
 from support import texts

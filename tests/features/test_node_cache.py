@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import Dataset
 from job.errors import StorageError
+from job.features.cache import Arena, NodeCache
+from job.features.dataset import Dataset
 from job.storage import Store
 from support.copied import (
     EXAMPLES,

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from job.config import Job, Weights
-from job.data.dataset import Examples
-from job.data.features import Featurizer, Known, read_stored
 from job.data.forms import form_of
 from job.data.source import open_source
 from job.data.sources.table import object_reader
 from job.data.splits import SPLITS
 from job.errors import DataError, JobError, ObjectMissing, StorageError
+from job.features.dataset import Examples
+from job.features.store import Featurizer, Known, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.storage import Store, file_sha256, open_store, split_uri

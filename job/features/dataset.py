@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.data.features import ADDRESS, Featurizer, Known, Part, address_of, ids_of
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
 from job.errors import JobError, nearest
+from job.features.store import ADDRESS, Featurizer, Known, Part, address_of, ids_of
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from job.data.dataset import Dataset
 from job.errors import CorruptFeatures
+from job.features.dataset import Dataset
 from job.storage import Store
 from support.copied import EXAMPLES, TRAIN, Counting, arena_of, everyone, noise, scattered, store_parts, store_views
 
@@ -94,9 +94,9 @@ def test_a_part_with_fewer_rows_than_the_data_set_says_is_an_error(tmp_path: Pat
 SECOND = """
 import hashlib, os, signal, sys
 import numpy as np
-from job.data import arena
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import load_dataset
+from job.features import cache as arena
+from job.features.cache import Arena, NodeCache
+from job.features.dataset import load_dataset
 from job.storage import open_store
 
 uri, cache, seed, writes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -160,7 +160,7 @@ def test_nothing_outlives_a_restart_of_the_machine(tmp_path: Path, monkeypatch: 
     """A page may have been lost that was written before the flag that says so."""
     store, data = store_parts(tmp_path, noise((3,)))
     arena_of(store, data, tmp_path).wait(everyone())
-    monkeypatch.setattr("job.data.arena._boot", lambda: "another")
+    monkeypatch.setattr("job.features.cache._boot", lambda: "another")
     counting = Counting(store)
     arena_of(counting, data, tmp_path).wait(everyone())
     assert len(counting.reads) == EXAMPLES / 4

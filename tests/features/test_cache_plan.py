@@ -13,11 +13,11 @@ from job.config import Job, Model, Train, UnfreezeBlocks, UnfreezeMatch
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
+from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.resolved import record_key, weights_request
 from job.run.identity import prepare_base, run_id
-from job.run.plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.storage import open_store
 from support import texts
 from support.networks import own_base

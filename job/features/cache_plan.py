@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from job.config import Job
-from job.data.arena import NodeCache
-from job.data.features import Featurizer, storage_type
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot
 from job.errors import JobError
+from job.features.cache import NodeCache
+from job.features.store import Featurizer, storage_type
 from job.storage import Store, read_json
 from job.wording import duration, size
 

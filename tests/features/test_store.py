@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from job.data.features import (
+from job.errors import CorruptFeatures
+from job.features.store import (
     ADDRESS,
     Featurizer,
     Part,
@@ -23,8 +24,7 @@ from job.data.features import (
     to_binary,
     write_part,
 )
-from job.data.work import missing
-from job.errors import CorruptFeatures
+from job.features.workload import missing
 from job.storage import Store
 from support.stored import POOLED, examples_of, values_of
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from job.data.dataset import Dataset, FeatureSet
-from job.data.features import ids_of, read_part
 from job.errors import CorruptFeatures, StorageError
+from job.features.dataset import Dataset, FeatureSet
+from job.features.store import ids_of, read_part
 from job.storage import Store
 
 READERS = 8

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.data.dataset import Examples
-from job.data.features import ADDRESS, Featurizer, Known, from_binary, to_binary
 from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
+from job.features.dataset import Examples
+from job.features.store import ADDRESS, Featurizer, Known, from_binary, to_binary
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 

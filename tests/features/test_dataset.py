@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.data.dataset import (
+from job.data.order import shard_size
+from job.data.snapshot import Snapshot
+from job.errors import JobError, StorageError
+from job.features.dataset import (
     Examples,
     check_class_weights,
     class_weight_vector,
@@ -17,10 +20,7 @@ from job.data.dataset import (
     read_examples,
     write_dataset,
 )
-from job.data.features import ADDRESS, address_of, ids_of, known, read_part, write_part
-from job.data.order import shard_size
-from job.data.snapshot import Snapshot
-from job.errors import JobError, StorageError
+from job.features.store import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.storage import Store
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 

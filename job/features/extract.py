@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from job.config import GLOVE, Job
-from job.data.dataset import Examples, read_examples, write_dataset
-from job.data.features import Featurizer, Known, address_bytes, describe, known
 from job.data.snapshot import Snapshot, check_rejects
 from job.data.source import open_source
-from job.data.work import missing, work_key, write_work
 from job.executors import Executor
+from job.features.cache_plan import Plan, featurizers, input_featurizer
+from job.features.dataset import Examples, read_examples, write_dataset
 from job.features.decode import GONE
 from job.features.extraction import Extraction
+from job.features.run_words import Words, count_words, learn_vectors, note_words
+from job.features.store import Featurizer, Known, address_bytes, describe, known
+from job.features.workload import missing, work_key, write_work
 from job.model.resolved import ResolvedBase
-from job.run.plan import Plan, featurizers, input_featurizer
-from job.run.words import Words, count_words, learn_vectors, note_words
 from job.storage import Store
 
 Say = Callable[..., None]
