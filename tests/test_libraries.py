@@ -18,7 +18,7 @@ from job.libraries import DEBUG, no_stderr
 
 ROOT = Path(__file__).parents[1] / "job"
 LIBRARIES = {"tensorflow", "keras"}
-ENTRIES = ("job.cli", "job.executors", "job.features", "job.report", "job.run", "job.train.worker")
+ENTRIES = ("job.cli", "job.executors", "job.features", "job.report", "job.run", "job.training.worker")
 """Whose functions may be the first in their process to import one of them. What is below is called by these."""
 TOOLS = ("job.report.export", "job.report.formats.", "job.run.samples")
 """Among those, the modules that import them when they are imported: functions alone import these."""

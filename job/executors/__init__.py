@@ -10,7 +10,7 @@ from job.config import Job
 from job.executors.placement import gpus_here, is_here, is_local, with_workers
 from job.features.extraction import Extracted, Extraction
 from job.run.interrupts import Interrupts
-from job.train.context import Metrics, Recipe
+from job.training.context import Metrics, Recipe
 
 Say = Callable[..., None]
 T = TypeVar("T")

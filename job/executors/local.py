@@ -28,8 +28,8 @@ from job.features.workload import CHUNK
 from job.libraries import import_arrow
 from job.run.interrupts import Interrupts
 from job.run.strategy import INTER_OP, INTER_OP_THREADS
-from job.train.context import Metrics, Recipe, Start
-from job.train.worker import train
+from job.training.context import Metrics, Recipe, Start
+from job.training.worker import train
 
 Say = Callable[..., None]
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from job.errors import JobError
-from job.train.context import Metrics
+from job.training.context import Metrics
 
 PORT = "THAW_METRICS_PORT"
 PREFIX = "ray_"

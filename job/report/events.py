@@ -78,7 +78,7 @@ class _Files:
         self._add(b"".join(records))
 
     def draw_weights(self, steps: int, histograms: dict[str, dict[str, Any]]) -> None:
-        """After an epoch whose last step is the run's `steps`-th: job.train.measure.histogram of each variable."""
+        """After an epoch whose last step is the run's `steps`-th: job.training.measure.histogram of each variable."""
         self._add(tfevents.histograms(steps, {f"weights/{path}": found for path, found in histograms.items()}))
 
     def _add(self, records: bytes) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from job.report.answered import Answered
 from job.report.metrics import roc_auc
 from job.report.paired import compare
-from job.train.measure import RESAMPLES, resampled
+from job.training.measure import RESAMPLES, resampled
 
 CONFIDENCE = 0.95
 Z = 1.959964

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from job.train.measure import resampled
+from job.training.measure import resampled
 
 Metric = Literal["accuracy", "balanced_accuracy"]
 

@@ -33,7 +33,7 @@ def scalars(step: int, values: dict[str, float]) -> bytes:
 
 
 def histograms(step: int, found: dict[str, dict[str, Any]]) -> bytes:
-    """By tag: job.train.measure.histogram."""
+    """By tag: job.training.measure.histogram."""
     messages = _messages("summary")
     values = []
     for tag, one in found.items():

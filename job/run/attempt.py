@@ -36,7 +36,7 @@ from job.run.warm import plan_in_use, warm_start
 from job.run.worth import Decision
 from job.storage import Store, read_json
 from job.storage.scratch import forget_scratch
-from job.train.context import Recipe
+from job.training.context import Recipe
 
 Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""

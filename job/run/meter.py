@@ -11,7 +11,7 @@ from typing import Any
 from job.data.snapshot import Snapshot
 from job.errors import NotFinite
 from job.executors import Executor
-from job.train.context import Metrics
+from job.training.context import Metrics
 
 GAUGES = {
     "thaw_listed_examples": "Examples of the snapshot, in all splits.",

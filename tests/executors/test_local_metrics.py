@@ -13,7 +13,7 @@ from job.errors import JobError
 from job.executors import local_metrics
 from job.executors.local_metrics import PORT, Unread, metrics_here
 from job.run.meter import RunMeter
-from job.train.meter import CHECKPOINT_SECONDS, LABELS
+from job.training.throughput import CHECKPOINT_SECONDS, LABELS
 from support.servers import free_port
 
 WHERE = {"run_id": "cells-1", "phase": "head", "rank": "0"}

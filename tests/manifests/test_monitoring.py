@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from job.run import meter as of_run
-from job.train import meter as of_worker
+from job.training import throughput as of_worker
 from support.kustomize import K8S, build_with, of_kind
 from support.tools import need
 

@@ -19,7 +19,7 @@ from job.report.board import mirror
 from job.report.events import events_folder, recorded
 from job.run.status import open_runs
 from job.storage import Store, open_store
-from job.train.measure import histogram
+from job.training.measure import histogram
 from support.cases import slow
 from support.servers import answering, free_port
 

@@ -20,10 +20,10 @@ from job.model.cut import cut_named, split
 from job.model.heads import build_head
 from job.model.network import Network, build_network
 from job.storage import Store
-from job.train.checkpoint import Checkpoint
-from job.train.control import Control
-from job.train.phases import Inputs, Trained, WarmStart, train_phases
-from job.train.task import Team
+from job.training.checkpoint import Checkpoint
+from job.training.control import Control
+from job.training.phase_task import Team
+from job.training.phases import Inputs, Trained, WarmStart, train_phases
 from support.networks import own_base
 from support.stored import arenas, store_dataset
 

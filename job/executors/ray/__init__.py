@@ -12,7 +12,7 @@ from job.executors.placement import is_here, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
 from job.run.interrupts import Interrupts
-from job.train.context import Metrics, Recipe
+from job.training.context import Metrics, Recipe
 
 Say = Callable[..., None]
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from job.train.context import Start
+from job.training.context import Start
 
 REPEATS = 3
 """Failures in a row, without a new checkpoint between them, after which an attempt gives up."""

@@ -18,7 +18,7 @@ from job.executors.ray.listener import Listener
 from job.executors.ray.worker import train_worker
 from job.run.interrupts import Interrupts
 from job.storage.scratch import scratch
-from job.train.context import Recipe
+from job.training.context import Recipe
 
 RESIZE = 10.0
 """Seconds between two looks for room for more workers."""

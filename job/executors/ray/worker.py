@@ -11,9 +11,9 @@ from typing import Any
 from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
 from job.executors.ray.metrics import RayMetrics
 from job.libraries import import_tensorflow
-from job.train.context import Metrics, Start
-from job.train.watch import INTERVAL, STALLED
-from job.train.worker import train
+from job.training.context import Metrics, Start
+from job.training.watchdog import INTERVAL, STALLED
+from job.training.worker import train
 
 
 def train_worker(config: dict[str, Any]) -> None:

@@ -193,7 +193,7 @@ def _play(
 ) -> tuple[PhaseSpeeds, PhaseSpeeds | None]:
     """Of the head, and of fine-tuning."""
     from job.model.freezing import freeze, thaw
-    from job.train.phases import fine_tune_forward, head_forward, trainable
+    from job.training.phases import fine_tune_forward, head_forward, trainable
 
     job, repeats = rehearsal.job, rehearsal.repeats
     freeze(network.model)
@@ -225,9 +225,9 @@ def _steps(
     """What makes `count` training steps on these inputs, and what predicts them once."""
     import tensorflow as tf
 
-    from job.train.control import WISHES
-    from job.train.optimization import make_optimizer
-    from job.train.step import make_predict_steps, make_train_steps
+    from job.training.control import WISHES
+    from job.training.optimization import make_optimizer
+    from job.training.step import make_predict_steps, make_train_steps
 
     settings, size = getattr(job.phases, phase), len(inputs)
     batch = inputs, np.zeros(size, np.int32), np.full(size, 1 / size, np.float32), np.arange(size, dtype=np.int32)

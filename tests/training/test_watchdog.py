@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from job.train.watch import STALLED, Watchdog
+from job.training.watchdog import STALLED, Watchdog
 
 HANGS = """
 import sys, threading, time
-from job.train.watch import Watchdog
+from job.training.watchdog import Watchdog
 
 def waits_for_the_others():
     threading.Event().wait()
@@ -53,7 +53,7 @@ def test_it_ends_even_where_nobody_takes_its_report() -> None:
 
 
 def test_it_ends_even_where_its_report_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.train.watch.REPORT", 0.1)
+    monkeypatch.setattr("job.training.watchdog.REPORT", 0.1)
     left: list[int] = []
     hung = threading.Event()
     Watchdog(0.2, lambda stacks: bool(hung.wait(60)), left.append)

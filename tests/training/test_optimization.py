@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from job.config import FineTunePhase, Optimization
-from job.train.optimization import FIRST, LAST, RISE, learning_rate, make_optimizer
-from job.train.step import Forward, make_train_steps
+from job.training.optimization import FIRST, LAST, RISE, learning_rate, make_optimizer
+from job.training.step import Forward, make_train_steps
 
 STEPS, PER_EPOCH = 100, 10
 

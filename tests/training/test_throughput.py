@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from job.train.meter import COUNTERS, GAUGES, Meter
-from job.train.step import make_train_steps
-from job.train.task import Steps
+from job.training.phase_task import Steps
+from job.training.step import make_train_steps
+from job.training.throughput import COUNTERS, GAUGES, Meter
 from support.measuring import FakeMetrics
 
 SLEEP = 0.02

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from job.errors import CorruptCheckpoint, Interrupted, NotFinite, TrainingError
 from job.model.network import Network, variables_by_path
-from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.train.convergence import EarlyStopping
-from job.train.loop import Phase
-from job.train.phases import Trained, WarmStart
-from job.train.step import make_train_steps
+from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.training.convergence import EarlyStopping
+from job.training.loop import Phase
+from job.training.phases import Trained, WarmStart
+from job.training.step import make_train_steps
 from support.bench import job_of, set_up
 from support.cases import slow
 
@@ -90,7 +90,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
         steps = make_train_steps(strategy, spec, forward, variables, *others)
         return lambda *batch: (steps(*batch), variables[0].assign(variables[0] + np.inf))[0]
 
-    monkeypatch.setattr("job.train.loop.make_train_steps", overflowing)
+    monkeypatch.setattr("job.training.loop.make_train_steps", overflowing)
     saved: list[Checkpoint] = []
     with pytest.raises(NotFinite, match=r"head: its weights are not finite at step 2 of epoch 1, on examples \["):
         set_up(job, tmp_path).train(job, "head", saved)
@@ -219,7 +219,7 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: 
 def test_changed_trainable_variables_are_reported_not_guessed() -> None:
     import keras
 
-    from job.train.checkpoint import restore
+    from job.training.checkpoint import restore
 
     told: list[str] = []
     kept, fresh, other = (keras.Variable(np.zeros(n, np.float32)) for n in (2, 2, 3))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from job.train.measure import CELLS, RESAMPLES, cross_entropies, loss_and_accuracy, share_of_gains
+from job.training.measure import CELLS, RESAMPLES, cross_entropies, loss_and_accuracy, share_of_gains
 
 
 def test_losses_are_those_of_softmax_also_where_logits_are_large() -> None:

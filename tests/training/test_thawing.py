@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from job.config import Job
 from job.model.network import variables_by_path
-from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.train.loop import Phase
-from job.train.phases import Trained
+from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.training.loop import Phase
+from job.training.phases import Trained
 from support.bench import Bench, job_of, set_up
 from support.cases import slow
 
@@ -37,7 +37,7 @@ def bench(job: Job, folder: Path) -> Bench:
 def shares(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the bootstrap says of each block, where there are any."""
     found: list[float] = []
-    monkeypatch.setattr("job.train.thawing.share_of_gains", lambda gains, seed: found.pop(0))
+    monkeypatch.setattr("job.training.thawing.share_of_gains", lambda gains, seed: found.pop(0))
     return found
 
 

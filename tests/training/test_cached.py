@@ -12,9 +12,9 @@ import pytest
 from job.config import Job
 from job.errors import CorruptFeatures, TrainingError
 from job.model.network import variables_by_path
-from job.train.batches import CHUNK
-from job.train.checkpoint import Checkpoint, Tensors
-from job.train.phases import Trained
+from job.training.batches import CHUNK
+from job.training.checkpoint import Checkpoint, Tensors
+from job.training.phases import Trained
 from support.bench import job_of, set_up
 from support.cases import slow
 

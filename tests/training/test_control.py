@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from job.config import CheckpointPolicy
-from job.train.control import FIRST_STEPS, MOST_STEPS, Agreed, Control
+from job.training.control import FIRST_STEPS, MOST_STEPS, Agreed, Control
 
 NEVER = CheckpointPolicy(every_minutes=None)
 

@@ -12,10 +12,10 @@ from job.config.training import BlockByBlock, UnfreezeBlocks
 from job.features.dataset import Dataset
 from job.model.freezing import blocks, depths, freeze, thaw
 from job.model.network import Network
-from job.train.checkpoint import Checkpoint, Progress, Tensors, Thawing
-from job.train.loop import Phase
-from job.train.measure import cross_entropies, share_of_gains
-from job.train.task import Team
+from job.training.checkpoint import Checkpoint, Progress, Tensors, Thawing
+from job.training.loop import Phase
+from job.training.measure import cross_entropies, share_of_gains
+from job.training.phase_task import Team
 
 MakePhase = Callable[[dict[str, float], int], Phase]
 """(learning rates by layer, epochs made before) -> fine-tuning of all that is thawed now."""

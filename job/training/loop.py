@@ -14,15 +14,15 @@ import tensorflow as tf
 from job.data import order
 from job.errors import Interrupted, NotFinite
 from job.features.dataset import Dataset
-from job.train.batches import CHUNK, Batches, fresh_view, proven
-from job.train.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
-from job.train.control import WISHES
-from job.train.convergence import EarlyStopping
-from job.train.measure import histogram, loss_and_accuracy
-from job.train.optimization import learning_rate, make_optimizer
-from job.train.range_test import CYCLE, RATES, range_test
-from job.train.step import make_predict_steps, make_sum, make_train_steps
-from job.train.task import PhaseTask, Steps, Team
+from job.training.batches import CHUNK, Batches, fresh_view, proven
+from job.training.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
+from job.training.control import WISHES
+from job.training.convergence import EarlyStopping
+from job.training.measure import histogram, loss_and_accuracy
+from job.training.optimization import learning_rate, make_optimizer
+from job.training.phase_task import PhaseTask, Steps, Team
+from job.training.range_test import CYCLE, RATES, range_test
+from job.training.step import make_predict_steps, make_sum, make_train_steps
 
 PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 """Added to the epoch, so that the phases draw different orders."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.train.phases import Trained
-from job.train.range_test import MARGIN, RATES, range_test
+from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.training.phases import Trained
+from job.training.range_test import MARGIN, RATES, range_test
 from support.bench import job_of, set_up
 
 

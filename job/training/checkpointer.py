@@ -18,7 +18,7 @@ from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Supersede
 from job.run.state import Document, GuardedStore, RunState
 from job.storage import Store
 from job.storage.scratch import scratch
-from job.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Entry = dict[str, Any]
 """Of a checkpoint in the state: name, sha256, bytes, phase, epoch, step, finished."""

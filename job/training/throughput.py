@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from job.train.context import Metrics
-from job.train.task import Steps
+from job.training.context import Metrics
+from job.training.phase_task import Steps
 
 TELLING = 1.0
 """Seconds between two words about how far an epoch is."""

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from job.config import Augment, Optimization
 from job.features.cache import Arena
-from job.train.checkpoint import Checkpoint
-from job.train.control import Control
-from job.train.step import Forward
+from job.training.checkpoint import Checkpoint
+from job.training.control import Control
+from job.training.step import Forward
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from job.features.cache import Arena, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
 from job.features.store import Featurizer, known, write_part
 from job.storage import Store, open_store
-from job.train.batches import CHUNK, Batches, fresh_view
+from job.training.batches import CHUNK, Batches, fresh_view
 from support.cases import slow
 from support.stored import CLASSES, examples_of
 
@@ -235,7 +235,7 @@ def late_part(data: Dataset) -> Any:
 
 @pytest.mark.parametrize("augment", [None, EVERYTHING])
 def test_a_corrupt_part_is_named(augment: Augment | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.train.batches.CHUNK", CHUNK // 8)
+    monkeypatch.setattr("job.training.batches.CHUNK", CHUNK // 8)
     store, data = store_inputs(tmp_path, noise((4, 4, 3)), "uint8")
     part, featurizer = late_part(data), data.inputs[0].featurizer
     store.delete(f"features/{featurizer.id}/{part.name}.parquet")
@@ -258,7 +258,7 @@ def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path, monkeypatch: pyt
 
 def test_batches_are_the_same_where_the_data_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over several epochs: what was given back is read again."""
-    monkeypatch.setattr("job.train.batches.CHUNK", CHUNK // 8)
+    monkeypatch.setattr("job.training.batches.CHUNK", CHUNK // 8)
     images = noise((40, 40, 3))
     store, data = store_inputs(tmp_path, images, "uint8")
     read_part, reads = store.read, []

@@ -20,11 +20,11 @@ from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
 from job.model.heads import head_logits, take_over
 from job.model.network import Network, variables_by_path
 from job.run.strategy import use_jit
-from job.train.checkpoint import Checkpoint, History, Progress, Tensors, values
-from job.train.loop import Phase
-from job.train.step import Forward
-from job.train.task import PhaseTask, Team
-from job.train.thawing import Thawed, thaw_block_by_block
+from job.training.checkpoint import Checkpoint, History, Progress, Tensors, values
+from job.training.loop import Phase
+from job.training.phase_task import PhaseTask, Team
+from job.training.step import Forward
+from job.training.thawing import Thawed, thaw_block_by_block
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 from job.errors import StorageError, Superseded
 from job.run.state import RunState, Ticket, create_state, first_state
 from job.storage import Store, open_store
-from job.train.checkpoint import Checkpoint, Progress
-from job.train.convergence import EarlyStopping
-from job.train.keeper import Keeper, forget_unlisted, latest_checkpoint
+from job.training.checkpoint import Checkpoint, Progress
+from job.training.checkpointer import Keeper, forget_unlisted, latest_checkpoint
+from job.training.convergence import EarlyStopping
 
 FOLDER = "runs/run/checkpoints/"
 
@@ -104,7 +104,7 @@ def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("job.train.keeper.write_checkpoint", full)
+        patch.setattr("job.training.checkpointer.write_checkpoint", full)
         keeper.save(at(2), wait=False)
         keeper.save(at(3), wait=False)
         with pytest.raises(StorageError, match=r"No space left on device.*make room, or set TMPDIR"):

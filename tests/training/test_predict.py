@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.train import step
+from job.training import step
 
 WORKERS = 11
 """TensorFlow's order is that of names, in which 10 comes before 2."""
 WORKER = """
 import sys
 import tensorflow as tf
-from job.train.step import make_predict_steps
+from job.training.step import make_predict_steps
 rank = int(sys.argv[1])
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 batches = tf.data.Dataset.from_tensors((tf.fill([2, 3], float(rank)),)).repeat()

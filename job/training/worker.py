@@ -18,9 +18,9 @@ from job.run.state import GuardedStore, RunState, Ticket
 from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
-from job.train.checkpoint import Checkpoint
-from job.train.context import Recipe, WorkerContext
-from job.train.watch import Laps, Watchdog
+from job.training.checkpoint import Checkpoint
+from job.training.context import Recipe, WorkerContext
+from job.training.watchdog import Laps, Watchdog
 
 NAMED = 4
 """Examples of a batch that an error names itself."""
@@ -48,11 +48,11 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     from job.features.dataset import load_dataset
     from job.model.freezing import described_blocks
     from job.model.networks import network_of_run
-    from job.train.control import Control
-    from job.train.keeper import Keeper, load_checkpoint
-    from job.train.meter import Meter
-    from job.train.phases import Inputs, WarmStart, train_phases
-    from job.train.task import Team
+    from job.training.checkpointer import Keeper, load_checkpoint
+    from job.training.control import Control
+    from job.training.phase_task import Team
+    from job.training.phases import Inputs, WarmStart, train_phases
+    from job.training.throughput import Meter
 
     job, run, rank = recipe.job, recipe.run, context.rank
     store = open_store(job.store, job.storage)
@@ -127,7 +127,7 @@ def _begin(
 
     Nothing is told where there is nothing to do. Raises ClusterError where the same failure has come too often.
     """
-    from job.train.keeper import forget_unlisted, latest_checkpoint
+    from job.training.checkpointer import forget_unlisted, latest_checkpoint
 
     if context.is_over():
         return None, None

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from job.errors import CorruptCheckpoint, StorageError
 from job.storage import file_sha256
-from job.train.convergence import EarlyStopping
+from job.training.convergence import EarlyStopping
 
 FORMAT = 3
 ROLES = ("weights", "best", "head", "before", "optimizer")
