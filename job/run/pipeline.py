@@ -14,6 +14,7 @@ from job.data.source import open_source
 from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError, Superseded
 from job.executors import executor_of
+from job.executors.packed_index import index_shards
 from job.report.formats import check_formats
 from job.run.attempt import Attempt
 from job.run.formats import with_formats
@@ -21,7 +22,6 @@ from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take
 from job.run.logged import check_mlflow, with_mlflow
-from job.run.packed import index_shards
 from job.run.promotion import finished_result
 from job.run.timings import Clock
 from job.storage import Store, open_store

@@ -19,13 +19,13 @@ from job.data.decoding import decode_image
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.data.sources.packed import list_shards, split_key, without_index
 from job.executors.local import LocalExecutor
+from job.executors.packed_index import index_shards
 from job.features.cache import Arena, NodeCache
 from job.features.cache_plan import Plan
 from job.features.dataset import load_dataset
 from job.features.extract import extract
 from job.features.store import Featurizer, known
 from job.model.weights import resolve_base
-from job.run.packed import index_shards
 from job.storage import Store, open_store
 from support import shards
 from support.cases import slow

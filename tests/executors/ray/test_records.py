@@ -14,10 +14,10 @@ from job.config.jobfile import parse_job
 from job.data.snapshot import read_snapshot, take_snapshot
 from job.data.sources.packed import index_key, list_shards, split_key, without_index
 from job.errors import DataError, ObjectMissing, StorageError
+from job.executors.packed_index import index_shards
 from job.executors.ray import RayExecutor
 from job.executors.ray.actors import rows_of
 from job.executors.ray.records import read_records
-from job.run.packed import index_shards
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import MAKERS, Rows, data_of, fill
 

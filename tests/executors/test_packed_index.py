@@ -12,7 +12,7 @@ from job.data.snapshot import read_snapshot, take_snapshot
 from job.data.sources.packed import index_key, list_shards, split_key, without_index
 from job.errors import DataError, StorageError
 from job.executors.local import LocalExecutor
-from job.run.packed import index_shards
+from job.executors.packed_index import index_shards
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import data_of, fill
 
