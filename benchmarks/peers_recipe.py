@@ -119,6 +119,6 @@ def thaw_top(base: keras.Model) -> None:
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Thaw's own measure, of logits float32 [n, classes] against labels int [n]."""
-    from job.report.metrics import evaluate
+    from job.evaluation.metrics import evaluate
 
     return evaluate(logits, labels)["accuracy"]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from job.report.measured import Interval
+    from job.evaluation.intervals import Interval
 
 NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
 """Of the models."""

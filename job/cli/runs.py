@@ -175,7 +175,7 @@ def report(run: str, out: str | None, debug: bool) -> None:
     """
     from pathlib import Path
 
-    from job.report.documents import read_documents
+    from job.evaluation.documents import read_documents
     from job.report.finished import page_of, write_report
     from job.run.status import open_run
 
@@ -221,9 +221,9 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
     """
     from pathlib import Path
 
-    from job.report import compare as comparing
+    from job.evaluation import compare as comparing
+    from job.evaluation.documents import read_documents
     from job.report.console import compared_runs, compared_table, differences_table
-    from job.report.documents import read_documents
     from job.report.page.comparison import comparison_page, verdict
     from job.run.status import open_run
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from job.data.forms import form_of
 from job.data.order import steps_per_epoch
+from job.evaluation.documents import Documents
 from job.report import tfevents
-from job.report.documents import Documents
 from job.report.drawings import SIDE, captioned, confusion_picture
 from job.report.events import events_folder
 from job.report.examples import Examples, Opened, answer_to, opened

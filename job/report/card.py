@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import yaml
 
 from job.data.splits import SPLITS
-from job.report.documents import Documents
-from job.report.groups import groups_of
-from job.report.measured import Interval, class_rows, gain, metric_intervals
-from job.report.page.verdict import majority
+from job.evaluation.documents import Documents
+from job.evaluation.groups import groups_of
+from job.evaluation.intervals import Interval, class_rows, gain, metric_intervals
+from job.evaluation.verdict import majority
 from job.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
 
 MOST_CLASSES = 200

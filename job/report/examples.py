@@ -9,8 +9,8 @@ from PIL import Image
 from job.data.forms import Form
 from job.data.originals import read_originals
 from job.data.pictures import Unreadable
-from job.report.documents import Documents
-from job.report.measured import confident_mistakes, right_answers
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import confident_mistakes, right_answers
 from job.storage import open_store
 from job.wording import shortened
 

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from job import __version__
 from job.config import GLOVE, Weights
 from job.errors import StorageError
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.libraries import library_version
-from job.report.documents import Documents
-from job.report.measured import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.storage import Store, read_json
 
 LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")

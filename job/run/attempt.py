@@ -12,6 +12,7 @@ from job import __version__
 from job.config import Job
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
+from job.evaluation.predictions import logits_of, predictions
 from job.executors import Executor
 from job.features.cache_plan import Plan, choose_plan, read_plan, write_plan
 from job.features.dataset import dataset_key
@@ -21,7 +22,6 @@ from job.features.store import forget_part
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
-from job.report.answered import logits_of, predictions
 from job.report.events import recorded
 from job.report.standing import kept
 from job.run import worth
@@ -167,7 +167,7 @@ class Attempt:
         """The result, once the report is made of it: a run whose report can't be made is finished nevertheless."""
         if result["model"] is None:
             return result
-        from job.report.documents import read_documents
+        from job.evaluation.documents import read_documents
         from job.report.finished import write_report
         from job.report.record import versions_here
 
@@ -280,8 +280,8 @@ class Attempt:
 
     def _card(self, result: dict[str, Any]) -> str | None:
         """The model card; None where it can't be made, which is no reason to lose the model."""
+        from job.evaluation.documents import documents_of
         from job.report.card import model_card
-        from job.report.documents import documents_of
 
         try:
             return model_card(documents_of(self.store, self.run, result), __version__)
@@ -293,7 +293,7 @@ class Attempt:
 
 
 def _test_metrics(store: Store, run: str) -> dict[str, Any]:
-    from job.report.metrics import evaluate
+    from job.evaluation.metrics import evaluate
 
     table = predictions(store, run)
     labels = table["label"].to_numpy()

@@ -14,9 +14,9 @@ import numpy as np
 from job.config import Job, Promotion
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing, StorageError, WriteConflict
+from job.evaluation.documents import report_uri
+from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
-from job.report.documents import report_uri
-from job.report.paired import Comparison, compare
 from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.rival import Answers, answers
 from job.storage import Store, read_json

@@ -18,6 +18,7 @@ from job.config import Job
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import CorruptFeatures, ObjectMissing
+from job.evaluation.predictions import logits_of, predictions
 from job.executors import Executor
 from job.features.cache_plan import Plan, read_plan
 from job.features.dataset import Examples, read_examples
@@ -26,7 +27,6 @@ from job.features.featurize import Overflow
 from job.features.store import Featurizer, Part, forget_part, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.report.answered import logits_of, predictions
 from job.storage import Store, read_json
 
 BATCH = 64

@@ -10,7 +10,7 @@ from typing import Any
 
 from job.config.jobfile import load_job
 from job.errors import JobError
-from job.report.documents import report_uri
+from job.evaluation.documents import report_uri
 from job.report.standing import Standing, read_standing
 from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free

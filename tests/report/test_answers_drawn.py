@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from job.evaluation.documents import Documents, read_documents
 from job.report.answers_drawn import draw_answers
 from job.report.board import mirror
-from job.report.documents import Documents, read_documents
 from job.report.drawings import captioned, confusion_picture, most_confused
 from job.report.events import recorded
 from job.report.examples import chosen_examples

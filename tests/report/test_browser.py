@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from job.report.compare import compare_runs
-from job.report.documents import read_documents
+from job.evaluation.compare import compare_runs
+from job.evaluation.documents import read_documents
 from job.report.finished import page_of
 from job.report.page import shown
 from job.report.page.comparison import comparison_page

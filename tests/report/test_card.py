@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from job.evaluation.documents import read_documents
 from job.report.card import md, model_card
-from job.report.documents import read_documents
 from support.finished import Made
 
 SETTINGS = """

@@ -77,7 +77,7 @@ def test_names_are_shown_as_they_are() -> None:
 
 
 def compared() -> dict[str, Any]:
-    """As job.report.compare.as_json has it."""
+    """As job.evaluation.compare.as_json has it."""
 
     def side(run: str, kept: str, accuracy: float, right: int, gains: dict[str, Any]) -> dict[str, Any]:
         near = {"value": accuracy, "low": accuracy - 0.04, "high": accuracy + 0.03}

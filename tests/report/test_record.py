@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
-from job.report.documents import read_documents
+from job.evaluation.documents import read_documents
 from job.report.record import RunRecord, dataset_name, make_record, record_key, recorded_versions, versions_here
 from support.finished import RUN, Made
 

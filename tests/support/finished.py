@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from job.config.jobfile import parse_job
 from job.data.snapshot import read_snapshot, take_snapshot
-from job.report.metrics import evaluate
+from job.evaluation.metrics import evaluate
 from job.storage import Store, open_store
 from support.images import encode
 

@@ -17,7 +17,7 @@ from job.data.originals import read_originals
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
-from job.report.answered import predictions
+from job.evaluation.predictions import predictions
 from job.report.exported import Network, load_asked, probabilities_of
 from job.report.formats.check import KEPT, Answers, check, compare
 from job.report.formats.subject import in_bfloat16

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from job.data.forms import form_of
-from job.report.documents import Documents, card_key, report_key
+from job.evaluation.documents import Documents, card_key, report_key
 from job.report.manifest import MANIFEST, download_files
 from job.report.record import record_key, run_uuid
 from job.storage import Store, open_store

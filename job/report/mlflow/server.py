@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
-from job.report.documents import Documents
+from job.evaluation.documents import Documents
 from job.report.mlflow.artifacts import log_documents, log_model
 from job.report.mlflow.content import IDENTITY, params, points, tags
 from job.storage import Store, read_json

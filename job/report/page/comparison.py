@@ -6,8 +6,8 @@ from string import ascii_uppercase
 
 from job.data.forms import form_of
 from job.data.originals import read_originals
-from job.report.compare import Compared, Disagreement
-from job.report.measured import METHODS
+from job.evaluation.compare import Compared, Disagreement
+from job.evaluation.intervals import METHODS
 from job.report.page.render import rendered
 from job.report.page.shown import seen
 from job.storage import open_store

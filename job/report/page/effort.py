@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from job.report.documents import Documents
+from job.evaluation.documents import Documents
 from job.wording import duration, plural
 
 HOUR = 3600.0

@@ -13,10 +13,9 @@ import yaml
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.report.documents import MOST_REJECTS, Documents
-from job.report.examples import Examples
-from job.report.groups import groups_of
-from job.report.measured import (
+from job.evaluation.documents import MOST_REJECTS, Documents
+from job.evaluation.groups import groups_of
+from job.evaluation.intervals import (
     BINS,
     METHODS,
     Bin,
@@ -28,13 +27,14 @@ from job.report.measured import (
     gain,
     metric_intervals,
 )
-from job.report.metrics import wrong_answers
+from job.evaluation.metrics import wrong_answers
+from job.evaluation.verdict import majority, verdict
+from job.report.examples import Examples
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.learning import Learning, learning_of
 from job.report.page.network import Network, network_of
 from job.report.page.shown import Shelf, shown_examples
-from job.report.page.verdict import majority, verdict
 from job.wording import METRICS, NAMES, percent, plural
 
 MOST_MATRIX = 24

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from job.evaluation.documents import Documents
 from job.features.store import storage_type
-from job.report.documents import Documents
 from job.report.page.charts import block_strip
 from job.wording import plural
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.report.documents import Documents
+from job.evaluation.documents import Documents
 from job.report.examples import Examples
 from job.report.page.gather import gather
 from job.report.page.network import STYLES

@@ -11,6 +11,7 @@ from job.config import GLOVE, Job
 from job.data.forms import form_of
 from job.data.source import open_source
 from job.errors import ClusterError
+from job.evaluation.duplicates import near_duplicates, unknown
 from job.executors import placed
 from job.executors.placement import worker_cpus
 from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
@@ -22,7 +23,6 @@ from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_he
 from job.run.forecast.cautions import Known
 from job.run.forecast.costs import memory, phases
 from job.run.forecast.document import Forecast, document
-from job.run.forecast.duplicates import near_duplicates, unknown
 from job.run.forecast.headers import look_at
 from job.run.forecast.history import History, last_like
 from job.run.forecast.listing import Seen, numbers, sampled, seen

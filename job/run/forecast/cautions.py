@@ -15,11 +15,11 @@ from job.data.snapshot import Snapshot
 from job.data.sources.encoding import reads_utf8_as
 from job.data.splits import SPLITS
 from job.data.text import NOT_UTF8
+from job.evaluation.duplicates import Duplicates
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
 from job.run.forecast.cached import Missing
 from job.run.forecast.costs import Memory, memory_here
-from job.run.forecast.duplicates import Duplicates
 from job.run.forecast.headers import Headers, interval
 
 FEW = 10

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import Job
+from job.evaluation.duplicates import Duplicates
 from job.features.cache_plan import Plan
 from job.run.forecast.calibration import Speeds
 from job.run.forecast.cautions import Known, cautions
 from job.run.forecast.costs import Phase, Range, head_layers
-from job.run.forecast.duplicates import Duplicates
 from job.run.forecast.headers import Headers, interval
 from job.run.forecast.history import History
 from job.run.forecast.listing import Seen, chosen

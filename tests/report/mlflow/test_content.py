@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from job.config.jobfile import parse_job
-from job.report.documents import read_documents
+from job.evaluation.documents import read_documents
 from job.report.mlflow.content import LONGEST, params, points, tags
 from support.finished import CLASSES, Made
 

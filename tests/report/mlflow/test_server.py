@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from job.errors import AccessDenied, StorageError
-from job.report.documents import Documents
+from job.evaluation.documents import Documents
 from job.report.mlflow.server import Target, log_to_mlflow, mlflow_key, read_logged, web_page
 from job.storage import read_json
 from support import tracking

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from job.data.splits import SPLITS
+from job.evaluation.duplicates import near_duplicates
 from job.features.store import ADDRESS, Featurizer, address_of, write_part
 from job.run.forecast.cached import look_up
-from job.run.forecast.duplicates import near_duplicates
 from job.run.forecast.listing import Rows
 from job.storage import Store, open_store
 
@@ -84,7 +84,7 @@ def test_what_was_not_compared_is_said(store: Store, monkeypatch: pytest.MonkeyP
     for begin in range(0, 90, 30):
         some = order[begin : begin + 30]
         write_part(store, pooled(), ROWS.addresses[some], values[some])
-    monkeypatch.setattr("job.run.forecast.duplicates.MOST", 60)
+    monkeypatch.setattr("job.evaluation.duplicates.MOST", 60)
     found = near_duplicates(store, pooled(), ROWS)
     assert sum(found.compared) == 60
     assert found.note.endswith("of 80 training examples; 30 have no features so far")

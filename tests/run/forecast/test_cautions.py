@@ -10,13 +10,13 @@ from job.config.jobfile import parse_job
 from job.data.caution import Caution
 from job.data.snapshot import Snapshot
 from job.data.text import inspect_text
+from job.evaluation.duplicates import Duplicates
 from job.executors.placement import with_workers
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
 from job.run.forecast.cached import Cached, Missing
 from job.run.forecast.cautions import Known, cautions
 from job.run.forecast.costs import Memory
-from job.run.forecast.duplicates import Duplicates
 from job.run.forecast.headers import Headers
 from job.run.forecast.looks import Looks
 

@@ -8,8 +8,8 @@ from job.config import Job
 from job.data.source import open_source
 from job.data.sources.table import read_table, with_resolved_keys
 from job.errors import ThawError
-from job.report.answered import Answered
-from job.report.measured import MOST_GROUPS, GroupRow, group_rows
+from job.evaluation.intervals import MOST_GROUPS, GroupRow, group_rows
+from job.evaluation.predictions import Answered
 
 
 def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow], str | None]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from job.report.metrics import softmax
+from job.evaluation.metrics import softmax
 from job.storage import Store, table_errors
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from job.report.documents import Documents
-from job.report.measured import Interval
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import Interval
 from job.wording import between, percent, plural, points, shortened
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from job.report.answered import Answered
-from job.report.measured import (
+from job.evaluation.intervals import (
     calibration,
     class_rows,
     confident_mistakes,
@@ -17,6 +16,7 @@ from job.report.measured import (
     right_answers,
     wilson,
 )
+from job.evaluation.predictions import Answered
 
 
 def answered(chances: np.ndarray, labels: np.ndarray) -> Answered:

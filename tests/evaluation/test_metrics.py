@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from job.report.metrics import evaluate, roc_auc
+from job.evaluation.metrics import evaluate, roc_auc
 
 
 def test_metrics_of_a_small_case_by_hand() -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from job.report.answered import Answered
-from job.report.metrics import roc_auc
-from job.report.paired import compare
+from job.evaluation.metrics import roc_auc
+from job.evaluation.paired import compare
+from job.evaluation.predictions import Answered
 from job.training.measure import RESAMPLES, resampled
 
 CONFIDENCE = 0.95

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from job.report.paired import compare
+from job.evaluation.paired import compare
 
 
 def right(n: int, share: float, seed: int) -> np.ndarray:

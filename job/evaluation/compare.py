@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from job.errors import JobError
-from job.report.documents import Documents
-from job.report.measured import METHODS, Interval, metric_intervals, paired_gain
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import METHODS, Interval, metric_intervals, paired_gain
 
 MOST = 1000
 """Disagreements that are listed."""

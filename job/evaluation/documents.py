@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
+from job.evaluation.predictions import Answered, read_answered
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.report.answered import Answered, read_answered
 from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
 
