@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / "job"
 LIBRARIES = {"tensorflow", "keras"}
 ENTRIES = ("job.cli", "job.executors", "job.features", "job.report", "job.run", "job.training.worker")
 """Whose functions may be the first in their process to import one of them. What is below is called by these."""
-TOOLS = ("job.report.export", "job.report.formats.", "job.run.samples")
+TOOLS = ("job.export.exporter", "job.export.formats.", "job.export.samples")
 """Among those, the modules that import them when they are imported: functions alone import these."""
 FIRST = {"import_tensorflow", "prepare_process"}
 """What imports them as it should."""

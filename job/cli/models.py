@@ -17,9 +17,9 @@ from job.cli.telling import console, narrator
 @debug
 def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
+    from job.export.predict import check_all_answered
+    from job.export.predict import predict as predictions
     from job.report.console import prediction_table
-    from job.report.predict import check_all_answered
-    from job.report.predict import predict as predictions
 
     records = list(predictions(model, list(files)))
     if as_json:
@@ -37,7 +37,7 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 @debug
 def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
     """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
-    from job.run.formats import export_run
+    from job.export.further import export_run
 
     with narrator() as say:
         made = export_run(run, formats, out, say, debug)

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from job.config import Data
 from job.errors import JobError, headline
-from job.report.predict import Predictor, loaded
+from job.export.predict import Predictor, loaded
 from job.report.uploads import NotAnUpload, uploads
 
 MAX_BYTES: int = Data.model_fields["max_bytes"].default

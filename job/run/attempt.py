@@ -260,7 +260,7 @@ class Attempt:
         self.clock.begin("export")
         self.say("stage", text="exporting the model")
         import_tensorflow()
-        from job.report.export import export_model
+        from job.export.exporter import export_model
 
         training = json.loads(store.read(f"runs/{run}/training.json"))
         result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
@@ -281,7 +281,7 @@ class Attempt:
     def _card(self, result: dict[str, Any]) -> str | None:
         """The model card; None where it can't be made, which is no reason to lose the model."""
         from job.evaluation.documents import documents_of
-        from job.report.card import model_card
+        from job.export.model_card import model_card
 
         try:
             return model_card(documents_of(self.store, self.run, result), __version__)

@@ -15,9 +15,9 @@ from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError, Superseded
 from job.executors import executor_of
 from job.executors.packed_index import index_shards
-from job.report.formats import check_formats
+from job.export.formats import check_formats
+from job.export.further import with_formats
 from job.run.attempt import Attempt
-from job.run.formats import with_formats
 from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take

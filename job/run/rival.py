@@ -143,8 +143,8 @@ def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
     import_tensorflow()
     import tensorflow as tf
 
+    from job.export.exporter import trained_network
     from job.model.cut import cut_named, split
-    from job.report.export import trained_network
 
     network = trained_network(model.job, store, model.run, len(model.classes), model.base, model.kept)
     suffix: Any = network.base if featurizer.is_input else None

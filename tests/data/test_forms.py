@@ -12,8 +12,8 @@ from job.data.decoding import DECODING, decode_image
 from job.data.forms import INPUTS, Form, form_described, form_of
 from job.data.sources.packed import FORMAT
 from job.data.text import decode_text
+from job.export.exporter import _decoding
 from job.features.store import storage_type
-from job.report.export import _decoding
 
 IMAGE = "{name: a, data: {source: 'file:///s/'}, store: 'file:///t/', model: {image_size: 96, resize: crop}}"
 TEXT = (

@@ -174,7 +174,7 @@ def test_a_run_that_stopped_after_its_head_ends_with_the_same_bytes(from_folder:
 
 def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_path: Path) -> None:
     from job.evaluation.metrics import softmax
-    from job.report.predict import predict
+    from job.export.predict import predict
 
     table = pq.read_table(io.BytesIO(from_folder.read("predictions.parquet"))).to_pylist()
     kept = from_folder.result["kept"]

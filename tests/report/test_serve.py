@@ -23,8 +23,8 @@ import pytest
 import tensorflow as tf
 
 from job.errors import JobError
+from job.export.predict import loaded
 from job.report import serve as serving
-from job.report.predict import loaded
 from job.report.serve import Server, serve
 from job.report.uploads import uploads
 from support import exported

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from job.report.predict import loaded
+from job.export.predict import loaded
 from job.report.serve import Server
 from support import browser, exported, texts
 from support.cases import slow

@@ -17,6 +17,8 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
+from job.export.checksums import upload_files
+from job.export.exporter import write_model
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.features.run_words import count_words, learn_vectors, note_words, resolve_vectors
@@ -24,8 +26,6 @@ from job.features.store import Featurizer, known, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
-from job.report.export import write_model
-from job.report.manifest import upload_files
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
 from support import images, texts

@@ -185,7 +185,7 @@ def export_of_texts(store: Store, run: str, classes: int, word: str) -> None:
 
 
 def _upload(model: Any, store: Store, run: str) -> None:
-    from job.report.manifest import upload_files
+    from job.export.checksums import upload_files
     from job.storage.scratch import scratch
 
     with scratch() as folder:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from job.evaluation.documents import Documents, card_key, read_documents, report_key
-from job.report.manifest import upload_files
+from job.export.checksums import upload_files
 from job.report.record import make_record, record_key
 from job.storage import Store, open_store
 from support.finished import Made

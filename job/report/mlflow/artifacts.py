@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from job.data.forms import form_of
 from job.evaluation.documents import Documents, card_key, report_key
-from job.report.manifest import MANIFEST, download_files
+from job.export.checksums import MANIFEST, download_files
 from job.report.record import record_key, run_uuid
 from job.storage import Store, open_store
 from job.storage.scratch import scratch

@@ -14,9 +14,9 @@ from PIL import Image
 from job.data.forms import Form, form_of
 from job.data.pictures import Unreadable
 from job.evaluation.documents import Documents
+from job.export.exported import Network, load_exported
 from job.libraries import import_tensorflow
 from job.report.examples import Examples, answer_to, opened
-from job.report.exported import Network, load_exported
 from job.report.occlusion import hidden_squares, left_out_words
 from job.storage import open_store
 from job.wording import shortened

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from job.export.exported import compiled
+from job.export.formats.check import Answers
+from job.export.formats.input_batches import batches
+from job.export.formats.rows import ids_of, network_of_rows, rows_of, word_layer
 from job.model.state import refresh
-from job.report.exported import compiled
-from job.report.formats.batches import batches
-from job.report.formats.check import Answers
-from job.report.formats.rows import ids_of, network_of_rows, rows_of, word_layer
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from job.config import Job
 from job.data.forms import Form
 from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError
+from job.export import exported as exported_model
+from job.export import exporter as export
+from job.export.formats import reloaded
+from job.export.formats.check import Comparison
+from job.export.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.features.run_words import resolve_vectors
 from job.model.network import variables_by_path
 from job.model.resolved import ResolvedBase
 from job.model.state import refresh
 from job.model.weights import resolve_base
-from job.report import export
-from job.report import exported as exported_model
-from job.report.formats import reloaded
-from job.report.formats.check import Comparison
-from job.report.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.storage import open_store
 from support import exported
 from support.finished import parquet

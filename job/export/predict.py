@@ -13,8 +13,8 @@ from job.config import Data
 from job.data.forms import Form, form_described
 from job.data.pictures import Unreadable
 from job.errors import DataError, JobError, ObjectMissing
+from job.export.checksums import MANIFEST, download_files
 from job.libraries import import_tensorflow
-from job.report.manifest import MANIFEST, download_files
 from job.storage import Store, open_store, read_json, split_uri
 from job.storage.scratch import scratch
 

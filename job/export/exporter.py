@@ -8,7 +8,7 @@ labels.json           classes in the order of the probabilities; what decoding n
 metrics.json          what was measured on the test split
 card.md               the model card
 files.json            the sha256 of each of these files
-<format>/             the same in another format (see job.report.formats), where somebody asked for it
+<format>/             the same in another format (see job.export.formats), where somebody asked for it
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from safetensors.numpy import load, save_file
 from job.config import Job
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot
+from job.export.checksums import upload_files
+from job.export.exported import compiled, remember
+from job.export.formats.reloaded import check_reloaded, examples_of
 from job.model.network import Network, variables_by_path
 from job.model.networks import network_of_run
 from job.model.resolved import ResolvedBase
 from job.model.state import refresh
-from job.report.exported import compiled, remember
-from job.report.formats.reloaded import check_reloaded, examples_of
-from job.report.manifest import upload_files
 from job.run.strategy import precision
 from job.storage import Store
 from job.storage.scratch import scratch

@@ -14,12 +14,12 @@ import pytest
 from job.config import FORMATS, Job
 from job.data.snapshot import stored_snapshot
 from job.errors import DataError, JobError, StorageError
-from job.report import formats
-from job.report.formats import onnx_file, tflite_file
-from job.report.formats.rows import rows_of, word_layer
-from job.report.formats.subject import in_float32
-from job.run.formats import export_run, with_formats
-from job.run.samples import Sampler
+from job.export import formats
+from job.export.formats import onnx_file, tflite_file
+from job.export.formats.rows import rows_of, word_layer
+from job.export.formats.subject import in_float32
+from job.export.further import export_run, with_formats
+from job.export.samples import Sampler
 from job.run.status import open_run
 from support import exported, images
 from support.cases import slow

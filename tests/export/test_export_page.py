@@ -13,8 +13,8 @@ import pytest
 
 from job.config import FORMATS
 from job.errors import JobError
-from job.report.formats import check_formats
-from job.run.formats import export_run
+from job.export.formats import check_formats
+from job.export.further import export_run
 from support import exported, texts
 from support.images import picture
 from support.tools import leave_out

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from job.errors import JobError
-from job.report.formats.check import COARSE, OF_LOGITS, TOLERANCES, Answers, Comparison, check
-from job.report.formats.check import compare as compare_answers
+from job.export.formats.check import COARSE, OF_LOGITS, TOLERANCES, Answers, Comparison, check
+from job.export.formats.check import compare as compare_answers
 
 
 def chances(of_first: list[float]) -> np.ndarray:

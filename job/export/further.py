@@ -14,16 +14,16 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
+from job.export.checksums import MANIFEST, download_files, upload_files
+from job.export.formats import check_formats
 from job.features.run_words import spell
 from job.libraries import import_tensorflow, no_stderr
-from job.report.formats import check_formats
-from job.report.manifest import MANIFEST, download_files, upload_files
 from job.run.status import open_run
 from job.storage import Store, open_store, read_json
 from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
-    from job.report.formats.subject import Subject
+    from job.export.formats.subject import Subject
 
 Say = Callable[..., None]
 CHECKED = 128
@@ -104,7 +104,7 @@ class Exports:
         return f"{target.uri}{name}/"
 
     def _make(self, name: str, folder: Path) -> None:
-        from job.report.formats import write_format
+        from job.export.formats import write_format
 
         self._say("stage", text=f"exporting as {name}")
         subject = self._subject
@@ -123,9 +123,9 @@ class Exports:
         import_tensorflow()
         import keras
 
+        from job.export.formats.subject import make_subject
+        from job.export.samples import Sampler
         from job.model import words  # noqa: F401 - registers the layer that model.keras may hold
-        from job.report.formats.subject import make_subject
-        from job.run.samples import Sampler
 
         snapshot = stored_snapshot(self._store, self._snapshot)
         if snapshot is None:

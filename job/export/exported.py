@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from job.export.checksums import download_files
 from job.libraries import import_tensorflow
-from job.report.manifest import download_files
 from job.storage import Store
 from job.storage.scratch import scratch
 

@@ -18,9 +18,9 @@ from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
 from job.evaluation.predictions import predictions
-from job.report.exported import Network, load_asked, probabilities_of
-from job.report.formats.check import KEPT, Answers, check, compare
-from job.report.formats.subject import in_bfloat16
+from job.export.exported import Network, load_asked, probabilities_of
+from job.export.formats.check import KEPT, Answers, check, compare
+from job.export.formats.subject import in_bfloat16
 from job.storage import Store
 
 CHECKED = 16

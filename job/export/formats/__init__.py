@@ -24,7 +24,7 @@ from job.errors import JobError, nearest
 from job.libraries import library_version
 
 if TYPE_CHECKING:
-    from job.report.formats.subject import Subject
+    from job.export.formats.subject import Subject
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "tflite": ("ai_edge_litert",)}
 """What each extra brings."""
@@ -46,8 +46,8 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
     """Writes the files of a format into `folder`, and returns what was found when it was checked. Raises JobError where
     the network can't be converted, or the file does not answer as it does.
     """
-    from job.report.formats import onnx_file, tflite_file
-    from job.report.formats.check import Answers, check, compare
+    from job.export.formats import onnx_file, tflite_file
+    from job.export.formats.check import Answers, check, compare
 
     network, inputs = subject.network, subject.inputs
     if name == "onnx":

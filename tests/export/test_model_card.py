@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from job.evaluation.documents import read_documents
-from job.report.card import md, model_card
+from job.export.model_card import md, model_card
 from support.finished import Made
 
 SETTINGS = """

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.config.jobfile import parse_job
-from job.report.export import _forget_before, _save_saved_model
+from job.export.exporter import _forget_before, _save_saved_model
 from job.storage import open_store
 
 

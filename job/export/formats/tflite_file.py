@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.errors import JobError, headline
-from job.report.formats.batches import batches
+from job.export.formats.input_batches import batches
 from job.storage.scratch import scratch
 
 SIGNATURE = "serving_default"

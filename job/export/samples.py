@@ -14,10 +14,10 @@ from job.data.source import open_source
 from job.data.sources.packed import open_shard, records_of, split_key
 from job.data.sources.table import object_reader
 from job.errors import CorruptFeatures, DataError, ObjectMissing
+from job.export.formats.subject import Samples
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import load_dataset
 from job.features.store import ADDRESS, address_of, known, read_stored
-from job.report.formats.subject import Samples
 from job.storage import Store, arrow_errors
 
 READERS = 8

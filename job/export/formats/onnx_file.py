@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from job.errors import JobError, headline
-from job.report.formats.batches import batches
+from job.export.formats.input_batches import batches
 from job.storage.scratch import scratch
 
 OUTPUT = "probabilities"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import ObjectMissing, StorageError
-from job.report.manifest import MANIFEST, download_files, upload_files
+from job.export.checksums import MANIFEST, download_files, upload_files
 from job.storage import Store, open_store
 
 
