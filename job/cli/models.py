@@ -61,8 +61,8 @@ def serve(model: str, host: str, port: int, debug: bool) -> None:
 @debug
 def promote(run: str, debug: bool) -> None:
     """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
-    from job.run.current import current_key, job_name
-    from job.run.current import promote as promoted
+    from job.registry.current import current_key, job_name
+    from job.registry.current import promote as promoted
     from job.run.status import open_run
 
     store, id = open_run(run)

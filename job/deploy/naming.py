@@ -12,8 +12,8 @@ from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError
+from job.registry.promotion import finished_result
 from job.run.identity import find_run, job_id, listing_id
-from job.run.promotion import finished_result
 from job.storage import open_store
 
 

@@ -12,7 +12,7 @@ from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
 from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
 from job.errors import JobError
-from job.run.current import rollback
+from job.registry.current import rollback
 from job.run.lease import cancel
 from job.run.status import describe_run, open_run, run_status
 from job.storage import open_store

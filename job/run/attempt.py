@@ -22,18 +22,18 @@ from job.features.store import forget_part
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
+from job.registry import retrain_policy as worth
+from job.registry.current import read_current
+from job.registry.promotion import judge
+from job.registry.retrain_policy import Decision
+from job.registry.warm import plan_in_use, warm_start
 from job.report.events import recorded
 from job.report.standing import kept
-from job.run import worth
-from job.run.current import read_current
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease
 from job.run.meter import measured
-from job.run.promotion import judge
 from job.run.state import read_state
 from job.run.timings import Clock
-from job.run.warm import plan_in_use, warm_start
-from job.run.worth import Decision
 from job.storage import Store, read_json
 from job.storage.scratch import forget_scratch
 from job.training.context import Recipe

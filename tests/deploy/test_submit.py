@@ -17,9 +17,9 @@ from job.data.sources.packed import list_shards, make_index, records_of, without
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError
+from job.registry.promotion import promotion_key
 from job.run.identity import latest_run
 from job.run.lease import take
-from job.run.promotion import promotion_key
 from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
 from support.kube import Kube

@@ -18,9 +18,9 @@ from job.errors import WriteConflict
 from job.executors import executor_of
 from job.features.cache_plan import featurizers, read_plan
 from job.features.store import known
-from job.run import promotion
-from job.run.current import Entry, put_current, read_current
-from job.run.rival import Answers, load_model
+from job.registry import promotion
+from job.registry.champion import Answers, load_model
+from job.registry.current import Entry, put_current, read_current
 from job.storage import Store, open_store
 from support.images import encode, folder_of, picture
 from support.networks import own_base

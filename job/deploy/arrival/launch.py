@@ -16,8 +16,8 @@ from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run
 from job.deploy.submit import apply
 from job.model.resolved import known_base, weights_request
+from job.registry.retrain_policy import decide, record, recorded
 from job.run.child import run_thaw
-from job.run.worth import decide, record, recorded
 from job.storage import open_store
 
 Say = Callable[..., None]

@@ -11,7 +11,7 @@ from job.deploy.arrival.metrics import Metrics
 from job.deploy.arrival.targets import Target
 from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB
-from job.run.promotion import promotion_key
+from job.registry.promotion import promotion_key
 from job.storage import open_store, read_json
 
 

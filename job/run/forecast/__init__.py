@@ -17,7 +17,8 @@ from job.executors.placement import worker_cpus
 from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
-from job.run.current import read_current
+from job.registry.current import read_current
+from job.registry.warm import plan_in_use
 from job.run.forecast.cached import look_up
 from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_here
 from job.run.forecast.cautions import Known
@@ -28,7 +29,6 @@ from job.run.forecast.history import History, last_like
 from job.run.forecast.listing import Seen, numbers, sampled, seen
 from job.run.forecast.timing import stages
 from job.run.identity import latest_run, prepare_base, run_id
-from job.run.warm import plan_in_use
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
 from job.storage.scratch import scratch

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from job.config import Job
-from job.run.current import read_current
+from job.registry.current import read_current
 from job.storage import Store, read_json
 
 EXTRACTING = "features"

@@ -20,7 +20,7 @@ from job.deploy.arrival.targets import Target
 from job.deploy.naming import name_run
 from job.errors import ClusterError, JobError
 from job.model.resolved import record_key, weights_request
-from job.run.worth import Decision
+from job.registry.retrain_policy import Decision
 from job.storage import open_store
 from support.images import picture
 from support.kube import Kube

@@ -7,7 +7,7 @@ from threading import Barrier, Thread
 import pytest
 
 from job.errors import JobError, StorageError, WriteConflict
-from job.run.current import Entry, promote, put_current, read_current, rollback
+from job.registry.current import Entry, promote, put_current, read_current, rollback
 from job.storage import Store, open_store
 
 

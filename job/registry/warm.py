@@ -13,8 +13,8 @@ from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
 from job.features.cache_plan import Plan, fits
-from job.run.current import read_current
-from job.run.rival import Model, load_model
+from job.registry.champion import Model, load_model
+from job.registry.current import read_current
 from job.storage import Store, read_json
 
 

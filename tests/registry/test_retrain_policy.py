@@ -7,8 +7,8 @@ import pytest
 from job.config import Job
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot, take_snapshot
-from job.run.current import Entry, put_current, read_current
-from job.run.worth import Decision, decide, record, recorded
+from job.registry.current import Entry, put_current, read_current
+from job.registry.retrain_policy import Decision, decide, record, recorded
 from job.storage import Store, open_store
 
 

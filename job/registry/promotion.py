@@ -17,8 +17,8 @@ from job.errors import ObjectMissing, StorageError, WriteConflict
 from job.evaluation.documents import report_uri
 from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
-from job.run.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
-from job.run.rival import Answers, answers
+from job.registry.champion import Answers, answers
+from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.storage import Store, read_json
 
 Say = Callable[..., None]

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from job.config import Job
-from job.data.shift import shift_p_value
 from job.data.snapshot import Snapshot, read_snapshot, stored_snapshot
 from job.features.dataset import FeatureSet, load_dataset
 from job.features.store import read_stored
-from job.run.current import read_current
+from job.registry.current import read_current
+from job.registry.shift import shift_p_value
 from job.storage import Store, read_json
 
 MOST = 1000

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from job.data.shift import shift_p_value
+from job.registry.shift import shift_p_value
 
 
 def vectors(n: int, seed: int, mean: float = 0.0, spread: float = 1.0, d: int = 20) -> np.ndarray:

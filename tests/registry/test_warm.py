@@ -9,8 +9,8 @@ import pytest
 from job.config.jobfile import parse_job
 from job.features.cache_plan import Plan
 from job.model.resolved import ResolvedBase
-from job.run import warm
-from job.run.rival import Model
+from job.registry import warm
+from job.registry.champion import Model
 from job.storage import open_store
 
 JOB = """
