@@ -30,8 +30,8 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     """
     from job.config.jobfile import load_job
     from job.deploy.progress import reported
+    from job.entry import run_job
     from job.run.interrupts import Interrupts
-    from job.run.pipeline import run_job
 
     interrupts = Interrupts()
     with narrator() as told, reported(told, interrupts.ask) as say:

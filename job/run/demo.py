@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from job.config.jobfile import load_job
+from job.entry import Say, run_job
 from job.errors import JobError
-from job.run.pipeline import Say, run_job
 
 PUBLISHED = ("VGG-19, published", 0.8842)
 """Deitsch et al. 2019, "Automatic classification of defective photovoltaic module cells": 75/25 split, accuracy."""

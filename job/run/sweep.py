@@ -18,6 +18,7 @@ from typing import Any
 
 from job.config import Job
 from job.data.source import open_source
+from job.entry import run_job
 from job.errors import JobError
 from job.executors import placed
 from job.executors.placement import is_local
@@ -25,7 +26,6 @@ from job.features.cache_plan import Plan, read_plan, write_plan
 from job.run.child import Process, run_thaw
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
-from job.run.pipeline import run_job
 from job.storage import Store, open_store
 
 Say = Callable[..., None]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from job import entry as pipeline
 from job.cli import thaw
 from job.config import MLflow
 from job.config.jobfile import parse_job
 from job.errors import JobError, StorageError
 from job.evaluation.documents import Documents
 from job.model.resolved import ResolvedBase
-from job.run import pipeline
 from job.run.identity import Found
 from job.run.logged import check_mlflow, log_run, with_mlflow
 from support import tracking

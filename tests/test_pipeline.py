@@ -11,8 +11,8 @@ from job.config.jobfile import parse_job
 from job.errors import Interrupted
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
+from job.pipeline import Attempt
 from job.report import finished
-from job.run.attempt import Attempt
 from job.run.timings import Clock
 from support.finished import Made
 

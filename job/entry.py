@@ -17,8 +17,8 @@ from job.executors import executor_of
 from job.executors.packed_index import index_shards
 from job.export.formats import check_formats
 from job.export.further import with_formats
+from job.pipeline import Attempt
 from job.registry.promotion import finished_result
-from job.run.attempt import Attempt
 from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take
