@@ -22,9 +22,9 @@ from job.registry.promotion import finished_result
 from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take
-from job.run.logged import check_mlflow, with_mlflow
 from job.run.timings import Clock
 from job.storage import Store, open_store
+from job.telemetry.logged import check_mlflow, with_mlflow
 
 Say = Callable[..., None]
 """(kind, fields): what a person is told on the way."""

@@ -27,15 +27,15 @@ from job.registry.current import read_current
 from job.registry.promotion import judge
 from job.registry.retrain_policy import Decision
 from job.registry.warm import plan_in_use, warm_start
-from job.report.events import recorded
-from job.report.standing import kept
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease
-from job.run.meter import measured
 from job.run.state import read_state
 from job.run.timings import Clock
 from job.storage import Store, read_json
 from job.storage.scratch import forget_scratch
+from job.telemetry.event_files import recorded
+from job.telemetry.run_metrics import measured
+from job.telemetry.run_progress import kept
 from job.training.context import Recipe
 
 Say = Callable[..., None]

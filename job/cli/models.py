@@ -19,7 +19,7 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
     from job.export.predict import check_all_answered
     from job.export.predict import predict as predictions
-    from job.report.console import prediction_table
+    from job.telemetry.console import prediction_table
 
     records = list(predictions(model, list(files)))
     if as_json:
@@ -63,7 +63,7 @@ def promote(run: str, debug: bool) -> None:
     """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
     from job.registry.current import current_key, job_name
     from job.registry.current import promote as promoted
-    from job.run.status import open_run
+    from job.telemetry.status import open_run
 
     store, id = open_run(run)
     current = promoted(store, id)

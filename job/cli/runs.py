@@ -100,8 +100,8 @@ def sweep(
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
     from job.config.jobfile import load_job
-    from job.report.console import sweep_table
     from job.run.sweep import sweep as run_sweep
+    from job.telemetry.console import sweep_table
 
     loaded = load_job(job, overrides)
     with narrator() as say:
@@ -149,7 +149,7 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
     from job.deploy.verbs import status_of, watch_status
-    from job.report.console import result_table
+    from job.telemetry.console import result_table
 
     if watch:
         with screen(stderr=as_json) as show:
@@ -177,7 +177,7 @@ def report(run: str, out: str | None, debug: bool) -> None:
 
     from job.evaluation.documents import read_documents
     from job.report.finished import page_of, write_report
-    from job.run.status import open_run
+    from job.telemetry.status import open_run
 
     documents = read_documents(*open_run(run))
     if out is None:
@@ -202,8 +202,8 @@ def mlflow(
     debug: bool,
 ) -> None:
     """Log a finished RUN (…/runs/<id>/) to MLflow, from its store alone, or complete what is logged of it."""
-    from job.report.mlflow.server import web_page
-    from job.run.logged import log_run
+    from job.telemetry.logged import log_run
+    from job.telemetry.mlflow.logger import web_page
 
     with narrator() as say:
         logged = log_run(run, tracking_uri, experiment, registered_model, say)
@@ -223,9 +223,9 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
 
     from job.evaluation import compare as comparing
     from job.evaluation.documents import read_documents
-    from job.report.console import compared_runs, compared_table, differences_table
     from job.report.page.comparison import comparison_page, verdict
-    from job.run.status import open_run
+    from job.telemetry.console import compared_runs, compared_table, differences_table
+    from job.telemetry.status import open_run
 
     if not 2 <= len(runs) <= MOST_COMPARED:
         raise click.UsageError(f"compare takes 2 to {MOST_COMPARED} runs, got {len(runs)}.")
@@ -276,8 +276,8 @@ def drain(seconds: float) -> None:
 @debug
 def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
     """Serve TensorBoard over WHAT: a run (…/runs/<id>/), a store by its URI, or that of a job file (or a folder)."""
-    from job.report.board import serve
-    from job.run.status import open_runs
+    from job.telemetry.board import serve
+    from job.telemetry.status import open_runs
 
     serve(*open_runs(what), host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 

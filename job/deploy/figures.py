@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from job.deploy.annotations import EPOCH, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
-from job.report.standing import Standing, Tracker
+from job.telemetry.run_progress import Standing, Tracker
 from job.wording import clock
 
 

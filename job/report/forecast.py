@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from job.data.splits import SPLITS
-from job.report.printable import plain
+from job.telemetry.printable import plain
 from job.wording import counted, duration, plural, size, work
 
 Document = dict[str, Any]

@@ -22,8 +22,8 @@ import tensorflow as tf
 from safetensors.numpy import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from job.report.board import mirror
 from job.storage import Store, open_store
+from job.telemetry.board import mirror
 from support.cases import slow
 from support.images import encode, folder_of, picture
 from support.networks import own_base

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from job.report.forecast import SOURCES, bar, print_forecast
-from job.report.printable import plain
+from job.telemetry.printable import plain
 from job.wording import duration, size, work
 
 GOLDEN = Path(__file__).parent / "golden/plan.txt"

@@ -10,8 +10,8 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors.placement import with_workers
-from job.report.console import sweep_table
 from job.run.sweep import Trial, sweep, trial_job
+from job.telemetry.console import sweep_table
 
 JOB = """
 name: cells

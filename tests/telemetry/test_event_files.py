@@ -15,10 +15,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.errors import JobError, StorageError
-from job.report.board import mirror
-from job.report.events import events_folder, recorded
-from job.run.status import open_runs
 from job.storage import Store, open_store
+from job.telemetry.board import mirror
+from job.telemetry.event_files import events_folder, recorded
+from job.telemetry.status import open_runs
 from job.training.measure import histogram
 from support.cases import slow
 from support.servers import answering, free_port
@@ -110,7 +110,7 @@ def test_a_store_that_refuses_them_is_told_of_once_and_nothing_else_happens(
         raise StorageError("file:///store/x: no space left on device.")
 
     monkeypatch.setattr(type(store), "write", refuse)
-    monkeypatch.setattr("job.report.meanwhile.INTERVAL", 0.05)
+    monkeypatch.setattr("job.telemetry.background_writer.INTERVAL", 0.05)
     with recorded(lambda kind, **event: told.append((kind, event)), store, "a", attempt=1) as say:
         for number in range(1, 4):
             say("start", workers=1, resumed=None)

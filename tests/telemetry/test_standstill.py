@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from job.report import narrator
-from job.report.narrator import Narrator
-from job.report.output import JsonOutput, TextOutput
+from job.telemetry import narrator
+from job.telemetry.narrator import Narrator
+from job.telemetry.output import JsonOutput, TextOutput
 
 COUNTS = {split: {"defective": 3, "functional": 8} for split in ("train", "validation", "test")}
 

@@ -15,8 +15,8 @@ import yaml
 
 from job.errors import AccessDenied, StorageError
 from job.evaluation.documents import Documents
-from job.report.mlflow.server import Target, log_to_mlflow, mlflow_key, read_logged, web_page
 from job.storage import read_json
+from job.telemetry.mlflow.logger import Target, log_to_mlflow, mlflow_key, read_logged, web_page
 from support import tracking
 
 FILES = ["card.md", "model/MLmodel", *(f"model/{name}" for name in [*tracking.MODEL, "files.json"])]

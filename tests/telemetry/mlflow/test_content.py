@@ -9,7 +9,7 @@ import yaml
 
 from job.config.jobfile import parse_job
 from job.evaluation.documents import read_documents
-from job.report.mlflow.content import LONGEST, params, points, tags
+from job.telemetry.mlflow.content import LONGEST, params, points, tags
 from support.finished import CLASSES, Made
 
 JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', %s}"

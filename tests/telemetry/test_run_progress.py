@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from job.report.standing import Standing, Tracker, describe, kept, read_standing
 from job.storage import open_store
+from job.telemetry.run_progress import Standing, Tracker, describe, kept, read_standing
 
 STEP = {"phase": "head", "epochs": 10, "steps": 100, "loss": 0.5}
 EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "examples": 300, "seconds": 2.0}

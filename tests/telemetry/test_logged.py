@@ -17,7 +17,7 @@ from job.errors import JobError, StorageError
 from job.evaluation.documents import Documents
 from job.model.resolved import ResolvedBase
 from job.run.identity import Found
-from job.run.logged import check_mlflow, log_run, with_mlflow
+from job.telemetry.logged import check_mlflow, log_run, with_mlflow
 from support import tracking
 from support.servers import free_port
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job.report.meanwhile import Meanwhile
 from job.storage import Store, read_json
+from job.telemetry.background_writer import Meanwhile
 from job.wording import clock
 
 Say = Callable[..., None]

@@ -11,9 +11,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from job.report.console import classes_table
-from job.report.output import Output
-from job.report.standing import Standing, Tracker, describe
+from job.telemetry.console import classes_table
+from job.telemetry.output import Output
+from job.telemetry.run_progress import Standing, Tracker, describe
 from job.wording import counted, duration, percent, plural
 
 INTERVAL = 60.0

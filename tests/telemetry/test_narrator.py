@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from job.report.narrator import Narrator
-from job.report.output import JsonOutput, TextOutput
+from job.telemetry.narrator import Narrator
+from job.telemetry.output import JsonOutput, TextOutput
 
 COUNTED = ("train", "validation", "test")
 COUNTS = {"defective": 3, "functional": 8}

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from job.data.splits import SPLITS
 from job.evaluation.metrics import wrong_answers
-from job.report.printable import plain
+from job.telemetry.printable import plain
 from job.wording import METRICS, NAMES
 
 MOST_CLASSES = 20

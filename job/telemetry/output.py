@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from job.report.printable import plain
-from job.report.standing import Standing, describe
+from job.telemetry.printable import plain
+from job.telemetry.run_progress import Standing, describe
 from job.wording import clock
 
 INDENT, BAR = 7, 12

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from job.errors import JobError, ThawError
-from job.report.events import events_folder
 from job.storage import Store
 from job.storage.scratch import scratch
+from job.telemetry.event_files import events_folder
 
 START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main import run_main; run_main()"
 """TensorBoard without TensorFlow, which it would import for nothing: seconds, and most of its memory."""

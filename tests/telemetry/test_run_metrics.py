@@ -11,8 +11,8 @@ import pytest
 
 from job.data.snapshot import Snapshot
 from job.errors import NotFinite, TrainingError
-from job.run import meter
-from job.run.meter import GAUGES, RunMeter, measured
+from job.telemetry import run_metrics as meter
+from job.telemetry.run_metrics import GAUGES, RunMeter, measured
 from support.measuring import FakeMetrics
 
 COUNTS = {split: {"a": 2} for split in ("train", "validation", "test")}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from job.report import tfevents
-from job.report.meanwhile import Meanwhile
 from job.storage import Store
+from job.telemetry import tfevents
+from job.telemetry.background_writer import Meanwhile
 
 POINTS = 1000
 """The most steps of an epoch that are drawn; of more, every second one, or third, …"""

@@ -13,11 +13,11 @@ from job.errors import JobError
 from job.evaluation.documents import report_uri
 from job.registry.promotion import promotion_key
 from job.registry.retrain_policy import recorded
-from job.report.standing import Standing, read_standing
-from job.report.standing import describe as describe_standing
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
+from job.telemetry.run_progress import Standing, read_standing
+from job.telemetry.run_progress import describe as describe_standing
 
 
 def open_run(uri: str) -> tuple[Store, str]:

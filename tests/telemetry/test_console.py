@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from job.report.console import (
+from job.telemetry.console import (
     compared_runs,
     compared_table,
     comparison_table,

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
 from job.evaluation.documents import Documents
-from job.report.mlflow.artifacts import log_documents, log_model
-from job.report.mlflow.content import IDENTITY, params, points, tags
 from job.storage import Store, read_json
+from job.telemetry.mlflow.artifacts import log_documents, log_model
+from job.telemetry.mlflow.content import IDENTITY, params, points, tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
