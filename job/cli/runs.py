@@ -55,8 +55,8 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
     Changes nothing: not a byte is written to the store.
     """
     from job.config.jobfile import load_job
-    from job.report.forecast import print_forecast
-    from job.run.forecast import forecast
+    from job.planning import forecast
+    from job.planning.printed import print_forecast
 
     with narrator() as say:
         found = forecast(load_job(job, overrides), say, calibration)

@@ -14,11 +14,11 @@ from job.evaluation.duplicates import Duplicates
 from job.executors.placement import with_workers
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
-from job.run.forecast.cached import Cached, Missing
-from job.run.forecast.cautions import Known, cautions
-from job.run.forecast.costs import Memory
-from job.run.forecast.headers import Headers
-from job.run.forecast.looks import Looks
+from job.planning.cached import Cached, Missing
+from job.planning.cautions import Known, cautions
+from job.planning.costs import Memory
+from job.planning.headers import Headers
+from job.planning.looks import Looks
 
 JOB = """
 name: sound

@@ -14,9 +14,9 @@ from job.config import Data, Job, Train
 from job.data.forms import image_form, text_form
 from job.data.sources.packed import join_key
 from job.errors import DataError
-from job.run.forecast.headers import GONE, HEADER, interval, look_at
-from job.run.forecast.listing import Row, sampled, seen
-from job.run.forecast.looks import Looks
+from job.planning.headers import GONE, HEADER, interval, look_at
+from job.planning.listing import Row, sampled, seen
+from job.planning.looks import Looks
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore
 from support import shards
@@ -141,7 +141,7 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
     pack(source, 4)
     data = Data(source=source.uri, layout="webdataset")
     size = max(info.size for info in source.list())
-    monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", 2 * size)
+    monkeypatch.setattr("job.planning.listing.UNINDEXED", 2 * size)
     (tmp_path / "above").mkdir()
     with seen(job_of(data), source, OverlayStore(store, str(tmp_path / "above"))) as listed:
         assert listed.share == pytest.approx(0.5)
@@ -155,7 +155,7 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
 def test_of_a_part_it_is_not_said_that_a_class_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, store = (open_store(f"file://{tmp_path}/{name}/") for name in ("source", "store"))
     pack(source, 4, one_class_each=True)
-    monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", max(info.size for info in source.list()))
+    monkeypatch.setattr("job.planning.listing.UNINDEXED", max(info.size for info in source.list()))
     (tmp_path / "above").mkdir()
     overlay = OverlayStore(store, str(tmp_path / "above"))
     with seen(job_of(Data(source=source.uri, layout="webdataset"), {"0": 2, "3": 1}), source, overlay) as listed:
@@ -167,7 +167,7 @@ def test_packed_files_that_are_too_large_for_a_plan_are_left_to_the_run(
 ) -> None:
     source, store = (open_store(f"file://{tmp_path}/{name}/") for name in ("source", "store"))
     pack(source, 2)
-    monkeypatch.setattr("job.run.forecast.listing.UNINDEXED", 1000)
+    monkeypatch.setattr("job.planning.listing.UNINDEXED", 1000)
     (tmp_path / "above").mkdir()
     data = Data(source=source.uri, layout="webdataset")
     with (

@@ -18,9 +18,9 @@ from job.data.text import NOT_UTF8
 from job.evaluation.duplicates import Duplicates
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
-from job.run.forecast.cached import Missing
-from job.run.forecast.costs import Memory, memory_here
-from job.run.forecast.headers import Headers, interval
+from job.planning.cached import Missing
+from job.planning.costs import Memory, memory_here
+from job.planning.headers import Headers, interval
 
 FEW = 10
 """Training examples of a class below which a head learns little of it."""

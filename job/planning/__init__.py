@@ -17,17 +17,17 @@ from job.executors.placement import worker_cpus
 from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
+from job.planning.cached import look_up
+from job.planning.calibration import EXAMPLES, Speeds, calibrate, devices_here
+from job.planning.cautions import Known
+from job.planning.costs import memory, phases
+from job.planning.document import Forecast, document
+from job.planning.headers import look_at
+from job.planning.history import History, last_like
+from job.planning.listing import Seen, numbers, sampled, seen
+from job.planning.timing import stages
 from job.registry.current import read_current
 from job.registry.warm import plan_in_use
-from job.run.forecast.cached import look_up
-from job.run.forecast.calibration import EXAMPLES, Speeds, calibrate, devices_here
-from job.run.forecast.cautions import Known
-from job.run.forecast.costs import memory, phases
-from job.run.forecast.document import Forecast, document
-from job.run.forecast.headers import look_at
-from job.run.forecast.history import History, last_like
-from job.run.forecast.listing import Seen, numbers, sampled, seen
-from job.run.forecast.timing import stages
 from job.run.identity import latest_run, prepare_base, run_id
 from job.storage import Store, open_store
 from job.storage.overlay import OverlayStore

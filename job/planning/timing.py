@@ -8,10 +8,10 @@ from functools import partial
 from job.config import Job
 from job.data.order import steps_per_epoch
 from job.executors.placement import is_here
-from job.run.forecast.cached import Missing
-from job.run.forecast.calibration import Speeds
-from job.run.forecast.costs import Phase, Range
-from job.run.forecast.history import EXTRACTING, History
+from job.planning.cached import Missing
+from job.planning.calibration import Speeds
+from job.planning.costs import Phase, Range
+from job.planning.history import EXTRACTING, History
 
 STARTS = {
     "local": {"preparing": 1.4, EXTRACTING: 0.4, "workers": 0.4, "export": 2.4, "report": 1.4},

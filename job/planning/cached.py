@@ -10,7 +10,7 @@ import numpy as np
 
 from job.data.splits import SPLITS
 from job.features.store import ADDRESS, Featurizer, address_bytes, known
-from job.run.forecast.listing import Rows
+from job.planning.listing import Rows
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")

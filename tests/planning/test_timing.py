@@ -17,12 +17,12 @@ from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
-from job.run.forecast.cached import Missing
-from job.run.forecast.calibration import Speeds
-from job.run.forecast.costs import Range, head_layers, memory, phases
-from job.run.forecast.history import last_like
-from job.run.forecast.rehearsal import PhaseSpeeds
-from job.run.forecast.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
+from job.planning.cached import Missing
+from job.planning.calibration import Speeds
+from job.planning.costs import Range, head_layers, memory, phases
+from job.planning.history import last_like
+from job.planning.rehearsal import PhaseSpeeds
+from job.planning.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
 from job.storage import open_store
 from support.networks import own_base
 

@@ -18,8 +18,8 @@ from job.features.cache_plan import Plan
 from job.features.featurize import BATCH
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy
-from job.run.forecast.costs import local_batch, memory_here
-from job.run.forecast.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
+from job.planning.costs import local_batch, memory_here
+from job.planning.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
 
 if TYPE_CHECKING:
     import keras

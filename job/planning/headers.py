@@ -15,8 +15,8 @@ from job.data.look import Look, is_usual, look
 from job.data.sources.packed import open_shard, records_of, split_key
 from job.data.sources.table import object_reader
 from job.errors import ObjectMissing
-from job.run.forecast.listing import Row
-from job.run.forecast.looks import LOOKED, NO_LOOKS, Looks, summed
+from job.planning.listing import Row
+from job.planning.looks import LOOKED, NO_LOOKS, Looks, summed
 from job.storage import Store, arrow_errors
 
 HEADER = 64 * 2**10

@@ -9,13 +9,13 @@ from typing import Any
 from job.config import Job
 from job.evaluation.duplicates import Duplicates
 from job.features.cache_plan import Plan
-from job.run.forecast.calibration import Speeds
-from job.run.forecast.cautions import Known, cautions
-from job.run.forecast.costs import Phase, Range, head_layers
-from job.run.forecast.headers import Headers, interval
-from job.run.forecast.history import History
-from job.run.forecast.listing import Seen, chosen
-from job.run.forecast.timing import Stage, total
+from job.planning.calibration import Speeds
+from job.planning.cautions import Known, cautions
+from job.planning.costs import Phase, Range, head_layers
+from job.planning.headers import Headers, interval
+from job.planning.history import History
+from job.planning.listing import Seen, chosen
+from job.planning.timing import Stage, total
 from job.run.state import read_state
 from job.storage import Store
 

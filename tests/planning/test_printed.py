@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from job.report.forecast import SOURCES, bar, print_forecast
+from job.planning.printed import SOURCES, bar, print_forecast
 from job.telemetry.printable import plain
 from job.wording import duration, size, work
 

@@ -18,8 +18,8 @@ from job.config.jobfile import parse_job
 from job.errors import ClusterError
 from job.executors.placement import cpus_here
 from job.features.cache_plan import Plan
-from job.run.forecast.calibration import devices_here
-from job.run.forecast.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
+from job.planning.calibration import devices_here
+from job.planning.rehearsal import PhaseSpeeds, Played, Rehearsal, rehearse
 from support.networks import own_base
 
 JOB = """
