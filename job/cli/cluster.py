@@ -108,7 +108,7 @@ def watch(watch_file: str, until_empty: bool, debug: bool) -> None:
     is deleted when the RayJob that covers it is there.
     """
     need("watch", "prometheus_client", "google.cloud.pubsub_v1")
-    from job.deploy.arrival.watch import watch as watch_queue
+    from job.arrival.watch import watch as watch_queue
 
     watch_queue(watch_file, until_empty, sys.stdout)
 
@@ -143,9 +143,9 @@ def trigger(
     """
     from dataclasses import asdict
 
+    from job.arrival.launch import describe_launched, launch
+    from job.arrival.targets import make_target
     from job.config.jobfile import load_job
-    from job.deploy.arrival.launch import describe_launched, launch
-    from job.deploy.arrival.targets import make_target
     from job.deploy.submit import Options
 
     options = Options(overlay, image, namespace, context)

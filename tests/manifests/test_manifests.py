@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from job import __version__
+from job.arrival.settings import Watch
 from job.config.jobfile import checked
-from job.deploy.arrival.settings import Watch
 from job.deploy.fitting import cores
 from job.deploy.manifest import INSTANCE
 from support.kustomize import (

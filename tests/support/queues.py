@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from job.deploy.arrival.queue import Message
+from job.arrival.queue import Message
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from job.deploy.arrival.coalesce import Coalescer
+from job.arrival.coalesce import Coalescer
 
 
 def test_a_job_is_due_when_it_was_quiet_for_long_enough() -> None:

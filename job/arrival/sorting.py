@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from job.deploy.arrival.events import Refused, Told, read_gcs, read_s3
-from job.deploy.arrival.log import Log
-from job.deploy.arrival.metrics import Metrics
-from job.deploy.arrival.queue import Message
-from job.deploy.arrival.settings import Watch
-from job.deploy.arrival.targets import Target, known_buckets
+from job.arrival.events import Refused, Told, read_gcs, read_s3
+from job.arrival.log import Log
+from job.arrival.queue import Message
+from job.arrival.settings import Watch
+from job.arrival.targets import Target, known_buckets
+from job.arrival.watch_metrics import Metrics
 
 REMEMBERED = 10_000
 """Refused messages that are told of once, although they come again until they are dead letters."""

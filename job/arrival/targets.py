@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from job.arrival.settings import Watch, WatchedJob
 from job.config import Job
 from job.config.jobfile import load_job
 from job.data.selection import Selection
 from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
-from job.deploy.arrival.settings import Watch, WatchedJob
 from job.deploy.manifest import NAMESPACE, fitting_rayjob
 from job.deploy.overlay import SHIPPED, read_overlay
 from job.deploy.submit import Options

@@ -8,8 +8,8 @@ import urllib.request
 
 import pytest
 
-from job.deploy.arrival.metrics import served
-from job.deploy.arrival.settings import Listen
+from job.arrival.settings import Listen
+from job.arrival.watch_metrics import served
 from job.errors import JobError
 from support.watching import Watching
 

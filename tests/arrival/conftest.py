@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from job.arrival.targets import Target, make_target
 from job.config import Job
 from job.deploy.api import Api
-from job.deploy.arrival.targets import Target, make_target
 from job.deploy.submit import Options
 from support.watching import Watching
 

@@ -14,7 +14,7 @@ import boto3
 from botocore import exceptions as boto
 from botocore.config import Config
 
-from job.deploy.arrival.queue import Message
+from job.arrival.queue import Message
 from job.errors import AccessDenied, ObjectMissing, StorageError
 
 BATCH = 10

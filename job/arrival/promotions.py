@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from job.arrival.log import Log
+from job.arrival.targets import Target
+from job.arrival.watch_metrics import Metrics
 from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
-from job.deploy.arrival.log import Log
-from job.deploy.arrival.metrics import Metrics
-from job.deploy.arrival.targets import Target
 from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB
 from job.registry.promotion import promotion_key

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from job.deploy.arrival.coalesce import Coalescer
-from job.deploy.arrival.queue import Message
+from job.arrival.coalesce import Coalescer
+from job.arrival.queue import Message
 
 
 @dataclass

@@ -45,9 +45,9 @@ class Queue(Protocol):
 def open_queue(name: str, visibility: int) -> Queue:
     """Of a queue's name that `settings.Watch` has accepted."""
     if name.startswith("projects/"):
-        from job.deploy.arrival.pubsub import PubSubQueue
+        from job.arrival.pubsub import PubSubQueue
 
         return PubSubQueue(name, visibility)
-    from job.deploy.arrival.sqs import SqsQueue
+    from job.arrival.sqs import SqsQueue
 
     return SqsQueue(name, visibility)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from job.arrival import launch as launching
+from job.arrival.launch import launch
+from job.arrival.promotions import Promotions
+from job.arrival.targets import Target
 from job.cli import thaw
 from job.config import Job
 from job.config.jobfile import dump_job
-from job.deploy.arrival import launch as launching
-from job.deploy.arrival.launch import launch
-from job.deploy.arrival.promotions import Promotions
-from job.deploy.arrival.targets import Target
 from job.deploy.naming import name_run
 from job.errors import ClusterError, JobError
 from job.model.resolved import record_key, weights_request

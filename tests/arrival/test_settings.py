@@ -9,10 +9,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from job.arrival.settings import load_watch
+from job.arrival.targets import Target, known_buckets, load_targets
 from job.cli import thaw
 from job.config.jobfile import dump_job, parse_job
-from job.deploy.arrival.settings import load_watch
-from job.deploy.arrival.targets import Target, known_buckets, load_targets
 from job.deploy.submit import Options
 from job.errors import JobError
 from support.kube import Kube

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from job.deploy.arrival.launch import CREATED, DEFERRED, EXISTS, NOT_WORTH_IT, TOO_FEW, Launched
+from job.arrival.launch import CREATED, DEFERRED, EXISTS, NOT_WORTH_IT, TOO_FEW, Launched
 from job.errors import ClusterError, JobError, ObjectMissing, StorageError
 from support.arrivals import TEST_EVENT, bridge_event, s3_event
 from support.kube import Kube

@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 
-from job.deploy.arrival.settings import Listen
+from job.arrival.settings import Listen
 from job.errors import JobError
 
 MINUTE, HOUR = 60, 3600

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from job.deploy.arrival.events import read_gcs
-from job.deploy.arrival.pubsub import PubSubQueue
-from job.deploy.arrival.queue import Queue, open_queue
+from job.arrival.events import read_gcs
+from job.arrival.pubsub import PubSubQueue
+from job.arrival.queue import Queue, open_queue
 from job.errors import ObjectMissing, StorageError
 from support.arrivals import gcs_event
 from support.queues import Mailbox, pubsub_server

@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from job.arrival.coalesce import Coalescer
+from job.arrival.held import Held
+from job.arrival.launch import CREATED, DEFERRED, LOOK, Launched, is_active, launch
+from job.arrival.log import Log
+from job.arrival.promotions import Promotions
+from job.arrival.queue import Queue, open_queue
+from job.arrival.settings import Watch, load_watch
+from job.arrival.sorting import Sorter
+from job.arrival.targets import Target, load_targets
+from job.arrival.watch_metrics import Metrics, served
 from job.deploy.api import RAYJOBS
-from job.deploy.arrival.coalesce import Coalescer
-from job.deploy.arrival.held import Held
-from job.deploy.arrival.launch import CREATED, DEFERRED, LOOK, Launched, is_active, launch
-from job.deploy.arrival.log import Log
-from job.deploy.arrival.metrics import Metrics, served
-from job.deploy.arrival.promotions import Promotions
-from job.deploy.arrival.queue import Queue, open_queue
-from job.deploy.arrival.settings import Watch, load_watch
-from job.deploy.arrival.sorting import Sorter
-from job.deploy.arrival.targets import Target, load_targets
 from job.errors import JobError, ObjectMissing, ThawError, headline
 from job.run.interrupts import Interrupts
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from job.arrival.targets import Target
 from job.config import Job
 from job.deploy.annotations import FIRST_EVENT
 from job.deploy.api import RAYJOBS, Api, Object
-from job.deploy.arrival.targets import Target
 from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run

@@ -11,9 +11,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from job.deploy.arrival.events import Told, read_s3
-from job.deploy.arrival.queue import Message, open_queue
-from job.deploy.arrival.sqs import SqsQueue
+from job.arrival.events import Told, read_s3
+from job.arrival.queue import Message, open_queue
+from job.arrival.sqs import SqsQueue
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from support.servers import free_port
 

@@ -9,7 +9,7 @@ from google.api_core import exceptions as google
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1
 
-from job.deploy.arrival.queue import Message
+from job.arrival.queue import Message
 from job.errors import AccessDenied, ObjectMissing, StorageError
 
 BATCH = 1000
