@@ -51,7 +51,7 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 @debug
 def serve(model: str, host: str, port: int, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
-    from job.report.serve import serve as serve_model
+    from job.serving.server import serve as serve_model
 
     serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 

@@ -24,9 +24,9 @@ import tensorflow as tf
 
 from job.errors import JobError
 from job.export.predict import loaded
-from job.report import serve as serving
-from job.report.serve import Server, serve
-from job.report.uploads import uploads
+from job.serving import server as serving
+from job.serving.server import Server, serve
+from job.serving.uploads import uploads
 from support import exported
 from support.cases import slow
 from support.images import encode, picture

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from job.export.predict import loaded
-from job.report.serve import Server
+from job.serving.server import Server
 from support import browser, exported, texts
 from support.cases import slow
 from support.images import picture

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from job.config import Data
 from job.errors import JobError, headline
 from job.export.predict import Predictor, loaded
-from job.report.uploads import NotAnUpload, uploads
+from job.serving.uploads import NotAnUpload, uploads
 
 MAX_BYTES: int = Data.model_fields["max_bytes"].default
 """Of a picture or a text."""
@@ -81,7 +81,7 @@ class Server(ThreadingHTTPServer):
 
     @cached_property
     def page(self) -> bytes:
-        return files("job.report").joinpath("serve.html").read_bytes()
+        return files("job.serving").joinpath("page.html").read_bytes()
 
     @cached_property
     def policy(self) -> str:
