@@ -100,7 +100,7 @@ def sweep(
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
     from job.config.jobfile import load_job
-    from job.run.sweep import sweep as run_sweep
+    from job.sweep import sweep as run_sweep
     from job.telemetry.console import sweep_table
 
     loaded = load_job(job, overrides)

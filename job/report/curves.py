@@ -19,7 +19,7 @@ LINE, FAINT, MARK = "#2563eb", "#93b4f5", "#b45309"
 def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
     """Test accuracy, and below it the seconds of training, against the blocks that were thawed. Bars are one standard
     deviation between seeds; of one seed, the standard error of an accuracy on so few examples. `depths` as
-    `job.run.sweep` makes them.
+    `job.sweep` makes them.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 

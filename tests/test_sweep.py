@@ -10,7 +10,7 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors.placement import with_workers
-from job.run.sweep import Trial, sweep, trial_job
+from job.sweep import Trial, sweep, trial_job
 from job.telemetry.console import sweep_table
 
 JOB = """
@@ -54,7 +54,7 @@ class Runs:
             ("_summary", lambda blocks, rows: {}),
             ("_write", lambda *_: "file:///sweep/"),
         ):
-            monkeypatch.setattr(f"job.run.sweep.{name}", value)
+            monkeypatch.setattr(f"job.sweep.{name}", value)
 
 
 RESULT = {"run": "s3://bucket/thaw/runs/cells-1/"}
