@@ -29,7 +29,7 @@ import numpy as np
 from objects import served
 
 from job.config.jobfile import parse_job
-from job.run.demo import write_cells
+from job.demo.solar_cells import write_cells
 
 JOB = """
 name: extract

@@ -60,7 +60,7 @@ def prepare(folder: Path, images: int | None) -> None:
     if (folder / "store").exists():
         return
     from job.data.snapshot import take_snapshot
-    from job.run.demo import write_cells
+    from job.demo.solar_cells import write_cells
     from job.storage import open_store
 
     write_cells(folder / "cells")

@@ -29,8 +29,8 @@ from tables import markdown
 
 from job.config import Job
 from job.config.jobfile import load_job
+from job.demo.solar_cells import PUBLISHED, write_cells
 from job.run.child import run_thaw
-from job.run.demo import PUBLISHED, write_cells
 from job.telemetry.console import spread
 from job.wording import METRICS
 

@@ -120,8 +120,8 @@ def sweep(
 @debug
 def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
-    from job.run.demo import PUBLISHED, run_demo
-    from job.run.demo_text import run_text_demo
+    from job.demo.fortunes import run_text_demo
+    from job.demo.solar_cells import PUBLISHED, run_demo
 
     with narrator() as say:
         run = run_text_demo if task == "text" else run_demo

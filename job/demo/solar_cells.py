@@ -26,7 +26,7 @@ def run_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> di
     folder = Path(out).resolve()
     say("note", text=LICENCE)
     example = write_cells(folder / "data")
-    text = files("job.run").joinpath("demo.yaml").read_text()
+    text = files("job.demo").joinpath("solar_cells.yaml").read_text()
     settings = {
         "SOURCE": f"file://{folder}/data/",
         "STORE": f"file://{folder}/store/",

@@ -149,7 +149,7 @@ def _job(folder: Path, name: str, rows: list[Row], vectors: Path, workers: int |
     source.mkdir(exist_ok=True)
     with (source / f"{name}.jsonl").open("w") as file:
         file.writelines(json.dumps({"text": row["text"], "label": row["label"]}) + "\n" for row in rows)
-    text = files("job.run").joinpath("demo_text.yaml").read_text()
+    text = files("job.demo").joinpath("fortunes.yaml").read_text()
     settings = {"NAME": name, "SOURCE": f"file://{source}/", "FILE": f"{name}.jsonl"}
     settings |= {"STORE": f"file://{folder}/store/", "VECTORS": str(vectors), "WORKERS": str(workers or "auto")}
     for word, value in settings.items():
