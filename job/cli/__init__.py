@@ -8,7 +8,8 @@ import tempfile
 
 import click
 
-from job.cli import cluster, models, runs
+from job.cli import models, runs
+from job.cli import rayjobs as cluster
 from job.cli.group import thaw
 from job.errors import ThawError, exit_code_of
 from job.libraries import DEBUG

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from job.deploy.manifest import as_yaml
 from job.errors import JobError
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 
 LARGEST = 1 << 20
 """Bytes of `terraform output -json` that are read."""

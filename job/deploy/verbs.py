@@ -10,7 +10,7 @@ from job.config.jobfile import load_job
 from job.deploy.api import connect
 from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
-from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
+from job.deploy.rayjob_status import cancel_rayjob, describe_rayjob, rayjob_status
 from job.errors import JobError
 from job.registry.current import rollback
 from job.run.lease import cancel

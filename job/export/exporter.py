@@ -30,8 +30,8 @@ from job.export.exported import compiled, remember
 from job.export.formats.reloaded import check_reloaded, examples_of
 from job.model.network import Network, variables_by_path
 from job.model.networks import network_of_run
+from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
-from job.model.state import refresh
 from job.run.strategy import precision
 from job.storage import Store
 from job.storage.scratch import scratch

@@ -15,7 +15,7 @@ from job.errors import JobError
 from job.model.applications import applications, architecture_of, build_application, with_top
 from job.model.backbones import base_on, build_base, source_network
 from job.model.network import variables_by_path
-from job.model.state import refresh
+from job.model.refresh import refresh
 from job.model.tensors import Tensors, assign, lite_tensors, values
 
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")

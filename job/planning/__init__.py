@@ -30,7 +30,7 @@ from job.registry.current import read_current
 from job.registry.warm import plan_in_use
 from job.run.identity import latest_run, prepare_base, run_id
 from job.storage import Store, open_store
-from job.storage.overlay import OverlayStore
+from job.storage.read_only import OverlayStore
 from job.storage.scratch import scratch
 from job.text.vocabulary import read_vocabulary, vocabulary_key
 from job.wording import plural

@@ -25,7 +25,7 @@ from job.features.cache_plan import Plan
 from job.libraries import DEBUG
 from job.run.strategy import free_addresses, join_group, make_strategy, precision, prepare_process
 from job.storage import open_store
-from job.storage.overlay import OverlayStore
+from job.storage.read_only import OverlayStore
 
 if TYPE_CHECKING:
     import tensorflow as tf

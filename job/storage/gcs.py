@@ -25,7 +25,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 
 if TYPE_CHECKING:
     import pyarrow.fs

@@ -27,7 +27,7 @@ from s3transfer.exceptions import S3DownloadFailedError
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 from job.storage.s3_errors import not_kept, translated
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from job.data.forms import form_of
 from job.data.snapshot import take_snapshot
 from job.data.sources.packed import index_key, list_shards, make_index, records_of, split_key
 from job.errors import DataError
-from job.executors.ray.records import open_shard
+from job.executors.ray.datasource import open_shard
 from job.export.samples import Sampler
 from job.features.dataset import read_examples, write_dataset
 from job.features.store import known, write_part

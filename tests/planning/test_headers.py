@@ -18,7 +18,7 @@ from job.planning.headers import GONE, HEADER, interval, look_at
 from job.planning.listing import Row, sampled, seen
 from job.planning.looks import Looks
 from job.storage import Store, open_store
-from job.storage.overlay import OverlayStore
+from job.storage.read_only import OverlayStore
 from support import shards
 from support.images import encode, folder_of, picture
 from support.kinds import READ, saved

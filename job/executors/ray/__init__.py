@@ -39,7 +39,7 @@ class RayExecutor:
     @property
     def metrics(self) -> Metrics:
         self._connect()
-        from job.executors.ray.metrics import RayMetrics
+        from job.executors.ray.ray_metrics import RayMetrics
 
         return RayMetrics()
 
@@ -51,13 +51,13 @@ class RayExecutor:
 
     def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
         self._connect()
-        from job.executors.ray.extraction import extract
+        from job.executors.ray.ray_data import extract
 
         return extract(work, say)
 
     def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
         self._connect()
-        from job.executors.ray.training import run_training
+        from job.executors.ray.ray_train import run_training
 
         run_training(recipe, interrupts, say)
 

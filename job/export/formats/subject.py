@@ -12,7 +12,7 @@ from job.export.exported import compiled
 from job.export.formats.check import Answers
 from job.export.formats.input_batches import batches
 from job.export.formats.rows import ids_of, network_of_rows, rows_of, word_layer
-from job.model.state import refresh
+from job.model.refresh import refresh
 
 
 @dataclass(frozen=True)

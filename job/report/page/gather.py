@@ -32,8 +32,8 @@ from job.evaluation.verdict import majority, verdict
 from job.report.examples import Examples
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
+from job.report.page.freeze_diagram import Network, network_of
 from job.report.page.learning import Learning, learning_of
-from job.report.page.network import Network, network_of
 from job.report.page.shown import Shelf, shown_examples
 from job.wording import METRICS, NAMES, percent, plural
 

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from job.data.splits import SPLITS
 from job.evaluation.documents import Documents
 from job.report.examples import Examples
+from job.report.page.freeze_diagram import STYLES
 from job.report.page.gather import gather
-from job.report.page.network import STYLES
 from job.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {

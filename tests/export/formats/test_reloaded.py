@@ -23,8 +23,8 @@ from job.export.formats.check import Comparison
 from job.export.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.features.run_words import resolve_vectors
 from job.model.network import variables_by_path
+from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
-from job.model.state import refresh
 from job.model.weights import resolve_base
 from job.storage import open_store
 from support import exported

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
-from job.executors.ray.metrics import RayMetrics
+from job.executors.ray.ray_metrics import RayMetrics
 from job.libraries import import_tensorflow
 from job.training.context import Metrics, Start
 from job.training.watchdog import INTERVAL, STALLED

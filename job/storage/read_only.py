@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from job.errors import ObjectMissing, WriteConflict
 from job.storage import ObjectInfo, Skipped, Store
-from job.storage.local import LocalStore
+from job.storage.filesystem import LocalStore
 
 if TYPE_CHECKING:
     import pyarrow.fs

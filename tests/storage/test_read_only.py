@@ -8,7 +8,7 @@ import pytest
 
 from job.errors import ObjectMissing, WriteConflict
 from job.storage import open_store
-from job.storage.overlay import OverlayStore
+from job.storage.read_only import OverlayStore
 
 
 def listed(store: OverlayStore, prefix: str = "") -> dict[str, bytes]:

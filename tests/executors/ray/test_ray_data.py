@@ -11,7 +11,7 @@ import pytest
 from job.config.jobfile import parse_job
 from job.errors import StorageError
 from job.executors.ray.actors import Carried
-from job.executors.ray.extraction import DecodeObjects, DecodeRecords, decoded_of, row_of
+from job.executors.ray.ray_data import DecodeObjects, DecodeRecords, decoded_of, row_of
 from job.features.extraction import Decoded, Extraction
 from job.features.store import ADDRESS
 from job.features.workload import work_key

@@ -13,7 +13,7 @@ import pytest
 
 from job.errors import AccessDenied, StorageError
 from job.storage import Store, open_store
-from job.storage.local import HALF, LOCK
+from job.storage.filesystem import HALF, LOCK
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_what_a_killed_writer_left_is_forgotten_once_it_is_old(root: Path) -> No
 
 def test_a_lock_that_somebody_keeps_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was stopped as it wrote."""
-    monkeypatch.setattr("job.storage.local.LOCKED", 0.1)
+    monkeypatch.setattr("job.storage.filesystem.LOCKED", 0.1)
     store = open_store(f"file://{tmp_path}/")
     version = store.write_if_unchanged("a.json", b"1", None)
     with open(tmp_path / LOCK, "w") as lock:

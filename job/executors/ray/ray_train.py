@@ -15,7 +15,7 @@ from job.executors.placement import worker_cpus
 from job.executors.ray.actors import cluster_error, one_line
 from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
 from job.executors.ray.listener import Listener
-from job.executors.ray.worker import train_worker
+from job.executors.ray.train_worker import train_worker
 from job.run.interrupts import Interrupts
 from job.storage.scratch import scratch
 from job.training.context import Recipe
@@ -36,7 +36,7 @@ def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.util.queue import Queue
 
-    from job.executors.ray.group import GroupConfig
+    from job.executors.ray.tf_config import GroupConfig
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()

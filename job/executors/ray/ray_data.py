@@ -16,7 +16,7 @@ from job.data.source import open_source
 from job.executors.placement import cpus_here, is_here
 from job.executors.ray.actors import Actor, rows_of
 from job.executors.ray.cluster import extract_processes
-from job.executors.ray.records import read_records
+from job.executors.ray.datasource import read_records
 from job.features.decode import Decoder
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork

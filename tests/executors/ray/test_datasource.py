@@ -17,7 +17,7 @@ from job.errors import DataError, ObjectMissing, StorageError
 from job.executors.packed_index import index_shards
 from job.executors.ray import RayExecutor
 from job.executors.ray.actors import rows_of
-from job.executors.ray.records import read_records
+from job.executors.ray.datasource import read_records
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import MAKERS, Rows, data_of, fill
 
