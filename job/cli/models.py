@@ -63,7 +63,7 @@ def promote(run: str, debug: bool) -> None:
     """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
     from job.registry.current import current_key, job_name
     from job.registry.current import promote as promoted
-    from job.telemetry.status import open_run
+    from job.run.run import open_run
 
     store, id = open_run(run)
     current = promoted(store, id)

@@ -177,7 +177,7 @@ def report(run: str, out: str | None, debug: bool) -> None:
 
     from job.evaluation.documents import read_documents
     from job.report.finished import page_of, write_report
-    from job.telemetry.status import open_run
+    from job.run.run import open_run
 
     documents = read_documents(*open_run(run))
     if out is None:
@@ -224,8 +224,8 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
     from job.evaluation import compare as comparing
     from job.evaluation.documents import read_documents
     from job.report.page.comparison import comparison_page, verdict
+    from job.run.run import open_run
     from job.telemetry.console import compared_runs, compared_table, differences_table
-    from job.telemetry.status import open_run
 
     if not 2 <= len(runs) <= MOST_COMPARED:
         raise click.UsageError(f"compare takes 2 to {MOST_COMPARED} runs, got {len(runs)}.")

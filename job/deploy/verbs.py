@@ -14,8 +14,9 @@ from job.deploy.rayjob_status import cancel_rayjob, describe_rayjob, rayjob_stat
 from job.errors import JobError
 from job.registry.current import rollback
 from job.run.lease import cancel
+from job.run.run import open_run
 from job.storage import open_store
-from job.telemetry.status import describe_run, open_run, run_status
+from job.telemetry.status import describe_run, run_status
 
 INTERVAL = 5.0
 """Seconds between two looks at a status that is watched."""

@@ -18,9 +18,9 @@ from job.export.checksums import MANIFEST, download_files, upload_files
 from job.export.formats import check_formats
 from job.features.run_words import spell
 from job.libraries import import_tensorflow, no_stderr
+from job.run.run import open_run
 from job.storage import Store, open_store, read_json
 from job.storage.scratch import scratch
-from job.telemetry.status import open_run
 
 if TYPE_CHECKING:
     from job.export.formats.subject import Subject

@@ -12,27 +12,21 @@ import hashlib
 import io
 import json
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.data.class_weights import ClassWeights, class_weight_vector
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
-from job.errors import JobError, nearest
 from job.features.store import ADDRESS, Featurizer, Known, Part, address_of, ids_of
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
-
-ClassWeights = Literal["auto"] | dict[str, float] | None
-SHOWN = 20
-"""Classes that an error names."""
 
 
 @dataclass(frozen=True)
@@ -167,40 +161,6 @@ def load_dataset(store: Store, run: str, classes: list[str], class_weights: Clas
     return Dataset(
         digest, column["row"], column["id"], column["hash"], labels, weights, column["shard"], splits, **roles
     )
-
-
-def check_class_weights(class_weights: ClassWeights, classes: list[str]) -> None:
-    """Raises JobError for a class that the data has not."""
-    _weights_by_class(class_weights if isinstance(class_weights, dict) else {}, classes)
-
-
-def _weights_by_class(given: dict[str, float], classes: list[str]) -> dict[str, float]:
-    """By the names that the data has: a file system may have another Unicode form of them. Raises JobError."""
-    formed = {unicodedata.normalize("NFC", label): label for label in classes}
-    weights: dict[str, float] = {}
-    for name, weight in given.items():
-        label = name if name in classes else formed.get(unicodedata.normalize("NFC", name.strip()))
-        if label is None:
-            known = f"{', '.join(classes[:SHOWN])}{f' and {len(classes) - SHOWN} more' * (len(classes) > SHOWN)}"
-            raise JobError(f"train.class_weights: no class {name!r}{nearest(name, classes)}; the classes are {known}.")
-        if label in weights:
-            raise JobError(f"train.class_weights: {label!r} is there twice, in two spellings: keep one.")
-        weights[label] = weight
-    return weights
-
-
-def class_weight_vector(class_weights: ClassWeights, classes: list[str], labels: np.ndarray) -> np.ndarray:
-    """Weight of each class, float32 [classes]; `auto` is n / (classes * count), whose mean over examples is 1.
-
-    (The "balanced" heuristic of King and Zeng, 2001, "Logistic regression in rare events data".)
-    """
-    if class_weights is None:
-        return np.ones(len(classes), np.float32)
-    if class_weights == "auto":
-        counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
-        return (len(labels) / (len(classes) * counts)).astype(np.float32)
-    weights = _weights_by_class(class_weights, classes)
-    return np.array([weights.get(label, 1.0) for label in classes], np.float32)
 
 
 def _hash(text: str) -> int:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.config import Data, Job
+from job.data.class_weights import check_class_weights
 from job.data.labels import LATE
 from job.data.snapshot import Snapshot, listing
 from job.data.sources.packed import list_shards, without_index, write_index
 from job.data.splits import SPLITS
 from job.errors import DataError
-from job.features.dataset import check_class_weights
 from job.features.store import ADDRESS, address_of
 from job.storage import Store
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
+from job.data.class_weights import check_class_weights
 from job.data.decoding import DECODING
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
 from job.errors import JobError
-from job.features.dataset import check_class_weights
 from job.features.run_words import resolve_vectors
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store

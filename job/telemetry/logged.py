@@ -11,9 +11,9 @@ from job.config import Job, MLflow
 from job.config.jobfile import checked
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.evaluation.documents import read_documents, report_uri
+from job.run.run import open_run
 from job.storage import Store
 from job.telemetry.mlflow.logger import Target, log_to_mlflow, read_logged, web_page
-from job.telemetry.status import open_run
 
 Say = Callable[..., None]
 VARIABLE = "MLFLOW_TRACKING_URI"

@@ -14,20 +14,11 @@ from job.evaluation.documents import report_uri
 from job.registry.promotion import promotion_key
 from job.registry.retrain_policy import recorded
 from job.run.lease import LEASE, LOOK, is_free
+from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
 from job.telemetry.run_progress import Standing, read_standing
 from job.telemetry.run_progress import describe as describe_standing
-
-
-def open_run(uri: str) -> tuple[Store, str]:
-    """The store and the id of `<store>/runs/<id>/`, a URI or a folder of this machine. Raises JobError."""
-    if "://" not in uri:
-        uri = f"file://{Path(uri).resolve()}"
-    root, separator, run = uri.rstrip("/").rpartition("/runs/")
-    if not separator or not run or "/" in run:
-        raise JobError(f"{uri}: no run's URI: it ends in runs/<id>/, as `thaw run` and `thaw submit` print it.")
-    return open_store(f"{root}/"), run
 
 
 def open_runs(what: str) -> tuple[Store, str | None]:

@@ -6,7 +6,10 @@ from job.arrival.targets import Target, make_target
 from job.config import Job
 from job.deploy.api import Api
 from job.deploy.submit import Options
+from support.deployed import api, following, job, kube, kubectl, overlay, said
 from support.watching import Watching
+
+__all__ = ["api", "following", "job", "kube", "kubectl", "overlay", "said"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from job.export.formats.rows import rows_of, word_layer
 from job.export.formats.subject import in_float32
 from job.export.further import export_run, with_formats
 from job.export.samples import Sampler
-from job.telemetry.status import open_run
+from job.run.run import open_run
 from support import exported, images
 from support.cases import slow
 from support.tools import leave_out

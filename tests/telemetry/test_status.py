@@ -15,10 +15,11 @@ from job.cli import thaw
 from job.errors import JobError
 from job.run import lease
 from job.run.lease import cancel, take
+from job.run.run import open_run
 from job.run.state import read_state
 from job.storage import Store, open_store
 from job.telemetry.run_progress import Standing
-from job.telemetry.status import describe_run, is_renewed, open_run, open_runs, run_status
+from job.telemetry.status import describe_run, is_renewed, open_runs, run_status
 from support.imported import called_in_new_process
 
 CHECKPOINT = {"name": "x", "phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
