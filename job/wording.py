@@ -10,7 +10,7 @@ NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
 
 
-class Interval(Protocol):
+class Bounds(Protocol):
     @property
     def low(self) -> float: ...
     @property
@@ -30,7 +30,7 @@ def metric(name: str, value: float) -> str:
     return f"{value:.3f}" if name == "roc_auc" else percent(value)
 
 
-def between(name: str, interval: Interval) -> str:
+def between(name: str, interval: Bounds) -> str:
     """`81.5 to 88.6 %`"""
     if name == "roc_auc":
         return f"{interval.low:.3f} to {interval.high:.3f}"

@@ -28,7 +28,7 @@ from job.features.workload import CHUNK
 from job.libraries import import_arrow
 from job.run.interrupts import Interrupts
 from job.run.strategy import INTER_OP, INTER_OP_THREADS
-from job.training.context import Metrics, Recipe, Start
+from job.training.context import Recipe, Start, WorkerMetrics
 from job.training.worker import train
 
 Say = Callable[..., None]
@@ -50,7 +50,7 @@ class LocalExecutor:
 
     def __init__(self, job: Job) -> None:
         self.cpus = job.scaling.cpus_per_worker or cpus_here()
-        self._metrics: Metrics | None = None
+        self._metrics: WorkerMetrics | None = None
 
     def __enter__(self) -> LocalExecutor:
         """TensorFlow reads these when it first computes, whoever asks it to. It runs as many functions at a time as it
@@ -66,7 +66,7 @@ class LocalExecutor:
         pass
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> WorkerMetrics:
         if self._metrics is None:
             self._metrics = metrics_here()
         return self._metrics
@@ -115,7 +115,7 @@ class _Alone:
     rank = local_rank = 0
     world_size = local_world_size = 1
 
-    def __init__(self, cpus: int, metrics: Metrics, say: Say) -> None:
+    def __init__(self, cpus: int, metrics: WorkerMetrics, say: Say) -> None:
         self.cpus, self.metrics, self.say = cpus, metrics, say
         self.stop = threading.Event()
 

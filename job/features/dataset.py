@@ -24,7 +24,7 @@ from job.data.order import shard_size
 from job.data.snapshot import Snapshot, read_snapshot
 from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
-from job.features.store import ADDRESS, Featurizer, Known, Part, address_of, ids_of
+from job.features.store import ADDRESS, Featurizer, Part, StoredFeatures, address_of, ids_of
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
@@ -110,8 +110,8 @@ def write_dataset(
     classes: list[str],
     examples: Examples,
     accepted: np.ndarray,
-    pooled: Sequence[tuple[Featurizer, Known]],
-    inputs: Sequence[tuple[Featurizer, Known]],
+    pooled: Sequence[tuple[Featurizer, StoredFeatures]],
+    inputs: Sequence[tuple[Featurizer, StoredFeatures]],
 ) -> None:
     """Writes down the accepted examples (bool [n]) and where their features are."""
     index = {label: i for i, label in enumerate(classes)}

@@ -20,7 +20,7 @@ from job.features.dataset import Examples, read_examples, write_dataset
 from job.features.decode import GONE
 from job.features.extraction import Extraction
 from job.features.run_words import Words, count_words, learn_vectors, note_words
-from job.features.store import Featurizer, Known, address_bytes, describe, known
+from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, known
 from job.features.workload import missing, work_key, write_work
 from job.model.resolved import ResolvedBase
 from job.storage import Store
@@ -28,7 +28,7 @@ from job.storage import Store
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
-Stored = list[tuple[Featurizer, Known]]
+Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
 def extract(
@@ -112,7 +112,7 @@ def _compute(
     base: dict[str, Any],
     examples: Examples,
     needs: np.ndarray,
-    found: list[tuple[Featurizer, Known]],
+    found: list[tuple[Featurizer, StoredFeatures]],
     executor: Executor,
     say: Say,
 ) -> dict[str, str]:
@@ -148,7 +148,7 @@ class _Rate:
 
 
 def _rejects(
-    examples: Examples, found: list[tuple[Featurizer, Known]], gone: dict[str, str]
+    examples: Examples, found: list[tuple[Featurizer, StoredFeatures]], gone: dict[str, str]
 ) -> tuple[list[Reject], np.ndarray]:
     """The examples without features, with their reasons by ascending row; and which have them, bool [n]."""
     accepted = np.ones(len(examples.rows), np.bool_)

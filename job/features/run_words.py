@@ -21,7 +21,7 @@ from job.data.sources.table import object_reader
 from job.data.splits import SPLITS
 from job.errors import DataError, JobError, ObjectMissing, StorageError
 from job.features.dataset import Examples
-from job.features.store import Featurizer, Known, read_stored
+from job.features.store import Featurizer, StoredFeatures, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.storage import Store, file_sha256, open_store, split_uri
@@ -66,7 +66,7 @@ def resolve_vectors(job: Job, store: Store, say: Say) -> ResolvedBase:
     return resolved
 
 
-def count_words(store: Store, featurizer: Featurizer, stored: Known, examples: Examples) -> Words:
+def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, examples: Examples) -> Words:
     """From the ids that are stored of these examples, part by part."""
     train = examples.splits == SPLITS.index("train")
     words = Words(*(np.empty(0, np.int64) for _ in range(4)))

@@ -83,7 +83,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Known:
+class StoredFeatures:
     """The examples whose features are stored."""
 
     parts: list[Part]
@@ -131,10 +131,10 @@ def describe(store: Store, featurizer: Featurizer) -> None:
     store.write(f"{_folder(featurizer.id)}featurizer.json", json.dumps(asdict(featurizer), indent=1).encode())
 
 
-NOTHING = Known([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.empty(0, np.int32), {})
+NOTHING = StoredFeatures([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.empty(0, np.int32), {})
 
 
-def known(store: Store, featurizer: Featurizer, before: Known = NOTHING) -> Known:
+def known(store: Store, featurizer: Featurizer, before: StoredFeatures = NOTHING) -> StoredFeatures:
     """Reads the markers, but for those that were there `before`."""
     folder = _folder(featurizer.id)
     there = {f"{folder}{name}.json" for name in ("featurizer", *(part.name for part in before.parts))}
@@ -150,7 +150,7 @@ def known(store: Store, featurizer: Featurizer, before: Known = NOTHING) -> Know
     offset = np.concatenate([before.offset, *(np.arange(count, dtype=np.int32) for count in counts)])
     addresses, first = np.unique(np.concatenate([before.addresses, *lists]), return_index=True)
     rejects = {base64.b64decode(address): reason for marker in markers for address, reason in marker["rejects"]}
-    return Known(parts, addresses, part[first], offset[first], before.rejects | rejects)
+    return StoredFeatures(parts, addresses, part[first], offset[first], before.rejects | rejects)
 
 
 def write_part(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
 from job.features.dataset import Examples
-from job.features.store import ADDRESS, Featurizer, Known, from_binary, to_binary
+from job.features.store import ADDRESS, Featurizer, StoredFeatures, from_binary, to_binary
 from job.storage import Store, table_errors
 from job.storage.scratch import scratch
 
@@ -55,7 +55,7 @@ def work_key(run: str) -> str:
     return f"runs/{run}/work.parquet"
 
 
-def missing(examples: Examples, found: Sequence[tuple[Featurizer, Known]]) -> np.ndarray:
+def missing(examples: Examples, found: Sequence[tuple[Featurizer, StoredFeatures]]) -> np.ndarray:
     """Which examples lack which of the features, bool [n, featurizers]; only training examples have other views."""
     rejected = [k for _, known in found for k in known.rejects]
     usable = ~np.isin(examples.addresses, np.array(rejected, ADDRESS))

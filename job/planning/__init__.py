@@ -19,7 +19,7 @@ from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
 from job.model.resolved import known_base, weights_request
 from job.planning.cached import look_up
 from job.planning.calibration import EXAMPLES, Speeds, calibrate, devices_here
-from job.planning.cautions import Known
+from job.planning.cautions import KnownOfRun
 from job.planning.costs import memory, phases
 from job.planning.document import Forecast, document
 from job.planning.headers import look_at
@@ -39,7 +39,7 @@ Say = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Subject:
+class PlannedRun:
     """The run that is forecast."""
 
     run: str | None
@@ -69,7 +69,13 @@ def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, An
 
 
 def _forecast(
-    job: Job, store: OverlayStore, listed: Seen, subject: Subject, network: _Network, calibrates: bool | None, say: Say
+    job: Job,
+    store: OverlayStore,
+    listed: Seen,
+    subject: PlannedRun,
+    network: _Network,
+    calibrates: bool | None,
+    say: Say,
 ) -> dict[str, Any]:
     source, snapshot, plan, anatomy = open_source(job), listed.snapshot, subject.plan, subject.anatomy
     pooled, inputs = featurizers(job, subject.base, plan)
@@ -100,7 +106,7 @@ def _forecast(
             history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
     timed = stages(job, listed.seconds, subject.prepared, missing, found, counts, speeds, history)
-    known = Known(job, snapshot, anatomy, headers, missing, memories, duplicates, listed.share)
+    known = KnownOfRun(job, snapshot, anatomy, headers, missing, memories, duplicates, listed.share)
     return document(store, Forecast(listed, subject.run, plan, known, found, counts, timed, speeds, history, note))
 
 
@@ -126,14 +132,14 @@ class _Network:
         return self._made
 
 
-def _subject(job: Job, store: Store, listed: Seen, network: _Network) -> Subject:
+def _subject(job: Job, store: Store, listed: Seen, network: _Network) -> PlannedRun:
     known = known_base(store, weights_request(job.model, job.train.seed))
     base = asdict(known) if known else network()[0]
     run = latest_run(store, run_id(job, listed.snapshot, base), False) if listed.share == 1 else None
     plan, anatomy = _planned(job, store, listed, run, base)
     plan = plan or choose_plan(job, network()[1], listed.snapshot)
     anatomy = anatomy or anatomy_of(network()[1], plan.cut)
-    return Subject(run, base, plan, anatomy, known is not None)
+    return PlannedRun(run, base, plan, anatomy, known is not None)
 
 
 def _planned(
@@ -167,7 +173,7 @@ def _calibrated(
     job: Job,
     store: OverlayStore,
     network: _Network,
-    subject: Subject,
+    subject: PlannedRun,
     classes: int,
     encoded: list[bytes],
     worker: int,

@@ -40,7 +40,7 @@ class Cached:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingFeatures:
     """What is left to compute."""
 
     tensors: list[Cached]
@@ -56,16 +56,18 @@ class Missing:
         """Bytes."""
         return sum(tensor.missing * tensor.bytes_per_example for tensor in self.tensors)
 
-    def scaled(self, factor: float) -> Missing:
+    def scaled(self, factor: float) -> MissingFeatures:
         """Of so many times the examples."""
         if factor == 1:
             return self
         names = ("needed", "stored", "rejected")
         tensors = [replace(t, **{name: round(getattr(t, name) * factor) for name in names}) for t in self.tensors]
-        return Missing(tensors, round(self.examples * factor), round(self.passes * factor), self.rejects)
+        return MissingFeatures(tensors, round(self.examples * factor), round(self.passes * factor), self.rejects)
 
 
-def look_up(store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], Rows], counts: Counts) -> Missing:
+def look_up(
+    store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], Rows], counts: Counts
+) -> MissingFeatures:
     """`rows` is asked for where anything at all is stored; one tensor's addresses (24 bytes a stored example) are then
     held beside them at a time.
     """
@@ -88,15 +90,15 @@ def look_up(store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], 
     gone = addresses[np.isin(addresses, np.array(list(rejects), ADDRESS))]
     reasons = Counter(rejects[address] for address in address_bytes(gone))
     total = sum(int(missing.sum()) for missing in passes.values())
-    return Missing(_together(tensors), int(lacking.sum()), total, dict(reasons.most_common()))
+    return MissingFeatures(_together(tensors), int(lacking.sum()), total, dict(reasons.most_common()))
 
 
-def _nothing(featurizers: Sequence[Featurizer], counts: Counts) -> Missing:
+def _nothing(featurizers: Sequence[Featurizer], counts: Counts) -> MissingFeatures:
     train, everyone = sum(counts["train"].values()), sum(sum(split.values()) for split in counts.values())
     views = {featurizer.view: train if featurizer.view else everyone for featurizer in featurizers}
     tensors = [_cached(featurizer, views[featurizer.view], 0, 0) for featurizer in featurizers]
     computed = {featurizer.view for featurizer in featurizers if not featurizer.is_input}
-    return Missing(_together(tensors), everyone, sum(views[view] for view in computed), {})
+    return MissingFeatures(_together(tensors), everyone, sum(views[view] for view in computed), {})
 
 
 def _cached(featurizer: Featurizer, needed: int, stored: int, rejected: int) -> Cached:

@@ -18,8 +18,8 @@ from job.data.text import NOT_UTF8
 from job.evaluation.duplicates import Duplicates
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
-from job.planning.cached import Missing
-from job.planning.costs import Memory, memory_here
+from job.planning.cached import MissingFeatures
+from job.planning.costs import MemoryNeed, memory_here
 from job.planning.headers import Headers, interval
 
 FEW = 10
@@ -42,21 +42,21 @@ LIKELY = 0.9
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownOfRun:
     """What the cautions are drawn from."""
 
     job: Job
     snapshot: Snapshot
     anatomy: Anatomy
     headers: Headers
-    missing: Missing
-    memory: Memory
+    missing: MissingFeatures
+    memory: MemoryNeed
     duplicates: Duplicates
     share: float
     """The part of the source that `snapshot` is of."""
 
 
-def cautions(known: Known) -> list[Caution]:
+def cautions(known: KnownOfRun) -> list[Caution]:
     job, snapshot = known.job, known.snapshot
     whole = known.share == 1
     found = [
@@ -134,7 +134,7 @@ def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
         yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
 
 
-def _pictures(known: Known) -> Iterator[Caution]:
+def _pictures(known: KnownOfRun) -> Iterator[Caution]:
     looks, given = known.headers.looks, known.job.data.value_range
     among = f"of {looks.looked} sampled pictures"
     if looks.several:
@@ -212,7 +212,7 @@ def _depth(anatomy: Anatomy) -> Iterator[Caution]:
         )
 
 
-def _room(known: Known) -> Iterator[Caution]:
+def _room(known: KnownOfRun) -> Iterator[Caution]:
     """Only where the run would be on this machine."""
     if known.job.scaling.executor != "local" and not is_here():
         return

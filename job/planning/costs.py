@@ -47,7 +47,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseCosts:
     """Work is in multiply-adds per example of the train split; validation takes `forward` alone."""
 
     name: str
@@ -61,7 +61,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryNeed:
     """Bytes of one worker at the most; `process` is there before anything is built."""
 
     process: int
@@ -105,10 +105,10 @@ def head_layers(job: Job, features: int, classes: int) -> tuple[int, int]:
 
 def phases(
     job: Job, plan: Plan, anatomy: Anatomy, classes: int, made: dict[str, int], words: int | None
-) -> list[Phase]:
+) -> list[PhaseCosts]:
     """`made` has the epochs that the last run made, by phase; `words` is how many words' vectors train, of glove."""
     parameters, work = head_layers(job, plan.features, classes)
-    found = [Phase("head", parameters, work, 2 * work, *_head_epochs(job, made.get("head")))]
+    found = [PhaseCosts("head", parameters, work, 2 * work, *_head_epochs(job, made.get("head")))]
     if job.phases.fine_tune is not None:
         thawed: int | None = anatomy.trainable
         if job.model.backbone == GLOVE:
@@ -116,11 +116,11 @@ def phases(
         trainable = None if thawed is None else parameters + thawed
         forward, backward = anatomy.work - anatomy.below + work, anatomy.backward + 2 * work
         epochs = _fine_tune_epochs(job.phases.fine_tune, made.get("fine_tune"))
-        found.append(Phase("fine_tune", trainable, forward, backward, *epochs))
+        found.append(PhaseCosts("fine_tune", trainable, forward, backward, *epochs))
     return found
 
 
-def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: Phase, stored: int) -> Memory:
+def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: PhaseCosts, stored: int) -> MemoryNeed:
     """Of the phase that takes most; `stored` are the bytes of all features that training reads."""
     local, trained, item = local_batch(job), phase.trainable or 0, 4
     settings: Optimization | None = getattr(job.phases, phase.name)
@@ -129,7 +129,7 @@ def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: Phase, stored: int) ->
     kept = anatomy.kept if phase.name == "fine_tune" else 0
     wide = 2 if job.train.precision == "mixed_bfloat16" else 4
     read = math.prod(plan.shape) if plan.cut else job.model.image_size**2 * 3 if job.task == "image" else 0
-    return Memory(
+    return MemoryNeed(
         process=PROCESS,
         parameters=item * (frozen + trained),
         optimizer=item * slots * trained,

@@ -10,8 +10,8 @@ from job.config import Job
 from job.evaluation.duplicates import Duplicates
 from job.features.cache_plan import Plan
 from job.planning.calibration import Speeds
-from job.planning.cautions import Known, cautions
-from job.planning.costs import Phase, Range, head_layers
+from job.planning.cautions import KnownOfRun, cautions
+from job.planning.costs import PhaseCosts, Range, head_layers
 from job.planning.headers import Headers, interval
 from job.planning.history import History
 from job.planning.listing import Seen, chosen
@@ -31,8 +31,8 @@ class Forecast:
     run: str | None
     """None where it can't be named before all packed files are read."""
     plan: Plan
-    known: Known
-    phases: list[Phase]
+    known: KnownOfRun
+    phases: list[PhaseCosts]
     counts: dict[str, int]
     """Examples of each split."""
     stages: list[Stage]
@@ -132,7 +132,7 @@ def _duplicates(duplicates: Duplicates, listed: Seen) -> dict[str, Any]:
     }
 
 
-def _phase(phase: Phase, counts: dict[str, int]) -> dict[str, Any]:
+def _phase(phase: PhaseCosts, counts: dict[str, int]) -> dict[str, Any]:
     forward = phase.forward * (counts["train"] + counts["validation"])
     backward = phase.backward * counts["train"]
     return {

@@ -8,9 +8,9 @@ from functools import partial
 from job.config import Job
 from job.data.order import steps_per_epoch
 from job.executors.placement import is_here
-from job.planning.cached import Missing
+from job.planning.cached import MissingFeatures
 from job.planning.calibration import Speeds
-from job.planning.costs import Phase, Range
+from job.planning.costs import PhaseCosts, Range
 from job.planning.history import EXTRACTING, History
 
 STARTS = {
@@ -49,8 +49,8 @@ def stages(
     job: Job,
     listed: float,
     prepared: bool,
-    missing: Missing,
-    phases: list[Phase],
+    missing: MissingFeatures,
+    phases: list[PhaseCosts],
     counts: dict[str, int],
     speeds: Speeds | None,
     history: History | None,
@@ -91,7 +91,7 @@ def _start(speeds: Speeds | None) -> Range:
     return USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
 
 
-def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: History | None) -> Stage:
+def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None) -> Stage:
     if not missing.examples:
         return Stage(EXTRACTING, _exactly(0), "measured")
     if history is not None and history.example is not None:
@@ -105,7 +105,9 @@ def _extracting(job: Job, missing: Missing, speeds: Speeds | None, history: Hist
     return Stage(EXTRACTING, Range.total([start, working]), "calibration")
 
 
-def _training(job: Job, phase: Phase, counts: dict[str, int], speeds: Speeds | None, history: History | None) -> Stage:
+def _training(
+    job: Job, phase: PhaseCosts, counts: dict[str, int], speeds: Speeds | None, history: History | None
+) -> Stage:
     if history is not None and phase.name in history.seconds:
         epoch = history.seconds[phase.name] * counts["train"]
         return Stage(phase.name, phase.epochs.scaled(epoch).within(*AGAIN), "last run")

@@ -36,7 +36,7 @@ TRIES = 8
 
 
 @dataclass(frozen=True)
-class Model:
+class ChampionModel:
     """A finished run, as far as its model can be asked without its export."""
 
     run: str
@@ -48,7 +48,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ChampionAnswers:
     """On the test examples of a run, in one order."""
 
     labels: np.ndarray
@@ -68,7 +68,7 @@ def answers(
     rival: str,
     executor: Executor,
     say: Callable[..., None],
-) -> Answers:
+) -> ChampionAnswers:
     """Asks the model of the run `rival`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
     rival can't be asked any more.
     """
@@ -96,10 +96,10 @@ def answers(
             say("warning", text=f"{error} It is computed again.")
             forget_part(store, error.featurizer, error.part)
     names = np.array([*model.classes, ""], object)[predicted]
-    return Answers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])
+    return ChampionAnswers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])
 
 
-def load_model(store: Store, run: str) -> Model:
+def load_model(store: Store, run: str) -> ChampionModel:
     """Raises ObjectMissing where its files are gone, or are those of another version of Thaw."""
     described, result = (read_json(store, f"runs/{run}/{name}.json") for name in ("job", "result"))
     plan = read_plan(store, run)
@@ -112,7 +112,7 @@ def load_model(store: Store, run: str) -> Model:
     base = known_base(store, weights_request(job.model, job.train.seed))
     if base is None:
         raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")
-    return Model(run, job, base, plan, result["kept"], result["classes"])
+    return ChampionModel(run, job, base, plan, result["kept"], result["classes"])
 
 
 def _chosen(examples: Examples, keys: pa.Array) -> Examples:
@@ -123,7 +123,7 @@ def _chosen(examples: Examples, keys: pa.Array) -> Examples:
 
 
 def predict(
-    store: Store, model: Model, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+    store: Store, model: ChampionModel, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
 ) -> np.ndarray:
     """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example. Raises
     CorruptFeatures.
@@ -138,7 +138,7 @@ def predict(
     return predicted
 
 
-def _forward(store: Store, model: Model, featurizer: Featurizer) -> Any:
+def _forward(store: Store, model: ChampionModel, featurizer: Featurizer) -> Any:
     """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
     import_tensorflow()
     import tensorflow as tf

@@ -17,7 +17,7 @@ from job.errors import ObjectMissing, StorageError, WriteConflict
 from job.evaluation.documents import report_uri
 from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
-from job.registry.champion import Answers, answers
+from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.storage import Store, read_json
 
@@ -55,9 +55,9 @@ def judge(
 
     Where another run's model has come into use meanwhile, that is the one to compare with.
     """
-    asked: dict[str, Answers] = {}
+    asked: dict[str, ChampionAnswers] = {}
 
-    def against(rival: str) -> Answers:
+    def against(rival: str) -> ChampionAnswers:
         if rival not in asked:
             say("stage", text=f"comparing with the model in use ({rival})")
             asked[rival] = answers(job, run, result["kept"], store, snapshot, rival, executor, say)
@@ -90,7 +90,7 @@ def _decided(
     run: str,
     rival: Entry | None,
     snapshot: Snapshot,
-    against: Callable[[str], Answers],
+    against: Callable[[str], ChampionAnswers],
 ) -> dict[str, Any]:
     """{promoted, reason, run, against} and the numbers that it was decided by."""
     named = {"run": run, "against": rival.run if rival else None}

@@ -13,7 +13,7 @@ from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
 from job.features.cache_plan import Plan, fits
-from job.registry.champion import Model, load_model
+from job.registry.champion import ChampionModel, load_model
 from job.registry.current import read_current
 from job.storage import Store, read_json
 
@@ -65,7 +65,7 @@ def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: lis
     return WarmStart(source, f"{what} of {model.run}{why}{told}")
 
 
-def _hindrance(job: Job, model: Model) -> str | None:
+def _hindrance(job: Job, model: ChampionModel) -> str | None:
     """Why fine-tuning can't start from what the model has thawed; None where it can."""
     ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
     if job.model.backbone == GLOVE:
@@ -75,7 +75,7 @@ def _hindrance(job: Job, model: Model) -> str | None:
     return None if ours and theirs and ours.unfreeze == theirs.unfreeze else "that run thawed other layers"
 
 
-def _in_use(job: Job, run: str, store: Store) -> Model | None:
+def _in_use(job: Job, run: str, store: Store) -> ChampionModel | None:
     current = read_current(store, job.name)
     if current is None or current.run == run:
         return None

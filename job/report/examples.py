@@ -21,7 +21,7 @@ TEXT = 300
 
 
 @dataclass(frozen=True)
-class Examples:
+class ShownExamples:
     mistakes: list[int]
     """Places among the answers; the most confident one first."""
     rights: list[int]
@@ -39,14 +39,14 @@ class Opened:
     missing: str | None = None
 
 
-def chosen_examples(documents: Documents) -> Examples:
+def chosen_examples(documents: Documents) -> ShownExamples:
     """Reads them from the source."""
     answered, kept = documents.answered, documents.kept
     wrong = [int(at) for at in confident_mistakes(answered, kept, MISTAKES)]
     right = [int(at) for at in right_answers(answered, kept, RIGHTS, documents.job.train.seed)]
     keys = [answered.keys[at] for at in [*wrong, *right]]
     job, source = documents.job, open_store(documents.job.data.source, documents.job.storage)
-    return Examples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
+    return ShownExamples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
 
 
 def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
@@ -58,7 +58,7 @@ def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, floa
 
 
 def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
-    """`original` as in Examples; `side`: most pixels of the longer side of a picture."""
+    """`original` as in ShownExamples; `side`: most pixels of the longer side of a picture."""
     if isinstance(original, str):
         return Opened(missing=original)
     if task == "text":

@@ -27,11 +27,11 @@ from job.storage import Store, read_json
 LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Named(Part):
+class Named(RecordPart):
     """A run, a job, or a data set, by its name in a namespace."""
 
     namespace: str
@@ -49,7 +49,7 @@ class DataSet(Named):
     """The snapshot's id, the weights' sha256, or the attempt that exported the model."""
 
 
-class Metric(Part):
+class Metric(RecordPart):
     """On the test split."""
 
     model: Literal["head", "fine_tune"]
@@ -62,7 +62,7 @@ class Metric(Part):
     """How it was made."""
 
 
-class ClassMetric(Part):
+class ClassMetric(RecordPart):
     """Of the model that was kept."""
 
     name: str
@@ -71,7 +71,7 @@ class ClassMetric(Part):
     recall: float | None
 
 
-class RunRecord(Part):
+class RunRecord(RecordPart):
     format: Literal[1] = 1
     run: Run
     job: Named

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from job.data.forms import form_of
 from job.data.order import steps_per_epoch
 from job.evaluation.documents import Documents
-from job.report.examples import Examples, Opened, answer_to, opened
+from job.report.examples import Opened, ShownExamples, answer_to, opened
 from job.telemetry import tfevents
 from job.telemetry.drawings import SIDE, captioned, confusion_picture
 from job.telemetry.event_files import events_folder
 from job.wording import NAMES, percent, plural, shortened
 
 
-def draw_answers(documents: Documents, examples: Examples, warn: Callable[[str], None]) -> None:
+def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[str], None]) -> None:
     """`confusion/<model>` of each model that was tested, and of the one that is kept `mistakes/<rank>`, or of texts one
     table, `mistakes`. What can't be read from the source is left out, and `warn` is told once.
     """

@@ -85,7 +85,7 @@ def compared_runs(document: dict[str, Any]) -> str:
 
 
 def compared_table(document: dict[str, Any]) -> Table:
-    """Runs beside each other (job.evaluation.compare.as_json): metrics with 95 % intervals, and gains over the first."""
+    """Runs beside each other (job.evaluation.compare.as_json): metrics with 95 % intervals, gains over the first."""
     table = Table("", box=None)
     for name in ("accuracy", "balanced accuracy", "ROC AUC", f"right of {document['common']:,}", "gain over A, points"):
         table.add_column(name, justify="right")

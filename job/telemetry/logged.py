@@ -13,7 +13,7 @@ from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.evaluation.documents import read_documents, report_uri
 from job.run.run import open_run
 from job.storage import Store
-from job.telemetry.mlflow.logger import Target, log_to_mlflow, read_logged, web_page
+from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 
 Say = Callable[..., None]
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -66,10 +66,10 @@ def log_run(
     return log_to_mlflow(documents, target)
 
 
-def _target(settings: MLflow, job: str) -> Target:
+def _target(settings: MLflow, job: str) -> MlflowTarget:
     if find_spec("mlflow") is None:
         raise JobError("MLflow's client is not installed: pip install 'thaw[mlflow]'.")
     uri = settings.tracking_uri or os.environ.get(VARIABLE)
     if not uri:
         raise JobError(f"mlflow.tracking_uri: no tracking server: name it there, or in the variable {VARIABLE}.")
-    return Target(uri, settings.experiment or job, settings.registered_model)
+    return MlflowTarget(uri, settings.experiment or job, settings.registered_model)

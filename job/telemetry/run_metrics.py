@@ -11,7 +11,7 @@ from typing import Any
 from job.data.snapshot import Snapshot
 from job.errors import NotFinite
 from job.executors import Executor
-from job.training.context import Metrics
+from job.training.context import WorkerMetrics
 
 GAUGES = {
     "thaw_listed_examples": "Examples of the snapshot, in all splits.",
@@ -61,7 +61,9 @@ def measured(
 class RunMeter:
     """Of one attempt."""
 
-    def __init__(self, run: str, snapshot: Snapshot, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, run: str, snapshot: Snapshot, metrics: WorkerMetrics, clock: Callable[[], float] = time.time
+    ) -> None:
         self._where, self._clock = {"run_id": run}, clock
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         self._values: dict[str, float] = {}

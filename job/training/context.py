@@ -48,7 +48,7 @@ class Instrument(Protocol):
     def observe(self, value: float, tags: dict[str, str]) -> None: ...
 
 
-class Metrics(Protocol):
+class WorkerMetrics(Protocol):
     """Makes what Prometheus reads. The same name gives the same instrument."""
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
@@ -56,7 +56,7 @@ class Metrics(Protocol):
     def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> Instrument: ...
 
 
-class WorkerContext(Protocol):
+class WorkerProcess(Protocol):
     """One worker of a group. Those of a node share its disk: they have a `local_rank` among `local_world_size`."""
 
     rank: int
@@ -65,7 +65,7 @@ class WorkerContext(Protocol):
     local_world_size: int
     cpus: int
     """Cores of this worker."""
-    metrics: Metrics
+    metrics: WorkerMetrics
 
     def say(self, kind: str, **fields: Any) -> None:
         """Sends an event to the driver."""

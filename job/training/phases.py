@@ -38,7 +38,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class WarmWeights:
     """A model of the same layers on the same base, that was trained on other examples."""
 
     before: list[str]
@@ -88,7 +88,7 @@ def train_phases(
     inputs: Inputs,
     team: Team,
     resumed: Checkpoint | None,
-    warm: WarmStart | None = None,
+    warm: WarmWeights | None = None,
 ) -> Trained:
     """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
 
@@ -136,7 +136,7 @@ def _fine_tuned(
     progress: Progress,
     head: Tensors,
     resumed: Checkpoint | None,
-    warm: WarmStart | None,
+    warm: WarmWeights | None,
 ) -> Thawed:
     """The rest of fine-tuning; what stays thawed is, and is at its best."""
     settings = job.phases.fine_tune

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from job.training.context import Metrics
+from job.training.context import WorkerMetrics
 from job.training.phase_task import Steps
 
 TELLING = 1.0
@@ -38,7 +38,7 @@ class Meter:
         run: str,
         rank: int,
         say: Callable[..., None],
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         import tensorflow as tf

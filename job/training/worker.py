@@ -19,7 +19,7 @@ from job.run.strategy import group_addresses, make_strategy, precision, prepare_
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
 from job.training.checkpoint import Checkpoint
-from job.training.context import Recipe, WorkerContext
+from job.training.context import Recipe, WorkerProcess
 from job.training.watchdog import Laps, Watchdog
 
 NAMED = 4
@@ -27,7 +27,7 @@ NAMED = 4
 Say = Callable[..., None]
 
 
-def train(recipe: Recipe, context: WorkerContext) -> None:
+def train(recipe: Recipe, context: WorkerProcess) -> None:
     """Goes on with the run from its latest checkpoint; what it comes to is in the store.
 
     Raises Interrupted once a checkpoint is kept, and what else the phases raise.
@@ -40,7 +40,7 @@ def train(recipe: Recipe, context: WorkerContext) -> None:
         watchdog.end()
 
 
-def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Laps) -> None:
+def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Laps) -> None:
     prepare_process(recipe.job, context.cpus)
     from safetensors.numpy import load
 
@@ -51,7 +51,7 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     from job.training.checkpointer import Keeper, load_checkpoint
     from job.training.control import Control
     from job.training.phase_task import Team
-    from job.training.phases import Inputs, WarmStart, train_phases
+    from job.training.phases import Inputs, WarmWeights, train_phases
     from job.training.throughput import Meter
 
     job, run, rank = recipe.job, recipe.run, context.rank
@@ -87,7 +87,7 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
     if source := recipe.warm_start:
         trained_before = [f"runs/{source['run']}/{name}.safetensors" for name in ("head", "fine_tuned")]
         tensors = [load(store.read(key)) for key in trained_before[: 1 + source["fine_tuned"]]]
-        warm = WarmStart(source["classes"], snapshot.classes, *tensors)
+        warm = WarmWeights(source["classes"], snapshot.classes, *tensors)
     if begun["entry"] and resumed is None:
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
@@ -120,7 +120,7 @@ def _train(recipe: Recipe, context: WorkerContext, watchdog: Watchdog, laps: Lap
 
 
 def _begin(
-    recipe: Recipe, context: WorkerContext, store: Store, say: Say
+    recipe: Recipe, context: WorkerProcess, store: Store, say: Say
 ) -> tuple[dict[str, Any] | None, Checkpoint | None]:
     """What rank 0 tells all: the number of this group, the entry of the checkpoint that it goes on from (or None), and
     when the end of the group before it was noticed; and that checkpoint, which it has read to choose it.
@@ -142,7 +142,7 @@ def _begin(
     return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}, checkpoint
 
 
-def _watchdog(recipe: Recipe, context: WorkerContext) -> Watchdog:
+def _watchdog(recipe: Recipe, context: WorkerProcess) -> Watchdog:
     """Writes `runs/<run>/stacks/<attempt>-<rank>-<time>.txt` before it ends a worker that does not get on."""
     job, where = recipe.job, f"{recipe.attempt}-{context.rank}"
     store = open_store(job.store, job.storage)

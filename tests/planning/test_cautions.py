@@ -14,9 +14,9 @@ from job.evaluation.duplicates import Duplicates
 from job.executors.placement import with_workers
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
-from job.planning.cached import Cached, Missing
-from job.planning.cautions import Known, cautions
-from job.planning.costs import Memory
+from job.planning.cached import Cached, MissingFeatures
+from job.planning.cautions import KnownOfRun, cautions
+from job.planning.costs import MemoryNeed
 from job.planning.headers import Headers
 from job.planning.looks import Looks
 
@@ -27,7 +27,7 @@ store: s3://bucket/store/
 """
 
 
-def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: object) -> Known:
+def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: object) -> KnownOfRun:
     table = {
         "train": {"a": counts[0], "b": counts[1]},
         "validation": {"a": 1000, "b": 900},
@@ -35,13 +35,13 @@ def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: obj
     }
     blocks = tuple((f"block{i}", 3, 100, 100 if i > 7 else 0) for i in range(10))
     job = parse_job(JOB, settings)
-    sound = Known(
+    sound = KnownOfRun(
         job=with_workers(job, "local", 1) if job.scaling.workers == "auto" else job,
         snapshot=Snapshot("0" * 20, 9000, ["a", "b"], table, {}, {}),
         anatomy=Anatomy(blocks, 1000, 700, 500, 100, ("top",)),
         headers=Headers(256, {}, [], []),
-        missing=Missing([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
-        memory=Memory(*[1] * 8),
+        missing=MissingFeatures([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
+        memory=MemoryNeed(*[1] * 8),
         duplicates=Duplicates((100, 100), (100, 100), 0, 0, [], ""),
         share=1.0,
     )
@@ -165,7 +165,7 @@ def test_pictures_whose_values_are_used_well_are_none() -> None:
 
 def test_memory_that_this_machine_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where RAY_ADDRESS is set, for a run that is embedded nevertheless."""
-    much = Memory(2**50, *[0] * 7)
+    much = MemoryNeed(2**50, *[0] * 7)
     (found,) = cautions(known("scaling.workers=2", memory=much))
     assert found.setting == "scaling.workers"
     assert found.text.startswith("2 workers of 1048576.0 GiB each are more than the ")

@@ -17,7 +17,7 @@ from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
-from job.planning.cached import Missing
+from job.planning.cached import MissingFeatures
 from job.planning.calibration import Speeds
 from job.planning.costs import Range, head_layers, memory, phases
 from job.planning.history import last_like
@@ -130,7 +130,7 @@ SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.
 def test_seconds_from_a_calibration() -> None:
     job = job_of("scaling.workers=2")
     found = phases(job, PLAN, ANATOMY, 3, {}, None)
-    timed = stages(job, 2.0, True, Missing([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
+    timed = stages(job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
     by_name = {stage.name: stage for stage in timed}
     assert [stage.name for stage in timed] == [
         "listing", "preparing", "features", "workers", "head", "fine_tune", "export", "report",
@@ -147,14 +147,16 @@ def test_seconds_from_a_calibration() -> None:
     whole = total(timed)
     assert whole is not None
     assert whole.low < whole.likely < whole.high
-    near = stages(job, 2.0, True, Missing([], 840, 1500, {}), found, COUNTS, replace(SPEEDS, exchanged=True), None)
+    near = stages(
+        job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, replace(SPEEDS, exchanged=True), None
+    )
     assert total(near).likely == pytest.approx(whole.likely - 20 * (6 * exchange + 13 * head_exchange))  # type: ignore[union-attr]
 
 
 def test_what_was_not_measured_is_not_made_up() -> None:
     job = job_of()
     found = phases(job, PLAN, ANATOMY, 3, {}, None)
-    timed = stages(job, 2.0, False, Missing([], 840, 1500, {}), found, COUNTS, None, None)
+    timed = stages(job, 2.0, False, MissingFeatures([], 840, 1500, {}), found, COUNTS, None, None)
     assert [stage.name for stage in timed if stage.seconds is None] == ["features", "head", "fine_tune"]
     assert total(timed) is None
 
@@ -170,7 +172,7 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     assert last is not None
     assert (last.epochs, last.seconds["head"], last.example) == ({"head": 3, "fine_tune": 3}, 4 / 320, None)
     found = phases(job, PLAN, ANATOMY, 3, last.epochs, None)
-    timed = {s.name: s for s in stages(job, 1.0, True, Missing([], 0, 0, {}), found, COUNTS, None, last)}
+    timed = {s.name: s for s in stages(job, 1.0, True, MissingFeatures([], 0, 0, {}), found, COUNTS, None, last)}
     assert timed["fine_tune"].source == "last run"
     assert timed["fine_tune"].seconds.likely == pytest.approx(6 * 64)  # type: ignore[union-attr]
     timings = [
@@ -184,7 +186,7 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     last = last_like(job, store, "timed-1")
     assert last is not None
     assert (last.example, last.fixed) == (0.5, {"export": 7.0, "preparing": 9.0, "words": 3.0})
-    timed = {s.name: s for s in stages(job, 1.0, False, Missing([], 0, 0, {}), found, COUNTS, None, last)}
+    timed = {s.name: s for s in stages(job, 1.0, False, MissingFeatures([], 0, 0, {}), found, COUNTS, None, last)}
     assert list(timed)[:4] == ["listing", "preparing", "words", "features"]
     assert timed["preparing"].seconds == Range(9 * AGAIN[0], 9, 9 * AGAIN[1])
     assert last_like(job_of("scaling.workers=4"), store, "timed-1") is None

@@ -10,7 +10,7 @@ from job.config.jobfile import parse_job
 from job.features.cache_plan import Plan
 from job.model.resolved import ResolvedBase
 from job.registry import warm
-from job.registry.champion import Model
+from job.registry.champion import ChampionModel
 from job.storage import open_store
 
 JOB = """
@@ -24,7 +24,7 @@ BASE = ResolvedBase("0" * 64)
 
 def told(monkeypatch: pytest.MonkeyPatch, *changes: str, kept: str = "fine_tune", wanted: tuple[str, ...] = ()) -> str:
     before = parse_job(JOB, list(changes))
-    monkeypatch.setattr(warm, "_in_use", lambda *_: Model("cells-1", before, BASE, Plan(8), kept, ["a", "b"]))
+    monkeypatch.setattr(warm, "_in_use", lambda *_: ChampionModel("cells-1", before, BASE, Plan(8), kept, ["a", "b"]))
     store, classes = open_store("file:///nowhere/"), ["a", "b", "c"]
     found = warm._chosen(parse_job(JOB, list(wanted)), "cells-2", store, asdict(BASE), classes)
     assert found.source is not None

@@ -23,7 +23,7 @@ from job.storage import Store
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
 from job.training.phase_task import Team
-from job.training.phases import Inputs, Trained, WarmStart, train_phases
+from job.training.phases import Inputs, Trained, WarmWeights, train_phases
 from support.networks import own_base
 from support.stored import arenas, store_dataset
 
@@ -59,7 +59,7 @@ class Bench:
         saved: list[Checkpoint],
         resumed: Checkpoint | None = None,
         stop: threading.Event | None = None,
-        warm: WarmStart | None = None,
+        warm: WarmWeights | None = None,
     ) -> Trained:
         return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed, warm)
 

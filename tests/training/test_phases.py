@@ -15,7 +15,7 @@ from job.model.network import Network, variables_by_path
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.training.convergence import EarlyStopping
 from job.training.loop import Phase
-from job.training.phases import Trained, WarmStart
+from job.training.phases import Trained, WarmWeights
 from job.training.step import make_train_steps
 from support.bench import job_of, set_up
 from support.cases import slow
@@ -192,7 +192,7 @@ def test_fine_tuning_goes_on_from_the_layers_of_another_model(tmp_path: Path) ->
     assert before.kept == "fine_tune"
     still = ("phases.fine_tune.warm_epochs=1", "phases.head.warm_start=true", "phases.fine_tune.learning_rate=1e-30")
     job = job_of(OWN, tuned, *still, "phases.head.learning_rate=1e-30")
-    warm = WarmStart(["a", "b"], ["a", "b"], before.head, before.fine_tuned)
+    warm = WarmWeights(["a", "b"], ["a", "b"], before.head, before.fine_tuned)
     after = set_up(job, tmp_path / "after", sizes=(40, 20, 5)).train(job, "fine_tune", [], warm=warm)
     assert after.kept == "fine_tune"
     assert {path: v.tobytes() for path, v in after.head.items()} == {p: v.tobytes() for p, v in before.head.items()}

@@ -12,7 +12,7 @@ from job.executors.placement import is_here, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
 from job.run.interrupts import Interrupts
-from job.training.context import Metrics, Recipe
+from job.training.context import Recipe, WorkerMetrics
 
 Say = Callable[..., None]
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class RayExecutor:
         self._stack.__exit__(*error)
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> WorkerMetrics:
         self._connect()
         from job.executors.ray.ray_metrics import RayMetrics
 

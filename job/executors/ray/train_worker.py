@@ -11,7 +11,7 @@ from typing import Any
 from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
 from job.executors.ray.ray_metrics import RayMetrics
 from job.libraries import import_tensorflow
-from job.training.context import Metrics, Start
+from job.training.context import Start, WorkerMetrics
 from job.training.watchdog import INTERVAL, STALLED
 from job.training.worker import train
 
@@ -49,7 +49,7 @@ class RayContext:
         self.rank, self.world_size = own.get_world_rank(), own.get_world_size()
         self.local_rank, self.local_world_size = own.get_local_rank(), own.get_local_world_size()
         self.cpus = cpus
-        self.metrics: Metrics = RayMetrics()
+        self.metrics: WorkerMetrics = RayMetrics()
         self.events, self.ledger = events, ledger
 
     def say(self, kind: str, **fields: Any) -> None:

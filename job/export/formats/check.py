@@ -17,7 +17,7 @@ TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "onnx": 1e-4, "tflite_float16"
 another class is the most probable one, the two must be a tie to this tolerance.
 """
 OF_LOGITS = {"keras": 1e-3, "saved_model": 1e-3, "onnx": 1e-3, "tflite_float16": 0.1, "tflite_int8": 0.5}
-"""The largest difference of a logit that is allowed, as a part of `Comparison.logit_scale`. Probabilities of 0 and 1
+"""The largest difference of a logit that is allowed, as a part of `Agreement.logit_scale`. Probabilities of 0 and 1
 stay what they are, however far a network is from what it should be; its logits do not.
 """
 COARSE = 3e-2
@@ -42,7 +42,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     examples: int
     largest_difference: float
     """Of a probability; NaN where an answer is."""
@@ -59,12 +59,12 @@ class Comparison:
     """Of the file, on the same examples."""
 
 
-def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Comparison:
+def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Agreement:
     """`labels`: the true classes, int [n]."""
     wanted, found, rows = keras.probabilities, file.probabilities, np.arange(len(labels))
     ours, theirs = wanted.argmax(axis=1), found.argmax(axis=1)
     scale = max(1.0, float(np.abs(keras.logits).max()))
-    return Comparison(
+    return Agreement(
         len(labels),
         float(np.abs(wanted - found).max()),
         float(np.abs(keras.logits - file.logits).max()) / scale,
@@ -76,7 +76,7 @@ def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Comparison:
     )
 
 
-def check(name: str, found: Comparison, coarse: bool = False) -> dict[str, Any]:
+def check(name: str, found: Agreement, coarse: bool = False) -> dict[str, Any]:
     """What was found, beside what is `allowed`; `coarse`: layers compute in bfloat16. Raises JobError where the file is
     not equal enough.
     """

@@ -27,7 +27,7 @@ class BlockRow:
 
 
 @dataclass(frozen=True)
-class Network:
+class FreezeDiagram:
     rows: list[BlockRow]
     """From the head down to the input; empty where the run did not write them down."""
     strip: Markup | None
@@ -46,7 +46,7 @@ class Network:
         return max((row.parameters for row in self.rows), default=0) or 1
 
 
-def network_of(documents: Documents) -> Network:
+def network_of(documents: Documents) -> FreezeDiagram:
     training, plan = documents.training, documents.plan
     blocks = training.get("blocks", [])
     tuned = training["history"].get("fine_tune")
@@ -64,7 +64,7 @@ def network_of(documents: Documents) -> Network:
         strip = block_strip(told, named, cut)
     reason = plan["reason"] if plan else None
     parameters = {phase: count for phase, count in training.get("parameters", {}).items() if count}
-    return Network(rows[::-1], strip, _cut(plan), reason, parameters, training.get("thawed", []))
+    return FreezeDiagram(rows[::-1], strip, _cut(plan), reason, parameters, training.get("thawed", []))
 
 
 def _told(rows: list[BlockRow], documents: Documents) -> str:

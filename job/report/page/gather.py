@@ -29,10 +29,10 @@ from job.evaluation.intervals import (
 )
 from job.evaluation.metrics import wrong_answers
 from job.evaluation.verdict import majority, verdict
-from job.report.examples import Examples
+from job.report.examples import ShownExamples
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
-from job.report.page.freeze_diagram import Network, network_of
+from job.report.page.freeze_diagram import FreezeDiagram, network_of
 from job.report.page.learning import Learning, learning_of
 from job.report.page.shown import Shelf, shown_examples
 from job.wording import METRICS, NAMES, percent, plural
@@ -93,7 +93,7 @@ class Page:
     totals: dict[str, int]
     largest: int
     arrivals: Markup | None
-    network: Network
+    network: FreezeDiagram
     effort: Effort
     settings: str
     facts: list[tuple[str, str]]
@@ -103,7 +103,7 @@ class Page:
     words: dict[str, Any] | None
 
 
-def gather(documents: Documents, examples: Examples, versions: dict[str, str]) -> Page:
+def gather(documents: Documents, examples: ShownExamples, versions: dict[str, str]) -> Page:
     """Asks the exported model about some of the examples; everything else is in `documents`. `versions`: of the
     libraries that the run was finished with; empty where they are not known.
     """

@@ -16,7 +16,7 @@ from job.data.pictures import Unreadable
 from job.evaluation.documents import Documents
 from job.export.exported import Network, load_exported
 from job.libraries import import_tensorflow
-from job.report.examples import Examples, answer_to, opened
+from job.report.examples import ShownExamples, answer_to, opened
 from job.report.occlusion import hidden_squares, left_out_words
 from job.storage import open_store
 from job.wording import shortened
@@ -73,7 +73,7 @@ class Shelf:
     """Why there is nothing of what the network looked at."""
 
 
-def shown_examples(documents: Documents, examples: Examples) -> Shelf:
+def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
     """Asks the exported model where it looks at its worst mistakes."""
     form, originals = form_of(documents.job), examples.originals
     mistakes = [_shown(documents, at, originals, form) for at in examples.mistakes]

@@ -46,7 +46,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Target:
+class MlflowTarget:
     tracking_uri: str
     """It may hold credentials, where it comes from the environment."""
     experiment: str
@@ -68,14 +68,14 @@ def mlflow_key(run: str) -> str:
     return f"runs/{run}/mlflow.json"
 
 
-def read_logged(store: Store, run: str, target: Target) -> dict[str, Any] | None:
+def read_logged(store: Store, run: str, target: MlflowTarget) -> dict[str, Any] | None:
     """mlflow.json, where it says that all is there; MLflow is not asked."""
     document = read_json(store, mlflow_key(run))
     complete = document and document.get("complete") and _is_of(document, target, *target.described)
     return document if complete else None
 
 
-def log_to_mlflow(documents: Documents, target: Target) -> dict[str, Any]:
+def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
     """Logs what MLflow does not have of the run, and returns mlflow.json. Raises StorageError, AccessDenied."""
     with _errors(target):
         client = _client(target)
@@ -100,7 +100,7 @@ def web_page(document: dict[str, Any]) -> str:
     return f"runs:/{document['run_id']} in {document['tracking_uri']}"
 
 
-def _client(target: Target) -> MlflowClient:
+def _client(target: MlflowTarget) -> MlflowClient:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -109,7 +109,7 @@ def _client(target: Target) -> MlflowClient:
 
 
 @contextmanager
-def _errors(target: Target) -> Iterator[None]:
+def _errors(target: MlflowTarget) -> Iterator[None]:
     try:
         yield
     except ThawError:
@@ -131,7 +131,7 @@ def _errors(target: Target) -> Iterator[None]:
         raise StorageError(f"{where}: {headline(error).rstrip('.')}.") from error
 
 
-def _run(client: MlflowClient, documents: Documents, target: Target) -> Run:
+def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Run:
     """That of mlflow.json; else the first that has the tag; else a new one."""
     experiment, key = _experiment(client, target.experiment), mlflow_key(documents.run)
     query = f"tags.`{IDENTITY}` = '{tags(documents)[IDENTITY]}'"
@@ -183,11 +183,11 @@ def _active(client: MlflowClient, run: str) -> Run | None:
     return found if found.info.lifecycle_stage == "active" else None
 
 
-def _is_of(document: dict[str, Any], target: Target, *names: str) -> bool:
+def _is_of(document: dict[str, Any], target: MlflowTarget, *names: str) -> bool:
     return all(document.get(name) == target.described[name] for name in names)
 
 
-def _described(target: Target, run: Run, version: str | None, complete: bool) -> dict[str, Any]:
+def _described(target: MlflowTarget, run: Run, version: str | None, complete: bool) -> dict[str, Any]:
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
     return {**target.described, **ids, "version": version, "complete": complete}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from job.errors import JobError
-from job.export.formats.check import COARSE, OF_LOGITS, TOLERANCES, Answers, Comparison, check
+from job.export.formats.check import COARSE, OF_LOGITS, TOLERANCES, Agreement, Answers, check
 from job.export.formats.check import compare as compare_answers
 
 
@@ -15,7 +15,7 @@ def chances(of_first: list[float]) -> np.ndarray:
     return np.stack([first, 1 - first], axis=1)
 
 
-def compare(keras: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Comparison:
+def compare(keras: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Agreement:
     """Of probabilities whose logits are equal."""
     logits = np.zeros_like(keras)
     return compare_answers(Answers(logits, keras), Answers(logits, file), labels)

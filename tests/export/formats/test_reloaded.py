@@ -19,7 +19,7 @@ from job.errors import JobError
 from job.export import exported as exported_model
 from job.export import exporter as export
 from job.export.formats import reloaded
-from job.export.formats.check import Comparison
+from job.export.formats.check import Agreement
 from job.export.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
 from job.features.run_words import resolve_vectors
 from job.model.network import variables_by_path
@@ -100,7 +100,7 @@ def bounds(patch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     check = reloaded.check
 
-    def noted(name: str, compared: Comparison, coarse: bool) -> dict[str, Any]:
+    def noted(name: str, compared: Agreement, coarse: bool) -> dict[str, Any]:
         found.append((name, coarse))
         return check(name, compared, coarse)
 

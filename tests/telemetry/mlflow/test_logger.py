@@ -16,7 +16,7 @@ import yaml
 from job.errors import AccessDenied, StorageError
 from job.evaluation.documents import Documents
 from job.storage import read_json
-from job.telemetry.mlflow.logger import Target, log_to_mlflow, mlflow_key, read_logged, web_page
+from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, mlflow_key, read_logged, web_page
 from support import tracking
 
 FILES = ["card.md", "model/MLmodel", *(f"model/{name}" for name in [*tracking.MODEL, "files.json"])]
@@ -34,18 +34,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def target(place: Path, request: pytest.FixtureRequest) -> Target:
+def target(place: Path, request: pytest.FixtureRequest) -> MlflowTarget:
     """An experiment and a registered model of the test's own."""
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    return Target(f"sqlite:///{place}/mlflow.db", name, f"model-{name}")
+    return MlflowTarget(f"sqlite:///{place}/mlflow.db", name, f"model-{name}")
 
 
-def had(target: Target) -> list[dict[str, Any]]:
+def had(target: MlflowTarget) -> list[dict[str, Any]]:
     return tracking.all_of(target.tracking_uri, target.experiment)
 
 
 def test_params_curves_documents_and_the_model_are_there_and_a_second_call_changes_nothing(
-    tmp_path: Path, target: Target
+    tmp_path: Path, target: MlflowTarget
 ) -> None:
     documents = tracking.finished_run(tmp_path)
     logged = log_to_mlflow(documents, target)
@@ -78,7 +78,7 @@ BREAKS += ["create_registered_model 1", "create_model_version 1", "set_terminate
 
 @pytest.mark.parametrize("place_of_break", BREAKS)
 def test_what_was_broken_off_is_completed(
-    tmp_path: Path, target: Target, place_of_break: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: MlflowTarget, place_of_break: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
@@ -113,7 +113,7 @@ def after(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_run_that_was_begun_but_not_written_down_is_found_by_its_tag(
-    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: MlflowTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = tracking.finished_run(tmp_path)
 
@@ -129,7 +129,7 @@ def test_a_run_that_was_begun_but_not_written_down_is_found_by_its_tag(
 
 
 def test_two_who_begin_at_the_same_time_log_one_run(
-    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: MlflowTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
@@ -145,7 +145,7 @@ def test_two_who_begin_at_the_same_time_log_one_run(
     assert [one["status"] for one in had(target)] == ["FINISHED"]
 
 
-def test_what_was_deleted_there_is_logged_anew(tmp_path: Path, target: Target) -> None:
+def test_what_was_deleted_there_is_logged_anew(tmp_path: Path, target: MlflowTarget) -> None:
     from mlflow import MlflowClient
 
     documents, client = tracking.finished_run(tmp_path), MlflowClient(target.tracking_uri)
@@ -159,7 +159,7 @@ def test_what_was_deleted_there_is_logged_anew(tmp_path: Path, target: Target) -
         log_to_mlflow(documents, target)
 
 
-def test_a_model_in_a_bucket_stays_there(tmp_path: Path, target: Target, s3_bucket: Callable[[], str]) -> None:
+def test_a_model_in_a_bucket_stays_there(tmp_path: Path, target: MlflowTarget, s3_bucket: Callable[[], str]) -> None:
     uri = f"s3://{s3_bucket()}/thaw/"
     documents = tracking.moved(tracking.finished_run(tmp_path, task="text", fine_tuned=False), uri)
     log_to_mlflow(documents, target)
@@ -197,7 +197,7 @@ def test_what_a_server_answers_instead(
         Thread(target=server.serve_forever, daemon=True).start()
         documents = tracking.finished_run(tmp_path)
         with pytest.raises(StorageError, match=told) as refused:
-            log_to_mlflow(documents, Target(f"http://127.0.0.1:{server.server_port}", "e", None))
+            log_to_mlflow(documents, MlflowTarget(f"http://127.0.0.1:{server.server_port}", "e", None))
         server.shutdown()
     assert type(refused.value) is error
     assert "\n" not in str(refused.value)
@@ -205,7 +205,7 @@ def test_what_a_server_answers_instead(
 
 
 def test_credentials_in_the_environment_are_told_to_nobody() -> None:
-    target = Target("https://me:secret@mlflow.example.com:5000/root", "e", None)
+    target = MlflowTarget("https://me:secret@mlflow.example.com:5000/root", "e", None)
     assert target.shown == "https://mlflow.example.com:5000/root"
     assert "secret" not in json.dumps(target.described)
     ids = {"experiment_id": "3", "run_id": "abc"}
@@ -223,7 +223,7 @@ def test_over_http_mlflow_loads_the_model_that_it_was_given(tmp_path: Path, plac
     documents: Documents = tracking.finished_run(tmp_path)
     finished.export(documents.store, documents.run, len(documents.snapshot.classes))
     with tracking.mlflow_server(tmp_path) as uri, pytest.MonkeyPatch.context() as patch:
-        target = Target(uri, "over http", "cells")
+        target = MlflowTarget(uri, "over http", "cells")
         logged = log_to_mlflow(documents, target)
         before = tracking.all_of(uri, target.experiment)
         assert [one["status"] for one in before] == ["FINISHED"]
