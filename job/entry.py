@@ -67,9 +67,9 @@ def run_job(
             return _complete(job, store, run, finished, say, debug)
         with (
             take(store, run, say, _leave, interrupts.ask) as lease,
-            clock.kept(lease.store, run, lease.state.ticket.attempt),
+            clock.kept(lease.store, run, lease.state.token.attempt),
         ):
-            say("attempt", number=lease.state.ticket.attempt)
+            say("attempt", number=lease.state.token.attempt)
             attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), executor, interrupts, clock)
             result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
         return _complete(job, store, run, result, say, debug)

@@ -61,7 +61,7 @@ class Attempt:
         clock: Clock,
     ) -> None:
         self.job, self.run, self.snapshot, self.base = job, run, snapshot, base
-        self.store, self.attempt = lease.store, lease.state.ticket.attempt
+        self.store, self.attempt = lease.store, lease.state.token.attempt
         self.executor, self.interrupts, self.clock, self.say = executor, interrupts, clock, clock.say
 
     def go(self, phase: str, network: Callable[[], Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
-from job.evaluation.predictions import Answered, read_answered
+from job.evaluation.predictions import Predictions, read_answered
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
@@ -29,7 +29,7 @@ class Documents:
     snapshot: Snapshot
     result: dict[str, Any]
     training: dict[str, Any]
-    answered: Answered
+    answered: Predictions
     plan: dict[str, Any] | None
     promotion: dict[str, Any] | None
     warm_start: dict[str, Any] | None

@@ -9,10 +9,10 @@ from job.data.source import open_source
 from job.data.sources.table import read_table, with_resolved_keys
 from job.errors import ThawError
 from job.evaluation.intervals import MOST_GROUPS, GroupRow, group_rows
-from job.evaluation.predictions import Answered
+from job.evaluation.predictions import Predictions
 
 
-def groups_of(job: Job, answered: Answered, model: str) -> tuple[list[GroupRow], str | None]:
+def groups_of(job: Job, answered: Predictions, model: str) -> tuple[list[GroupRow], str | None]:
     """The groups of the test split, the largest first; or why there are none, where the job file names a column."""
     column = job.data.table.group if job.data.table else None
     if column is None:

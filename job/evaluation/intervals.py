@@ -9,7 +9,7 @@ import numpy as np
 
 from job.evaluation.metrics import roc_auc
 from job.evaluation.paired import compare
-from job.evaluation.predictions import Answered
+from job.evaluation.predictions import Predictions
 from job.training.measure import RESAMPLES, resampled
 
 CONFIDENCE = 0.95
@@ -73,7 +73,7 @@ def wilson(hits: int, of: int) -> Interval:
     return Interval(share, float(min(max(low, 0.0), share)), float(max(min(high, 1.0), share)))
 
 
-def metric_intervals(answered: Answered, model: str, seed: int) -> dict[str, Interval | None]:
+def metric_intervals(answered: Predictions, model: str, seed: int) -> dict[str, Interval | None]:
     """accuracy, balanced_accuracy and roc_auc; None where there is no interval, see METHODS."""
     chances, right = answered.chances[model], answered.right(model)
     return {
@@ -83,7 +83,7 @@ def metric_intervals(answered: Answered, model: str, seed: int) -> dict[str, Int
     }
 
 
-def gain(answered: Answered, metric: str, seed: int) -> Interval | None:
+def gain(answered: Predictions, metric: str, seed: int) -> Interval | None:
     """Of fine-tuning over the head alone on the same examples; None for a metric that has no paired interval."""
     classes = answered.chances["head"].shape[1]
     return paired_gain(answered.labels, answered.right("fine_tune"), answered.right("head"), classes, metric, seed)
@@ -154,14 +154,14 @@ def group_rows(groups: list[str | None], right: np.ndarray) -> list[GroupRow]:
     return sorted(rows, key=lambda row: -row.examples)
 
 
-def confident_mistakes(answered: Answered, model: str, most: int) -> np.ndarray:
+def confident_mistakes(answered: Predictions, model: str, most: int) -> np.ndarray:
     """Positions of wrong answers, the most probable first, int [at most `most`]."""
     wrong = np.flatnonzero(~answered.right(model))
     order = np.argsort(-answered.chances[model][wrong].max(axis=1), kind="stable")
     return wrong[order][:most]
 
 
-def right_answers(answered: Answered, model: str, most: int, seed: int) -> np.ndarray:
+def right_answers(answered: Predictions, model: str, most: int, seed: int) -> np.ndarray:
     """Positions of a random sample of right answers, int [at most `most`]."""
     right = np.flatnonzero(answered.right(model))
     return np.sort(np.random.default_rng(seed).permutation(right)[:most])

@@ -15,7 +15,7 @@ from job.storage import Store, table_errors
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     keys: list[str]
     labels: np.ndarray
     """Index into the classes, int [n]."""
@@ -27,11 +27,11 @@ class Answered:
         return self.chances[model].argmax(axis=1) == self.labels
 
 
-def read_answered(store: Store, run: str) -> Answered:
+def read_answered(store: Store, run: str) -> Predictions:
     table = predictions(store, run)
     names = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
     chances = {name: _chances(logits_of(table, name)) for name in names}
-    return Answered(table["key"].to_pylist(), table["label"].to_numpy(), chances)
+    return Predictions(table["key"].to_pylist(), table["label"].to_numpy(), chances)
 
 
 def predictions(store: Store, run: str) -> pa.Table:

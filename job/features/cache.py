@@ -30,7 +30,7 @@ FREE_SHARE = 0.5
 """The part of the free disk that features may take where no limit is given."""
 
 
-class Arena:
+class FeatureCache:
     """`values` [n, …] and `ids` int64 [n] of a feature set; those of a part are there once `wait` has returned."""
 
     def __init__(self, store: Store, data: Dataset, features: FeatureSet, cache: NodeCache) -> None:
@@ -124,7 +124,7 @@ class Arena:
 
 
 class NodeCache:
-    """The folder for arenas on this node, and how much of its disk they may take."""
+    """The folder for caches on this node, and how much of its disk they may take."""
 
     def __init__(self, root: str | None, limit: int | None, workers: int) -> None:
         """`limit` in bytes, for all of this node's `workers` together; None is half of what is free."""
@@ -135,7 +135,7 @@ class NodeCache:
         self._shared: dict[str, int] = {}
 
     def folder(self, name: str, size: int) -> Path | None:
-        """The shared folder of an arena of `size` bytes, or None where it does not fit beside those before it."""
+        """The shared folder of a cache of `size` bytes, or None where it does not fit beside those before it."""
         if size > self.limit - sum(self._shared.values()):
             return None
         self._shared[name] = size
@@ -146,15 +146,15 @@ class NodeCache:
         return path
 
     def keep(self, size: int) -> bool:
-        """Whether a worker may keep so many bytes more in arenas of its own."""
+        """Whether a worker may keep so many bytes more in caches of its own."""
         fits = self._kept + size <= (self.limit - sum(self._shared.values())) // self._workers
         self._kept += size if fits else 0
         return fits
 
     def _forget_old(self) -> None:
-        """Deletes the arenas that were used longest ago, until there is room; who has mapped one keeps it."""
+        """Deletes the caches that were used longest ago, until there is room; who has mapped one keeps it."""
         total = sum(self._shared.values())
-        for _, used, path in sorted(_arenas(self.root), reverse=True):
+        for _, used, path in sorted(_caches(self.root), reverse=True):
             total += 0 if path.name in self._shared else used
             if total > self.limit and path.name not in self._shared:
                 shutil.rmtree(path, ignore_errors=True)
@@ -162,12 +162,12 @@ class NodeCache:
 
 def free_for_features(root: Path) -> int:
     """Bytes that features may take below this folder, those that are there included."""
-    used = sum(used for _, used, _ in _arenas(root))
+    used = sum(used for _, used, _ in _caches(root))
     return int((shutil.disk_usage(root).free + used) * FREE_SHARE)
 
 
-def _arenas(root: Path) -> list[tuple[float, int, Path]]:
-    """When each arena was used last, and the bytes that it takes."""
+def _caches(root: Path) -> list[tuple[float, int, Path]]:
+    """When each cache was used last, and the bytes that it takes."""
     found = []
     for path in root.iterdir():
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.config import GLOVE, FineTunePhase, Job, Optimization, UnfreezeAuto
-from job.data.order import Share
+from job.data.order import WorkerShare
 from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy
 
@@ -143,7 +143,7 @@ def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: PhaseCosts, stored: in
 
 def local_batch(job: Job) -> int:
     """Examples of a worker's step."""
-    return Share(job.train.batch_size, 0, job.scaling.max_workers).size
+    return WorkerShare(job.train.batch_size, 0, job.scaling.max_workers).size
 
 
 def _vectors(job: Job) -> int:

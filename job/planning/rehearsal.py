@@ -225,7 +225,7 @@ def _steps(
     """What makes `count` training steps on these inputs, and what predicts them once."""
     import tensorflow as tf
 
-    from job.training.control import WISHES
+    from job.training.control import VOTES
     from job.training.optimization import make_optimizer
     from job.training.step import make_predict_steps, make_train_steps
 
@@ -237,8 +237,8 @@ def _steps(
     how = some, optimizer, jit_compile, [1.0] * len(some), settings.label_smoothing
     train = make_train_steps(strategy, spec, forward, *how)
     predict = make_predict_steps(strategy, spec, forward, rank)
-    rates, seeds, wishes = tf.zeros([count]), tf.zeros([count, 2], tf.int32), tf.zeros([WISHES])
-    return lambda: train(iter(data), rates, seeds, wishes), lambda: predict(iter(data), tf.constant(1))
+    rates, seeds, votes = tf.zeros([count]), tf.zeros([count, 2], tf.int32), tf.zeros([VOTES])
+    return lambda: train(iter(data), rates, seeds, votes), lambda: predict(iter(data), tf.constant(1))
 
 
 def _timed(train: Callable[[], Any], predict: Callable[[], Any], count: int, repeats: int) -> PhaseSpeeds:

@@ -24,9 +24,9 @@ from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.run.memory import memory_now, why_ended
 from job.run.state import (
     Document,
+    FencingToken,
     GuardedStore,
     RunState,
-    Ticket,
     create_state,
     describe,
     first_state,
@@ -51,7 +51,7 @@ class Lease:
         """From another thread, `lost` is called when the run has gone to someone else, and `cancelled` once, with who
         wants that and since when.
         """
-        self.state = RunState(store, run, Ticket(attempt))
+        self.state = RunState(store, run, FencingToken(attempt))
         self.store: Store = GuardedStore(store, self.state)
         self._lost, self._cancelled, self._released = lost, cancelled, threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -128,7 +128,7 @@ def take(
 
 def _take_over(store: Store, run: str, seen: Document) -> int | None:
     """The number of the new attempt; None where someone else was faster."""
-    state = RunState(store, run, Ticket(seen["attempt"]))
+    state = RunState(store, run, FencingToken(seen["attempt"]))
     mine = _holder()
 
     def edit(document: Document) -> Document:
@@ -162,7 +162,9 @@ def cancel(store: Store, run: str) -> Document:
                 f"`thaw cancel {rayjob}` ends it."
             )
         try:
-            return RunState(store, run, Ticket(document["attempt"])).change(lambda now: {"cancelled": wish, **now})
+            return RunState(store, run, FencingToken(document["attempt"])).change(
+                lambda now: {"cancelled": wish, **now}
+            )
         except Superseded:
             continue
 

@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ticket:
+class FencingToken:
     """The place that a writer holds in a run."""
 
     attempt: int
@@ -48,17 +48,17 @@ class Ticket:
 
 
 class RunState:
-    """The state as a holder of `ticket` may read and change it; one object can be used by several threads."""
+    """The state as a holder of `token` may read and change it; one object can be used by several threads."""
 
-    def __init__(self, store: Store, run: str, ticket: Ticket) -> None:
-        self.store, self.run, self.ticket = store, run, ticket
+    def __init__(self, store: Store, run: str, token: FencingToken) -> None:
+        self.store, self.run, self.token = store, run, token
         self.key = state_key(run)
         self._lock = threading.Lock()
         self._known: tuple[Document, str] | None = None
         self._looked = float("-inf")
 
-    def __reduce__(self) -> tuple[type[RunState], tuple[Store, str, Ticket]]:
-        return RunState, (self.store, self.run, self.ticket)
+    def __reduce__(self) -> tuple[type[RunState], tuple[Store, str, FencingToken]]:
+        return RunState, (self.store, self.run, self.token)
 
     def read(self) -> Document:
         """Raises Superseded."""
@@ -76,7 +76,7 @@ class RunState:
         with self._lock:
             for _ in range(TRIES):
                 document, version = self._known or self._read()
-                self.ticket.check(document, self._where)
+                self.token.check(document, self._where)
                 wanted = {**edit(document), "write": uuid.uuid4().hex}
                 try:
                     self._known = wanted, self.store.write_if_unchanged(self.key, _encode(wanted), version)
@@ -91,7 +91,7 @@ class RunState:
     def begin_group(self) -> RunState:
         """The state as a new group of workers may change it: the groups before it are superseded."""
         document = self.change(lambda state: {**state, "group": state["group"] + 1})
-        return RunState(self.store, self.run, replace(self.ticket, group=document["group"]))
+        return RunState(self.store, self.run, replace(self.token, group=document["group"]))
 
     @property
     def _where(self) -> str:
@@ -101,7 +101,7 @@ class RunState:
         found = read_state(self.store, self.run)
         if found is None:
             raise StorageError(f"{self._where} is gone: was the run deleted? Run again.")
-        self.ticket.check(found[0], self._where)
+        self.token.check(found[0], self._where)
         self._known, self._looked = found, _now()
         return found
 

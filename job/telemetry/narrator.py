@@ -13,7 +13,7 @@ from rich.table import Table
 
 from job.telemetry.console import classes_table
 from job.telemetry.output import Output
-from job.telemetry.run_progress import Standing, Tracker, describe
+from job.telemetry.run_progress import RunProgress, Tracker, describe
 from job.wording import counted, duration, percent, plural
 
 INTERVAL = 60.0
@@ -21,7 +21,7 @@ INTERVAL = 60.0
 CLASSES = 5
 """That are named with their numbers of examples: the largest."""
 FIGURES = ("percent", "done", "of", "epochs", "loss", "accuracy", "rate", "left")
-"""Of a Standing, in a line about how far a stage is."""
+"""Fields of a RunProgress, in a line about how far a stage is."""
 
 
 class Narrator:
@@ -214,7 +214,7 @@ class Seldom:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._phase, self._told = clock, "", 0.0
 
-    def is_due(self, now: Standing) -> bool:
+    def is_due(self, now: RunProgress) -> bool:
         begins, trains = now.phase != self._phase, now.epoch is not None
         due = not trains if begins or now.done == now.of else self._clock() - self._told > INTERVAL
         if begins or due:

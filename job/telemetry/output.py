@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Te
 from rich.table import Column, Table
 
 from job.telemetry.printable import plain
-from job.telemetry.run_progress import Standing, describe
+from job.telemetry.run_progress import RunProgress, describe
 from job.wording import clock
 
 INDENT, BAR = 7, 12
@@ -28,15 +28,15 @@ class Output(Protocol):
     lives: bool
     """Whether it shows the stage that is under way all the time, so that there need be no lines about it."""
 
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
         """`level` is one of STYLES; `told` is what the line is about, as JSON types."""
 
     def table(self, table: Table) -> None: ...
 
-    def progress(self, now: Standing) -> None:
+    def progress(self, now: RunProgress) -> None:
         """Where it lives: how far the stage is."""
 
-    def begin(self, words: str, now: Standing) -> None:
+    def begin(self, words: str, now: RunProgress) -> None:
         """Where it lives: a stage of which it is not known how far it is."""
 
     def end(self) -> None:
@@ -57,7 +57,7 @@ class TextOutput:
         self._is_bar = False
         self._phase = ""
 
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
         if now.phase != self._phase:
             self.end()
         minutes, seconds = divmod(int(self._passed() - self._started), 60)
@@ -72,7 +72,7 @@ class TextOutput:
     def table(self, table: Table) -> None:
         self._console.print(table)
 
-    def progress(self, now: Standing) -> None:
+    def progress(self, now: RunProgress) -> None:
         if now.done is None or not now.of or now.done >= now.of:
             return self.end()
         left = "" if now.left is None else f"{clock(now.left)} left  "
@@ -85,7 +85,7 @@ class TextOutput:
         self._is_bar, self._phase = True, now.phase
         self._shown.update(self._shown.task_ids[0], completed=now.done, total=now.of, description=text)
 
-    def begin(self, words: str, now: Standing) -> None:
+    def begin(self, words: str, now: RunProgress) -> None:
         if self.lives:
             spinner = SpinnerColumn("line", table_column=Column(width=INDENT - 1, justify="right"))
             self._shown = self._show(escape(plain(words)), 0, None, spinner, TimeElapsedColumn())
@@ -116,7 +116,7 @@ class JsonOutput:
         self._stream = stream
         self._run: dict[str, Any] = {}
 
-    def line(self, level: str, text: str, event: str, now: Standing, told: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
         self._run |= {name: told[name] for name in ("run", "attempt") if name in told}
         where = {name: getattr(now, name) for name in ("phase", "epoch", "step") if getattr(now, name) is not None}
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -127,10 +127,10 @@ class JsonOutput:
     def table(self, table: Table) -> None:
         pass
 
-    def progress(self, now: Standing) -> None:
+    def progress(self, now: RunProgress) -> None:
         pass
 
-    def begin(self, words: str, now: Standing) -> None:
+    def begin(self, words: str, now: RunProgress) -> None:
         pass
 
     def end(self) -> None:

@@ -22,7 +22,7 @@ WORDS = {"prepare": "preparing", "index": "shards indexed", "extract": "features
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     phase: str = "prepare"
     """`prepare`, `index`, `extract`, `head`, `fine_tune` or `export`."""
     percent: float = 0.0
@@ -54,7 +54,7 @@ class Tracker:
     """
 
     def __init__(self, fine_tunes: bool = True) -> None:
-        self.now, self._run_uri = Standing(), ""
+        self.now, self._run_uri = RunProgress(), ""
         self._shares: Shares = {**FIRST, **(BOTH if fine_tunes else HEAD_ONLY)}
 
     def after(self, kind: str, event: dict[str, Any]) -> bool:
@@ -66,7 +66,7 @@ class Tracker:
 
     def _run(self, uri: str, phases: list[str]) -> None:
         if uri != self._run_uri:
-            self.now, self._run_uri = Standing(), uri
+            self.now, self._run_uri = RunProgress(), uri
         self._shares = {**FIRST, **(BOTH if "fine_tune" in phases else HEAD_ONLY)}
         self._at("prepare", 1)
 
@@ -110,7 +110,7 @@ class Tracker:
     def _at(self, phase: str, part: float, **told: Any) -> None:
         begin, end = self._shares.get(phase, (0, 0))
         percent = max(self.now.percent, begin + (end - begin) * min(part, 1))
-        self.now = replace(Standing(), phase=phase, percent=percent, **told)
+        self.now = replace(RunProgress(), phase=phase, percent=percent, **told)
 
 
 @contextmanager
@@ -130,19 +130,19 @@ def kept(say: Say, store: Store, run: str, attempt: int, fine_tunes: bool) -> It
         meanwhile.close()
 
 
-def read_standing(store: Store, run: str, attempt: int) -> Standing | None:
+def read_standing(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
     found = read_json(store, _key(run))
     if found is None or found.pop("attempt") != attempt:
         return None
-    return Standing(**found)
+    return RunProgress(**found)
 
 
 def _key(run: str) -> str:
     return f"runs/{run}/standing.json"
 
 
-def describe(now: Standing, left: bool = True) -> str:
+def describe(now: RunProgress, left: bool = True) -> str:
     """In one line, without the percentage; `left`: with the time that is left."""
     what = now.phase.replace("_", "-")
     if now.epoch is not None:

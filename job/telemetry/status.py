@@ -17,7 +17,7 @@ from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
-from job.telemetry.run_progress import Standing, read_standing
+from job.telemetry.run_progress import RunProgress, read_standing
 from job.telemetry.run_progress import describe as describe_standing
 
 
@@ -99,7 +99,7 @@ def describe_run(status: dict[str, Any]) -> list[str]:
     if status["cancelled"]:
         lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
     if status["standing"]:
-        standing = Standing(**status["standing"])
+        standing = RunProgress(**status["standing"])
         lines.append(f"progress    {standing.percent:.0f} %, {describe_standing(standing)}")
     if status["checkpoint"]:
         phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))

@@ -14,7 +14,7 @@ from job.config import Augment
 from job.data import order
 from job.data.augment import augment_images, view_seeds
 from job.errors import TrainingError
-from job.features.cache import Arena
+from job.features.cache import FeatureCache
 from job.features.dataset import Dataset
 
 CHUNK = 32
@@ -37,9 +37,14 @@ class Batches:
     """
 
     def __init__(
-        self, arena: Arena, data: Dataset, share: order.Share, augment: Augment | None = None, mixes: bool = False
+        self,
+        cache: FeatureCache,
+        data: Dataset,
+        share: order.WorkerShare,
+        augment: Augment | None = None,
+        mixes: bool = False,
     ) -> None:
-        self._arena, self._data, self._share, self._augment, self._mixes = arena, data, share, augment, mixes
+        self._cache, self._data, self._share, self._augment, self._mixes = cache, data, share, augment, mixes
         self._examples, self._view, self._first = np.empty(0, np.int64), 0, 0
         self._kept: np.ndarray | None = None
         self._failed: Exception | None = None
@@ -70,8 +75,8 @@ class Batches:
 
     @cached_property
     def _pipeline(self) -> tf.data.Dataset:
-        values, ids = _tensor(self._arena.values), _tensor(self._arena.ids)
-        stored, augment, mixes = self._arena.dtype, self._augment, self._mixes
+        values, ids = _tensor(self._cache.values), _tensor(self._cache.ids)
+        stored, augment, mixes = self._cache.dtype, self._augment, self._mixes
 
         def inputs_of(chosen: Any, seeds: Any) -> Any:
             inputs = tf.gather(values, chosen)
@@ -118,7 +123,7 @@ class Batches:
 
     def _chunks(self) -> Iterator[dict[str, np.ndarray]]:
         """The plan of CHUNK steps at a time, once their examples are on this node."""
-        arena, data, examples, share = self._arena, self._data, self._examples, self._share
+        cache, data, examples, share = self._cache, self._data, self._examples, self._share
         steps = order.steps_per_epoch(len(examples), share.global_batch_size)
         firsts = list(range(self._first, steps, CHUNK))
 
@@ -127,14 +132,14 @@ class Batches:
                 return np.empty(0, np.int64)
             places = share.places(len(examples), firsts[number], min(CHUNK, steps - firsts[number]))[0]
             places = places[places >= 0]
-            others = [order.partners(places, len(examples), share.global_batch_size)] if self._mixes else []
+            others = [order.mixup_partners(places, len(examples), share.global_batch_size)] if self._mixes else []
             return examples[np.concatenate([places, *others])]
 
         for number, first in enumerate(firsts):
-            arena.wait(needed(number))
-            arena.fetch(needed(number + 1))
+            cache.wait(needed(number))
+            cache.fetch(needed(number + 1))
             # A chunk is asked for when the one before it is under way; all before that is used up.
-            arena.release(np.concatenate([needed(number + i) for i in (-1, 0, 1)]))
+            cache.release(np.concatenate([needed(number + i) for i in (-1, 0, 1)]))
             in_order, places = share.places(len(examples), first, min(CHUNK, steps - first))
             size, present = share.global_batch_size, in_order >= 0
             whole = data.weights[examples[first * size : (first + len(in_order)) * size]]
@@ -143,7 +148,7 @@ class Batches:
             plan = rows | {"meant": data.ids[rows["chosen"]], "present": present, "places": places}
             if self._mixes:
                 assert self._kept is not None
-                others = self._rows(order.partners(in_order, len(examples), size), present, sums)
+                others = self._rows(order.mixup_partners(in_order, len(examples), size), present, sums)
                 plan |= {f"other_{name}": array for name, array in others.items()} | {"kept": self._kept[in_order]}
             yield plan
 

@@ -25,7 +25,7 @@ Entry = dict[str, Any]
 Say = Callable[..., None]
 
 
-class Keeper:
+class Checkpointer:
     """Keeps the checkpoints of a group of workers; its rank 0 has one."""
 
     def __init__(
@@ -75,9 +75,9 @@ class Keeper:
             self._upload = None
 
     def _put(self, checkpoint: Checkpoint, taken: float) -> None:
-        progress, ticket = checkpoint.progress, self._state.ticket
+        progress, token = checkpoint.progress, self._state.token
         where = f"{progress.phase}-{progress.epoch:05}-{progress.step:07}"
-        entry: Entry = {"name": f"{where}-{ticket.attempt}-{ticket.group}.safetensors"}
+        entry: Entry = {"name": f"{where}-{token.attempt}-{token.group}.safetensors"}
         with scratch() as folder:
             path = os.path.join(folder, "checkpoint")
             entry |= {"sha256": write_checkpoint(path, checkpoint), "bytes": os.path.getsize(path)}
@@ -124,14 +124,14 @@ def load_checkpoint(store: Store, run: str, entry: Entry) -> Checkpoint:
 
 def forget_unlisted(store: Store, state: RunState) -> None:
     """Deletes what groups before this one uploaded and did not get to list."""
-    ticket, prefix = state.ticket, checkpoint_key(state.run, {"name": ""})
+    token, prefix = state.token, checkpoint_key(state.run, {"name": ""})
     listed = {entry["name"] for entry in state.read()["checkpoints"]}
     guarded = GuardedStore(store, state)
     for info in list(store.list(prefix)):
         name = info.key.removeprefix(prefix)
         numbers = name.removesuffix(".safetensors").split("-")[-2:]
         ours = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
-        if ours and name not in listed and tuple(map(int, numbers)) < (ticket.attempt, ticket.group or 0):
+        if ours and name not in listed and tuple(map(int, numbers)) < (token.attempt, token.group or 0):
             guarded.delete(info.key)
 
 

@@ -1,6 +1,6 @@
 """What the workers agree on while they train: when to save, when to stop, and how many steps they make in one call.
 
-Each worker's wishes travel with its gradients and come back as their sum, so that all act at the same step.
+Each worker's votes travel with its gradients and come back as their sum, so that all act at the same step.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from job.config import CheckpointPolicy
 
 CHUNK_SECONDS = 1.0
 """How long the steps of one call take: workers hear this late that they are to stop."""
-WISHES = 3
+VOTES = 3
 FIRST_STEPS = 4
 MOST_STEPS = 256
 
 
 @dataclass(frozen=True)
-class Agreed:
+class StepDecision:
     save: bool
     """As soon as it suits."""
     stop: bool
@@ -61,8 +61,8 @@ class Control:
         """Whether this worker does, int64 [1]."""
         return np.array([self._stop.is_set()], np.int64)
 
-    def wishes(self, position: int) -> np.ndarray:
-        """This worker's, float32 [WISHES], for the end of a call that leads to `position`: to stop; and the first
+    def votes(self, position: int) -> np.ndarray:
+        """This worker's, float32 [VOTES], for the end of a call that leads to `position`: to stop; and the first
         worker's are a checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
         """
         due = wanted = 0
@@ -73,15 +73,15 @@ class Control:
             due, wanted = self._due and not self._is_busy(), self._wanted
         return np.array([*self.wants_stop(), due, wanted], np.float32)
 
-    def agreed(self, wishes: np.ndarray, steps: int, seconds: float) -> Agreed:
-        """What follows from the sum of the wishes, `seconds` after the last `steps` were begun."""
+    def decision(self, votes: np.ndarray, steps: int, seconds: float) -> StepDecision:
+        """What follows from the sum of the votes, `seconds` after the last `steps` were begun."""
         self.beat()
         if not self._is_ready:
             self._is_ready = True
             self._ready()
-        self._steps = max(1, int(wishes[2]))
+        self._steps = max(1, int(votes[2]))
         self._wanted = int(np.clip(CHUNK_SECONDS * steps / max(seconds, 1e-6), 1, min(2 * self._steps, MOST_STEPS)))
-        return Agreed(save=bool(wishes[:2].any()), stop=bool(wishes[0]))
+        return StepDecision(save=bool(votes[:2].any()), stop=bool(votes[0]))
 
     def saved(self) -> None:
         """A checkpoint was just taken."""

@@ -16,11 +16,11 @@ from job.errors import Interrupted, NotFinite
 from job.features.dataset import Dataset
 from job.training.batches import CHUNK, Batches, fresh_view, proven
 from job.training.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
-from job.training.control import WISHES
+from job.training.control import VOTES
 from job.training.convergence import EarlyStopping
 from job.training.measure import histogram, loss_and_accuracy
 from job.training.optimization import learning_rate, make_optimizer
-from job.training.phase_task import PhaseTask, Steps, Team
+from job.training.phase_task import PhaseTask, Steps, WorkerContext
 from job.training.range_test import CYCLE, RATES, range_test
 from job.training.step import make_predict_steps, make_sum, make_train_steps
 
@@ -31,10 +31,10 @@ PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
 class Phase:
     """Trains `task.variables` on the data set's train split."""
 
-    def __init__(self, task: PhaseTask, data: Dataset, team: Team) -> None:
+    def __init__(self, task: PhaseTask, data: Dataset, team: WorkerContext) -> None:
         self.task, self.data, self.team = task, data, team
         self.train, self.sizes = data.splits["train"], data.sizes("train")
-        self.share = order.Share(task.batch_size, team.rank, team.world_size)
+        self.share = order.WorkerShare(task.batch_size, team.rank, team.world_size)
         self.steps = order.steps_per_epoch(len(self.train), task.batch_size)
         variables = list(task.variables.values())
         assert variables, f"{task.name}: nothing is trainable"
@@ -42,7 +42,7 @@ class Phase:
         self.slots = {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
         self.plain = Batches(task.inputs[0], data, self.share)
         mixes = task.settings.mixup > 0
-        self.views = [Batches(arena, data, self.share, task.augment, mixes) for arena in task.inputs]
+        self.views = [Batches(cache, data, self.share, task.augment, mixes) for cache in task.inputs]
         self.unchanged = Batches(task.inputs[0], data, self.share, mixes=True) if mixes else self.plain
         rates = [task.rates.get(path, 1.0) for path in task.variables]
         how = task.forward, variables, self.optimizer, task.jit_compile, rates, task.settings.label_smoothing
@@ -114,7 +114,7 @@ class Phase:
         """
         size, world_size = self.task.batch_size, self.team.world_size
         steps = order.steps_per_epoch(len(examples), size)
-        shares = [order.Share(size, rank, world_size) for rank in range(world_size)]
+        shares = [order.WorkerShare(size, rank, world_size) for rank in range(world_size)]
         rows = np.stack([share.places(len(examples), 0, steps)[0] for share in shares])
         batches, answers = self.plain.read(examples), []
         for first in range(0, steps, CHUNK):
@@ -209,25 +209,25 @@ class Phase:
             rates = tf.constant([self._learning_rate(int(made)) for made in done], tf.float32)
             draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
             seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
-            wishes = tf.constant(control.wishes(before + step + len(done)))
-            some, read, wishes, waits = self._guarded(reader, self.train_steps, batches, rates, seeds, wishes)
+            votes = tf.constant(control.votes(before + step + len(done)))
+            some, read, votes, waits = self._guarded(reader, self.train_steps, batches, rates, seeds, votes)
             losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
             now = time.monotonic()
             self._measured(epoch, step + len(done), len(done), losses, now - started, now - begun, waits)
             self._check_finite(losses, step, epoch, examples)
             step += len(done)
-            agreed = control.agreed(wishes.numpy(), len(done), time.monotonic() - begun)
-            self._due = agreed.save and not agreed.stop
-            if step == self.steps or agreed.save:
+            decision = control.decision(votes.numpy(), len(done), time.monotonic() - begun)
+            self._due = decision.save and not decision.stop
+            if step == self.steps or decision.save:
                 self._check_weights(step, epoch, examples)
                 total = self.sum(seen).tolist()
                 seen = np.array(total if self.team.rank == 0 else (0, 0), np.int64)
                 made = replace(state.progress, step=step, seen=tuple(total), seconds=time.monotonic() - started)
                 weights, optimizer = values(self.task.variables), values(self.slots)
                 state = replace(state, progress=made, weights=weights, optimizer=optimizer, losses=losses)
-            if agreed.stop or (agreed.save and step < self.steps):
-                self._save(state, wait=agreed.stop)
-            if agreed.stop:
+            if decision.stop or (decision.save and step < self.steps):
+                self._save(state, wait=decision.stop)
+            if decision.stop:
                 raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
         return state
 
@@ -281,7 +281,7 @@ class Phase:
             nonlocal made
             seeds = tf.constant([[self.task.seed, -1 - made - place] for place in range(len(rates))], tf.int32)
             made += len(rates)
-            steps = batches, tf.constant(rates, tf.float32), seeds, tf.zeros([WISHES])
+            steps = batches, tf.constant(rates, tf.float32), seeds, tf.zeros([VOTES])
             losses, *_ = self._guarded(self.unchanged, self.train_steps, *steps)
             self.team.control.beat()
             return losses.numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Augment, Optimization
-from job.features.cache import Arena
+from job.features.cache import FeatureCache
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
 from job.training.step import Forward
@@ -36,7 +36,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Team:
+class WorkerContext:
     """This worker among the others."""
 
     rank: int
@@ -61,7 +61,7 @@ class PhaseTask:
     settings: Optimization
     batch_size: int
     seed: int
-    inputs: list[Arena]
+    inputs: list[FeatureCache]
     """What `forward` takes, by view."""
     forward: Forward
     variables: dict[str, keras.Variable]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from job.config import FineTunePhase, Job, UnfreezeAuto
 from job.errors import TrainingError
-from job.features.cache import Arena
+from job.features.cache import FeatureCache
 from job.features.dataset import Dataset
 from job.model.cut import cut_named, split
 from job.model.depthwise import call_with_fast_gradients
@@ -22,7 +22,7 @@ from job.model.network import Network, variables_by_path
 from job.run.strategy import use_jit
 from job.training.checkpoint import Checkpoint, History, Progress, Tensors, values
 from job.training.loop import Phase
-from job.training.phase_task import PhaseTask, Team
+from job.training.phase_task import PhaseTask, WorkerContext
 from job.training.step import Forward
 from job.training.thawing import Thawed, thaw_block_by_block
 
@@ -31,8 +31,8 @@ from job.training.thawing import Thawed, thaw_block_by_block
 class Inputs:
     """The stored features on this node, by view, and where in the network they belong."""
 
-    pooled: list[Arena]
-    fine_tune: list[Arena]
+    pooled: list[FeatureCache]
+    fine_tune: list[FeatureCache]
     cut: str | None
     """The layer whose output `fine_tune` holds; None where it holds what is decoded."""
 
@@ -86,7 +86,7 @@ def train_phases(
     network: Network,
     data: Dataset,
     inputs: Inputs,
-    team: Team,
+    team: WorkerContext,
     resumed: Checkpoint | None,
     warm: WarmWeights | None = None,
 ) -> Trained:
@@ -132,7 +132,7 @@ def _fine_tuned(
     network: Network,
     data: Dataset,
     inputs: Inputs,
-    team: Team,
+    team: WorkerContext,
     progress: Progress,
     head: Tensors,
     resumed: Checkpoint | None,

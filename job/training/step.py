@@ -31,13 +31,13 @@ def make_train_steps(
     rates: Sequence[float],
     smoothing: float,
 ) -> Callable[[Batches, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], wishes [m]) -> losses [k], proof, wishes [m],
+    """Compiled steps: (batches, learning rates [k], seeds int32 [k, 2], votes [m]) -> losses [k], proof, votes [m],
     waits float64 [2].
 
     They are compiled once, for whatever k and for all `batches` of this type. Takes k of this worker's batches; all
     else is float32. The weights of a batch are divided by their sum over the global batch, so that a loss is the
     weighted mean over all workers and does not depend on how many there are. The proof, the sum of those of the
-    batches, is of this worker alone. The wishes come back as the sum over all workers: they travel with the gradients.
+    batches, is of this worker alone. The votes come back as the sum over all workers: they travel with the gradients.
     The waits are seconds of all k steps together, for batches and for the sum over the workers; 0 where ops are
     deterministic.
     `rates` has a factor for the learning rate of each variable; `smoothing` is the share of each label
@@ -59,43 +59,43 @@ def make_train_steps(
         tf.function(gradients, jit_compile=True, autograph=False) if jit_compile else gradients
     )
 
-    def step(batch: list[tf.Tensor], seed: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(batch: list[tf.Tensor], seed: Any, votes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         loss, grads = compiled(seed, *batch)
         shapes = [grad.shape for grad in grads]
-        flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], wishes], axis=0)
+        flat = tf.concat([*(tf.reshape(grad, [-1]) for grad in grads), loss[None], votes], axis=0)
         sizes = [*(shape.num_elements() for shape in shapes), 1, -1]
         asked = _time_after(flat)
         total = _sum(strategy, flat)
         waited = _time_after(total) - asked
-        *parts, loss, wishes = tf.split(total, sizes)
+        *parts, loss, votes = tf.split(total, sizes)
         slower = [(v, rate, tf.identity(v.value)) for v, rate in zip(variables, rates, strict=True) if rate != 1]
         optimizer.apply([tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)], variables)
         for variable, rate, before in slower:  # every optimizer's step is proportional to its learning rate
             variable.assign(before + rate * (variable.value - before))
-        return loss[0], wishes, waited
+        return loss[0], votes, waited
 
     numbers, pairs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32)
 
     @tf.function(input_signature=[batches, numbers, pairs, numbers], autograph=False)
     def steps(
-        batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, wishes: tf.Tensor
+        batches: Batches, learning_rates: tf.Tensor, seeds: tf.Tensor, votes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         def one(
-            k: tf.Tensor, losses: tf.TensorArray, proof: tf.Tensor, agreed: tf.Tensor, waits: tf.Tensor
+            k: tf.Tensor, losses: tf.TensorArray, proof: tf.Tensor, summed: tf.Tensor, waits: tf.Tensor
         ) -> tuple[Any, ...]:
             asked = _time_after(waits)
             with tf.control_dependencies([asked]):
                 *batch, read = next(batches)
             read_after = _time_after(read) - asked
             optimizer.learning_rate = learning_rates[k]
-            loss, agreed, waited = step(batch, seeds[k], wishes)
-            return k + 1, losses.write(k, loss), proof + read, agreed, waits + tf.stack([read_after, waited])
+            loss, summed, waited = step(batch, seeds[k], votes)
+            return k + 1, losses.write(k, loss), proof + read, summed, waits + tf.stack([read_after, waited])
 
         count = tf.shape(learning_rates)[0]
         losses = tf.TensorArray(tf.float32, count)
-        nothing = tf.constant(0), losses, tf.zeros([2], tf.int64), wishes, tf.zeros([2], tf.float64)
-        _, losses, proof, agreed, waits = tf.while_loop(lambda k, *_: k < count, one, nothing)
-        return losses.stack(), proof, agreed, waits
+        nothing = tf.constant(0), losses, tf.zeros([2], tf.int64), votes, tf.zeros([2], tf.float64)
+        _, losses, proof, summed, waits = tf.while_loop(lambda k, *_: k < count, one, nothing)
+        return losses.stack(), proof, summed, waits
 
     return steps
 

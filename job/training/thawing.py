@@ -15,7 +15,7 @@ from job.model.network import Network
 from job.training.checkpoint import Checkpoint, Progress, Tensors, Thawing
 from job.training.loop import Phase
 from job.training.measure import cross_entropies, share_of_gains
-from job.training.phase_task import Team
+from job.training.phase_task import WorkerContext
 
 MakePhase = Callable[[dict[str, float], int], Phase]
 """(learning rates by layer, epochs made before) -> fine-tuning of all that is thawed now."""
@@ -39,7 +39,7 @@ def thaw_block_by_block(
     network: Network,
     make_phase: MakePhase,
     data: Dataset,
-    team: Team,
+    team: WorkerContext,
     seed: int,
     progress: Progress,
     head: Tensors,

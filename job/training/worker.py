@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from job.data.snapshot import Snapshot, read_snapshot
 from job.errors import ClusterError
 from job.run.proxies import told_of_proxies
-from job.run.state import GuardedStore, RunState, Ticket
+from job.run.state import FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.storage import Store, open_store
 from job.storage.scratch import forget_scratch
@@ -44,13 +44,13 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     prepare_process(recipe.job, context.cpus)
     from safetensors.numpy import load
 
-    from job.features.cache import Arena, NodeCache
+    from job.features.cache import FeatureCache, NodeCache
     from job.features.dataset import load_dataset
     from job.model.freezing import described_blocks
     from job.model.networks import network_of_run
-    from job.training.checkpointer import Keeper, load_checkpoint
+    from job.training.checkpointer import Checkpointer, load_checkpoint
     from job.training.control import Control
-    from job.training.phase_task import Team
+    from job.training.phase_task import WorkerContext
     from job.training.phases import Inputs, WarmWeights, train_phases
     from job.training.throughput import Meter
 
@@ -81,7 +81,9 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     snapshot = recipe.snapshot
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.local_world_size)
-    pooled, fine_tune = ([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))
+    pooled, fine_tune = (
+        [FeatureCache(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs)
+    )
     network = network_of_run(job, store, run, recipe.base, len(snapshot.classes))
     warm = None
     if source := recipe.warm_start:
@@ -91,11 +93,11 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     if begun["entry"] and resumed is None:
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
-    group = RunState(store, run, Ticket(recipe.attempt, begun["group"]))
+    group = RunState(store, run, FencingToken(recipe.attempt, begun["group"]))
     meter = Meter(run, rank, say, context.metrics)
-    keeper = Keeper(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
+    checkpointer = Checkpointer(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
     stop = context.listen()
-    busy = keeper.is_busy if keeper else lambda: False
+    busy = checkpointer.is_busy if checkpointer else lambda: False
 
     def ready() -> None:
         laps.lap("first step")
@@ -103,9 +105,9 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         say("ready", at=time.time(), seconds={**restart, **laps.seconds})
 
     control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
-    save = keeper.save if keeper else lambda checkpoint, wait: None
+    save = checkpointer.save if checkpointer else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
-    team = Team(rank, context.world_size, strategy, control, save, say, names, meter.steps)
+    team = WorkerContext(rank, context.world_size, strategy, control, save, say, names, meter.steps)
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
     inputs = Inputs(pooled, fine_tune, recipe.cut)
@@ -131,7 +133,7 @@ def _begin(
 
     if context.is_over():
         return None, None
-    group = RunState(store, recipe.run, Ticket(recipe.attempt)).begin_group()
+    group = RunState(store, recipe.run, FencingToken(recipe.attempt)).begin_group()
     latest = latest_checkpoint(store, group, say)
     entry, checkpoint = latest or (None, None)
     start = context.start(entry["name"] if entry else "")
@@ -139,14 +141,14 @@ def _begin(
         raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
     time.sleep(start.pause)
     forget_unlisted(store, group)
-    return {"group": group.ticket.group, "entry": entry, "noticed": start.noticed}, checkpoint
+    return {"group": group.token.group, "entry": entry, "noticed": start.noticed}, checkpoint
 
 
 def _watchdog(recipe: Recipe, context: WorkerProcess) -> Watchdog:
     """Writes `runs/<run>/stacks/<attempt>-<rank>-<time>.txt` before it ends a worker that does not get on."""
     job, where = recipe.job, f"{recipe.attempt}-{context.rank}"
     store = open_store(job.store, job.storage)
-    guarded = GuardedStore(store, RunState(store, recipe.run, Ticket(recipe.attempt)))
+    guarded = GuardedStore(store, RunState(store, recipe.run, FencingToken(recipe.attempt)))
     still = f"worker {context.rank} made no step for {job.recovery.stall_timeout:g} s and is ended"
 
     def report(stacks: str) -> None:

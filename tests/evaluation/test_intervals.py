@@ -16,14 +16,14 @@ from job.evaluation.intervals import (
     right_answers,
     wilson,
 )
-from job.evaluation.predictions import Answered
+from job.evaluation.predictions import Predictions
 
 
-def answered(chances: np.ndarray, labels: np.ndarray) -> Answered:
-    return Answered([str(i) for i in range(len(labels))], labels, {"head": chances, "fine_tune": chances})
+def answered(chances: np.ndarray, labels: np.ndarray) -> Predictions:
+    return Predictions([str(i) for i in range(len(labels))], labels, {"head": chances, "fine_tune": chances})
 
 
-def two_classes(examples: int, seed: int) -> Answered:
+def two_classes(examples: int, seed: int) -> Predictions:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, examples)
     second = 1 / (1 + np.exp(-(2 * labels - 1 + random.normal(size=examples))))

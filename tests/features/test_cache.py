@@ -14,7 +14,7 @@ import pytest
 from job.errors import CorruptFeatures
 from job.features.dataset import Dataset
 from job.storage import Store
-from support.copied import EXAMPLES, TRAIN, Counting, arena_of, everyone, noise, scattered, store_parts, store_views
+from support.copied import EXAMPLES, TRAIN, Counting, cache_of, everyone, noise, scattered, store_parts, store_views
 
 
 def with_offset(data: Dataset, offset: np.ndarray) -> Dataset:
@@ -33,14 +33,14 @@ def test_every_example_arrives_at_its_place(size: int, shape: tuple[int, ...], d
     assert (data.inputs[1].part < 0).sum() == EXAMPLES - len(TRAIN)
     for view, side in enumerate(members):
         for limit in (None, 0):
-            arena = arena_of(store, data, tmp_path, limit, view)
-            assert arena.shared == (limit is None)
+            cache = cache_of(store, data, tmp_path, limit, view)
+            assert cache.shared == (limit is None)
             for asked in np.array_split(np.random.default_rng(view).permutation(side), 4):
-                arena.wait(asked)
-                assert arena.values[asked].tobytes() == views[view][asked].tobytes()
-                assert (arena.ids[asked] == data.ids[asked]).all()
-            assert arena.values[side].tobytes() == views[view][side].tobytes()
-            assert (arena.values.dtype, arena.values.shape, arena.ids.dtype) == (dtype, (EXAMPLES, *shape), np.int64)
+                cache.wait(asked)
+                assert cache.values[asked].tobytes() == views[view][asked].tobytes()
+                assert (cache.ids[asked] == data.ids[asked]).all()
+            assert cache.values[side].tobytes() == views[view][side].tobytes()
+            assert (cache.values.dtype, cache.values.shape, cache.ids.dtype) == (dtype, (EXAMPLES, *shape), np.int64)
 
 
 def test_ids_are_those_that_were_read_with_the_values(tmp_path: Path) -> None:
@@ -48,24 +48,24 @@ def test_ids_are_those_that_were_read_with_the_values(tmp_path: Path) -> None:
     store, data = store_parts(tmp_path, noise((3,)))
     swapped = np.arange(EXAMPLES)
     swapped[[4, 5]] = [5, 4]
-    arena = arena_of(store, with_offset(data, data.inputs[0].offset[swapped]), tmp_path)
-    arena.wait(everyone())
-    assert (arena.ids == data.ids[swapped]).all()
-    assert (arena.ids != data.ids).sum() == 2
-    assert (arena.values == noise((3,))[swapped]).all()
+    cache = cache_of(store, with_offset(data, data.inputs[0].offset[swapped]), tmp_path)
+    cache.wait(everyone())
+    assert (cache.ids == data.ids[swapped]).all()
+    assert (cache.ids != data.ids).sum() == 2
+    assert (cache.values == noise((3,))[swapped]).all()
 
 
 def test_a_part_is_read_once_and_only_where_it_is_needed(tmp_path: Path) -> None:
     store, data = store_parts(tmp_path, noise((3,)))
     counting = Counting(store)
-    arena = arena_of(counting, data, tmp_path)
+    cache = cache_of(counting, data, tmp_path)
     assert counting.reads == []
-    arena.fetch(np.array([1, 2, 9]))
-    arena.wait(np.array([9]))
-    arena.wait(np.array([0, 1, 2, 3]))
-    arena.wait(np.empty(0, np.int64))
+    cache.fetch(np.array([1, 2, 9]))
+    cache.wait(np.array([9]))
+    cache.wait(np.array([0, 1, 2, 3]))
+    cache.wait(np.empty(0, np.int64))
     assert len(counting.reads) == 2
-    arena.wait(everyone())
+    cache.wait(everyone())
     assert len(counting.reads) == len(set(counting.reads)) == EXAMPLES / 4
 
 
@@ -73,13 +73,13 @@ def test_a_part_that_is_not_what_was_written_is_an_error_of_those_who_need_it(tm
     store, data = store_parts(tmp_path, noise((3,)))
     featurizer, part = data.inputs[0].featurizer, data.inputs[0].parts[data.inputs[0].part[8]]
     store.write(f"features/{featurizer.id}/{part.name}.parquet", b"something else")
-    arena = arena_of(store, data, tmp_path)
-    arena.fetch(everyone())
-    arena.wait(np.arange(8))
-    assert (arena.values[:8] == noise((3,))[:8]).all()
+    cache = cache_of(store, data, tmp_path)
+    cache.fetch(everyone())
+    cache.wait(np.arange(8))
+    assert (cache.values[:8] == noise((3,))[:8]).all()
     for _ in range(2):
         with pytest.raises(CorruptFeatures) as caught:
-            arena.wait(np.array([3, 8]))
+            cache.wait(np.array([3, 8]))
         assert (caught.value.featurizer, caught.value.part) == (featurizer.id, part.name)
 
 
@@ -88,19 +88,19 @@ def test_a_part_with_fewer_rows_than_the_data_set_says_is_an_error(tmp_path: Pat
     offset = data.inputs[0].offset.copy()
     offset[9] = 4
     with pytest.raises(CorruptFeatures, match="rows are missing"):
-        arena_of(store, with_offset(data, offset), tmp_path).wait(np.array([8]))
+        cache_of(store, with_offset(data, offset), tmp_path).wait(np.array([8]))
 
 
 SECOND = """
 import hashlib, os, signal, sys
 import numpy as np
-from job.features import cache as arena
-from job.features.cache import Arena, NodeCache
+from job.features import cache as feature_cache
+from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import load_dataset
 from job.storage import open_store
 
 uri, cache, seed, writes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-arena.READERS = 1 if writes else 8
+feature_cache.READERS = 1 if writes else 8
 pwrite = os.pwrite
 
 def last_gasp(handle, content, position):
@@ -114,7 +114,7 @@ def last_gasp(handle, content, position):
 os.pwrite = last_gasp
 store = open_store(uri)
 data = load_dataset(store, "run", ["a", "b"], None)
-copy = Arena(store, data, data.inputs[0], NodeCache(cache, None, 2))
+copy = FeatureCache(store, data, data.inputs[0], NodeCache(cache, None, 2))
 for some in np.array_split(np.random.default_rng(seed).permutation(len(data.rows)), 5):
     copy.wait(some)
 print(hashlib.sha256(copy.values.tobytes() + copy.ids.tobytes()).hexdigest())
@@ -135,11 +135,11 @@ def test_workers_of_a_node_share_what_they_copy(tmp_path: Path) -> None:
     both = [second_process(store, tmp_path, seed) for seed in range(2)]
     assert [process.communicate()[0].strip() for process in both] == [wanted] * 2
     counting = Counting(store)
-    arena = arena_of(counting, data, tmp_path)
-    arena.wait(everyone())
+    cache = cache_of(counting, data, tmp_path)
+    cache.wait(everyone())
     assert counting.reads == []
-    assert (arena.values == values).all()
-    assert (arena.ids == data.ids).all()
+    assert (cache.values == values).all()
+    assert (cache.ids == data.ids).all()
 
 
 def test_what_a_killed_worker_has_half_copied_is_copied_again(tmp_path: Path) -> None:
@@ -149,20 +149,20 @@ def test_what_a_killed_worker_has_half_copied_is_copied_again(tmp_path: Path) ->
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     counting = Counting(store)
-    arena = arena_of(counting, data, tmp_path)
-    arena.wait(everyone())
+    cache = cache_of(counting, data, tmp_path)
+    cache.wait(everyone())
     assert len(counting.reads) == 7
-    assert (arena.values == values).all()
-    assert (arena.ids == data.ids).all()
+    assert (cache.values == values).all()
+    assert (cache.ids == data.ids).all()
 
 
 def test_nothing_outlives_a_restart_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page may have been lost that was written before the flag that says so."""
     store, data = store_parts(tmp_path, noise((3,)))
-    arena_of(store, data, tmp_path).wait(everyone())
+    cache_of(store, data, tmp_path).wait(everyone())
     monkeypatch.setattr("job.features.cache._boot", lambda: "another")
     counting = Counting(store)
-    arena_of(counting, data, tmp_path).wait(everyone())
+    cache_of(counting, data, tmp_path).wait(everyone())
     assert len(counting.reads) == EXAMPLES / 4
 
 
@@ -170,6 +170,6 @@ def test_writes_that_end_early_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     store, data = store_parts(tmp_path, noise((4096,)))
     pwrite = os.pwrite
     monkeypatch.setattr("os.pwrite", lambda handle, content, position: pwrite(handle, content[:1000], position))
-    arena = arena_of(store, data, tmp_path)
-    arena.wait(everyone())
-    assert (arena.values == noise((4096,))).all()
+    cache = cache_of(store, data, tmp_path)
+    cache.wait(everyone())
+    assert (cache.values == noise((4096,))).all()

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from job.errors import StorageError
-from job.features.cache import Arena, NodeCache
+from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset
 from job.storage import Store
 from support.copied import (
     EXAMPLES,
     TRAIN,
     Counting,
-    arena_of,
+    cache_of,
     everyone,
     in_order,
     noise,
@@ -32,8 +32,8 @@ from support.copied import (
 from support.tools import leave_out
 
 
-def on_disk(arena: Arena) -> int:
-    return os.fstat(arena._values.handle).st_blocks * 512
+def on_disk(cache: FeatureCache) -> int:
+    return os.fstat(cache._values.handle).st_blocks * 512
 
 
 @pytest.fixture
@@ -54,36 +54,36 @@ def holes(tmp_path: Path) -> None:
 def test_a_copy_that_does_not_fit_gives_back_what_was_read(width: int, tmp_path: Path, holes: None) -> None:
     values = noise((width,))
     store, data = store_parts(tmp_path, values)
-    arena = arena_of(store, data, tmp_path, limit=0)
-    assert not arena.shared
+    cache = cache_of(store, data, tmp_path, limit=0)
+    assert not cache.shared
     assert list((tmp_path / "cache").iterdir()) == []
-    arena.wait(everyone())
-    whole, halves = on_disk(arena), np.split(everyone(), 2)
-    arena.release(halves[1])
-    assert on_disk(arena) < 0.65 * whole
-    assert (arena.values[halves[1]] == values[halves[1]]).all()
+    cache.wait(everyone())
+    whole, halves = on_disk(cache), np.split(everyone(), 2)
+    cache.release(halves[1])
+    assert on_disk(cache) < 0.65 * whole
+    assert (cache.values[halves[1]] == values[halves[1]]).all()
     for _ in range(2):
-        arena.wait(everyone())
-        assert (arena.values == values).all()
-        assert (arena.ids == data.ids).all()
-        arena.release(np.empty(0, np.int64))
-        assert on_disk(arena) <= 17 * mmap.PAGESIZE  # where a page ends in another part
+        cache.wait(everyone())
+        assert (cache.values == values).all()
+        assert (cache.ids == data.ids).all()
+        cache.release(np.empty(0, np.int64))
+        assert on_disk(cache) <= 17 * mmap.PAGESIZE  # where a page ends in another part
 
 
 def test_epochs_over_a_copy_that_does_not_fit_read_the_right_values(tmp_path: Path, holes: None) -> None:
     """Parts lie scattered, so that a page has values of several of them."""
     values = noise((1000,), "float16")
     store, data = store_views(tmp_path, [values], [scattered(everyone(), 4)])
-    arena = arena_of(store, data, tmp_path, limit=0)
+    cache = cache_of(store, data, tmp_path, limit=0)
     for epoch in range(3):
         steps = np.array_split(np.random.default_rng(epoch).permutation(EXAMPLES), 16)
         for at, now in enumerate(steps):
-            arena.wait(now)
-            assert (arena.values[now] == values[now]).all()
-            assert (arena.ids[now] == data.ids[now]).all()
+            cache.wait(now)
+            assert (cache.values[now] == values[now]).all()
+            assert (cache.ids[now] == data.ids[now]).all()
             coming = steps[at + 1] if at + 1 < len(steps) else np.empty(0, np.int64)
-            arena.fetch(coming)
-            arena.release(np.concatenate([now, coming]))
+            cache.fetch(coming)
+            cache.release(np.concatenate([now, coming]))
 
 
 @pytest.mark.parametrize(("workers", "kept"), [(1, 7), (2, 3), (8, 0)])
@@ -92,13 +92,13 @@ def test_a_worker_keeps_its_share_of_what_fits(workers: int, kept: int, tmp_path
     width = 4096
     store, data = store_parts(tmp_path, noise((width,)))
     counting = Counting(store)
-    arena = Arena(counting, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), 30 * width, workers))
+    cache = FeatureCache(counting, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), 30 * width, workers))
     for epoch in range(3):
-        arena.wait(everyone())
+        cache.wait(everyone())
         assert len(counting.reads) == (16 if epoch == 0 else 16 - kept)
         counting.reads.clear()
-        arena.release(np.empty(0, np.int64))
-        assert on_disk(arena) == kept * 4 * width
+        cache.release(np.empty(0, np.int64))
+        assert on_disk(cache) == kept * 4 * width
 
 
 def test_copies_that_do_not_fit_keep_one_share_together(tmp_path: Path, holes: None) -> None:
@@ -106,45 +106,45 @@ def test_copies_that_do_not_fit_keep_one_share_together(tmp_path: Path, holes: N
     views = [noise((width,), seed=view) for view in range(3)]
     store, data = store_views(tmp_path, views, [in_order(4)] * 3)
     cache = NodeCache(str(tmp_path / "cache"), 30 * width, 1)
-    arenas = [Arena(store, data, features, cache) for features in data.inputs]
-    for arena, side in zip(arenas, (everyone(), TRAIN, TRAIN), strict=True):
-        arena.wait(side)
-        arena.release(np.empty(0, np.int64))
-    assert 0 < sum(map(on_disk, arenas)) <= 30 * width
+    caches = [FeatureCache(store, data, features, cache) for features in data.inputs]
+    for cache, side in zip(caches, (everyone(), TRAIN, TRAIN), strict=True):
+        cache.wait(side)
+        cache.release(np.empty(0, np.int64))
+    assert 0 < sum(map(on_disk, caches)) <= 30 * width
 
 
 def test_the_copies_that_fit_beside_each_other_are_shared(tmp_path: Path) -> None:
     store, data = store_views(tmp_path, [noise((100,), seed=view) for view in range(3)], [in_order(4)] * 3)
     cache = NodeCache(str(tmp_path / "cache"), 2 * 100 * EXAMPLES, 1)
-    arenas = [Arena(store, data, features, cache) for features in data.inputs]
-    assert [arena.shared for arena in arenas] == [True, True, False]
+    caches = [FeatureCache(store, data, features, cache) for features in data.inputs]
+    assert [cache.shared for cache in caches] == [True, True, False]
 
 
 def folders(tmp_path: Path) -> set[Path]:
     return set((tmp_path / "cache").iterdir())
 
 
-def copies(store: Store, data: Dataset, folder: Path, count: int) -> tuple[list[Arena], list[Path]]:
+def copies(store: Store, data: Dataset, folder: Path, count: int) -> tuple[list[FeatureCache], list[Path]]:
     """Of the first feature sets, used one after the other, and their folders."""
-    arenas: list[Arena] = []
+    caches: list[FeatureCache] = []
     paths: list[Path] = []
     for view in range(count):
-        arenas.append(arena_of(store, data, folder, view=view))
-        arenas[view].wait(TRAIN)
+        caches.append(cache_of(store, data, folder, view=view))
+        caches[view].wait(TRAIN)
         paths += folders(folder) - set(paths)
         os.utime(paths[view], (view, view))
-    return arenas, paths
+    return caches, paths
 
 
 def test_the_copies_that_were_used_longest_ago_are_deleted(tmp_path: Path) -> None:
     width = 2**14
     store, data = store_views(tmp_path, [noise((width,))] * 4, [in_order(4)] * 4)
-    arenas, paths = copies(store, data, tmp_path, 4)
-    again = arena_of(store, data, tmp_path, limit=int(2.5 * width * len(TRAIN)), view=1)
+    caches, paths = copies(store, data, tmp_path, 4)
+    again = cache_of(store, data, tmp_path, limit=int(2.5 * width * len(TRAIN)), view=1)
     assert folders(tmp_path) == {paths[1], paths[3]}
     assert again.shared
-    arenas[2].wait(TRAIN)
-    assert (arenas[2].values[TRAIN] == noise((width,))[TRAIN]).all()  # who has one keeps it
+    caches[2].wait(TRAIN)
+    assert (caches[2].values[TRAIN] == noise((width,))[TRAIN]).all()  # who has one keeps it
 
 
 def test_older_copies_make_room_for_all_of_a_new_one(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_older_copies_make_room_for_all_of_a_new_one(tmp_path: Path) -> None:
     store, data = store_views(tmp_path, [noise((width,))] * 4, [in_order(4)] * 4)
     paths = copies(store, data, tmp_path, 3)[1]
     limit = int(2.1 * width * EXAMPLES)
-    arena_of(store, data, tmp_path, limit, view=3).wait(TRAIN)
+    cache_of(store, data, tmp_path, limit, view=3).wait(TRAIN)
     assert folders(tmp_path) - set(paths[:2]) == folders(tmp_path)
     assert sum(file.stat().st_blocks * 512 for file in (tmp_path / "cache").glob("*/*")) <= limit
 
@@ -162,8 +162,8 @@ def test_half_of_what_is_free_may_be_taken_where_no_limit_is_given(
 ) -> None:
     """What is taken already counts as free, so that the limit stays when a run goes on."""
     store, data = store_parts(tmp_path, noise((4096,)))
-    arena = arena_of(store, data, tmp_path)
-    arena.wait(everyone())
+    cache = cache_of(store, data, tmp_path)
+    cache.wait(everyone())
     usage = namedtuple("usage", ["total", "used", "free"])
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(0, 0, 10**6))
     (tmp_path / "cache" / "no folder").write_bytes(b"something else")
@@ -181,11 +181,11 @@ def test_the_folder_is_that_of_thaw_cache(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("limit", [None, 0])
 def test_a_full_disk_names_what_to_do(limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, data = store_parts(tmp_path, noise((4096,)))
-    arena = arena_of(store, data, tmp_path, limit)
+    cache = cache_of(store, data, tmp_path, limit)
 
     def full(handle: int, content: Any, position: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.pwrite", full)
     with pytest.raises(StorageError, match=rf"{tmp_path}/cache.*No space left.*THAW_CACHE.*train\.cache_limit"):
-        arena.wait(np.array([1]))
+        cache.wait(np.array([1]))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from job.errors import StorageError, Superseded, WriteConflict
-from job.run.state import GuardedStore, RunState, Ticket, create_state, first_state, read_state, state_key
+from job.run.state import FencingToken, GuardedStore, RunState, create_state, first_state, read_state, state_key
 from job.storage import Store, open_store
 
 HOLDER = {"host": "here", "pid": 1, "since": "today"}
@@ -23,11 +23,13 @@ def store(store_uri: str) -> Store:
 
 def begun(store: Store) -> RunState:
     create_state(store, "run", first_state(HOLDER))
-    return RunState(store, "run", Ticket(1))
+    return RunState(store, "run", FencingToken(1))
 
 
 def taken_over(store: Store) -> None:
-    RunState(store, "run", Ticket(1)).change(lambda state: {**state, "attempt": 2, "holder": {**HOLDER, "pid": 2}})
+    RunState(store, "run", FencingToken(1)).change(
+        lambda state: {**state, "attempt": 2, "holder": {**HOLDER, "pid": 2}}
+    )
 
 
 def test_a_run_has_one_state(store: Store) -> None:
@@ -39,7 +41,7 @@ def test_a_run_has_one_state(store: Store) -> None:
 
 def test_changes_from_many_sides_are_all_kept(store: Store) -> None:
     first = begun(store)
-    others = [RunState(store, "run", Ticket(1)) for _ in range(3)]
+    others = [RunState(store, "run", FencingToken(1)) for _ in range(3)]
 
     def add(number: int) -> None:
         mine = [first, *others][number % 4]
@@ -112,7 +114,7 @@ class LosesAnswers:
 def test_a_write_whose_answer_was_lost_is_not_made_twice(store: Store) -> None:
     begun(store)
     losing = LosesAnswers(store)
-    state = RunState(losing, "run", Ticket(1))  # type: ignore[arg-type]
+    state = RunState(losing, "run", FencingToken(1))  # type: ignore[arg-type]
     state.change(lambda document: {**document, "renewals": document["renewals"] + 1})
     assert (state.read()["renewals"], losing.lost) == (1, 1)
 

@@ -22,10 +22,10 @@ from job.model.network import Network, build_network
 from job.storage import Store
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
-from job.training.phase_task import Team
+from job.training.phase_task import WorkerContext
 from job.training.phases import Inputs, Trained, WarmWeights, train_phases
 from support.networks import own_base
-from support.stored import arenas, store_dataset
+from support.stored import caches, store_dataset
 
 
 def job_of(backbone: str, *overrides: str) -> Job:
@@ -92,7 +92,7 @@ def set_up(
     splits = dict(zip(("train", "validation", "test"), parts, strict=True))
     store, data = store_dataset(folder, labels, splits, pooled, inputs, tap=cut or "image")
     network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
-    return Bench(network, store, data, Inputs(*arenas(store, data, folder, limit), cut))
+    return Bench(network, store, data, Inputs(*caches(store, data, folder, limit), cut))
 
 
 def drawn(job: Job, folder: Path) -> keras.Model:
@@ -124,7 +124,7 @@ def lively(base: keras.Model, images: np.ndarray) -> keras.Model:
     return base
 
 
-def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None) -> Team:
+def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None) -> WorkerContext:
     """A worker alone, whose checkpoints go to `saved`."""
     control = Control(job.checkpoint, stop=stop)
 
@@ -134,4 +134,4 @@ def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None)
     def examples(positions: np.ndarray) -> str:
         return f"examples {positions.tolist()}"
 
-    return Team(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)
+    return WorkerContext(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)

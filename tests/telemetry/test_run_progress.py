@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from job.storage import open_store
-from job.telemetry.run_progress import Standing, Tracker, describe, kept, read_standing
+from job.telemetry.run_progress import RunProgress, Tracker, describe, kept, read_standing
 
 STEP = {"phase": "head", "epochs": 10, "steps": 100, "loss": 0.5}
 EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "examples": 300, "seconds": 2.0}
@@ -38,11 +38,11 @@ def test_the_head_alone_has_the_share_of_both_phases() -> None:
 
 
 def test_it_is_described_in_one_line() -> None:
-    assert describe(Standing()) == "preparing"
-    assert describe(Standing("extract", done=1, of=9, rate=3.2, left=2.5)) == (
+    assert describe(RunProgress()) == "preparing"
+    assert describe(RunProgress("extract", done=1, of=9, rate=3.2, left=2.5)) == (
         "features: 1 of 9 examples, 3 a second, 0:00:02 left"
     )
-    assert describe(Standing("fine_tune", epoch=0, loss=0.5, accuracy=0.75)) == (
+    assert describe(RunProgress("fine_tune", epoch=0, loss=0.5, accuracy=0.75)) == (
         "fine-tune epoch 0, loss 0.5000, accuracy 0.7500"
     )
 
@@ -58,6 +58,6 @@ def test_others_read_how_far_an_attempt_is_and_not_how_far_another_was(tmp_path:
         both("extract", done=1, of=4, rate=None)
     assert told == ["note", "extract"]
     found = read_standing(store, "run", attempt=2)
-    assert found == Standing("extract", 2 + 38 / 4, done=1, of=4)
+    assert found == RunProgress("extract", 2 + 38 / 4, done=1, of=4)
     assert read_standing(store, "run", attempt=3) is None
     assert read_standing(store, "another", attempt=1) is None

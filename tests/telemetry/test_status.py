@@ -18,7 +18,7 @@ from job.run.lease import cancel, take
 from job.run.run import open_run
 from job.run.state import read_state
 from job.storage import Store, open_store
-from job.telemetry.run_progress import Standing
+from job.telemetry.run_progress import RunProgress
 from job.telemetry.status import describe_run, is_renewed, open_runs, run_status
 from support.imported import called_in_new_process
 
@@ -85,7 +85,7 @@ def test_a_run_at_work_has_its_holder_and_its_last_checkpoint(store: Store, held
 
 
 def test_how_far_the_attempt_is_that_works_on_it_or_was_the_last(store: Store, held: None) -> None:
-    standing = Standing("head", 41.6, epoch=3, epochs=60, step=7, loss=0.5, accuracy=0.875, rate=320.4, left=126.0)
+    standing = RunProgress("head", 41.6, epoch=3, epochs=60, step=7, loss=0.5, accuracy=0.875, rate=320.4, left=126.0)
     document = {"attempt": 1, **asdict(standing)}
     store.write("runs/run/standing.json", json.dumps(document).encode())
     status = run_status(store, "run", watch=False)
@@ -106,7 +106,7 @@ def test_watched_it_is_told_what_changes_until_it_ends(
         assert watch
         if (now := next(percent, None)) is None:
             return {**run_status(store, run, False), "state": "ended", "standing": None}
-        return {**run_status(store, run, False), "standing": asdict(Standing("head", now))}
+        return {**run_status(store, run, False), "standing": asdict(RunProgress("head", now))}
 
     monkeypatch.setattr("job.deploy.verbs.run_status", look)
     done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--watch"])

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from job.config import Augment
 from job.data.augment import augment_images, view_seeds
-from job.data.order import Share, epoch_order, steps_per_epoch, stream_count
+from job.data.order import WorkerShare, epoch_order, steps_per_epoch, stream_count
 from job.errors import CorruptFeatures, StorageError
-from job.features.cache import Arena, NodeCache
+from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
 from job.features.store import Featurizer, known, write_part
 from job.storage import Store, open_store
@@ -47,8 +47,8 @@ def noise(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (EXAMPLES, *shape), np.uint8).astype(dtype)
 
 
-def arena_of(store: Store, data: Dataset, folder: Path, limit: int | None = None) -> Arena:
-    return Arena(store, data, data.inputs[0], NodeCache(str(folder / "cache"), limit, 1))
+def cache_of(store: Store, data: Dataset, folder: Path, limit: int | None = None) -> FeatureCache:
+    return FeatureCache(store, data, data.inputs[0], NodeCache(str(folder / "cache"), limit, 1))
 
 
 def order_of(data: Dataset, epoch: int = 1, batch_size: int = BATCH) -> np.ndarray:
@@ -66,7 +66,7 @@ def arrays(reader: Batches, examples: np.ndarray, view: int = 0) -> list[tuple[n
     return [tuple(part.numpy() for part in batch) for batch in tensors(reader, examples, view)]
 
 
-def rows_of(examples: np.ndarray, share: Share) -> list[list[int]]:
+def rows_of(examples: np.ndarray, share: WorkerShare) -> list[list[int]]:
     """The places in `examples` of a worker's part of each global batch."""
     steps = np.split(np.arange(len(examples)), range(share.global_batch_size, len(examples), share.global_batch_size))
     streams = stream_count(share.global_batch_size)
@@ -97,8 +97,8 @@ def test_batches_are_what_plain_numpy_makes_of_the_order(
     assert len(examples) % batch_size or batch_size == 4
     whole = np.zeros(steps_per_epoch(len(examples), batch_size))
     for rank in range(world_size):
-        share = Share(batch_size, rank, world_size)
-        found = arrays(Batches(arena_of(store, data, tmp_path), data, share), examples)
+        share = WorkerShare(batch_size, rank, world_size)
+        found = arrays(Batches(cache_of(store, data, tmp_path), data, share), examples)
         assert len(found) == len(whole)
         for step, (batch, mine) in enumerate(zip(found, rows_of(examples, share), strict=True)):
             inputs, labels, weights, places, ids = batch
@@ -128,7 +128,9 @@ def test_each_example_comes_with_the_same_other_one_whatever_the_number_of_worke
     def pairs(world_size: int) -> list[tuple[bytes, ...]]:
         found = []
         for rank in range(world_size):
-            reader = Batches(arena_of(store, data, tmp_path), data, Share(BATCH, rank, world_size), augment, mixes=True)
+            reader = Batches(
+                cache_of(store, data, tmp_path), data, WorkerShare(BATCH, rank, world_size), augment, mixes=True
+            )
             for *parts, _ in reader.read(examples, view=1, kept=kept):
                 rows = zip(*(part.numpy() for part in parts), strict=True)
                 found += [tuple(part.tobytes() for part in row) for row in rows if row[2] > 0]
@@ -149,10 +151,10 @@ def test_an_epoch_has_more_than_two_chunks() -> None:
     assert EXAMPLES * 3 // 4 / BATCH > 2 * CHUNK
 
 
-def proof(arenas: list[Arena], data: Dataset) -> tuple[int, int]:
+def proof(caches: list[FeatureCache], data: Dataset) -> tuple[int, int]:
     """The digest of an epoch and the examples out of place, over all workers."""
-    shares = [Share(BATCH, rank, len(arenas)) for rank in range(len(arenas))]
-    readers = [Batches(arena, data, share) for arena, share in zip(arenas, shares, strict=True)]
+    shares = [WorkerShare(BATCH, rank, len(caches)) for rank in range(len(caches))]
+    readers = [Batches(cache, data, share) for cache, share in zip(caches, shares, strict=True)]
     found = [arrays(reader, order_of(data)) for reader in readers]
     proofs = [batch[-1].tolist() for mine in found for batch in mine]
     return sum(ids for ids, _ in proofs) % 2**64, sum(wrong for _, wrong in proofs)
@@ -162,32 +164,32 @@ def proof(arenas: list[Arena], data: Dataset) -> tuple[int, int]:
 def test_the_ids_of_an_epoch_add_up_to_those_of_the_train_split(world_size: int, tmp_path: Path) -> None:
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
     wanted = sum(data.ids[data.splits["train"]].tolist()) % 2**64
-    assert proof([arena_of(store, data, tmp_path) for _ in range(world_size)], data) == (wanted, 0)
+    assert proof([cache_of(store, data, tmp_path) for _ in range(world_size)], data) == (wanted, 0)
 
 
 def test_the_ids_of_an_epoch_show_what_is_not_the_data_set_s(tmp_path: Path) -> None:
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
-    arena = arena_of(store, data, tmp_path)
-    wanted = proof([arena], data)
+    cache = cache_of(store, data, tmp_path)
+    wanted = proof([cache], data)
     train, other = data.splits["train"][17], data.splits["test"][3]
-    arena.wait(np.array([other]))
-    right = arena.ids[train]
-    for wrong in (0, arena.ids[other], right + 1, arena.ids[data.splits["train"][18]]):
-        arena.ids[train] = wrong
-        found = proof([arena], data)
+    cache.wait(np.array([other]))
+    right = cache.ids[train]
+    for wrong in (0, cache.ids[other], right + 1, cache.ids[data.splits["train"][18]]):
+        cache.ids[train] = wrong
+        found = proof([cache], data)
         assert found[0] != wanted[0]
         assert found[1] == 1
-    arena.ids[train] = right
-    assert proof([arena], data) == wanted
+    cache.ids[train] = right
+    assert proof([cache], data) == wanted
 
 
 def test_examples_that_changed_places_are_out_of_place_though_their_sum_is_right(tmp_path: Path) -> None:
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
-    arena = arena_of(store, data, tmp_path)
-    wanted = proof([arena], data)
+    cache = cache_of(store, data, tmp_path)
+    wanted = proof([cache], data)
     two = data.splits["train"][[3, 11]]
-    arena.ids[two] = arena.ids[two[::-1]]
-    assert proof([arena], data) == (wanted[0], 2)
+    cache.ids[two] = cache.ids[two[::-1]]
+    assert proof([cache], data) == (wanted[0], 2)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -196,8 +198,8 @@ def test_drawn_images_are_functions_of_the_example_and_the_view(world_size: int,
     images = noise((12, 9, 3))
     store, data = store_inputs(tmp_path, images, "uint8")
     for rank in range(world_size):
-        share = Share(BATCH, rank, world_size)
-        reader = Batches(arena_of(store, data, tmp_path), data, share, EVERYTHING)
+        share = WorkerShare(BATCH, rank, world_size)
+        reader = Batches(cache_of(store, data, tmp_path), data, share, EVERYTHING)
         for epoch, view in enumerate((fresh_view(0, 1), 3, fresh_view(0, 2))):
             examples = order_of(data, epoch)
             rows = rows_of(examples, share)
@@ -221,7 +223,7 @@ def test_bfloat16_comes_as_what_it_is(tmp_path: Path) -> None:
     bits = tf.bitcast(tf.cast(values, tf.bfloat16), tf.uint16).numpy()
     store, data = store_inputs(tmp_path, bits, "bfloat16")
     examples = order_of(data)
-    found = tensors(Batches(arena_of(store, data, tmp_path), data, Share(BATCH, 0, 1)), examples)
+    found = tensors(Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1)), examples)
     assert {batch[0].dtype for batch in found} == {tf.bfloat16}
     seen = tf.cast(tf.concat([batch[0] for batch in found], axis=0), tf.float32).numpy()
     assert seen == pytest.approx(values[examples], rel=2**-8)
@@ -239,7 +241,7 @@ def test_a_corrupt_part_is_named(augment: Augment | None, tmp_path: Path, monkey
     store, data = store_inputs(tmp_path, noise((4, 4, 3)), "uint8")
     part, featurizer = late_part(data), data.inputs[0].featurizer
     store.delete(f"features/{featurizer.id}/{part.name}.parquet")
-    reader = Batches(arena_of(store, data, tmp_path), data, Share(BATCH, 0, 1), augment)
+    reader = Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1), augment)
     with pytest.raises(CorruptFeatures, match=f"{part.name}.parquet is gone") as caught:
         tensors(reader, order_of(data))
     assert (caught.value.featurizer, caught.value.part) == (featurizer.id, part.name)
@@ -253,7 +255,7 @@ def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("os.pwrite", full)
     with pytest.raises(StorageError, match="THAW_CACHE"):
-        tensors(Batches(arena_of(store, data, tmp_path), data, Share(BATCH, 0, 1)), order_of(data))
+        tensors(Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1)), order_of(data))
 
 
 def test_batches_are_the_same_where_the_data_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,9 +265,9 @@ def test_batches_are_the_same_where_the_data_does_not_fit(tmp_path: Path, monkey
     store, data = store_inputs(tmp_path, images, "uint8")
     read_part, reads = store.read, []
     monkeypatch.setattr(store, "read", lambda key: reads.append(key) or read_part(key))
-    shares = [Share(BATCH, rank, 3) for rank in range(2)]
-    small = [Batches(arena_of(store, data, tmp_path, images[0].nbytes * 40), data, share) for share in shares]
-    large = [Batches(arena_of(store, data, tmp_path), data, share) for share in shares]
+    shares = [WorkerShare(BATCH, rank, 3) for rank in range(2)]
+    small = [Batches(cache_of(store, data, tmp_path, images[0].nbytes * 40), data, share) for share in shares]
+    large = [Batches(cache_of(store, data, tmp_path), data, share) for share in shares]
     for epoch in range(3):
         for reader, other in zip(small, large, strict=True):
             both = (arrays(one, order_of(data, epoch)) for one in (reader, other))
@@ -279,11 +281,11 @@ def test_batches_are_the_same_where_the_data_does_not_fit(tmp_path: Path, monkey
 def test_what_the_last_chunk_needs_is_not_given_back_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last batches may be on their way when the next chunk is planned."""
     store, data = store_inputs(tmp_path, noise((3,)), "uint8")
-    arena, examples = arena_of(store, data, tmp_path, limit=0), order_of(data)
+    cache, examples = cache_of(store, data, tmp_path, limit=0), order_of(data)
     chunks = [set(examples[at : at + CHUNK * BATCH].tolist()) for at in range(0, len(examples), CHUNK * BATCH)]
     calls: list[set[int]] = []
-    monkeypatch.setattr(arena, "release", lambda still: calls.append(set(still)))
-    arrays(Batches(arena, data, Share(BATCH, 0, 1)), examples)
+    monkeypatch.setattr(cache, "release", lambda still: calls.append(set(still)))
+    arrays(Batches(cache, data, WorkerShare(BATCH, 0, 1)), examples)
     assert len(calls) == len(chunks)
     for at, still in enumerate(calls):
         assert still == set().union(*chunks[max(at - 1, 0) : at + 2])

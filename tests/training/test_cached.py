@@ -136,9 +136,9 @@ def test_a_cache_that_does_not_fit_changes_nothing(cached: Run, tmp_path: Path) 
 @pytest.mark.parametrize(("phase", "cut"), [("head", CUT), ("fine_tune", CUT), ("fine_tune", None)])
 def test_an_epoch_proves_that_it_read_the_data_set(phase: str, cut: str | None, tmp_path: Path) -> None:
     bench = set_up(job(), tmp_path / "own", cut, sizes=FEW)
-    arena = (bench.inputs.pooled if phase == "head" else bench.inputs.fine_tune)[0]
-    arena.wait(np.arange(sum(FEW)))
-    arena.ids[FEW_TRAIN - 1] += 1
+    cache = (bench.inputs.pooled if phase == "head" else bench.inputs.fine_tune)[0]
+    cache.wait(np.arange(sum(FEW)))
+    cache.ids[FEW_TRAIN - 1] += 1
     digest = "[0-9a-f]{16}"
     told = rf"^{phase}: epoch 1: .* read \(digest {digest}, 1 out of place\) are not .* \({digest}\).*THAW_CACHE"
     with pytest.raises(TrainingError, match=told):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from job.errors import StorageError, Superseded
-from job.run.state import RunState, Ticket, create_state, first_state
+from job.run.state import FencingToken, RunState, create_state, first_state
 from job.storage import Store, open_store
 from job.training.checkpoint import Checkpoint, Progress
-from job.training.checkpointer import Keeper, forget_unlisted, latest_checkpoint
+from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint
 from job.training.convergence import EarlyStopping
 
 FOLDER = "runs/run/checkpoints/"
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def state(store: Store) -> RunState:
     create_state(store, "run", first_state({"host": "here", "pid": 1, "since": "today"}))
-    return RunState(store, "run", Ticket(1)).begin_group()
+    return RunState(store, "run", FencingToken(1)).begin_group()
 
 
 def at(step: int) -> Checkpoint:
@@ -51,10 +51,10 @@ def latest(store: Store, state: RunState, said: list[str]) -> int | None:
 
 
 def test_the_latest_come_back_and_the_rest_is_deleted(store: Store, state: RunState) -> None:
-    keeper = Keeper(store, state, 2, told([]))
+    checkpointer = Checkpointer(store, state, 2, told([]))
     assert latest(store, state, []) is None
     for step in range(1, 5):
-        keeper.save(at(step), wait=step == 4)
+        checkpointer.save(at(step), wait=step == 4)
     found = latest_checkpoint(store, state, told([]))
     assert found is not None
     assert found[1].progress == at(4).progress
@@ -76,15 +76,15 @@ def broken(store: Store, name: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "cut short", "empty", "tampered"])
 def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: RunState) -> None:
-    keeper = Keeper(store, state, 2, told([]))
+    checkpointer = Checkpointer(store, state, 2, told([]))
     for step in (1, 2):
-        keeper.save(at(step), wait=True)
+        checkpointer.save(at(step), wait=True)
     broken(store, "head-00001-0000002-1-1.safetensors", how)
     said: list[str] = []
     assert latest(store, state, said) == 1
     assert "head-00001-0000002-1-1.safetensors" in said[0]
     assert said[0].endswith("The checkpoint before it is used.")
-    keeper.save(at(3), wait=True)
+    checkpointer.save(at(3), wait=True)
     assert [entry["step"] for entry in state.read()["checkpoints"]] == [1, 3], "it takes no place of a whole one"
     for step in (1, 3):
         broken(store, f"head-00001-000000{step}-1-1.safetensors", how)
@@ -97,22 +97,22 @@ def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(
     store: Store, state: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    keeper = Keeper(store, state, 1, told(said))
-    keeper.save(at(1), wait=True)
+    checkpointer = Checkpointer(store, state, 1, told(said))
+    checkpointer.save(at(1), wait=True)
 
     def full(path: str, checkpoint: Checkpoint) -> str:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("job.training.checkpointer.write_checkpoint", full)
-        keeper.save(at(2), wait=False)
-        keeper.save(at(3), wait=False)
+        checkpointer.save(at(2), wait=False)
+        checkpointer.save(at(3), wait=False)
         with pytest.raises(StorageError, match=r"No space left on device.*make room, or set TMPDIR"):
-            keeper.save(at(4), wait=True)
+            checkpointer.save(at(4), wait=True)
     assert len(said) == 2
     assert "could not be kept" in said[0]
     assert latest(store, state, []) == 1
-    keeper.save(at(5), wait=True)
+    checkpointer.save(at(5), wait=True)
     assert latest(store, state, []) == 5
     assert files(store) == ["head-00001-0000005-1-1.safetensors"]
 
@@ -126,20 +126,20 @@ def test_training_does_not_wait_for_an_upload(store: Store, state: RunState, mon
         return upload(self, key, path)
 
     monkeypatch.setattr(type(store), "upload", slow)
-    keeper = Keeper(store, state, 2, told([]))
-    keeper.save(at(1), wait=False)
-    assert keeper.is_busy()
+    checkpointer = Checkpointer(store, state, 2, told([]))
+    checkpointer.save(at(1), wait=False)
+    assert checkpointer.is_busy()
     assert latest(store, state, []) is None, "not listed before it is there"
     gate.set()
-    keeper.save(at(2), wait=True)
-    assert not keeper.is_busy()
+    checkpointer.save(at(2), wait=True)
+    assert not checkpointer.is_busy()
     assert latest(store, state, []) == 2
 
 
 def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -> None:
-    old = Keeper(store, state, 2, told([]))
+    old = Checkpointer(store, state, 2, told([]))
     old.save(at(1), wait=True)
-    new = RunState(store, "run", Ticket(1)).begin_group()
+    new = RunState(store, "run", FencingToken(1)).begin_group()
     old.save(at(2), wait=False)
     with pytest.raises(Superseded):
         old.save(at(3), wait=True)
@@ -147,10 +147,10 @@ def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -
 
 
 def test_what_nobody_listed_is_deleted_by_those_who_come_after(store: Store, state: RunState) -> None:
-    Keeper(store, state, 2, told([])).save(at(1), wait=True)
+    Checkpointer(store, state, 2, told([])).save(at(1), wait=True)
     for name in ("head-00001-0000002-1-1.safetensors", "head-00001-0000002-9-1.safetensors", "notes.txt"):
         store.write(FOLDER + name, b"half")
-    new = RunState(store, "run", replace(state.ticket, group=None)).begin_group()
+    new = RunState(store, "run", replace(state.token, group=None)).begin_group()
     forget_unlisted(store, new)
     assert files(store) == [
         "head-00001-0000001-1-1.safetensors",
