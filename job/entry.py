@@ -24,6 +24,7 @@ from job.run.interrupts import Interrupts
 from job.run.lease import take
 from job.run.timings import Clock
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from job.telemetry.logged import check_mlflow, with_mlflow
 
 Say = Callable[..., None]
@@ -60,7 +61,7 @@ def run_job(
         found = find_run(job, source, store, say, new)
         run, network = found.run, found.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
-        say("run", uri=f"{store.uri}runs/{run}/", phases=["head", *["fine_tune"] * fine_tunes])
+        say("run", uri=f"{store.uri}{RunKeys(run).folder}", phases=["head", *["fine_tune"] * fine_tunes])
         finished = finished_result(job, store, run)
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")

@@ -15,7 +15,6 @@ from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, T
 from job.evaluation.predictions import logits_of, predictions
 from job.executors import Executor
 from job.features.cache_plan import Plan, choose_plan, read_plan, write_plan
-from job.features.dataset import dataset_key
 from job.features.extract import extract
 from job.features.featurize import Overflow
 from job.features.store import forget_part
@@ -32,6 +31,7 @@ from job.run.lease import Lease
 from job.run.state import read_state
 from job.run.timings import Clock
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 from job.storage.scratch import forget_scratch
 from job.telemetry.event_files import recorded
 from job.telemetry.run_metrics import measured
@@ -68,12 +68,12 @@ class Attempt:
         """Extracts, trains, evaluates and exports what is left; `network` makes what only the plan needs."""
         if phase == "fine_tune" and not self._has_head():
             raise TrainingError(
-                f"--phase fine_tune: {self.store.uri}runs/{self.run}/ has no checkpoint of a converged head to start "
-                "from. Run `thaw run` with --phase head first, or without --phase for both."
+                f"--phase fine_tune: {self.store.uri}{RunKeys(self.run).folder} has no checkpoint of a converged head "
+                "to start from. Run `thaw run` with --phase head first, or without --phase for both."
             )
         forget_scratch()
-        self._tidy(f"runs/{self.run}/", seconds=0)
-        result = read_json(self.store, f"runs/{self.run}/result.json")
+        self._tidy(RunKeys(self.run).folder, seconds=0)
+        result = read_json(self.store, RunKeys(self.run).result)
         if result is not None:  # an attempt before this one came so far
             with self._watched():
                 return self._reported(self._judged(result))
@@ -121,7 +121,7 @@ class Attempt:
     def _left_alone(self, decision: Decision) -> dict[str, Any]:
         self.say("stage", text="nothing is trained (--set retrain_when=null trains nevertheless)")
         return {
-            "run": f"{self.store.uri}runs/{self.run}/",
+            "run": f"{self.store.uri}{RunKeys(self.run).folder}",
             "snapshot": self.snapshot.id,
             "state": "not worth it",
             "metrics": {"head": None, "fine_tune": None},
@@ -147,7 +147,7 @@ class Attempt:
         self._warn_of_end(read_anatomy(self.store, self.run))
         self.say("stage", text=f"cache: {plan.reason}")
         description = self.job.model_dump_json(indent=1, by_alias=True)
-        self.store.write(f"runs/{self.run}/job.json", description.encode())
+        self.store.write(RunKeys(self.run).job, description.encode())
         return plan
 
     def _warn_of_end(self, anatomy: Anatomy | None) -> None:
@@ -181,7 +181,7 @@ class Attempt:
             raise
         except Exception as error:
             text = f"The report could not be made ({headline(error)}). The run is finished; `thaw report "
-            self.say("warning", text=f"{text}{self.store.uri}runs/{self.run}/` tries again.")
+            self.say("warning", text=f"{text}{self.store.uri}{RunKeys(self.run).folder}` tries again.")
             return {**result, "report": None}
 
     def _tidy(self, prefix: str, seconds: float) -> None:
@@ -211,12 +211,12 @@ class Attempt:
                     raise
                 self.say("warning", text=f"{error} It is computed again.")
                 forget_part(self.store, error.featurizer, error.part)
-                self.store.delete(dataset_key(self.run))
+                self.store.delete(RunKeys(self.run).dataset)
 
     def _extract(self, plan: Plan, say: Say) -> Plan:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
         self.clock.begin("features", self.executor.featurizers)
-        if self.store.stat(dataset_key(self.run)) is not None:
+        if self.store.stat(RunKeys(self.run).dataset) is not None:
             return plan
         self._tidy("features/", UNFINISHED)
         arguments = self.job, self.run, self.store, self.snapshot, self.base
@@ -245,7 +245,7 @@ class Attempt:
         store, run = self.store, self.run
         metrics = _test_metrics(store, run)
         result: dict[str, Any] = {
-            "run": f"{store.uri}runs/{run}/",
+            "run": f"{store.uri}{RunKeys(run).folder}",
             "snapshot": self.snapshot.id,
             "state": "head" if stop_at_head else "finished",
             "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
@@ -253,7 +253,7 @@ class Attempt:
             "model": None,
         }
         if self.job.task == "text":
-            words = read_json(store, f"runs/{run}/words.json")
+            words = read_json(store, RunKeys(run).words)
             result |= {"task": "text", **({"words": words} if words else {})}
         if stop_at_head:
             return result
@@ -262,16 +262,16 @@ class Attempt:
         import_tensorflow()
         from job.export.exporter import export_model
 
-        training = json.loads(store.read(f"runs/{run}/training.json"))
+        training = json.loads(store.read(RunKeys(run).training))
         result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
         if tests := training["range_tests"]:
             from job.report.curves import range_curves
 
-            store.write(f"runs/{run}/report/range_tests.svg", range_curves(tests))
+            store.write(RunKeys(run).range_tests, range_curves(tests))
         base = ResolvedBase(**self.base)
         arguments = self.job, store, run, self.attempt, self.snapshot, base, kept, metrics, self._card(result)
         result["model"] = export_model(*arguments)
-        key = f"runs/{run}/result.json"
+        key = RunKeys(run).result
         try:
             store.write_if_unchanged(key, json.dumps(result, indent=1).encode(), None)
         except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost

@@ -27,6 +27,7 @@ from job.run.child import Process, run_thaw
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 
 Say = Callable[..., None]
 RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
@@ -163,7 +164,7 @@ def _id_of(result: dict[str, Any]) -> str:
 
 def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
     """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
-    training = json.loads(store.read(f"runs/{_id_of(result)}/training.json"))
+    training = json.loads(store.read(RunKeys(_id_of(result)).training))
     phase = "fine_tune" if trial.blocks else "head"
     metrics = {name: result["metrics"][phase][name] for name in MEASURED}
     records = [record for records in training["history"].values() for record in records if record["epoch"]]

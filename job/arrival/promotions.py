@@ -11,8 +11,8 @@ from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB
-from job.registry.promotion import promotion_key
 from job.storage import open_store, read_json
+from job.storage.runs import RunKeys
 
 
 class Promotions:
@@ -44,7 +44,7 @@ class Promotions:
         name, annotations = rayjob["metadata"]["name"], rayjob["metadata"].get("annotations", {})
         code, run = exit_code(rayjob), annotations.get(RUN)
         store = open_store(self._target.job.store, self._target.job.storage)
-        document = read_json(store, promotion_key(run)) if run else None
+        document = read_json(store, RunKeys(run).promotion) if run else None
         found = document if isinstance(document, dict) else {}
         promoted, seconds = found.get("promoted"), None
         if promoted and FIRST_EVENT in annotations:

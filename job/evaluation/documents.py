@@ -16,6 +16,7 @@ from job.evaluation.predictions import Predictions, read_answered
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
+from job.storage.runs import RunKeys
 
 MOST_REJECTS = 100
 """Rejects that are listed by name."""
@@ -44,7 +45,7 @@ class Documents:
 
     @property
     def uri(self) -> str:
-        return f"{self.store.uri}runs/{self.run}/"
+        return f"{self.store.uri}{RunKeys(self.run).folder}"
 
     @property
     def kept(self) -> str:
@@ -56,24 +57,15 @@ class Documents:
         return [name for name in ("head", "fine_tune") if self.result["metrics"].get(name)]
 
 
-def report_key(run: str) -> str:
-    """Of the page."""
-    return f"runs/{run}/report/index.html"
-
-
-def card_key(run: str) -> str:
-    return f"runs/{run}/report/card.md"
-
-
 def report_uri(store: Store, run: str) -> str | None:
     """Of the page; None where there is none."""
-    return f"{store.uri}{report_key(run)}" if store.stat(report_key(run)) else None
+    return f"{store.uri}{RunKeys(run).page}" if store.stat(RunKeys(run).page) else None
 
 
 def read_documents(store: Store, run: str) -> Documents:
     """Raises JobError where the run is not finished, or was made by another version of Thaw."""
-    result = read_json(store, f"runs/{run}/result.json")
-    where = f"{store.uri}runs/{run}/"
+    result = read_json(store, RunKeys(run).result)
+    where = f"{store.uri}{RunKeys(run).folder}"
     if result is None:
         raise JobError(f"{where}: this run has no result, so there is nothing to report: see `thaw status {where}`.")
     return documents_of(store, run, result)
@@ -81,15 +73,15 @@ def read_documents(store: Store, run: str) -> Documents:
 
 def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
     """The same of a run whose result is known, though it may not be written yet."""
-    named = {name: read_json(store, f"runs/{run}/{name}.json") for name in ("job", "training", "plan")}
-    more = {name: read_json(store, f"runs/{run}/{name}.json") for name in ("promotion", "warm_start", "words")}
+    named = {name: read_json(store, RunKeys(run).named(name)) for name in ("job", "training", "plan")}
+    more = {name: read_json(store, RunKeys(run).named(name)) for name in ("promotion", "warm_start", "words")}
     snapshot = stored_snapshot(store, result["snapshot"])
     if named["job"] is None or named["training"] is None or snapshot is None:
-        raise ObjectMissing(f"{store.uri}runs/{run}/: files of this run, or its snapshot, are gone.")
+        raise ObjectMissing(f"{store.uri}{RunKeys(run).folder}: files of this run, or its snapshot, are gone.")
     try:
         job = Job.model_validate(named["job"])
     except ValidationError as error:
-        raise JobError(f"{store.uri}runs/{run}/job.json is that of another version of Thaw.") from error
+        raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
     return Documents(
         store,
         run,
@@ -130,7 +122,7 @@ def _listed(store: Store, snapshot: Snapshot) -> list[tuple[str, str]]:
 
 def _decoded(store: Store, run: str) -> list[tuple[str, str]]:
     try:
-        lines = store.read(f"runs/{run}/rejects.jsonl").decode().split("\n")
+        lines = store.read(RunKeys(run).rejects).decode().split("\n")
     except ObjectMissing:
         return []
     rows = [json.loads(line) for line in lines if line]

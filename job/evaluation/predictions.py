@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from job.evaluation.metrics import softmax
 from job.storage import Store, table_errors
+from job.storage.runs import RunKeys
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def read_answered(store: Store, run: str) -> Predictions:
 
 def predictions(store: Store, run: str) -> pa.Table:
     """key, label, and the logits of each of its models. Raises ObjectMissing, StorageError."""
-    key = f"runs/{run}/predictions.parquet"
+    key = RunKeys(run).predictions
     content = store.read(key)
     with table_errors(f"{store.uri}{key}"):
         table = pq.read_table(io.BytesIO(content))

@@ -34,6 +34,7 @@ from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
 from job.run.strategy import precision
 from job.storage import Store
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 
 LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)
@@ -58,14 +59,14 @@ def export_model(
     Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
     nothing. What attempts before this one left there is deleted.
     """
-    prefix = f"runs/{run}/model/{attempt}/"
+    prefix = RunKeys(run).model(attempt)
     network = trained_network(job, store, run, len(snapshot.classes), base, kept)
     with scratch() as folder:
         write_model(job, network.model, snapshot.classes, metrics, card, Path(folder))
         reloaded = check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
         upload_files(store, prefix, Path(folder))
     remember(f"{store.uri}{prefix}", reloaded)
-    _forget_before(store, f"runs/{run}/model/", attempt)
+    _forget_before(store, RunKeys(run).models, attempt)
     return f"{store.uri}{prefix}"
 
 
@@ -100,7 +101,7 @@ def trained_network(job: Job, store: Store, run: str, classes: int, base: Resolv
         network = network_of_run(job, store, run, base, classes)
     name = "fine_tuned" if kept == "fine_tune" else "head"
     variables = variables_by_path(network.model)
-    for path, value in load(store.read(f"runs/{run}/{name}.safetensors")).items():
+    for path, value in load(store.read(RunKeys(run).weights(name))).items():
         variables[path].assign(value)
     refresh(network.model)
     return network

@@ -18,6 +18,7 @@ from job.errors import JobError
 from job.features.cache import NodeCache
 from job.features.store import Featurizer, storage_type
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 from job.wording import duration, size
 
 if TYPE_CHECKING:
@@ -161,12 +162,12 @@ def input_featurizer(job: Job) -> Featurizer:
 
 
 def read_plan(store: Store, run: str) -> Plan | None:
-    stored = read_json(store, f"runs/{run}/plan.json")
+    stored = read_json(store, RunKeys(run).plan)
     return Plan(**{**stored, "shape": tuple(stored["shape"])}) if stored is not None else None
 
 
 def write_plan(store: Store, run: str, plan: Plan) -> None:
-    store.write(f"runs/{run}/plan.json", json.dumps(asdict(plan), indent=1).encode())
+    store.write(RunKeys(run).plan, json.dumps(asdict(plan), indent=1).encode())
 
 
 def _seconds_per_example(base: keras.Model) -> float:

@@ -26,6 +26,7 @@ from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
 from job.features.store import ADDRESS, Featurizer, Part, StoredFeatures, address_of, ids_of
 from job.storage import Store, table_errors
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 
 
@@ -87,10 +88,6 @@ class Dataset:
         return counts[counts > 0]
 
 
-def dataset_key(run: str) -> str:
-    return f"runs/{run}/dataset.parquet"
-
-
 def read_examples(store: Store, snapshot: Snapshot, source: str, packed: bool) -> Examples:
     """The examples of a snapshot of `source` (a URI), in the order of the data set."""
     table = read_snapshot(store, snapshot, ["key", "version", "label", "split"])
@@ -139,12 +136,12 @@ def write_dataset(
     with scratch() as folder:
         file = os.path.join(folder, "dataset")
         pq.write_table(table, file, compression="zstd")
-        store.upload(dataset_key(run), file)
+        store.upload(RunKeys(run).dataset, file)
 
 
 def load_dataset(store: Store, run: str, classes: list[str], class_weights: ClassWeights) -> Dataset:
-    content = store.read(dataset_key(run))
-    with table_errors(f"{store.uri}{dataset_key(run)}"):
+    content = store.read(RunKeys(run).dataset)
+    with table_errors(f"{store.uri}{RunKeys(run).dataset}"):
         table = pq.read_table(io.BytesIO(content))
     column = {name: table[name].to_numpy() for name in table.column_names}
     roles: dict[str, list[FeatureSet]] = {"pooled": [], "inputs": []}

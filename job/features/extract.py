@@ -21,9 +21,10 @@ from job.features.decode import GONE
 from job.features.extraction import Extraction
 from job.features.run_words import Words, count_words, learn_vectors, note_words
 from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, known
-from job.features.workload import missing, work_key, write_work
+from job.features.workload import missing, write_work
 from job.model.resolved import ResolvedBase
 from job.storage import Store
+from job.storage.runs import RunKeys
 
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
@@ -43,7 +44,7 @@ def extract(
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
-    store.write(f"runs/{run}/rejects.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
+    store.write(RunKeys(run).rejects, ("\n".join(lines) + "\n").encode() if lines else b"")
     if done.words is not None:
         say("words", **note_words(job, run, store, base["weights_sha256"], done.words, examples))
     write_dataset(store, run, snapshot.classes, examples, accepted, done.pooled, done.inputs)
@@ -129,7 +130,7 @@ def _compute(
         gone |= extracted.gone
         done += extracted.done
         say("extract", done=done, of=of, rate=rate(done))
-    store.delete(work_key(run))
+    store.delete(RunKeys(run).work)
     return gone
 
 

@@ -25,6 +25,7 @@ from job.features.store import Featurizer, StoredFeatures, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.storage import Store, file_sha256, open_store, split_uri
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 from job.text.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 
@@ -140,7 +141,7 @@ def note_words(job: Job, run: str, store: Store, sha256: str, words: Words, exam
         "rate": unknown / total,
         "worst": [[names[int(ids[at])], int(counts[at])] for at in worst if int(ids[at]) in names],
     }
-    store.write(f"runs/{run}/words.json", json.dumps(told).encode())
+    store.write(RunKeys(run).words, json.dumps(told).encode())
     return told
 
 

@@ -20,6 +20,7 @@ from job.data.splits import SPLITS
 from job.features.dataset import Examples
 from job.features.store import ADDRESS, Featurizer, StoredFeatures, from_binary, to_binary
 from job.storage import Store, table_errors
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 
 CHUNK = 256
@@ -49,10 +50,6 @@ class Chunk:
     """ADDRESS [n]"""
     needs: np.ndarray
     """Which of the featurizers lack the example, bool [n, featurizers]."""
-
-
-def work_key(run: str) -> str:
-    return f"runs/{run}/work.parquet"
 
 
 def missing(examples: Examples, found: Sequence[tuple[Featurizer, StoredFeatures]]) -> np.ndarray:
@@ -91,7 +88,7 @@ def write_work(
                 writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=CHUNK)
                 chunks.append((files[begin], columns[1][0].as_py()))
             writer.add_key_value_metadata({"files": json.dumps([file for file, _ in chunks])})
-        store.upload(work_key(run), path)
+        store.upload(RunKeys(run).work, path)
     return chunks
 
 
@@ -112,8 +109,8 @@ def read_chunks_of(store: Store, run: str, packed_file: str) -> Chunk:
 def _opened(store: Store, run: str) -> Iterator[pq.ParquetFile]:
     filesystem, root = store.arrow()
     with (
-        table_errors(f"{store.uri}{work_key(run)}"),
-        filesystem.open_input_file(f"{root}/{work_key(run)}") as file,
+        table_errors(f"{store.uri}{RunKeys(run).work}"),
+        filesystem.open_input_file(f"{root}/{RunKeys(run).work}") as file,
     ):
         yield pq.ParquetFile(file)
 

@@ -31,8 +31,9 @@ from job.registry.warm import plan_in_use
 from job.run.identity import latest_run, prepare_base, run_id
 from job.storage import Store, open_store
 from job.storage.read_only import OverlayStore
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
-from job.text.vocabulary import read_vocabulary, vocabulary_key
+from job.text.vocabulary import read_vocabulary
 from job.wording import plural
 
 Say = Callable[..., None]
@@ -156,7 +157,7 @@ def _planned(
 
 def _words(job: Job, store: Store, run: str | None) -> int | None:
     """How many words' vectors may train; None where the texts were not read so far."""
-    if job.model.backbone != GLOVE or run is None or store.stat(vocabulary_key(run)) is None:
+    if job.model.backbone != GLOVE or run is None or store.stat(RunKeys(run).vocabulary) is None:
         return None
     trained = int((read_vocabulary(store, run)[1] > 0).sum())
     rule = job.phases.fine_tune and job.phases.fine_tune.unfreeze

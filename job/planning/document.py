@@ -18,6 +18,7 @@ from job.planning.listing import Seen, chosen
 from job.planning.timing import Stage, total
 from job.run.state import read_state
 from job.storage import Store
+from job.storage.runs import RunKeys
 
 FORMAT = 1
 BLOCK = ("name", "layers", "parameters", "trainable")
@@ -97,8 +98,8 @@ def _run(store: Store, run: str | None) -> dict[str, Any]:
     if run is None:
         return {"id": None, "uri": None, "state": "unknown"}
     begun = read_state(store, run)
-    state = "finished" if store.stat(f"runs/{run}/result.json") else "begun" if begun else "new"
-    return {"id": run, "uri": f"{store.uri}runs/{run}/", "state": state}
+    state = "finished" if store.stat(RunKeys(run).result) else "begun" if begun else "new"
+    return {"id": run, "uri": f"{store.uri}{RunKeys(run).folder}", "state": state}
 
 
 def _rejects(headers: Headers, listing: dict[str, int], decoding: dict[str, int], examples: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from job.config import Job
 from job.registry.current import read_current
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 EXTRACTING = "features"
 TRAINING = ("head", "fine_tune")
@@ -38,9 +39,9 @@ def last_like(job: Job, store: Store, run: str | None) -> History | None:
     current = read_current(store, job.name)
     names = [run, current.run if current else None]
     for name in dict.fromkeys(name for name in names if name is not None):
-        training = read_json(store, f"runs/{name}/training.json")
-        if training is not None and _alike(job, read_json(store, f"runs/{name}/job.json")):
-            return _history(name, training["history"], read_json(store, f"runs/{name}/timings.json") or [])
+        training = read_json(store, RunKeys(name).training)
+        if training is not None and _alike(job, read_json(store, RunKeys(name).job)):
+            return _history(name, training["history"], read_json(store, RunKeys(name).timings) or [])
     return None
 
 

@@ -28,6 +28,7 @@ from job.features.store import Featurizer, Part, forget_part, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 BATCH = 64
 """Examples that the network takes at a time."""
@@ -101,14 +102,14 @@ def answers(
 
 def load_model(store: Store, run: str) -> ChampionModel:
     """Raises ObjectMissing where its files are gone, or are those of another version of Thaw."""
-    described, result = (read_json(store, f"runs/{run}/{name}.json") for name in ("job", "result"))
+    described, result = (read_json(store, RunKeys(run).named(name)) for name in ("job", "result"))
     plan = read_plan(store, run)
     if described is None or result is None or plan is None:
-        raise ObjectMissing(f"{store.uri}runs/{run}/: files of this run are gone.")
+        raise ObjectMissing(f"{store.uri}{RunKeys(run).folder}: files of this run are gone.")
     try:
         job = Job.model_validate(described)
     except ValidationError as error:
-        raise ObjectMissing(f"{store.uri}runs/{run}/job.json is that of another version of Thaw.") from error
+        raise ObjectMissing(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
     base = known_base(store, weights_request(job.model, job.train.seed))
     if base is None:
         raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")

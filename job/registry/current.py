@@ -14,6 +14,7 @@ from typing import Any
 
 from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 FORMAT = 1
 KEPT = 20
@@ -88,9 +89,9 @@ def put_current(store: Store, name: str, entry: Entry, before: Current | None) -
 
 def promote(store: Store, run: str) -> Current:
     """Makes the model of a finished run the current one, whatever its metrics. Raises JobError."""
-    result = read_json(store, f"runs/{run}/result.json")
+    result = read_json(store, RunKeys(run).result)
     if result is None or result.get("model") is None:
-        raise JobError(f"{store.uri}runs/{run}/ has no finished model: run it to its end first.")
+        raise JobError(f"{store.uri}{RunKeys(run).folder} has no finished model: run it to its end first.")
     name = job_name(store, run)
     for _ in range(TRIES):
         before = read_current(store, name)
@@ -131,9 +132,9 @@ def entry_of(run: str, result: dict[str, Any], by: str) -> Entry:
 
 def job_name(store: Store, run: str) -> str:
     """The name of the job that a run is of. Raises JobError."""
-    job = read_json(store, f"runs/{run}/job.json")
+    job = read_json(store, RunKeys(run).job)
     if job is None:
-        raise JobError(f"{store.uri}runs/{run}/: there is no such run.")
+        raise JobError(f"{store.uri}{RunKeys(run).folder}: there is no such run.")
     return str(job["name"])
 
 

@@ -20,22 +20,19 @@ from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 Say = Callable[..., None]
-
-
-def promotion_key(run: str) -> str:
-    return f"runs/{run}/promotion.json"
 
 
 def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     """The result of a run of which nothing is left to do, with `promotion`: what was decided, or None where the job
     says promote: null; and `report`: the page's URI, or None where it could not be made.
     """
-    result = read_json(store, f"runs/{run}/result.json")
+    result = read_json(store, RunKeys(run).result)
     if result is None:
         return None
-    judged = read_json(store, promotion_key(run))
+    judged = read_json(store, RunKeys(run).promotion)
     if judged is None and job.promote is not None:
         return None
     return {**result, "promotion": judged, "report": report_uri(store, run)}
@@ -74,7 +71,7 @@ def judge(
             except WriteConflict:
                 continue
         decided |= {"promoted": decided["promoted"] or mine, "at": now()}
-        store.write(promotion_key(run), json.dumps(decided, indent=1).encode())
+        store.write(RunKeys(run).promotion, json.dumps(decided, indent=1).encode())
         say("promotion", promoted=decided["promoted"], reason=decided["reason"])
         return decided
     raise StorageError(f"{store.uri}{current_key(job.name)} could not be changed: others write it all the time.")

@@ -19,6 +19,7 @@ from job.features.store import read_stored
 from job.registry.current import read_current
 from job.registry.shift import shift_p_value
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 MOST = 1000
 """Examples of each side that the test of a shift looks at."""
@@ -73,16 +74,12 @@ def decide_by_features(job: Job, store: Store, run: str, snapshot: Snapshot, dec
 
 
 def record(store: Store, run: str, decision: Decision) -> None:
-    store.write(decision_key(run), json.dumps(asdict(decision), indent=1).encode())
+    store.write(RunKeys(run).decision, json.dumps(asdict(decision), indent=1).encode())
 
 
 def recorded(store: Store, run: str) -> Decision | None:
-    stored = read_json(store, decision_key(run))
+    stored = read_json(store, RunKeys(run).decision)
     return None if stored is None else Decision(**{**stored, "new_classes": tuple(stored["new_classes"])})
-
-
-def decision_key(run: str) -> str:
-    return f"runs/{run}/decision.json"
 
 
 def _shift(job: Job, store: Store, run: str, snapshot: Snapshot) -> float:

@@ -16,6 +16,7 @@ from job.features.cache_plan import Plan, fits
 from job.registry.champion import ChampionModel, load_model
 from job.registry.current import read_current
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class WarmStart:
 
 def warm_start(job: Job, run: str, store: Store, base: dict[str, Any], classes: list[str]) -> WarmStart:
     """What was decided for this run, or is decided now."""
-    key = f"runs/{run}/warm_start.json"
+    key = RunKeys(run).warm_start
     stored = read_json(store, key)
     if stored is None:
         stored = asdict(_chosen(job, run, store, base, classes))

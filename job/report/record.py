@@ -23,6 +23,7 @@ from job.evaluation.documents import Documents
 from job.evaluation.intervals import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.libraries import library_version
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")
 
@@ -107,10 +108,6 @@ class _Versions(BaseModel):
     versions: dict[str, str]
 
 
-def record_key(run: str) -> str:
-    return f"runs/{run}/record.json"
-
-
 def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     job, snapshot, timings = documents.job, documents.snapshot, documents.timings
     made_at = documents.result["run"]
@@ -159,7 +156,7 @@ def versions_here() -> dict[str, str]:
 def recorded_versions(store: Store, run: str) -> dict[str, str]:
     """Those that the run was finished with; empty where there is no record of it."""
     try:
-        return _Versions.model_validate(read_json(store, record_key(run))).versions
+        return _Versions.model_validate(read_json(store, RunKeys(run).record)).versions
     except (StorageError, ValidationError):
         return {}
 

@@ -19,8 +19,9 @@ from job.features.run_words import resolve_vectors
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.state import read_state, state_key
+from job.run.state import read_state
 from job.storage import ObjectInfo, Store
+from job.storage.runs import RunKeys
 
 FORMAT = 2
 
@@ -99,9 +100,9 @@ def latest_run(store: Store, run: str, another: bool) -> str:
     nobody has worked on so far.
     """
     latest, number = run, 1
-    if store.stat(state_key(run)) is None:
+    if store.stat(RunKeys(run).state) is None:
         return run
-    while store.stat(state_key(following := f"{run}-{number + 1}")) is not None:
+    while store.stat(RunKeys(following := f"{run}-{number + 1}").state) is not None:
         latest, number = following, number + 1
     if not another:
         return latest

@@ -33,6 +33,7 @@ from job.run.state import (
     read_state,
 )
 from job.storage import Store
+from job.storage.runs import RunKeys
 
 LEASE = 15.0
 """Seconds without a renewal after which an attempt counts as dead."""
@@ -120,8 +121,8 @@ def take(
             say("stage", text=f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s")
         elif watched != seen:
             raise StorageError(
-                f"{store.uri}runs/{run}/: attempt {document['attempt']} ({describe(document['holder'])}) is at work "
-                "on this run: wait for it, or end it."
+                f"{store.uri}{RunKeys(run).folder}: attempt {document['attempt']} ({describe(document['holder'])}) is "
+                "at work on this run: wait for it, or end it."
             )
         time.sleep(LOOK)
 
@@ -147,7 +148,7 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
 
 def cancel(store: Store, run: str) -> Document:
     """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
-    where = f"{store.uri}runs/{run}/"
+    where = f"{store.uri}{RunKeys(run).folder}"
     wish = {"by": f"{_user()} on {socket.gethostname()}", "at": _now()}
     while True:
         found = read_state(store, run)

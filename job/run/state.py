@@ -19,6 +19,7 @@ from typing import Any
 
 from job.errors import ObjectMissing, Replaced, StorageError, Superseded, WriteConflict
 from job.storage import Store
+from job.storage.runs import RunKeys
 
 FORMAT = 1
 TRIES = 20
@@ -52,7 +53,7 @@ class RunState:
 
     def __init__(self, store: Store, run: str, token: FencingToken) -> None:
         self.store, self.run, self.token = store, run, token
-        self.key = state_key(run)
+        self.key = RunKeys(run).state
         self._lock = threading.Lock()
         self._known: tuple[Document, str] | None = None
         self._looked = float("-inf")
@@ -139,13 +140,9 @@ class GuardedStore:
         self._store.forget_unfinished(prefix, seconds)
 
 
-def state_key(run: str) -> str:
-    return f"runs/{run}/state.json"
-
-
 def read_state(store: Store, run: str) -> tuple[Document, str] | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
-    key = state_key(run)
+    key = RunKeys(run).state
     for _ in range(TRIES):
         info = store.stat(key)
         if info is None:
@@ -175,7 +172,7 @@ def describe(holder: Document | None) -> str:
 
 def create_state(store: Store, run: str, document: Document) -> None:
     """Raises WriteConflict where there is one."""
-    store.write_if_unchanged(state_key(run), _encode(document), None)
+    store.write_if_unchanged(RunKeys(run).state, _encode(document), None)
 
 
 def _now() -> float:

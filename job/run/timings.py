@@ -18,6 +18,7 @@ from typing import Any
 
 from job.errors import StorageError
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 INTERVAL = 15.0
 """Seconds between two writes in the middle of a stage: what a killed attempt loses at most."""
@@ -26,14 +27,10 @@ Say = Callable[..., None]
 Row = dict[str, Any]
 
 
-def timings_key(run: str) -> str:
-    return f"runs/{run}/timings.json"
-
-
 def read_timings(store: Store, run: str) -> list[Row]:
     """Empty where there are none, or none that can be read."""
     try:
-        found = read_json(store, timings_key(run))
+        found = read_json(store, RunKeys(run).timings)
     except StorageError:
         return []
     return found if isinstance(found, list) else []
@@ -135,7 +132,7 @@ class Clock:
         store, run = self._where
         mine = [{"attempt": self._attempt, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
         try:
-            store.write(timings_key(run), json.dumps([*self._before, *mine], indent=1).encode())
+            store.write(RunKeys(run).timings, json.dumps([*self._before, *mine], indent=1).encode())
         except Exception as error:  # whatever it is, the run goes on
             if not self._told:
                 self._told = True

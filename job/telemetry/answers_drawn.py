@@ -12,9 +12,9 @@ from job.data.forms import form_of
 from job.data.order import steps_per_epoch
 from job.evaluation.documents import Documents
 from job.report.examples import Opened, ShownExamples, answer_to, opened
+from job.storage.runs import RunKeys
 from job.telemetry import tfevents
 from job.telemetry.drawings import SIDE, captioned, confusion_picture
-from job.telemetry.event_files import events_folder
 from job.wording import NAMES, percent, plural, shortened
 
 
@@ -22,7 +22,7 @@ def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[
     """`confusion/<model>` of each model that was tested, and of the one that is kept `mistakes/<rank>`, or of texts one
     table, `mistakes`. What can't be read from the source is left out, and `warn` is told once.
     """
-    store, key = documents.store, f"{events_folder(documents.run)}events.out.tfevents.tested"
+    store, key = documents.store, f"{RunKeys(documents.run).tensorboard}events.out.tfevents.tested"
     if store.stat(key):
         return
     last = _last_steps(documents)

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from job.errors import JobError, ThawError
 from job.storage import Store
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
-from job.telemetry.event_files import events_folder
 
 START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main import run_main; run_main()"
 """TensorBoard without TensorFlow, which it would import for nothing: seconds, and most of its memory."""
@@ -34,7 +34,7 @@ def serve(store: Store, run: str | None, host: str, port: int, say: Callable[[st
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise JobError("TensorBoard is not installed: pip install tensorboard.")
-    prefix = events_folder(run) if run else "runs/"
+    prefix = RunKeys(run).tensorboard if run else "runs/"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as the first process of a container it would not be heard
     with scratch() as folder:
         if not mirror(store, prefix, Path(folder)):

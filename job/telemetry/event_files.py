@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from job.storage import Store
+from job.storage.runs import RunKeys
 from job.telemetry import tfevents
 from job.telemetry.background_writer import Meanwhile
 
@@ -25,10 +26,6 @@ CURVES = {
 Say = Callable[..., None]
 
 
-def events_folder(run: str) -> str:
-    return f"runs/{run}/tensorboard/"
-
-
 @contextmanager
 def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     """`say`, which also draws the epochs that it is told of: `loss/step`, what CURVES names, and histograms of what is
@@ -38,7 +35,7 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on.
     """
     meanwhile = Meanwhile(store, "The run's event files for TensorBoard", lambda text: say("warning", text=text))
-    files = _Files(meanwhile, events_folder(run), attempt)
+    files = _Files(meanwhile, RunKeys(run).tensorboard, attempt)
 
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)

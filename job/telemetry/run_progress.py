@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 from job.telemetry.background_writer import Meanwhile
 from job.wording import clock
 
@@ -122,7 +123,7 @@ def kept(say: Say, store: Store, run: str, attempt: int, fine_tunes: bool) -> It
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)
         if tracker.after(kind, event):
-            meanwhile.put(_key(run), json.dumps({"attempt": attempt, **asdict(tracker.now)}).encode())
+            meanwhile.put(RunKeys(run).progress, json.dumps({"attempt": attempt, **asdict(tracker.now)}).encode())
 
     try:
         yield both
@@ -132,14 +133,10 @@ def kept(say: Say, store: Store, run: str, attempt: int, fine_tunes: bool) -> It
 
 def read_standing(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
-    found = read_json(store, _key(run))
+    found = read_json(store, RunKeys(run).progress)
     if found is None or found.pop("attempt") != attempt:
         return None
     return RunProgress(**found)
-
-
-def _key(run: str) -> str:
-    return f"runs/{run}/standing.json"
 
 
 def describe(now: RunProgress, left: bool = True) -> str:

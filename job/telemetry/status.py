@@ -11,12 +11,12 @@ from typing import Any
 from job.config.jobfile import load_job
 from job.errors import JobError
 from job.evaluation.documents import report_uri
-from job.registry.promotion import promotion_key
 from job.registry.retrain_policy import recorded
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
+from job.storage.runs import RunKeys
 from job.telemetry.run_progress import RunProgress, read_standing
 from job.telemetry.run_progress import describe as describe_standing
 
@@ -46,12 +46,12 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
     `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
     up to LEASE seconds. Raises JobError where there is no such run.
     """
-    result, found, decision = read_json(store, f"runs/{run}/result.json"), read_state(store, run), recorded(store, run)
-    where = f"{store.uri}runs/{run}/"
+    result, found, decision = read_json(store, RunKeys(run).result), read_state(store, run), recorded(store, run)
+    where = f"{store.uri}{RunKeys(run).folder}"
     if found is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
     document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}
-    plan = read_json(store, f"runs/{run}/plan.json")
+    plan = read_json(store, RunKeys(run).plan)
     free = is_free(document)
     left_alone = decision is not None and decision.train is False
     ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
@@ -68,7 +68,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
         "cache": plan["reason"] if plan else None,
         "decision": decision and asdict(decision),
         "result": result,
-        "promotion": read_json(store, promotion_key(run)),
+        "promotion": read_json(store, RunKeys(run).promotion),
         "report": report_uri(store, run) if result else None,
     }
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from job.errors import StorageError
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 from job.text.vectors import Vectors
 
 
@@ -62,17 +63,13 @@ def write_vocabulary(store: Store, run: str, ids: np.ndarray, train: np.ndarray)
     of equals, the lower id.
     """
     order = np.lexsort((ids, -train))
-    store.write(vocabulary_key(run), save({"ids": ids[order], "train": train[order]}))
+    store.write(RunKeys(run).vocabulary, save({"ids": ids[order], "train": train[order]}))
 
 
 def read_vocabulary(store: Store, run: str) -> tuple[np.ndarray, np.ndarray]:
     """As `write_vocabulary` has ordered them."""
-    stored = load(store.read(vocabulary_key(run)))
+    stored = load(store.read(RunKeys(run).vocabulary))
     return stored["ids"], stored["train"]
-
-
-def vocabulary_key(run: str) -> str:
-    return f"runs/{run}/vocabulary.safetensors"
 
 
 def _folder(sha256: str) -> str:

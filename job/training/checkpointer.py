@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Superseded
 from job.run.state import Document, GuardedStore, RunState
 from job.storage import Store
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
@@ -136,7 +137,7 @@ def forget_unlisted(store: Store, state: RunState) -> None:
 
 
 def checkpoint_key(run: str, entry: Entry) -> str:
-    return f"runs/{run}/checkpoints/{entry['name']}"
+    return RunKeys(run).checkpoint(entry["name"])
 
 
 def _no_room(error: Exception) -> str:

@@ -17,6 +17,7 @@ from job.run.proxies import told_of_proxies
 from job.run.state import FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from job.storage.scratch import forget_scratch
 from job.training.checkpoint import Checkpoint
 from job.training.context import Recipe, WorkerProcess
@@ -87,7 +88,7 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     network = network_of_run(job, store, run, recipe.base, len(snapshot.classes))
     warm = None
     if source := recipe.warm_start:
-        trained_before = [f"runs/{source['run']}/{name}.safetensors" for name in ("head", "fine_tuned")]
+        trained_before = [RunKeys(source["run"]).weights(name) for name in ("head", "fine_tuned")]
         tensors = [load(store.read(key)) for key in trained_before[: 1 + source["fine_tuned"]]]
         warm = WarmWeights(source["classes"], snapshot.classes, *tensors)
     if begun["entry"] and resumed is None:
@@ -152,7 +153,7 @@ def _watchdog(recipe: Recipe, context: WorkerProcess) -> Watchdog:
     still = f"worker {context.rank} made no step for {job.recovery.stall_timeout:g} s and is ended"
 
     def report(stacks: str) -> None:
-        key = f"runs/{recipe.run}/stacks/{where}-{int(time.time())}.txt"
+        key = RunKeys(recipe.run).stacks(f"{where}-{int(time.time())}")
         guarded.write(key, stacks.encode())
         context.say("warning", text=f"{still}; its stacks: {store.uri}{key}")
 
@@ -165,7 +166,7 @@ def _names(store: Store, run: str, snapshot: Snapshot, data: Any) -> Callable[[n
         named = ", ".join(keys[:NAMED])
         if len(keys) <= NAMED:
             return named
-        key = f"runs/{run}/batch.txt"
+        key = RunKeys(run).batch
         store.write(key, ("\n".join(keys) + "\n").encode())
         return f"{named} and {len(keys) - NAMED} more (all of them: {store.uri}{key})"
 
@@ -180,9 +181,9 @@ def _write_result(
 
     from safetensors.numpy import save
 
-    store.write(f"runs/{run}/head.safetensors", save(trained.head))
+    store.write(RunKeys(run).weights("head"), save(trained.head))
     if trained.fine_tuned is not None:
-        store.write(f"runs/{run}/fine_tuned.safetensors", save(trained.fine_tuned))
+        store.write(RunKeys(run).weights("fine_tuned"), save(trained.fine_tuned))
     sides = np.full(len(data.labels), "", object)
     for split, members in data.splits.items():
         sides[members] = split
@@ -194,9 +195,9 @@ def _write_result(
     }
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
-    store.write(f"runs/{run}/predictions.parquet", buffer.getvalue())
+    store.write(RunKeys(run).predictions, buffer.getvalue())
     decided = {name: getattr(trained, name) for name in ("kept", "converged", "thawed", "history")}
     decided |= {"range_tests": trained.progress.range_tests, "blocks": blocks}
     sets = {"head": trained.head, "fine_tune": trained.fine_tuned or {}}
     decided["parameters"] = {phase: sum(value.size for value in tensors.values()) for phase, tensors in sets.items()}
-    store.write(f"runs/{run}/training.json", json.dumps(decided).encode())
+    store.write(RunKeys(run).training, json.dumps(decided).encode())

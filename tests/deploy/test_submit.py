@@ -17,11 +17,11 @@ from job.data.sources.packed import list_shards, make_index, records_of, without
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError
-from job.registry.promotion import promotion_key
 from job.run.identity import latest_run
 from job.run.lease import take
 from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
+from job.storage.runs import RunKeys
 from support.kube import Kube
 from support.shards import examples, webdataset_of
 
@@ -143,7 +143,7 @@ def finish(job: Job, run: str) -> dict[str, Any]:
     result = {"run": f"{store.uri}runs/{run}/", "model": None, "state": "finished"}
     create_state(store, run, first_state(None))
     store.write(f"runs/{run}/result.json", json.dumps(result).encode())
-    store.write(promotion_key(run), b"{}")
+    store.write(RunKeys(run).promotion, b"{}")
     return result
 
 

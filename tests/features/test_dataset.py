@@ -15,13 +15,13 @@ from job.features.dataset import (
     Examples,
     check_class_weights,
     class_weight_vector,
-    dataset_key,
     load_dataset,
     read_examples,
     write_dataset,
 )
 from job.features.store import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.storage import Store
+from job.storage.runs import RunKeys
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
 
@@ -64,7 +64,7 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
 
 
 def test_a_broken_data_set_is_named(store: Store) -> None:
-    store.write(dataset_key("run"), b"PAR1 and no more")
+    store.write(RunKeys("run").dataset, b"PAR1 and no more")
     with pytest.raises(StorageError, match=r"runs/run/dataset\.parquet is not what was written"):
         load_dataset(store, "run", CLASSES, None)
 

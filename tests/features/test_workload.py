@@ -9,8 +9,9 @@ import pytest
 
 from job.errors import ObjectMissing, StorageError
 from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
-from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, work_key, write_work
+from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, write_work
 from job.storage import Store
+from job.storage.runs import RunKeys
 from support.stored import POOLED, examples_of, split_up
 
 
@@ -87,11 +88,11 @@ def test_a_chunk_is_of_one_packed_file(store: Store) -> None:
         assert chunk.keys == [f"{file}#{i:09d}" for i in range(start, end)]
         assert chunk.addresses.tolist() == examples.addresses[[keys.index(key) for key in chunk.keys]].tolist()
         assert len(chunk.hashes) == len(chunk.needs) == len(chunk.versions) == len(chunk.keys)
-    store.delete(work_key("run"))
+    store.delete(RunKeys("run").work)
 
 
 def test_work_that_can_not_be_read_is_a_storage_error(store: Store, tmp_path: Path) -> None:
-    place = tmp_path / "store" / work_key("run")
+    place = tmp_path / "store" / RunKeys("run").work
     reads = [lambda: read_chunk(store, "run", 0), lambda: read_chunks_of(store, "run", "a.tar")]
     for read in reads:
         with pytest.raises(ObjectMissing, match=f"file://{place} was deleted in the meantime: run again"):

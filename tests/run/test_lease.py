@@ -19,8 +19,9 @@ from job.run import lease
 from job.run.identity import latest_run
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
-from job.run.state import read_state, state_key
+from job.run.state import read_state
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 
 HOLD = """
 import sys
@@ -151,12 +152,12 @@ def test_an_attempt_that_slept_through_its_lease_writes_nothing_more(store: Stor
     process.send_signal(signal.SIGSTOP)
     with taken(store) as mine:
         assert mine.state.token.attempt == 2
-        before = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        before = {info.key: info.version for info in store.list() if info.key != RunKeys("run").state}
         process.send_signal(signal.SIGCONT)
         out, _ = process.communicate("late\n", timeout=30)
         assert "attempt 2 (process " in out
         assert "writes nothing more" in out
-        after = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        after = {info.key: info.version for info in store.list() if info.key != RunKeys("run").state}
         assert after == before
         assert store.read("zombie") == b"early\n"
         assert state_of(store)["attempt"] == 2

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from job.errors import StorageError, Superseded, WriteConflict
-from job.run.state import FencingToken, GuardedStore, RunState, create_state, first_state, read_state, state_key
+from job.run.state import FencingToken, GuardedStore, RunState, create_state, first_state, read_state
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 
 HOLDER = {"host": "here", "pid": 1, "since": "today"}
 
@@ -56,12 +57,12 @@ def test_a_superseded_attempt_changes_nothing(store: Store) -> None:
     old = begun(store)
     old.change(lambda state: {**state, "renewals": 7})
     taken_over(store)
-    before = store.read(state_key("run"))
+    before = store.read(RunKeys("run").state)
     with pytest.raises(Superseded, match=r"attempt 2 \(process 2 on here, since today\) has taken this run over"):
         old.change(lambda state: {**state, "checkpoints": ["mine"]})
     with pytest.raises(Superseded):
         old.read()
-    assert store.read(state_key("run")) == before
+    assert store.read(RunKeys("run").state) == before
 
 
 def test_a_new_group_supersedes_the_one_before_it(store: Store) -> None:
@@ -121,12 +122,12 @@ def test_a_write_whose_answer_was_lost_is_not_made_twice(store: Store) -> None:
 
 def test_a_state_of_another_version_or_none_at_all_is_refused_by_name(store: Store) -> None:
     state = begun(store)
-    store.write(state_key("run"), json.dumps({"format": 99}).encode())
+    store.write(RunKeys("run").state, json.dumps({"format": 99}).encode())
     with pytest.raises(StorageError, match=r"runs/run/state\.json was written by another version"):
         state.read()
-    store.write(state_key("run"), b"{")
+    store.write(RunKeys("run").state, b"{")
     with pytest.raises(StorageError, match=r"runs/run/state\.json is no JSON"):
         state.read()
-    store.delete(state_key("run"))
+    store.delete(RunKeys("run").state)
     with pytest.raises(StorageError, match=r"runs/run/state\.json is gone"):
         state.read()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from job.errors import StorageError
-from job.run.timings import Clock, read_timings, timings_key
+from job.run.timings import Clock, read_timings
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 
 
 class Time:
@@ -153,8 +154,8 @@ def test_a_store_that_refuses_is_told_of_once_and_ends_nothing(store: Store, mon
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b""])
 def test_what_is_no_list_counts_as_nothing(content: bytes, store: Store) -> None:
-    store.write(timings_key("run"), content)
+    store.write(RunKeys("run").timings, content)
     assert read_timings(store, "run") == []
     with Clock(nothing).kept(store, "run", 2):
         pass
-    assert [row["attempt"] for row in json.loads(store.read(timings_key("run")))] == [2]
+    assert [row["attempt"] for row in json.loads(store.read(RunKeys("run").timings))] == [2]

@@ -16,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from job.errors import JobError, StorageError
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from job.telemetry.board import mirror
-from job.telemetry.event_files import events_folder, recorded
+from job.telemetry.event_files import recorded
 from job.telemetry.status import open_runs
 from job.training.measure import histogram
 from support.cases import slow
@@ -126,7 +127,7 @@ def test_files_grow_where_they_are_and_others_are_left_alone(tmp_path: Path) -> 
     """TensorBoard has them open."""
     store, folder = open_store(f"file://{tmp_path}/store"), tmp_path / "board"
     folder.mkdir()
-    name = f"{events_folder('a')}events.out.tfevents.1"
+    name = f"{RunKeys('a').tensorboard}events.out.tfevents.1"
     for key in (name, "runs/a/state.json", "runs/a/tensorboard/other", "runs/b/tensorboard/x/events.out"):
         store.write(key, b"12")
     assert mirror(store, "runs/", folder) == [name]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from job.data.forms import form_of
-from job.evaluation.documents import Documents, card_key, report_key
+from job.evaluation.documents import Documents
 from job.export.checksums import MANIFEST, download_files
-from job.report.record import record_key, run_uuid
+from job.report.record import run_uuid
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ OF_A_VERSION = ("thaw.run", "thaw.uri", "thaw.snapshot", "thaw.kept", "thaw.prom
 def log_documents(client: MlflowClient, run: Run, documents: Documents) -> None:
     """report.html, card.md and record.json, as far as the run has them; over those that are there."""
     store, id = documents.store, documents.run
-    keys = {"report.html": report_key(id), "card.md": card_key(id), "record.json": record_key(id)}
+    keys = {"report.html": RunKeys(id).page, "card.md": RunKeys(id).card, "record.json": RunKeys(id).record}
     with scratch() as folder:
         for name, key in keys.items():
             if store.stat(key) is not None:

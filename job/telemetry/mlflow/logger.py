@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
 from job.evaluation.documents import Documents
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 from job.telemetry.mlflow.artifacts import log_documents, log_model
 from job.telemetry.mlflow.content import IDENTITY, params, points, tags
 
@@ -64,13 +65,9 @@ class MlflowTarget:
         return {**asdict(self), "tracking_uri": self.shown}
 
 
-def mlflow_key(run: str) -> str:
-    return f"runs/{run}/mlflow.json"
-
-
 def read_logged(store: Store, run: str, target: MlflowTarget) -> dict[str, Any] | None:
     """mlflow.json, where it says that all is there; MLflow is not asked."""
-    document = read_json(store, mlflow_key(run))
+    document = read_json(store, RunKeys(run).mlflow)
     complete = document and document.get("complete") and _is_of(document, target, *target.described)
     return document if complete else None
 
@@ -88,7 +85,7 @@ def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
         if fresh:
             client.set_terminated(run.info.run_id, "FINISHED", end_time=_span(documents)[1])
     document = _described(target, run, version, complete=True)
-    documents.store.write(mlflow_key(documents.run), json.dumps(document, indent=1).encode())
+    documents.store.write(RunKeys(documents.run).mlflow, json.dumps(document, indent=1).encode())
     return document
 
 
@@ -133,7 +130,7 @@ def _errors(target: MlflowTarget) -> Iterator[None]:
 
 def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Run:
     """That of mlflow.json; else the first that has the tag; else a new one."""
-    experiment, key = _experiment(client, target.experiment), mlflow_key(documents.run)
+    experiment, key = _experiment(client, target.experiment), RunKeys(documents.run).mlflow
     query = f"tags.`{IDENTITY}` = '{tags(documents)[IDENTITY]}'"
     for _ in range(TRIES):
         info, known = documents.store.stat(key), read_json(documents.store, key)
@@ -194,7 +191,7 @@ def _described(target: MlflowTarget, run: Run, version: str | None, complete: bo
 
 def _span(documents: Documents) -> tuple[int, int]:
     """When the run began and ended, in milliseconds since 1970, as far as its stages and its result tell."""
-    info = documents.store.stat(f"runs/{documents.run}/result.json")
+    info = documents.store.stat(RunKeys(documents.run).result)
     end = info.modified if info and info.modified else time.time()
     return int(1000 * (end - sum(row["seconds"] for row in documents.timings))), int(1000 * end)
 

@@ -14,9 +14,9 @@ from job.executors.ray.actors import Carried
 from job.executors.ray.ray_data import DecodeObjects, DecodeRecords, decoded_of, row_of
 from job.features.extraction import Decoded, Extraction
 from job.features.store import ADDRESS
-from job.features.workload import work_key
 from job.model.resolved import ResolvedBase
 from job.storage import open_store
+from job.storage.runs import RunKeys
 
 
 def extraction(folder: Path) -> Extraction:
@@ -32,7 +32,7 @@ def test_what_fails_with_a_row_is_carried_as_it_was_raised(tmp_path: Path) -> No
             actor(extraction(tmp_path))(row)
         (error,) = caught.value.args
         assert isinstance(error, StorageError)
-        assert str(error) == f"file://{tmp_path}/store/{work_key('run')} was deleted in the meantime: run again."
+        assert str(error) == f"file://{tmp_path}/store/{RunKeys('run').work} was deleted in the meantime: run again."
 
 
 def test_what_fails_as_an_actor_starts_is_raised_for_its_first_row(tmp_path: Path) -> None:

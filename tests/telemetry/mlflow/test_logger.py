@@ -16,7 +16,8 @@ import yaml
 from job.errors import AccessDenied, StorageError
 from job.evaluation.documents import Documents
 from job.storage import read_json
-from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, mlflow_key, read_logged, web_page
+from job.storage.runs import RunKeys
+from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 from support import tracking
 
 FILES = ["card.md", "model/MLmodel", *(f"model/{name}" for name in [*tracking.MODEL, "files.json"])]
@@ -64,7 +65,7 @@ def test_params_curves_documents_and_the_model_are_there_and_a_second_call_chang
     assert read_logged(documents.store, documents.run, target) == logged
     assert read_logged(documents.store, documents.run, replace(target, registered_model="other")) is None
     assert log_to_mlflow(documents, target) == logged
-    documents.store.delete(mlflow_key(documents.run))
+    documents.store.delete(RunKeys(documents.run).mlflow)
     assert log_to_mlflow(documents, target) == logged
     assert had(target) == before
     log_to_mlflow(documents, replace(target, registered_model=f"{target.registered_model}-2"))
@@ -88,7 +89,7 @@ def test_what_was_broken_off_is_completed(
         patch.setattr(MlflowClient, name, after(int(number), getattr(MlflowClient, name)))
         with pytest.raises(StorageError, match="the server is gone"):
             log_to_mlflow(documents, target)
-    assert read_json(documents.store, mlflow_key(documents.run))["complete"] is False
+    assert read_json(documents.store, RunKeys(documents.run).mlflow)["complete"] is False
     assert [one["status"] for one in had(target)] == ["FINISHED" if name == "set_terminated" else "RUNNING"]
     assert log_to_mlflow(documents, target)["complete"] is True
     (found,) = had(target)
@@ -201,7 +202,7 @@ def test_what_a_server_answers_instead(
         server.shutdown()
     assert type(refused.value) is error
     assert "\n" not in str(refused.value)
-    assert read_json(documents.store, mlflow_key(documents.run)) is None
+    assert read_json(documents.store, RunKeys(documents.run).mlflow) is None
 
 
 def test_credentials_in_the_environment_are_told_to_nobody() -> None:
