@@ -35,7 +35,7 @@ phases: {{head: {{epochs: 9, patience: 3}}, fine_tune: {{unfreeze: {{from: conv_
 train: {{batch_size: 16, cache: 'on'}}
 scaling: {{workers: 2, worker_price: 0.5}}
 """
-DOCUMENTED = Path(__file__).parents[3] / "docs/plan.md"
+DOCUMENTED = Path(__file__).parents[2] / "docs/plan.md"
 
 
 class Told(NamedTuple):

@@ -32,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 def many(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An S3 server with these keys, filled in its own process."""
     port = servers.free_port()
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     command = [sys.executable, "-m", "support.manykeys", str(port), str(KEYS)]
     with servers.answering(command, f"http://127.0.0.1:{port}/", 900):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")

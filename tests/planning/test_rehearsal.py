@@ -99,7 +99,7 @@ def test_jobs_of_more_workers_than_this_machine_has_room_for() -> None:
 @pytest.mark.slow
 def test_the_processes_end_with_the_plan(tmp_path: Path) -> None:
     own_base(tmp_path / "own.keras")
-    (tmp_path / "kept.py").write_text(KEPT.format(tests=str(Path(__file__).parents[2]), root=str(tmp_path)))
+    (tmp_path / "kept.py").write_text(KEPT.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path)))
     plan = subprocess.Popen([sys.executable, tmp_path / "kept.py"], start_new_session=True)
     try:
         workers = _when(lambda: _workers(plan.pid), 2)
