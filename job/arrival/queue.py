@@ -40,14 +40,3 @@ class Queue(Protocol):
         """Others may have them now."""
 
     def delete(self, handles: list[str]) -> None: ...
-
-
-def open_queue(name: str, visibility: int) -> Queue:
-    """Of a queue's name that `settings.Watch` has accepted."""
-    if name.startswith("projects/"):
-        from job.arrival.pubsub import PubSubQueue
-
-        return PubSubQueue(name, visibility)
-    from job.arrival.sqs import SqsQueue
-
-    return SqsQueue(name, visibility)

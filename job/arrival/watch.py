@@ -26,7 +26,8 @@ from job.arrival.held import Held
 from job.arrival.launch import CREATED, DEFERRED, LOOK, Launched, is_active, launch
 from job.arrival.log import Log
 from job.arrival.promotions import Promotions
-from job.arrival.queue import Queue, open_queue
+from job.arrival.queue import Queue
+from job.arrival.queues import open_queue
 from job.arrival.settings import Watch, load_watch
 from job.arrival.sorting import Sorter
 from job.arrival.targets import Target, load_targets

@@ -8,7 +8,8 @@ import pytest
 
 from job.arrival.events import read_gcs
 from job.arrival.pubsub import PubSubQueue
-from job.arrival.queue import Queue, open_queue
+from job.arrival.queue import Queue
+from job.arrival.queues import open_queue
 from job.errors import ObjectMissing, StorageError
 from support.arrivals import gcs_event
 from support.queues import Mailbox, pubsub_server

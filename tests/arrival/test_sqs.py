@@ -12,7 +12,8 @@ import pytest
 from botocore.stub import Stubber
 
 from job.arrival.events import Told, read_s3
-from job.arrival.queue import Message, open_queue
+from job.arrival.queue import Message
+from job.arrival.queues import open_queue
 from job.arrival.sqs import SqsQueue
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from support.servers import free_port
