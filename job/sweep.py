@@ -181,7 +181,7 @@ def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
+    """Summary of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
     mine = [row for row in rows if row["blocks"] == blocks]
     found: dict[str, Any] = {"blocks": blocks, "runs": len(mine)}
     found |= {name: mine[0][name] for name in ("parameters", "examples")}

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
-"""Of the models."""
+"""What the models are called."""
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Coalescer:
-    """Of one job. Times are seconds of any clock that never goes back.
+    """Collects the arrivals of one job. Times are seconds of any clock that never goes back.
 
     Messages wait; `begin` makes a round of all that wait; the round's snapshot is taken after that, so it covers them.
     What is added meanwhile waits for the next round.

@@ -36,7 +36,7 @@ class Told:
     """By one message."""
 
     uris: tuple[str, ...] = ()
-    """Of the objects that changed; none: what happened changes no listing."""
+    """URIs of the objects that changed; none: what happened changes no listing."""
     buckets: frozenset[str] = frozenset()
     """The buckets that it speaks of, as URIs: s3://bucket/."""
     test: bool = False
@@ -87,7 +87,9 @@ def _of_record(record: dict[str, Any], account: str | None) -> Told:
 
 
 def _of_bridge(event: dict[str, Any], account: str | None) -> Told:
-    """Of a key both readings, as it is and decoded: one too many costs a listing, one too few an arrival."""
+    """An event of EventBridge. Its key is read both ways, as it is and decoded: one too many costs a listing, one too
+    few an arrival.
+    """
     if event.get("source") != "aws.s3":
         raise Refused("source: not aws.s3")
     kind, detail = _text(event, "detail-type"), _mapping(event.get("detail"), "detail")
@@ -105,7 +107,7 @@ def _joined(told: list[Told]) -> Told:
 
 
 def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
-    """Of the object, and of its bucket."""
+    """The URI of the object, and that of its bucket."""
     if not BUCKET.fullmatch(bucket):
         raise Refused("no valid bucket name")
     if not 0 < len(key.encode(errors="surrogatepass")) <= LONGEST:
@@ -130,7 +132,7 @@ def _json(text: bytes, limit: int) -> Any:
 
 
 def _depth(text: bytes) -> int:
-    """Of brackets that are not in strings."""
+    """The depth of brackets that are not in strings."""
     depth = deepest = 0
     for bracket in re.findall(rb"[\[{}\]]", STRINGS.sub(b"", text)):
         depth += 1 if bracket in b"[{" else -1

@@ -16,7 +16,7 @@ from job.storage.runs import RunKeys
 
 
 class Promotions:
-    """Of one job. What had ended before this process began was counted by an earlier one."""
+    """The promotions of one job. What had ended before this process began was counted by an earlier one."""
 
     def __init__(self, target: Target, metrics: Metrics, log: Log) -> None:
         self._target, self._metrics, self._log = target, metrics, log

@@ -89,7 +89,7 @@ class Watch(Section):
 
     @property
     def scheme(self) -> str:
-        """Of the URIs that this queue tells of."""
+        """The scheme of the URIs that this queue tells of."""
         return "gs" if self.queue.startswith("projects/") else "s3"
 
 

@@ -206,7 +206,7 @@ class Watcher:
                 look = self._clock() + LOOK_AT_RUNS
 
     def _await_end(self, name: str, rayjob: str) -> None:
-        """Of a RayJob whose job may have one at a time."""
+        """Waits for the end of a RayJob whose job may have one at a time."""
         api = self._targets[name].api
         while not self._over.wait(LOOK):
             active = self._attempt(name, lambda: is_active(api.get(RAYJOBS, rayjob)))

@@ -25,7 +25,7 @@ EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
 NO_SHARD, LATE = "not a shard", "newer than the indexes"
 LETTERS = 30
-"""Of a split that is none, which a reason shows."""
+"""Letters of an unknown split that a reason shows."""
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
@@ -191,7 +191,7 @@ _Row = tuple[str, str, str | None, str | None]
 
 
 def _rows(table: pa.Table) -> Iterator[_Row]:
-    """Of a table by ascending key; equal rows once; a key with two labels, groups or splits is an error."""
+    """The rows of a table by ascending key; equal rows once; a key with two labels, groups or splits is an error."""
     previous: _Row | None = None
     for batch in table.to_batches(max_chunksize=65_536):
         columns: Iterable[_Row] = zip(*(c.to_pylist() for c in batch.columns), strict=True)

@@ -26,7 +26,7 @@ from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
-"""Of a row group of the snapshot."""
+"""Rows of a row group of the snapshot."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10

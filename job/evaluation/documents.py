@@ -58,7 +58,7 @@ class Documents:
 
 
 def report_uri(store: Store, run: str) -> str | None:
-    """Of the page; None where there is none."""
+    """The URI of the page; None where there is no page."""
     return f"{store.uri}{RunKeys(run).page}" if store.stat(RunKeys(run).page) else None
 
 

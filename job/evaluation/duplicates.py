@@ -37,7 +37,7 @@ class Duplicates:
     pairs: int
     """Held-out examples that have one in the train split that is nearly the same."""
     other_label: int
-    """Of these, where the labels differ."""
+    """Pairs whose labels differ."""
     nearest: list[tuple[int, int, float]]
     """Rows of a held-out and a training example, and their distance as a share of the typical one; nearest first."""
     note: str

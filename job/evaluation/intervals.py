@@ -14,9 +14,9 @@ from job.training.measure import RESAMPLES, resampled
 
 CONFIDENCE = 0.95
 Z = 1.959964
-"""Of the normal distribution at CONFIDENCE."""
+"""The quantile of the normal distribution at CONFIDENCE."""
 BINS = 10
-"""Of the calibration curve, of equal width."""
+"""Bins of the calibration curve, of equal width."""
 MOST_GROUPS = 50
 METHODS = {
     "accuracy": "Wilson",
@@ -84,7 +84,9 @@ def metric_intervals(answered: Predictions, model: str, seed: int) -> dict[str, 
 
 
 def gain(answered: Predictions, metric: str, seed: int) -> Interval | None:
-    """Of fine-tuning over the head alone on the same examples; None for a metric that has no paired interval."""
+    """The interval of the gain of fine-tuning over the head alone on the same examples; None for a metric that has no
+    paired interval.
+    """
     classes = answered.chances["head"].shape[1]
     return paired_gain(answered.labels, answered.right("fine_tune"), answered.right("head"), classes, metric, seed)
 
@@ -92,7 +94,9 @@ def gain(answered: Predictions, metric: str, seed: int) -> Interval | None:
 def paired_gain(
     labels: np.ndarray, right: np.ndarray, reference: np.ndarray, classes: int, metric: str, seed: int
 ) -> Interval | None:
-    """Of one model over another on the same examples, by the paired bootstrap; `right` and `reference` bool [n]."""
+    """The interval of the gain of one model over another on the same examples, by the paired bootstrap; `right` and
+    `reference` bool [n].
+    """
     if metric not in ("accuracy", "balanced_accuracy"):
         return None
     compared = compare(labels, right, reference, classes, metric, RESAMPLES, seed)  # type: ignore[arg-type]

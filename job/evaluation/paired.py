@@ -18,7 +18,7 @@ Metric = Literal["accuracy", "balanced_accuracy"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of a candidate against a reference."""
+    """A candidate compared with a reference on the same examples."""
 
     candidate: float
     reference: float
@@ -69,7 +69,7 @@ def compare(
 
 
 def _metrics(cells: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """Of candidate and reference, float64 [resamples] each, from counts [resamples, classes, 2, 2]."""
+    """The metric of candidate and reference, float64 [resamples] each, from counts [resamples, classes, 2, 2]."""
     support = cells.sum(axis=(2, 3))
     right = cells[:, :, 1, :].sum(axis=2), cells[:, :, :, 1].sum(axis=2)
     if metric == "accuracy":

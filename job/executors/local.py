@@ -37,7 +37,7 @@ R = TypeVar("R")
 READERS = 64
 """Examples that are read at a time: a store that takes 150 ms to answer gives 400 a second."""
 AHEAD_BYTES = 256 * 2**20
-"""Of decoded examples that wait for the network, about."""
+"""Bytes of decoded examples that wait for the network, about."""
 WRITES = 4
 """Chunks whose features are written at a time."""
 

@@ -30,7 +30,7 @@ Say = Callable[..., None]
 CHECKED = 128
 """Examples that a file is checked on: of the validation split, and, where that has fewer, of the test split."""
 LEAST = 32
-"""Of which so many must be there, or all that the run has."""
+"""So many of them must be there, or all that the run has."""
 REPRESENTATIVE = 100
 """Examples of the train split that the ranges of int8 are measured on."""
 

@@ -38,7 +38,7 @@ class Predictor:
         self._undecodable = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
 
     def answers(self, encoded: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Of each image or text, in their order: {class, probabilities}, or {error} where it is none."""
+        """The answer to each image or text, in their order: {class, probabilities}, or {error} where it is none."""
         plain = [self._plain(one) for one in encoded]
         taken = [one for one in plain if isinstance(one, bytes)]
         try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from job.model.cut import Cut
 
 READ_BYTES_PER_SECOND = 1e9
-"""Of stored activations, from a local disk or its pages in memory, to the network."""
+"""The rate at which stored activations come from a local disk or its pages in memory, to the network."""
 LEAST_WORK = 0.01
 """The share of the network's work that must lie below a cut."""
 SAMPLE = 8
@@ -41,7 +41,7 @@ class Plan:
     cut: str | None = None
     """The layer whose stored output fine-tuning starts from; None: from what is decoded."""
     shape: tuple[int, ...] = ()
-    """Of that output, for one example."""
+    """The shape of that output, for one example."""
     dtype: str = "float32"
     """How it is stored."""
     reason: str = ""
@@ -171,7 +171,7 @@ def write_plan(store: Store, run: str, plan: Plan) -> None:
 
 
 def _seconds_per_example(base: keras.Model) -> float:
-    """Of the frozen base on this machine, measured on noise."""
+    """Seconds of the frozen base for one example on this machine, measured on noise."""
     import numpy as np
 
     inputs = (np.random.default_rng(0).random((SAMPLE, *base.input_shape[1:])) * 255).astype(base.input.dtype)

@@ -43,7 +43,7 @@ class Examples:
     addresses: np.ndarray
     """ADDRESS [n]"""
     hashes: np.ndarray
-    """Of the keys, uint64 [n]."""
+    """Hashes of the keys, uint64 [n]."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Dataset:
     ids: np.ndarray
     """int64 [n], see `ids_of`."""
     hashes: np.ndarray
-    """Of the keys, uint64 [n]: seeds of augmentation, the same in every store."""
+    """Hashes of the keys, uint64 [n]: seeds of augmentation, the same in every store."""
     labels: np.ndarray
     """Index into the classes, int32 [n]."""
     weights: np.ndarray

@@ -62,7 +62,7 @@ class Complete:
     gone: dict[str, str]
     """Why some examples are gone, by key."""
     words: Words | None
-    """Of glove, the words that occur."""
+    """With glove: the words that occur."""
 
 
 def complete(

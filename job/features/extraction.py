@@ -22,7 +22,7 @@ class Extraction:
     base: ResolvedBase
     wanted: list[Featurizer]
     chunks: list[tuple[str, str]]
-    """Of each chunk of the run's work (see job.features.workload): its packed file ("" for single objects), and the
+    """For each chunk of the run's work (see job.features.workload): its packed file ("" for single objects), and the
     version of that."""
     store: Store
     """Where features are written; it refuses once the run has gone to someone else."""

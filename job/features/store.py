@@ -44,7 +44,7 @@ class Featurizer:
     dtype: str
     """`uint8`, `int64`, `float16`, `bfloat16` or `float32`"""
     shape: tuple[int, ...]
-    """Of one example."""
+    """The shape of one example's feature."""
     meaning: dict[str, object]
     """All else that determines the values, as JSON types."""
 
@@ -79,7 +79,7 @@ class Part:
     name: str
     rows: int
     sha256: str
-    """Of the Parquet file; empty where there are no rows."""
+    """The sha256 of the Parquet file; empty where there are no rows."""
 
 
 @dataclass(frozen=True)

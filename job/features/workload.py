@@ -26,7 +26,7 @@ from job.storage.scratch import scratch
 CHUNK = 256
 """Examples of a chunk, at most."""
 CHUNK_BYTES = 64 * 2**20
-"""Of all its features together, at most (where that leaves an example)."""
+"""Bytes of a chunk's features together, at most (where that leaves an example)."""
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -22,7 +22,7 @@ Block = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
+    """Numbers of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
 
     blocks: tuple[Block, ...]
     """From the bottom to the top."""
@@ -31,7 +31,7 @@ class Anatomy:
     below: int
     """The part of it below the cut; 0 where fine-tuning starts from the inputs."""
     backward: int
-    """Of the gradients."""
+    """Multiply-adds of the gradients."""
     kept: int
     """Values per example that a step keeps until its gradients are made."""
     thawed: tuple[str, ...]

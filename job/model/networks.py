@@ -36,8 +36,8 @@ def with_head(job: Job, base: keras.Model, classes: int) -> Network:
 
 
 def base_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase) -> keras.Model:
-    """Of glove, the words that occur in the run; those that fine-tuning trains are a table of their own: the most
-    frequent ones of the train split. Raises StorageError.
+    """The base network of a run. With glove it holds the words that occur in the run; those that fine-tuning trains are
+    a table of their own: the most frequent ones of the train split. Raises StorageError.
     """
     if job.model.backbone != GLOVE:
         return _loaded(job, store, resolved, None)
@@ -55,8 +55,8 @@ def base_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase) -> ker
 
 
 def base_of_store(job: Job, store: Store, resolved: ResolvedBase) -> keras.Model:
-    """Of glove, all words that any run of this store has looked for: a text's features are the same with each that
-    knows its words. Raises StorageError.
+    """The base network of a store. With glove it holds all words that any run of this store has looked for: a text's
+    features are the same with each that knows its words. Raises StorageError.
     """
     if job.model.backbone != GLOVE:
         return _loaded(job, store, resolved, None)

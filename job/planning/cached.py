@@ -20,7 +20,7 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Cached:
-    """Of one tensor, all its views together."""
+    """What is stored of one tensor, all its views together."""
 
     tap: str
     views: int
@@ -47,7 +47,7 @@ class MissingFeatures:
     examples: int
     """That lack anything: each is decoded once."""
     passes: int
-    """Of the frozen network: an example in a view."""
+    """Passes through the frozen network: one for each example in each view."""
     rejects: dict[str, int]
     """Examples that are known not to decode, per reason."""
 
@@ -57,7 +57,7 @@ class MissingFeatures:
         return sum(tensor.missing * tensor.bytes_per_example for tensor in self.tensors)
 
     def scaled(self, factor: float) -> MissingFeatures:
-        """Of so many times the examples."""
+        """What is missing where there are so many times the examples."""
         if factor == 1:
             return self
         names = ("needed", "stored", "rejected")

@@ -42,7 +42,7 @@ class Speeds:
     network: float
     """An example through the frozen network, in one view."""
     start: float
-    """Of a worker's process: TensorFlow's import and the network."""
+    """Seconds until a worker's process is ready: TensorFlow's import and the network."""
     head: PhaseSpeeds
     fine_tune: PhaseSpeeds | None
     exchanged: bool
@@ -91,7 +91,7 @@ def calibrate(
 
 
 def devices_here(job: Job, memory: int) -> list[str | None]:
-    """Of the workers that are measured at the same time, which take so many bytes each: the GPU, as
+    """The devices of the workers that are measured at the same time, which take so many bytes each: the GPU, as
     CUDA_VISIBLE_DEVICES names it, or None. Where the run is not on this machine it is one of them.
     """
     if not job.scaling.gpu:

@@ -120,7 +120,7 @@ def _rejects(job: Job, headers: Headers) -> Iterator[Caution]:
 
 
 def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
-    """Of texts that are objects."""
+    """Cautions about the encoding of texts that are objects."""
     if job.task != "text" or job.data.label_table.text is not None:
         return
     refused = {why: count for why, count in headers.reasons.items() if why.startswith(NOT_UTF8)}

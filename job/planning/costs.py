@@ -121,7 +121,7 @@ def phases(
 
 
 def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: PhaseCosts, stored: int) -> MemoryNeed:
-    """Of the phase that takes most; `stored` are the bytes of all features that training reads."""
+    """Memory of the phase that takes most; `stored` are the bytes of all features that training reads."""
     local, trained, item = local_batch(job), phase.trainable or 0, 4
     settings: Optimization | None = getattr(job.phases, phase.name)
     slots = SLOTS[settings.optimizer] if settings else 0
@@ -147,7 +147,7 @@ def local_batch(job: Job) -> int:
 
 
 def _vectors(job: Job) -> int:
-    """Of how many words the features of a text are made up: one where they are their mean."""
+    """How many word vectors the features of a text are made up of: one where they are the words' mean."""
     return 1 if job.model.encoder == "mean" else job.model.max_tokens
 
 

@@ -27,7 +27,7 @@ FILES, RECORDS = 4, 32
 NAMED = 5
 """Rejects that are named."""
 Z = 1.96
-"""Of a 95 % interval."""
+"""The normal quantile of a 95 % interval."""
 GONE = "deleted or overwritten since it was listed"
 
 
@@ -50,7 +50,9 @@ class Headers:
 
 
 def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
-    """Of packed sources, first records; what is `usable` is read whole, at most `wanted` of them."""
+    """What a sample shows; packed sources are sampled by their first records. What is `usable` is read whole, at most
+    `wanted` of them.
+    """
     if data.is_packed:
         return _first_records(data, form, source, rows, wanted)
     whole = object_reader(data, source)
@@ -81,7 +83,7 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
-    """Of a rate, 95 % (Wilson 1927, "Probable Inference")."""
+    """The 95 % interval of a rate (Wilson 1927, "Probable Inference")."""
     if not of:
         return 0.0, 1.0
     rate, square = hits / of, Z * Z / of

@@ -20,13 +20,13 @@ TRAINING = ("head", "fine_tune")
 
 @dataclass(frozen=True)
 class History:
-    """Of a finished run with the same network, the same thawed layers and as many workers."""
+    """What is known from a finished run with the same network, the same thawed layers and as many workers."""
 
     run: str
     epochs: dict[str, int]
     """Made in each phase."""
     seconds: dict[str, float]
-    """Of an epoch, per training example."""
+    """Seconds of an epoch, per training example, by phase."""
     example: float | None
     """Seconds to decode and compute the features of an example, all its views together; None where no timed attempt
     computed any."""
@@ -35,7 +35,7 @@ class History:
 
 
 def last_like(job: Job, store: Store, run: str | None) -> History | None:
-    """Of this run itself, or of the run whose model is in use."""
+    """The history of this run itself, or of the run whose model is in use."""
     current = read_current(store, job.name)
     names = [run, current.run if current else None]
     for name in dict.fromkeys(name for name in names if name is not None):

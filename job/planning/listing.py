@@ -125,7 +125,7 @@ def chosen(seen: Seen, places: list[int]) -> list[Row]:
 
 
 def numbers(seen: Seen, source: str) -> Rows:
-    """Of every example of `source` (a URI)."""
+    """The numbers of every example of `source` (a URI)."""
     index = {label: i for i, label in enumerate(seen.snapshot.classes)}
     addresses, splits, labels = [], [], []
     for batch in _batches(seen, ["key", "version", "label", "split"]):

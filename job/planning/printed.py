@@ -22,7 +22,7 @@ CLASSES = 12
 NAME = 24
 """Columns of a class name."""
 SHADES = "█▓░"
-"""Of the splits."""
+"""The shade of each split, in the order train, validation, test."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 SOURCES = {
     "measured": "",
@@ -47,7 +47,7 @@ def print_forecast(console: Console, found: Document) -> None:
 
 
 def bar(value: float, largest: float, width: int = BAR) -> str:
-    """Of blocks, in eighths of a column; at least the thinnest where there is anything."""
+    """A bar of blocks, in eighths of a column; at least the thinnest where there is anything."""
     eighths = round(8 * width * value / largest) if largest else 0
     eighths = max(eighths, 1) if value else 0
     return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from job.model.network import Network
 
 HEAD_STEPS = 16
-"""Of the head that are made in one call, as in training."""
+"""Steps of the head that are made in one call, as in training."""
 PATIENCE = 300.0
 """Seconds after which the processes are given up."""
 ENDING = 10.0
@@ -191,7 +191,7 @@ def _log(folder: str, rank: int) -> Path:
 def _play(
     rehearsal: Rehearsal, network: Network, strategy: tf.distribute.Strategy, rank: int
 ) -> tuple[PhaseSpeeds, PhaseSpeeds | None]:
-    """Of the head, and of fine-tuning."""
+    """The speeds of the head, and of fine-tuning."""
     from job.model.freezing import freeze, thaw
     from job.training.phases import fine_tune_forward, head_forward, trainable
 
@@ -249,7 +249,7 @@ def _timed(train: Callable[[], Any], predict: Callable[[], Any], count: int, rep
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Of one call, by the mean of `repeats`."""
+    """Seconds of one call, as the mean of `repeats`."""
     began = time.perf_counter()
     for _ in range(repeats):
         call()

@@ -44,7 +44,7 @@ class Current:
     entry: Entry
     previous: tuple[Entry, ...]
     version: str
-    """Of the object."""
+    """The version of the object."""
 
     @property
     def run(self) -> str:

@@ -35,7 +35,7 @@ class Decision:
     """New, changed or relabelled since the current model's snapshot; all of them where there is none."""
     new_classes: tuple[str, ...] = ()
     p_value: float | None = None
-    """Of the test whether their features are those of the current model's training examples."""
+    """The p value of the test whether their features are those of the current model's training examples."""
     current: str | None = None
     """The run whose model was in use."""
 

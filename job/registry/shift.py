@@ -51,7 +51,7 @@ def _median_distance(points: np.ndarray) -> float:
 
 
 def _kernel(points: np.ndarray, width: float) -> np.ndarray:
-    """Of all pairs, with zeros on the diagonal, which the unbiased statistic leaves out."""
+    """The kernel of all pairs, with zeros on the diagonal, which the unbiased statistic leaves out."""
     kernel = np.exp(-_squares(points) / width)
     np.fill_diagonal(kernel, 0)
     return kernel

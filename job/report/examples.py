@@ -50,7 +50,7 @@ def chosen_examples(documents: Documents) -> ShownExamples:
 
 
 def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
-    """Of the model that is kept: key, class and answer; the probability of the answer, and that of the class."""
+    """What the kept model answered: key, class and answer; the probability of the answer, and that of the class."""
     answered, classes = documents.answered, documents.snapshot.classes
     chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
     answer = int(chances.argmax())

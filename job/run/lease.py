@@ -236,7 +236,7 @@ def _started(process: int) -> str:
 
 
 def _namespace() -> str:
-    """Of process ids: two containers of one machine can have the same."""
+    """The namespace of process ids: two containers of one machine can have the same."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

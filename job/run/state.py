@@ -35,7 +35,7 @@ class FencingToken:
 
     attempt: int
     group: int | None = None
-    """Of training workers; None for the driver, to whom all groups of its attempt belong."""
+    """The group of training workers; None for the driver, to whom all groups of its attempt belong."""
 
     def check(self, document: Document, where: str) -> None:
         """Raises Superseded where the run has gone to someone else."""

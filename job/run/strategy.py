@@ -41,7 +41,7 @@ def join_group(addresses: list[str], rank: int) -> None:
 
 
 def group_addresses() -> list[str]:
-    """Of the workers that this process was told to join, by rank."""
+    """Addresses of the workers that this process was told to join, by rank."""
     return json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
 
 

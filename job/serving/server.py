@@ -32,7 +32,7 @@ from job.export.predict import Predictor, loaded
 from job.serving.uploads import NotAnUpload, uploads
 
 MAX_BYTES: int = Data.model_fields["max_bytes"].default
-"""Of a picture or a text."""
+"""Bytes of a picture or a text, at most."""
 TIMEOUT = 30.0
 """Seconds that a client may leave the connection silent."""
 AT_ONCE = 4

@@ -15,7 +15,7 @@ READABLE = "curl -F file=@picture.jpg sends one"
 @dataclass(frozen=True)
 class Upload:
     name: str
-    """Of the file, as the client calls it; "" for raw bytes."""
+    """The name of the file, as the client calls it; "" for raw bytes."""
     content: bytes
 
 

@@ -133,7 +133,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Of a file of this machine, in hex."""
+    """The sha256 of a file of this machine, in hex."""
     with open(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

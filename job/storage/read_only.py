@@ -65,7 +65,7 @@ class OverlayStore:
         self._holder(key).download(key, path)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        """Of the store below, without what was written here."""
+        """Arrow's file system of the store below, without what was written here."""
         return self._below.arrow()
 
     def _list_below(self, prefix: str) -> Iterator[ObjectInfo]:

@@ -18,7 +18,7 @@ MOST_CLASSES = 20
 WHOLE = 3
 """Classes at most whose confusion matrix is shown as a whole."""
 PAIRS = 5
-"""Of more classes, this many pairs that are confused most."""
+"""Where there are more classes: this many pairs that are confused most."""
 LABEL = 20
 """Columns of a class's name, at most."""
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from job.wording import shortened
 
 MOST_CLASSES = 24
-"""Of a confusion matrix; of more, those that are confused most are drawn."""
+"""Classes in a drawn confusion matrix; where there are more, those that are confused most are drawn."""
 WITH_SHARES = 12
 """Classes at most where a cell has room for its share as well."""
 FEW = 4

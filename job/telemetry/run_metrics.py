@@ -59,7 +59,7 @@ def measured(
 
 
 class RunMeter:
-    """Of one attempt."""
+    """The instruments of one attempt."""
 
     def __init__(
         self, run: str, snapshot: Snapshot, metrics: WorkerMetrics, clock: Callable[[], float] = time.time

@@ -27,9 +27,9 @@ class RunProgress:
     phase: str = "prepare"
     """`prepare`, `index`, `extract`, `head`, `fine_tune` or `export`."""
     percent: float = 0.0
-    """Of the whole run."""
+    """How much of the whole run is done."""
     done: int | None = None
-    """Of the shards or the examples of this phase, or its steps."""
+    """How many of the shards, the examples or the steps of this phase are done."""
     of: int | None = None
     """At most: a phase may converge before its last epoch."""
     epoch: int | None = None

@@ -16,12 +16,12 @@ class Vectors:
     """What was found in a file of vectors."""
 
     ids: np.ndarray
-    """Of the words that were wanted and are there, int64 [v], ascending."""
+    """Ids of the words that were wanted and are there, int64 [v], ascending."""
     values: np.ndarray
     """float32 [v, dimensions]"""
     dimensions: int
     words: int
-    """Of the whole file."""
+    """How many words the whole file has."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Lines that stand for no word that a text could have, by reason."""
 

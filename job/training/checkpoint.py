@@ -59,7 +59,7 @@ class Progress:
     step: int = 0
     """Steps made in the epoch that is under way."""
     seen: tuple[int, int] = (0, 0)
-    """Of those steps, over all workers: the sum of the ids read (int64), and how many were out of place."""
+    """What those steps have read, over all workers: the sum of the ids (int64), and how many were out of place."""
     seconds: float = 0.0
     """Spent on those steps."""
     thawing: Thawing | None = None
@@ -68,7 +68,7 @@ class Progress:
 
     @property
     def earlier_epochs(self) -> int:
-        """Of the phases before this one."""
+        """Epochs of the phases before this one."""
         return sum(len(records) for phase, records in self.history.items() if phase != self.phase)
 
 
@@ -81,7 +81,7 @@ class Checkpoint:
     optimizer: Tensors
     before: Tensors = field(default_factory=dict)
     losses: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    """Of the steps made in the epoch that is under way, float32 [step]."""
+    """Losses of the steps made in the epoch that is under way, float32 [step]."""
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> str:

@@ -22,7 +22,7 @@ from job.storage.scratch import scratch
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Entry = dict[str, Any]
-"""Of a checkpoint in the state: name, sha256, bytes, phase, epoch, step, finished."""
+"""A checkpoint's entry in the state: name, sha256, bytes, phase, epoch, step, finished."""
 Say = Callable[..., None]
 
 

@@ -292,7 +292,7 @@ class Phase:
         return found
 
     def _highest(self, progress: Progress) -> float:
-        """Of the learning rates of the phase's schedule."""
+        """The highest learning rate of the phase's schedule."""
         rate = self.task.settings.learning_rate
         return progress.range_tests[self.task.name]["learning_rate"] if rate == "auto" else rate
 

@@ -8,13 +8,13 @@ import numpy as np
 
 RESAMPLES = 2000
 BINS = 30
-"""Of a histogram."""
+"""Bins of a histogram."""
 CELLS = 1024
 """Groups of examples that are alike, which resamples are drawn from where there are more examples."""
 
 
 def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of each example, float64 [n], from logits float32 [n, classes]."""
+    """The cross entropy of each example, float64 [n], from logits float32 [n, classes]."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 

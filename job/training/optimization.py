@@ -10,7 +10,7 @@ import keras
 from job.config import Optimization
 
 RISE = 0.3
-"""Of a `one_cycle` schedule: the part of the steps in which the rate rises."""
+"""The part of the steps in which the rate of a `one_cycle` schedule rises."""
 FIRST, LAST = 1 / 25, 1 / 250_000
 """Where it begins and ends, as fractions of the learning rate."""
 
@@ -35,7 +35,7 @@ def make_optimizer(
 
 
 def learning_rate(settings: Optimization, highest: float, step: int, steps: int, per_epoch: int) -> float:
-    """Of the phase's step `step`, counted from 0, of `steps`; `highest` is the schedule's highest.
+    """The learning rate of the phase's step `step`, counted from 0, of `steps`; `highest` is the schedule's highest.
 
     `cosine` (Loshchilov and Hutter 2017) falls by half a cosine to 0. `one_cycle` (Smith and Topin 2018) rises by half
     a cosine from 1/25 of the rate, in 0.3 of the steps, and falls by another one to nearly nothing; momentum stays as

@@ -26,9 +26,9 @@ class Steps:
     """At most."""
     step: int
     steps: int
-    """Of an epoch."""
+    """Steps of a whole epoch."""
     examples: int
-    """Of the epoch so far, over all workers."""
+    """Examples of the epoch so far, over all workers."""
     loss: float
     """The mean of the epoch's steps so far."""
     seconds: float

@@ -15,7 +15,7 @@ CALL = 4
 DIVERGED = 2.0
 """The test ends where the loss has grown by this factor."""
 MEMORY = 0.8
-"""Of the mean of the losses so far that smooths them: the weight of what was before."""
+"""The weight of the earlier losses in the running mean that smooths them."""
 MARGIN = 10.0
 """How far below the rate of the lowest loss the phase trains: as low as that rate may be the edge of divergence."""
 

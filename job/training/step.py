@@ -128,7 +128,7 @@ def _mixed(
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Of each example, float32 [n]."""
+    """The cross entropy of each example, float32 [n]."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     if not smoothing:
         return losses

@@ -101,5 +101,5 @@ def _rates(network: Network, depth: int, decay: float) -> dict[str, float]:
 
 
 def _epochs(progress: Progress) -> int:
-    """Of fine-tuning, so far."""
+    """Epochs of fine-tuning so far."""
     return sum(1 for record in progress.history["fine_tune"] if record["epoch"])

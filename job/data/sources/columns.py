@@ -26,7 +26,7 @@ JSON = re.compile(r"\ufeff?\s*(\{\s*\"|\[\s*\{)")
 BINARY = ("picture", "film", "recording")
 """Ends what a file is called that text can't be."""
 BLANK = b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"
-"""Of a file that has nothing else, byte order marks included."""
+"""Bytes of which a blank file consists, byte order marks included."""
 UNREADABLE = (pa.ArrowException, UnicodeError)
 
 Choose = Callable[[list[str]], list[int]]
@@ -40,7 +40,7 @@ class NoTable(Exception):
 @dataclass(frozen=True)
 class Columns:
     values: list[pa.ChunkedArray]
-    """Of strings, null where there is no value."""
+    """Columns of strings, null where there is no value."""
     notes: list[str]
     """What was assumed, each as a sentence that goes on after the name of the file."""
 

@@ -55,7 +55,7 @@ def expander_of(first: bytes) -> Callable[[Source], Source] | None:
 
 
 class _Expanded:
-    """Of streams that follow each other, as parts that were compressed one by one and then joined."""
+    """The content of streams that follow each other, as parts that were compressed one by one and then joined."""
 
     def __init__(self, file: Source, stream: Callable[[], Any]) -> None:
         self._file, self._stream = file, stream

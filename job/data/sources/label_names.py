@@ -33,7 +33,7 @@ class LabelNames:
         self._known = set(names.values())
 
     def name(self, label: str) -> str | None:
-        """Of a number; a name stays what it is. None where there is none."""
+        """The name of a number; a name stays what it is. None where there is none."""
         if re.fullmatch(r"-?[0-9]{1,18}", label) and (name := self._names.get(int(label))):
             return name
         return label if label in self._known else None

@@ -26,7 +26,7 @@ TABLES = re.compile(r".+\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|xlsx?)(\.(gz|bz2
 LOOKED_AT, NAMED = 1000, 3
 """Objects among which tables are looked for where there is none of the name given, and those that are named."""
 LETTERS = 30
-"""Of a value that an error shows."""
+"""Letters of a value that an error shows."""
 LISTED = 20
 """Columns that an error names."""
 
@@ -43,8 +43,8 @@ class LabelTable:
 
 
 def read_table(data: Data, source: Store) -> LabelTable:
-    """Of texts without a column of keys, a key is a digest of the text; a row that lacks its key has "". Raises
-    DataError.
+    """The label table. For texts without a column of keys, a key is a digest of the text; a row that lacks its key has
+    "". Raises DataError.
     """
     spec = data.label_table
     store, key = source, spec.file

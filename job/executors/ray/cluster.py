@@ -38,8 +38,8 @@ STARTS = 3
 
 
 def set_environment() -> None:
-    """Of the processes that this one starts; what a person has set stays. No proxy is between this machine's processes,
-    or before the cluster's head.
+    """Sets the environment of the processes that this one starts; what a person has set stays. No proxy is between this
+    machine's processes, or before the cluster's head.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

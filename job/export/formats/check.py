@@ -11,7 +11,7 @@ import numpy as np
 from job.errors import JobError
 
 SAME = ("keras", "saved_model")
-"""Of each model: the network itself, loaded again."""
+"""Files that every model has: the network itself, loaded again."""
 TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "onnx": 1e-4, "tflite_float16": 3e-2}
 """The largest difference of a probability that is allowed: twice what was measured and more (docs/export.md). Where
 another class is the most probable one, the two must be a tie to this tolerance.
@@ -28,7 +28,7 @@ KEPT = (
 )
 LEAST_AGREEMENT = 0.90
 MOST_LOST = 0.02
-"""Of tflite_int8: the share of examples that must keep their class, and the accuracy that may be lost. One example may
+"""For tflite_int8: the share of examples that must keep their class, and the accuracy that may be lost. One example may
 always differ, however few there are.
 """
 
@@ -45,7 +45,7 @@ class Answers:
 class Agreement:
     examples: int
     largest_difference: float
-    """Of a probability; NaN where an answer is."""
+    """The largest difference of a probability; NaN where an answer is NaN."""
     largest_logit_difference: float
     """As a part of `logit_scale`; NaN where an answer is."""
     logit_scale: float
@@ -56,7 +56,7 @@ class Agreement:
     """How much more probable Keras's class is to Keras, where the file has another one; 0 where it never has."""
     keras_accuracy: float
     accuracy: float
-    """Of the file, on the same examples."""
+    """Accuracy of the file, on the same examples."""
 
 
 def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Agreement:

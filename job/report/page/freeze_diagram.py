@@ -34,7 +34,7 @@ class FreezeDiagram:
     cut: str
     """In a sentence."""
     reason: str | None
-    """Of the plan."""
+    """Why the plan cuts there."""
     trained: dict[str, int]
     """Parameters that trained, by phase."""
     thawed: list[dict[str, Any]]

@@ -49,7 +49,7 @@ class MetricRow:
     name: str
     label: str
     cells: list[tuple[float | None, Interval | None]]
-    """Of each model."""
+    """Value and interval of each model."""
     gain: Interval | None
     method: str
 
@@ -60,7 +60,7 @@ class Pair:
     answer: str
     count: int
     share: float
-    """Of the examples of that class."""
+    """The part of the examples of that class."""
 
 
 @dataclass(frozen=True)

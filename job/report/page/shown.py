@@ -54,7 +54,7 @@ class Looked:
     picture: str | None
     """A data URI: what the answer rests on is red."""
     words: list[tuple[str, float]]
-    """Of a text: each word with by how much the probability of the answer falls without it."""
+    """For a text: each word, and by how much the probability of the answer falls without it."""
     told: str
     """The same in words."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FOLDER = "model"
-"""Of the uploaded model, among the artifacts."""
+"""The folder of the uploaded model, among the artifacts."""
 OF_A_VERSION = ("thaw.run", "thaw.uri", "thaw.snapshot", "thaw.kept", "thaw.promoted")
 """Tags of the MLflow run that the registered model's version has as well."""
 

@@ -37,7 +37,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""Of MLflow's variables, where nobody has set them: a server that is away costs two minutes, not twenty."""
+"""Values of MLflow's variables, where nobody has set them: a server that is away costs two minutes, not twenty."""
 BATCH = 100
 """Params of a request; MLflow takes no more. Of metrics it takes ten times as many."""
 UNANSWERED = re.compile(r"too many \d+ error responses|\[Errno -?\d+\] [^'\")]*|timed out|certificate verify failed")
@@ -90,7 +90,7 @@ def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
 
 
 def web_page(document: dict[str, Any]) -> str:
-    """Of the MLflow run that mlflow.json names; where MLflow has no pages, the run's URI in it."""
+    """The page of the MLflow run that mlflow.json names; where MLflow has no pages, the run's URI in it."""
     if document["tracking_uri"].startswith(("http://", "https://")):
         root = document["tracking_uri"].rstrip("/")
         return f"{root}/#/experiments/{document['experiment_id']}/runs/{document['run_id']}"
