@@ -12,7 +12,7 @@ from job import __version__
 from job.config import Job
 from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
-from job.evaluation.predictions import logits_of, predictions
+from job.evaluation.predictions import logits_of, predictions_table
 from job.executors import Executor
 from job.features.cache_plan import Plan, choose_plan, read_plan, write_plan
 from job.features.extract import extract
@@ -21,7 +21,7 @@ from job.features.store import forget_part
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
-from job.registry import retrain_policy as worth
+from job.registry import retrain_policy
 from job.registry.current import read_current
 from job.registry.promotion import judge
 from job.registry.retrain_policy import Decision
@@ -101,20 +101,20 @@ class Attempt:
 
     def _decision(self) -> Decision:
         """Whether to train, as far as that is known before features are computed. A run that was begun goes on."""
-        stored = worth.recorded(self.store, self.run)
+        stored = retrain_policy.recorded(self.store, self.run)
         if self.job.retrain_when is None or (stored and stored.train) or self._checkpoints():
             return Decision(True, "")
-        return self._told(worth.decide(self.job, self.store, self.snapshot))
+        return self._told(retrain_policy.decide(self.job, self.store, self.snapshot))
 
     def _decision_by_features(self, decision: Decision) -> Decision:
         self.clock.begin("comparing")
         self.say("stage", text="comparing the features of the new examples with those of the others")
-        return self._told(worth.decide_by_features(self.job, self.store, self.run, self.snapshot, decision))
+        return self._told(retrain_policy.decide_by_features(self.job, self.store, self.run, self.snapshot, decision))
 
     def _told(self, decision: Decision) -> Decision:
         """Written down, unless the features are to decide."""
         if decision.train is not None:
-            worth.record(self.store, self.run, decision)
+            retrain_policy.record(self.store, self.run, decision)
         self.say("stage", text=f"train? {decision.reason}")
         return decision
 
@@ -295,7 +295,7 @@ class Attempt:
 def _test_metrics(store: Store, run: str) -> dict[str, Any]:
     from job.evaluation.metrics import evaluate
 
-    table = predictions(store, run)
+    table = predictions_table(store, run)
     labels = table["label"].to_numpy()
     models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
     return {name: evaluate(logits_of(table, name), labels) for name in models}

@@ -64,9 +64,9 @@ def compare_runs(runs: list[Documents]) -> Compared:
         where = ", ".join(run.uri for run in runs)
         raise JobError(f"{where}: these runs have no test example in common, so there is nothing to compare.")
     names = [np.array(run.snapshot.classes, object) for run in runs]
-    chances = [run.answered.chances[run.kept][place] for run, place in zip(runs, places, strict=True)]
+    chances = [run.predictions.chances[run.kept][place] for run, place in zip(runs, places, strict=True)]
     answers = [classes[found.argmax(axis=1)] for classes, found in zip(names, chances, strict=True)]
-    labels = runs[0].answered.labels[places[0]]
+    labels = runs[0].predictions.labels[places[0]]
     truth = names[0][labels]
     rights = [answer == truth for answer in answers]
     sides = []
@@ -75,7 +75,7 @@ def compare_runs(runs: list[Documents]) -> Compared:
         pair = labels, rights[number], rights[0], classes
         gains = {metric: paired_gain(*pair, metric, seed) for metric in ("accuracy", "balanced_accuracy")}
         metrics = {name: run.result["metrics"][run.kept][name] for name in METHODS}
-        intervals = metric_intervals(run.answered, run.kept, run.job.train.seed)
+        intervals = metric_intervals(run.predictions, run.kept, run.job.train.seed)
         sides.append(Side(run, metrics, intervals, int(rights[number].sum()), gains if number else {}))
     differ = np.flatnonzero(np.any([answer != answers[0] for answer in answers[1:]], axis=0))
     tops = [found.max(axis=1) for found in chances]
@@ -120,7 +120,8 @@ def as_json(compared: Compared) -> dict[str, Any]:
 def _side(side: Side) -> dict[str, Any]:
     measured = {name: {"value": value, **_bounds(side.intervals[name])} for name, value in side.metrics.items()}
     gains = {name: vars(gain) for name, gain in side.gains.items() if gain}
-    where = {"run": side.documents.uri, "kept": side.documents.kept, "test_examples": len(side.documents.answered.keys)}
+    documents = side.documents
+    where = {"run": documents.uri, "kept": documents.kept, "test_examples": len(documents.predictions.keys)}
     return {**where, "metrics": measured, "right_of_common": side.right, "gains": gains}
 
 
@@ -132,8 +133,8 @@ def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:
     """Keys of the test examples that all have with the same label, and where each run has them."""
     tested = []
     for run in runs:
-        labels = [run.snapshot.classes[label] for label in run.answered.labels]
-        tested.append(dict(zip(zip(run.answered.keys, labels, strict=True), range(len(labels)), strict=True)))
+        labels = [run.snapshot.classes[label] for label in run.predictions.labels]
+        tested.append(dict(zip(zip(run.predictions.keys, labels, strict=True), range(len(labels)), strict=True)))
     shared = [example for example in tested[0] if all(example in others for others in tested[1:])]
     return [key for key, _ in shared], [np.array([places[example] for example in shared], int) for places in tested]
 

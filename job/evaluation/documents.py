@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from job.config import Job
 from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
-from job.evaluation.predictions import Predictions, read_answered
+from job.evaluation.predictions import Predictions, read_predictions
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
@@ -30,7 +30,7 @@ class Documents:
     snapshot: Snapshot
     result: dict[str, Any]
     training: dict[str, Any]
-    answered: Predictions
+    predictions: Predictions
     plan: dict[str, Any] | None
     promotion: dict[str, Any] | None
     warm_start: dict[str, Any] | None
@@ -89,7 +89,7 @@ def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
         snapshot,
         result,
         named["training"],
-        read_answered(store, run),
+        read_predictions(store, run),
         named["plan"],
         **more,
         base=_base(store, job),

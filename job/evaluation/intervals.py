@@ -73,22 +73,23 @@ def wilson(hits: int, of: int) -> Interval:
     return Interval(share, float(min(max(low, 0.0), share)), float(max(min(high, 1.0), share)))
 
 
-def metric_intervals(answered: Predictions, model: str, seed: int) -> dict[str, Interval | None]:
+def metric_intervals(predictions: Predictions, model: str, seed: int) -> dict[str, Interval | None]:
     """accuracy, balanced_accuracy and roc_auc; None where there is no interval, see METHODS."""
-    chances, right = answered.chances[model], answered.right(model)
+    chances, right = predictions.chances[model], predictions.right(model)
     return {
         "accuracy": wilson(int(right.sum()), len(right)),
-        "balanced_accuracy": _balanced(answered.labels, right, chances.shape[1], seed),
-        "roc_auc": delong(chances[:, 1], answered.labels == 1) if chances.shape[1] == 2 else None,
+        "balanced_accuracy": _balanced(predictions.labels, right, chances.shape[1], seed),
+        "roc_auc": delong(chances[:, 1], predictions.labels == 1) if chances.shape[1] == 2 else None,
     }
 
 
-def gain(answered: Predictions, metric: str, seed: int) -> Interval | None:
+def gain(predictions: Predictions, metric: str, seed: int) -> Interval | None:
     """The interval of the gain of fine-tuning over the head alone on the same examples; None for a metric that has no
     paired interval.
     """
-    classes = answered.chances["head"].shape[1]
-    return paired_gain(answered.labels, answered.right("fine_tune"), answered.right("head"), classes, metric, seed)
+    classes = predictions.chances["head"].shape[1]
+    right, reference = predictions.right("fine_tune"), predictions.right("head")
+    return paired_gain(predictions.labels, right, reference, classes, metric, seed)
 
 
 def paired_gain(
@@ -158,16 +159,16 @@ def group_rows(groups: list[str | None], right: np.ndarray) -> list[GroupRow]:
     return sorted(rows, key=lambda row: -row.examples)
 
 
-def confident_mistakes(answered: Predictions, model: str, most: int) -> np.ndarray:
+def confident_mistakes(predictions: Predictions, model: str, most: int) -> np.ndarray:
     """Positions of wrong answers, the most probable first, int [at most `most`]."""
-    wrong = np.flatnonzero(~answered.right(model))
-    order = np.argsort(-answered.chances[model][wrong].max(axis=1), kind="stable")
+    wrong = np.flatnonzero(~predictions.right(model))
+    order = np.argsort(-predictions.chances[model][wrong].max(axis=1), kind="stable")
     return wrong[order][:most]
 
 
-def right_answers(answered: Predictions, model: str, most: int, seed: int) -> np.ndarray:
+def right_answers(predictions: Predictions, model: str, most: int, seed: int) -> np.ndarray:
     """Positions of a random sample of right answers, int [at most `most`]."""
-    right = np.flatnonzero(answered.right(model))
+    right = np.flatnonzero(predictions.right(model))
     return np.sort(np.random.default_rng(seed).permutation(right)[:most])
 
 

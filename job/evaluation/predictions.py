@@ -28,14 +28,14 @@ class Predictions:
         return self.chances[model].argmax(axis=1) == self.labels
 
 
-def read_answered(store: Store, run: str) -> Predictions:
-    table = predictions(store, run)
+def read_predictions(store: Store, run: str) -> Predictions:
+    table = predictions_table(store, run)
     names = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
     chances = {name: _chances(logits_of(table, name)) for name in names}
     return Predictions(table["key"].to_pylist(), table["label"].to_numpy(), chances)
 
 
-def predictions(store: Store, run: str) -> pa.Table:
+def predictions_table(store: Store, run: str) -> pa.Table:
     """key, label, and the logits of each of its models. Raises ObjectMissing, StorageError."""
     key = RunKeys(run).predictions
     content = store.read(key)

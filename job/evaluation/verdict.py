@@ -9,7 +9,7 @@ from job.wording import between, percent, plural, points, shortened
 
 def verdict(documents: Documents, accuracy: Interval, gained: Interval | None) -> str:
     """`accuracy` is that of the model that was kept; `gained`, that of the fine-tuned model over the head alone."""
-    examples = len(documents.answered.labels)
+    examples = len(documents.predictions.labels)
     tuned = documents.kept == "fine_tune"
     text = f"The {'fine-tuned' if tuned else 'head-only'} model is right on {percent(accuracy.value)} of "
     text += f"{plural(examples, 'test example')} (95 % interval: {between('accuracy', accuracy)})"
@@ -27,7 +27,7 @@ def majority(documents: Documents) -> tuple[str, float]:
     """The most frequent class of the train split, and its share of the test split."""
     counts = documents.snapshot.counts["train"]
     common = max(documents.snapshot.classes, key=lambda label: counts.get(label, 0))
-    return common, float((documents.answered.labels == documents.snapshot.classes.index(common)).mean())
+    return common, float((documents.predictions.labels == documents.snapshot.classes.index(common)).mean())
 
 
 def in_use(documents: Documents) -> str:

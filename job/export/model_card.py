@@ -26,7 +26,7 @@ NOT_SAID = "Not stated: `card` in the job file says it."
 
 def model_card(documents: Documents, thaw: str | None) -> str:
     """`thaw`: the version that the run was finished with, where that is known."""
-    job, answered, kept = documents.job, documents.answered, documents.kept
+    job, predictions, kept = documents.job, documents.predictions, documents.kept
     parts = [
         _metadata(documents),
         f"# {md(job.name)}",
@@ -43,7 +43,7 @@ def model_card(documents: Documents, thaw: str | None) -> str:
         "### By class",
         *_classes(documents),
     ]
-    groups, why = groups_of(job, answered, kept)
+    groups, why = groups_of(job, predictions, kept)
     if groups:
         assert job.data.table is not None
         rows = [(row.name, f"{row.examples:,}", _share(row.accuracy)) for row in groups]
@@ -102,8 +102,8 @@ def _data(documents: Documents) -> Iterable[str]:
 
 
 def _measured(documents: Documents) -> Iterable[str]:
-    seed, answered = documents.job.train.seed, documents.answered
-    columns = {name: metric_intervals(answered, name, seed) for name in documents.models}
+    seed, predictions = documents.job.train.seed, documents.predictions
+    columns = {name: metric_intervals(predictions, name, seed) for name in documents.models}
     rows = []
     for name, label in METRICS.items():
         cells = [_cell(name, documents.result["metrics"][model][name], columns[model][name]) for model in columns]
@@ -116,7 +116,7 @@ def _measured(documents: Documents) -> Iterable[str]:
         f"right in {percent(share)}."
     )
     if len(documents.models) == 2:
-        gained = gain(answered, "accuracy", seed)
+        gained = gain(predictions, "accuracy", seed)
         assert gained is not None
         span = f"{points(gained.low)} to {points(gained.high)}"
         yield f"Fine-tuning changed the accuracy by {points(gained.value)} points ({span}, paired bootstrap)."

@@ -42,10 +42,10 @@ class Predictor:
         plain = [self._plain(one) for one in encoded]
         taken = [one for one in plain if isinstance(one, bytes)]
         try:
-            answered = iter(self._ask(taken))
+            predictions = iter(self._ask(taken))
         except self._undecodable:
-            answered = iter([self._ask_alone(one) for one in taken])
-        return [{"error": one} if isinstance(one, str) else next(answered) for one in plain]
+            predictions = iter([self._ask_alone(one) for one in taken])
+        return [{"error": one} if isinstance(one, str) else next(predictions) for one in plain]
 
     def _plain(self, encoded: bytes) -> bytes | str:
         """What the model decodes, or why there is nothing."""
@@ -93,9 +93,9 @@ def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
     with loaded(model) as predictor:
         for start in range(0, len(files), BATCH):
             contents = [(file, *_read(file)) for file in files[start : start + BATCH]]
-            answered = iter(predictor.answers([content for _, content, _ in contents if content is not None]))
+            predictions = iter(predictor.answers([content for _, content, _ in contents if content is not None]))
             for file, content, error in contents:
-                yield {"file": file, **({"error": error} if content is None else next(answered))}
+                yield {"file": file, **({"error": error} if content is None else next(predictions))}
 
 
 def _read(file: str) -> tuple[bytes | None, str]:

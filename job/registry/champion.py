@@ -18,7 +18,7 @@ from job.config import Job
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import CorruptFeatures, ObjectMissing
-from job.evaluation.predictions import logits_of, predictions
+from job.evaluation.predictions import logits_of, predictions_table
 from job.executors import Executor
 from job.features.cache_plan import Plan, read_plan
 from job.features.dataset import Examples, read_examples
@@ -56,7 +56,7 @@ class ChampionAnswers:
     """Index into the run's classes, int [n]."""
     candidate: np.ndarray
     """Whether the run's own model is right, bool [n]."""
-    rival: np.ndarray
+    champion: np.ndarray
     """Whether the other one is, bool [n]: never about a class that it does not know."""
 
 
@@ -66,22 +66,22 @@ def answers(
     kept: str,
     store: Store,
     snapshot: Snapshot,
-    rival: str,
+    champion: str,
     executor: Executor,
     say: Callable[..., None],
 ) -> ChampionAnswers:
-    """Asks the model of the run `rival`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
-    rival can't be asked any more.
+    """Asks the model of the run `champion`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
+    champion can't be asked any more.
     """
-    model = load_model(store, rival)
-    table = predictions(store, run)
+    model = load_model(store, champion)
+    table = predictions_table(store, run)
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
     examples = _chosen(read_examples(store, snapshot, open_source(job).uri, job.data.is_packed), keys)
     try:
         theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
     except ValidationError as error:
-        raise ObjectMissing(f"{rival}: its model is of another task, and can't be asked about this data.") from error
+        raise ObjectMissing(f"{champion}: its model is of another task, and can't be asked about this data.") from error
     plan = model.plan
     for tries in range(TRIES + 1):
         try:

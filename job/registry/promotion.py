@@ -54,17 +54,17 @@ def judge(
     """
     asked: dict[str, ChampionAnswers] = {}
 
-    def against(rival: str) -> ChampionAnswers:
-        if rival not in asked:
-            say("stage", text=f"comparing with the model in use ({rival})")
-            asked[rival] = answers(job, run, result["kept"], store, snapshot, rival, executor, say)
-        return asked[rival]
+    def against(champion: str) -> ChampionAnswers:
+        if champion not in asked:
+            say("stage", text=f"comparing with the model in use ({champion})")
+            asked[champion] = answers(job, run, result["kept"], store, snapshot, champion, executor, say)
+        return asked[champion]
 
     for _ in range(TRIES):
         current = read_current(store, job.name)
         mine = current is not None and current.run == run  # an attempt before this one came so far
-        rival = _before(current) if mine else current.entry if current else None
-        decided = _decided(job, rules, run, rival, snapshot, against)
+        champion = _before(current) if mine else current.entry if current else None
+        decided = _decided(job, rules, run, champion, snapshot, against)
         if decided["promoted"] and not mine:
             try:
                 put_current(store, job.name, entry_of(run, result, "run"), current)
@@ -85,28 +85,28 @@ def _decided(
     job: Job,
     rules: Promotion,
     run: str,
-    rival: Entry | None,
+    champion: Entry | None,
     snapshot: Snapshot,
     against: Callable[[str], ChampionAnswers],
 ) -> dict[str, Any]:
     """{promoted, reason, run, against} and the numbers that it was decided by."""
-    named = {"run": run, "against": rival.run if rival else None}
-    if rival is None:
+    named = {"run": run, "against": champion.run if champion else None}
+    if champion is None:
         return {"promoted": True, "reason": "it is the first model of this job", **named}
     try:
-        found = against(rival.run)
+        found = against(champion.run)
     except ObjectMissing as error:
-        reason = f"it can't be compared with {rival.run}: {error} `thaw promote` puts it into use nevertheless"
+        reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
         return {"promoted": False, "reason": reason, **named}
     classes = snapshot.classes
-    rights = found.labels, found.candidate, found.rival
+    rights = found.labels, found.candidate, found.champion
     compared = compare(*rights, len(classes), rules.metric, rules.resamples, job.train.seed)
     promoted, reason = verdict(compared, rules, classes)
     support = np.bincount(found.labels, minlength=len(classes)).tolist()
     drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]
     return {
         "promoted": promoted,
-        "reason": f"{reason}, on the same {len(found.labels)} test examples as {rival.run}",
+        "reason": f"{reason}, on the same {len(found.labels)} test examples as {champion.run}",
         **named,
         "rules": rules.model_dump(),
         "examples": len(found.labels),

@@ -41,20 +41,20 @@ class Opened:
 
 def chosen_examples(documents: Documents) -> ShownExamples:
     """Reads them from the source."""
-    answered, kept = documents.answered, documents.kept
-    wrong = [int(at) for at in confident_mistakes(answered, kept, MISTAKES)]
-    right = [int(at) for at in right_answers(answered, kept, RIGHTS, documents.job.train.seed)]
-    keys = [answered.keys[at] for at in [*wrong, *right]]
+    predictions, kept = documents.predictions, documents.kept
+    wrong = [int(at) for at in confident_mistakes(predictions, kept, MISTAKES)]
+    right = [int(at) for at in right_answers(predictions, kept, RIGHTS, documents.job.train.seed)]
+    keys = [predictions.keys[at] for at in [*wrong, *right]]
     job, source = documents.job, open_store(documents.job.data.source, documents.job.storage)
     return ShownExamples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
 
 
 def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
     """What the kept model answered: key, class and answer; the probability of the answer, and that of the class."""
-    answered, classes = documents.answered, documents.snapshot.classes
-    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
+    predictions, classes = documents.predictions, documents.snapshot.classes
+    chances, label = predictions.chances[documents.kept][at], int(predictions.labels[at])
     answer = int(chances.argmax())
-    return answered.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
+    return predictions.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
 
 
 def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:

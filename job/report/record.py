@@ -112,7 +112,7 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     job, snapshot, timings = documents.job, documents.snapshot, documents.timings
     made_at = documents.result["run"]
     namespace = made_at.removesuffix(f"/runs/{documents.run}/")
-    gained = gain(documents.answered, "accuracy", job.train.seed) if len(documents.models) == 2 else None
+    gained = gain(documents.predictions, "accuracy", job.train.seed) if len(documents.models) == 2 else None
     kept = documents.result["metrics"][documents.kept]
     return RunRecord(
         run=Run(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
@@ -207,7 +207,7 @@ def _outputs(documents: Documents) -> list[DataSet]:
 
 def _metrics(documents: Documents, model: str) -> list[Metric]:
     measured = documents.result["metrics"][model]
-    intervals = metric_intervals(documents.answered, model, documents.job.train.seed)
+    intervals = metric_intervals(documents.predictions, model, documents.job.train.seed)
     found = [
         Metric(
             model=model,

@@ -28,7 +28,8 @@ def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[
     last = _last_steps(documents)
     records = [tfevents.version(), *(_confusion(documents, model, last[model]) for model in documents.models)]
     form, task = form_of(documents.job), documents.job.task
-    found = {at: opened(examples.originals[documents.answered.keys[at]], form, task, SIDE) for at in examples.mistakes}
+    keys = documents.predictions.keys
+    found = {at: opened(examples.originals[keys[at]], form, task, SIDE) for at in examples.mistakes}
     records += (_texts if task == "text" else _pictures)(documents, found, last[documents.kept])
     store.write(key, b"".join(records))
     if missing := [one.missing for one in found.values() if one.missing is not None]:
@@ -47,7 +48,7 @@ def _last_steps(documents: Documents) -> dict[str, int]:
 
 
 def _confusion(documents: Documents, model: str, step: int) -> bytes:
-    told = f"{NAMES[model]}, {plural(len(documents.answered.labels), 'test example')}"
+    told = f"{NAMES[model]}, {plural(len(documents.predictions.labels), 'test example')}"
     confusion = documents.result["metrics"][model]["confusion"]
     image = confusion_picture(confusion, documents.snapshot.classes, told)
     meaning = "True classes in rows, answers in columns; shades are shares of the row."

@@ -13,7 +13,7 @@ LAST = 30.0
 """Seconds that the end waits for the last of them."""
 
 
-class Meanwhile:
+class BackgroundWriter:
     """A thread that writes what was put since it last did. Where the store refuses it there is one warning."""
 
     def __init__(self, store: Store, what: str, warn: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from job.storage import Store
 from job.storage.runs import RunKeys
 from job.telemetry import tfevents
-from job.telemetry.background_writer import Meanwhile
+from job.telemetry.background_writer import BackgroundWriter
 
 POINTS = 1000
 """The most steps of an epoch that are drawn; of more, every second one, or third, …"""
@@ -34,8 +34,8 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     Both phases are on one axis, that of all steps made. Each group of workers has a file of its own,
     `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on.
     """
-    meanwhile = Meanwhile(store, "The run's event files for TensorBoard", lambda text: say("warning", text=text))
-    files = _Files(meanwhile, RunKeys(run).tensorboard, attempt)
+    writer = BackgroundWriter(store, "The run's event files for TensorBoard", lambda text: say("warning", text=text))
+    files = _Files(writer, RunKeys(run).tensorboard, attempt)
 
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)
@@ -49,14 +49,14 @@ def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
     try:
         yield both
     finally:
-        meanwhile.close()
+        writer.close()
 
 
 class _Files:
     """Event files as they grow."""
 
-    def __init__(self, meanwhile: Meanwhile, prefix: str, attempt: int) -> None:
-        self._meanwhile, self._prefix, self._attempt = meanwhile, prefix, attempt
+    def __init__(self, writer: BackgroundWriter, prefix: str, attempt: int) -> None:
+        self._meanwhile, self._prefix, self._attempt = writer, prefix, attempt
         self._group, self._file = 0, b""
 
     def begin(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
-from job.telemetry.background_writer import Meanwhile
+from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
 
 Say = Callable[..., None]
@@ -118,20 +118,20 @@ class Tracker:
 def kept(say: Say, store: Store, run: str, attempt: int, fine_tunes: bool) -> Iterator[Say]:
     """`say`, which also writes down how far the attempt is, every few seconds, for those who are elsewhere."""
     tracker = Tracker(fine_tunes)
-    meanwhile = Meanwhile(store, "How far the run is", lambda text: say("warning", text=text))
+    writer = BackgroundWriter(store, "How far the run is", lambda text: say("warning", text=text))
 
     def both(kind: str, **event: Any) -> None:
         say(kind, **event)
         if tracker.after(kind, event):
-            meanwhile.put(RunKeys(run).progress, json.dumps({"attempt": attempt, **asdict(tracker.now)}).encode())
+            writer.put(RunKeys(run).progress, json.dumps({"attempt": attempt, **asdict(tracker.now)}).encode())
 
     try:
         yield both
     finally:
-        meanwhile.close()
+        writer.close()
 
 
-def read_standing(store: Store, run: str, attempt: int) -> RunProgress | None:
+def read_progress(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
     found = read_json(store, RunKeys(run).progress)
     if found is None or found.pop("attempt") != attempt:

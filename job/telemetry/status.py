@@ -17,8 +17,8 @@ from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
 from job.storage.runs import RunKeys
-from job.telemetry.run_progress import RunProgress, read_standing
-from job.telemetry.run_progress import describe as describe_standing
+from job.telemetry.run_progress import RunProgress, read_progress
+from job.telemetry.run_progress import describe as describe_progress
 
 
 def open_runs(what: str) -> tuple[Store, str | None]:
@@ -55,7 +55,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
     free = is_free(document)
     left_alone = decision is not None and decision.train is False
     ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
-    standing = None if result else read_standing(store, run, document["attempt"])
+    standing = None if result else read_progress(store, run, document["attempt"])
     return {
         "run": where,
         "state": "finished" if result else "working" if not free else ended,
@@ -100,7 +100,7 @@ def describe_run(status: dict[str, Any]) -> list[str]:
         lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
     if status["standing"]:
         standing = RunProgress(**status["standing"])
-        lines.append(f"progress    {standing.percent:.0f} %, {describe_standing(standing)}")
+        lines.append(f"progress    {standing.percent:.0f} %, {describe_progress(standing)}")
     if status["checkpoint"]:
         phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))
         lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))

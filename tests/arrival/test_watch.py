@@ -50,13 +50,13 @@ def test_nothing_is_deleted_before_the_rayjob_is_there(watching: Watching) -> No
 def test_what_comes_while_a_snapshot_is_taken_belongs_to_the_next_round(watching: Watching) -> None:
     first, late = arrive(watching, "a"), []
 
-    def meanwhile(*_: Any) -> Launched:
+    def writer(*_: Any) -> Launched:
         if not late:
             late.extend(arrive(watching, "late"))
             watching.watcher.receive(0)
         return Launched(CREATED, "cells-1")
 
-    watching.decide = meanwhile
+    watching.decide = writer
     watching.turn(70)
     assert watching.messages.deleted == first
     watching.turn(70)

@@ -24,13 +24,13 @@ def first(tmp_path: Path) -> Documents:
 
 
 def answering(run: Documents, chances: np.ndarray, **more: object) -> Documents:
-    answered = replace(run.answered, chances={**run.answered.chances, run.kept: chances})
-    return replace(run, answered=answered, **more)  # type: ignore[arg-type]
+    predictions = replace(run.predictions, chances={**run.predictions.chances, run.kept: chances})
+    return replace(run, predictions=predictions, **more)  # type: ignore[arg-type]
 
 
 def sure(run: Documents, wrong: int = 0) -> np.ndarray:
     """Right answers of probability 0.8, but for so many wrong ones of 0.9 at the begin."""
-    labels, classes = run.answered.labels, len(run.snapshot.classes)
+    labels, classes = run.predictions.labels, len(run.snapshot.classes)
     chances = np.full([len(labels), classes], 0.1)
     chances[np.arange(len(labels)), labels] = 0.8
     for at in range(wrong):
@@ -49,7 +49,7 @@ def test_gains_and_disagreements_are_those_of_the_same_examples(first: Documents
     assert gain.high < 0
     assert compared.sides[0].gains == {}
     assert (compared.common, compared.disagree) == (40, 8)
-    assert {one.key for one in compared.disagreements} == set(first.answered.keys[:8])
+    assert {one.key for one in compared.disagreements} == set(first.predictions.keys[:8])
     (a, b) = compared.disagreements[0].answers
     assert (a.right, b.right, b.chance) == (True, False, 0.9)
     assert verdict(compared).startswith("B is worse than A: −20.0 points of accuracy (")
@@ -58,21 +58,22 @@ def test_gains_and_disagreements_are_those_of_the_same_examples(first: Documents
 
 def test_only_examples_that_all_have_with_one_label_are_compared(first: Documents) -> None:
     chances = sure(first)
-    answered = replace(first.answered, chances={first.kept: chances})
-    fewer = replace(answered, keys=answered.keys[5:], labels=answered.labels[5:], chances={first.kept: chances[5:]})
+    predictions = replace(first.predictions, chances={first.kept: chances})
+    kept = {first.kept: chances[5:]}
+    fewer = replace(predictions, keys=predictions.keys[5:], labels=predictions.labels[5:], chances=kept)
     labels = fewer.labels.copy()
     labels[0] = 1 - labels[0]  # somebody has labelled it anew
-    others = replace(first, answered=replace(fewer, labels=labels))
-    assert compare_runs([replace(first, answered=answered), others]).common == 34
+    others = replace(first, predictions=replace(fewer, labels=labels))
+    assert compare_runs([replace(first, predictions=predictions), others]).common == 34
 
 
 def test_classes_are_the_same_by_name_and_not_by_place(first: Documents) -> None:
     classes = first.snapshot.classes
     order = list(reversed(range(len(classes))))
     turned = replace(first.snapshot, classes=[classes[at] for at in order])
-    labels = len(classes) - 1 - first.answered.labels
-    chances = {name: found[:, order] for name, found in first.answered.chances.items()}
-    other = replace(first, snapshot=turned, answered=replace(first.answered, labels=labels, chances=chances))
+    labels = len(classes) - 1 - first.predictions.labels
+    chances = {name: found[:, order] for name, found in first.predictions.chances.items()}
+    other = replace(first, snapshot=turned, predictions=replace(first.predictions, labels=labels, chances=chances))
     compared = compare_runs([first, other])
     assert compared.disagree <= 1  # the one whose logits are no numbers: equal chances, of which the first counts
     assert compared.sides[0].right == compared.sides[1].right
@@ -91,9 +92,9 @@ def test_what_differs_in_the_jobs_is_named_by_setting(first: Documents) -> None:
 
 
 def test_runs_without_a_common_example_are_refused(first: Documents) -> None:
-    others = replace(first.answered, keys=[f"other-{key}" for key in first.answered.keys])
+    others = replace(first.predictions, keys=[f"other-{key}" for key in first.predictions.keys])
     with pytest.raises(JobError, match="have no test example in common"):
-        compare_runs([first, replace(first, answered=others)])
+        compare_runs([first, replace(first, predictions=others)])
 
 
 def test_the_page_shows_what_they_disagree_on_and_names_do_nothing(first: Documents) -> None:

@@ -19,7 +19,7 @@ from job.evaluation.intervals import (
 from job.evaluation.predictions import Predictions
 
 
-def answered(chances: np.ndarray, labels: np.ndarray) -> Predictions:
+def predictions(chances: np.ndarray, labels: np.ndarray) -> Predictions:
     return Predictions([str(i) for i in range(len(labels))], labels, {"head": chances, "fine_tune": chances})
 
 
@@ -27,7 +27,7 @@ def two_classes(examples: int, seed: int) -> Predictions:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, examples)
     second = 1 / (1 + np.exp(-(2 * labels - 1 + random.normal(size=examples))))
-    return answered(np.stack([1 - second, second], axis=1), labels)
+    return predictions(np.stack([1 - second, second], axis=1), labels)
 
 
 def test_wilson_as_in_tables() -> None:
@@ -62,7 +62,7 @@ def test_the_true_accuracy_is_in_most_of_the_intervals() -> None:
 
 def test_more_than_two_classes_have_no_interval_of_their_mean_area() -> None:
     chances = np.full((9, 3), 1 / 3)
-    assert metric_intervals(answered(chances, np.arange(9) % 3), "head", 0)["roc_auc"] is None
+    assert metric_intervals(predictions(chances, np.arange(9) % 3), "head", 0)["roc_auc"] is None
 
 
 def test_a_class_that_is_never_answered_and_one_that_is_never_tested() -> None:

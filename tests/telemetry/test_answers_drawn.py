@@ -64,7 +64,7 @@ def test_each_model_has_its_matrix_at_its_last_step_and_mistakes_are_those_of_th
     steps = {tag: step for tag, ((step, _, _),) in drawn.items()}
     assert (steps["confusion/head"], steps["confusion/fine_tune"]) == (8, 14), "4 epochs of 2 steps, then 3"
     examples = chosen_examples(documents)
-    readable = [at for at in examples.mistakes if isinstance(examples.originals[documents.answered.keys[at]], bytes)]
+    readable = [at for at in examples.mistakes if isinstance(examples.originals[documents.predictions.keys[at]], bytes)]
     mistakes = sorted(tag for tag in drawn if tag.startswith("mistakes/"))
     assert 0 < len(mistakes) <= len(readable)
     assert {steps[tag] for tag in mistakes} == {14}
@@ -72,7 +72,7 @@ def test_each_model_has_its_matrix_at_its_last_step_and_mistakes_are_those_of_th
         ((_, values, description),) = drawn[tag]
         assert picture(values).width == 224
         told = html.unescape(re.sub("<[^>]*>", "", description))
-        assert any(" ".join(documents.answered.keys[at].split()) in told for at in readable)
+        assert any(" ".join(documents.predictions.keys[at].split()) in told for at in readable)
 
 
 def test_names_mean_nothing_in_a_description_nor_in_a_picture(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_cannot_be_read_is_left_out_and_told_once(tmp_path: Path) -> None:
     made = Made(tmp_path)
     store, run = made.finish()
     documents, told = read_documents(store, run), list[str]()
-    keys = [documents.answered.keys[at] for at in chosen_examples(documents).mistakes]
+    keys = [documents.predictions.keys[at] for at in chosen_examples(documents).mistakes]
     for path in (tmp_path / "source").iterdir():
         if path.suffix == ".png":
             path.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from job.storage import open_store
-from job.telemetry.run_progress import RunProgress, Tracker, describe, kept, read_standing
+from job.telemetry.run_progress import RunProgress, Tracker, describe, kept, read_progress
 
 STEP = {"phase": "head", "epochs": 10, "steps": 100, "loss": 0.5}
 EPOCH = {"loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875, "examples": 300, "seconds": 2.0}
@@ -57,7 +57,7 @@ def test_others_read_how_far_an_attempt_is_and_not_how_far_another_was(tmp_path:
         both("note", text="x")
         both("extract", done=1, of=4, rate=None)
     assert told == ["note", "extract"]
-    found = read_standing(store, "run", attempt=2)
+    found = read_progress(store, "run", attempt=2)
     assert found == RunProgress("extract", 2 + 38 / 4, done=1, of=4)
-    assert read_standing(store, "run", attempt=3) is None
-    assert read_standing(store, "another", attempt=1) is None
+    assert read_progress(store, "run", attempt=3) is None
+    assert read_progress(store, "another", attempt=1) is None

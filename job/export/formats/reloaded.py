@@ -17,7 +17,7 @@ from job.data.originals import read_originals
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
-from job.evaluation.predictions import predictions
+from job.evaluation.predictions import predictions_table
 from job.export.exported import Network, load_asked, probabilities_of
 from job.export.formats.check import KEPT, Answers, check, compare
 from job.export.formats.subject import in_bfloat16
@@ -39,7 +39,7 @@ class Encoded:
 
 def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded:
     """The first test examples, without those that can't be read any more; made up ones where none can."""
-    table = predictions(store, run).slice(0, CHECKED)
+    table = predictions_table(store, run).slice(0, CHECKED)
     keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
     source = open_source(job)
     originals = read_originals(job.data, source, store, snapshot, keys)
@@ -75,17 +75,17 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
             answers = {"keras": Answers(*(part.numpy() for part in reloaded(inputs)))}
         with _usable("saved_model"):
             answers["saved_model"] = _ask_saved_model(folder, [form.plain(one) for one in examples.examples])
-    for name, answered in answers.items():
+    for name, file in answers.items():
         # That both are no numbers is told by the metrics.
-        pairs = [_without_equal_nans(getattr(wanted, of), getattr(answered, of)) for of in ("logits", "probabilities")]
+        pairs = [_without_equal_nans(getattr(wanted, of), getattr(file, of)) for of in ("logits", "probabilities")]
         ours, theirs = (Answers(*of) for of in zip(*pairs, strict=True))
         check(name, compare(ours, theirs, examples.labels), coarse)
     return probabilities_of(reloaded)
 
 
-def _without_equal_nans(wanted: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    neither = np.isnan(wanted) & np.isnan(answered)
-    return np.where(neither, 0, wanted), np.where(neither, 0, answered)
+def _without_equal_nans(wanted: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    neither = np.isnan(wanted) & np.isnan(file)
+    return np.where(neither, 0, wanted), np.where(neither, 0, file)
 
 
 @contextmanager

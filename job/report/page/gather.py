@@ -107,7 +107,7 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
     """Asks the exported model about some of the examples; everything else is in `documents`. `versions`: of the
     libraries that the run was finished with; empty where they are not known.
     """
-    job, snapshot, answered, kept = documents.job, documents.snapshot, documents.answered, documents.kept
+    job, snapshot, answered, kept = documents.job, documents.snapshot, documents.predictions, documents.kept
     seed, models = job.train.seed, documents.models
     intervals = {model: metric_intervals(answered, model, seed) for model in models}
     metrics = _metrics(documents, intervals)
@@ -165,7 +165,7 @@ def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | Non
     for name, label in METRICS.items():
         cells = [(documents.result["metrics"][model][name], intervals[model][name]) for model in intervals]
         both = len(intervals) == 2
-        gained = gain(documents.answered, name, documents.job.train.seed) if both else None
+        gained = gain(documents.predictions, name, documents.job.train.seed) if both else None
         rows.append(MetricRow(name, label, cells, gained, METHODS[name]))
     return rows
 

@@ -92,7 +92,7 @@ def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
 
 
 def _shown(documents: Documents, at: int, originals: dict[str, bytes | str], form: Form) -> Shown:
-    original = originals[documents.answered.keys[at]]
+    original = originals[documents.predictions.keys[at]]
     return Shown(*answer_to(documents, at), *seen(original, form, documents.job.task))
 
 
