@@ -27,7 +27,6 @@ EVERYONES = {"libraries"}
 """Rooms that all others may import."""
 EXCEPTIONS = {
     ("entry", "telemetry"),
-    ("evaluation", "planning"),
     ("features", "executors"),
     ("pipeline", "report"),
     ("pipeline", "telemetry"),

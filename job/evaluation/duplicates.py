@@ -9,8 +9,8 @@ import numpy as np
 
 from job.data.splits import SPLITS
 from job.errors import CorruptFeatures
+from job.features.rows import Rows
 from job.features.store import Featurizer, Part, known, read_stored
-from job.planning.listing import Rows
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from job.data.splits import SPLITS
+from job.features.rows import Rows
 from job.features.store import ADDRESS, Featurizer, address_bytes, known
-from job.planning.listing import Rows
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")

@@ -20,6 +20,7 @@ from job.data.snapshot import Snapshot, listing
 from job.data.sources.packed import list_shards, without_index, write_index
 from job.data.splits import SPLITS
 from job.errors import DataError
+from job.features.rows import Rows
 from job.features.store import ADDRESS, address_of
 from job.storage import Store
 
@@ -49,18 +50,6 @@ class Seen:
     share: float
     """The part of the source (by bytes) that the counts are of: 1 but for packed files without an index."""
     seconds: float
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Numbers of every example, in the order of the snapshot: 21 bytes each."""
-
-    addresses: np.ndarray
-    """ADDRESS [n]"""
-    splits: np.ndarray
-    """Index into SPLITS, int8 [n]."""
-    labels: np.ndarray
-    """Index into the classes, int32 [n]."""
 
 
 @contextmanager

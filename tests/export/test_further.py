@@ -16,8 +16,8 @@ from job.data.snapshot import stored_snapshot
 from job.errors import DataError, JobError, StorageError
 from job.export import formats
 from job.export.formats import onnx_file, tflite_file
-from job.export.formats.rows import rows_of, word_layer
 from job.export.formats.subject import in_float32
+from job.export.formats.word_rows import rows_of, word_layer
 from job.export.further import export_run, with_formats
 from job.export.samples import Sampler
 from job.run.run import open_run

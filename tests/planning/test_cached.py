@@ -7,9 +7,9 @@ import pytest
 
 from job.data.splits import SPLITS
 from job.evaluation.duplicates import near_duplicates
+from job.features.rows import Rows
 from job.features.store import ADDRESS, Featurizer, address_of, write_part
 from job.planning.cached import look_up
-from job.planning.listing import Rows
 from job.storage import Store, open_store
 
 N = 120

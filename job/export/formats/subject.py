@@ -11,7 +11,7 @@ import numpy as np
 from job.export.exported import compiled
 from job.export.formats.check import Answers
 from job.export.formats.input_batches import batches
-from job.export.formats.rows import ids_of, network_of_rows, rows_of, word_layer
+from job.export.formats.word_rows import ids_of, network_of_rows, rows_of, word_layer
 from job.model.refresh import refresh
 
 
