@@ -169,7 +169,7 @@ def test_files_that_are_no_record_of_an_archive_take_no_position() -> None:
 def test_what_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [ROWS[0], (bytes(100_000), "red"), ROWS[2]]
     for layout in ("webdataset", "tfrecord"):
-        monkeypatch.setattr(f"job.data.{layout}.LONGEST", 50_000)
+        monkeypatch.setattr(f"job.data.sources.{layout}.LONGEST", 50_000)
         records = read(shards.MAKERS[layout][2](rows), layout)
         assert rejects(records) == [(1, "longer than 268435456 bytes")]
         assert usable(records) == [rows[0], rows[2]]
