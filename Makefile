@@ -66,6 +66,11 @@ lint: $(STAMP) ## ruff, mypy and hadolint
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
+fix: $(STAMP) ## correct what ruff and terraform can correct: imports, formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if command -v terraform > /dev/null; then terraform fmt -recursive terraform; fi
+
 CHECKOV := .venv-checkov/bin
 # In a place of its own: checkov brings another module of the name hcl2.
 .venv-checkov/.complete: requirements/checkov.txt | $(STAMP)
@@ -107,5 +112,5 @@ lock: $(STAMP) ## pin the dependencies again, with hashes
 clean: ## delete what the other targets made
 	rm -rf .venv .venv-checkov .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test test-all test-kills test-arrival test-storm test-terminal test-image lint lint-terraform bench image \
+.PHONY: help setup demo test test-all test-kills test-arrival test-storm test-terminal test-image lint lint-terraform fix bench image \
 	lock clean

@@ -110,8 +110,8 @@ def _run(job: Path) -> dict[str, Any]:
 
 def _run_here(job: str) -> dict[str, Any]:
     """In this process; when each part ended, and how many examples were computed."""
-    from job.jobfile import load_job
-    from job.run.pipeline import run_job
+    from job.config.jobfile import load_job
+    from job.entry import run_job
 
     marks: dict[str, float] = {}
     computed = 0

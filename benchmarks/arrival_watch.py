@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import boto3
 import yaml
 
-from job.jobfile import load_job
+from job.config.jobfile import load_job
 from job.model.resolved import record_key, weights_request
 from job.storage import open_store
 from support.arrivals import s3_event

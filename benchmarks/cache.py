@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from job.run.demo import write_cells
+from job.demo.solar_cells import write_cells
 
 CASES = {
     "vgg19": ("vgg19", "none", "{from: block5_conv1}"),

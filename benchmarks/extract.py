@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from objects import served
 
-from job.jobfile import parse_job
-from job.run.demo import write_cells
+from job.config.jobfile import parse_job
+from job.demo.solar_cells import write_cells
 
 JOB = """
 name: extract
@@ -119,8 +119,8 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     """Of the extract stage, from an empty store; `endpoint`: of S3."""
     from job.data.snapshot import take_snapshot
     from job.executors import executor_of
-    from job.run.extract import extract
-    from job.run.plan import choose_plan
+    from job.features.cache_plan import choose_plan
+    from job.features.extract import extract
     from job.storage import open_store
 
     os.environ["AWS_ENDPOINT_URL"] = endpoint

@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from job.config import Data
+from job.config.jobfile import load_job
 from job.data.forms import Form, image_form, text_form
-from job.data.packed import make_index, records_of
 from job.data.pictures import Unreadable
-from job.data.table import read_table
-from job.data.tfrecord import framed
-from job.data.vectors import read_vectors
-from job.jobfile import load_job
+from job.data.sources.packed import make_index, records_of
+from job.data.sources.table import read_table
+from job.data.sources.tfrecord import framed
 from job.libraries import import_tensorflow
 from job.storage import open_store
+from job.text.vectors import read_vectors
 
 Read = Callable[[bytes], list[str]]
 """An input -> the reasons for what can't be used of it; none where it is read whole."""
@@ -84,7 +84,7 @@ def tars() -> list[bytes]:
 
 @cache
 def tfrecords() -> list[bytes]:
-    from job.data.tfrecord import _example_type
+    from job.data.sources.tfrecord import _example_type
 
     found = []
     for i, picture in enumerate(pictures()[:5]):

@@ -7,7 +7,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from job.data.tfrecord import framed
+from job.data.sources.tfrecord import framed
 
 Mutation = Callable[[random.Random, bytes], bytes]
 BLOWN = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", bytes(4), b"\xff" * 8, b"\x7f" + b"\xff" * 7)

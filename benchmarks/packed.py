@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tables import markdown
 
 from job.config import Data
-from job.data.packed import make_index, open_shard, records_of
+from job.data.sources.packed import make_index, open_shard, records_of
 from job.storage import open_store
 
 

@@ -60,7 +60,7 @@ def prepare(folder: Path, images: int | None) -> None:
     if (folder / "store").exists():
         return
     from job.data.snapshot import take_snapshot
-    from job.run.demo import write_cells
+    from job.demo.solar_cells import write_cells
     from job.storage import open_store
 
     write_cells(folder / "cells")
@@ -119,6 +119,6 @@ def thaw_top(base: keras.Model) -> None:
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Thaw's own measure, of logits float32 [n, classes] against labels int [n]."""
-    from job.report.metrics import evaluate
+    from job.evaluation.metrics import evaluate
 
     return evaluate(logits, labels)["accuracy"]

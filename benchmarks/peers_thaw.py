@@ -61,9 +61,9 @@ def _accuracy_of_last(recipe: Recipe, run: Path) -> float:
 
     from job.model.heads import build_head
     from job.model.network import build_network, variables_by_path
+    from job.run.state import read_state
     from job.storage import open_store
-    from job.train.keeper import load_checkpoint
-    from job.train.runstate import read_state
+    from job.training.checkpointer import load_checkpoint
 
     store = open_store(f"file://{run.parents[1]}/")
     found = read_state(store, run.name)

@@ -28,11 +28,11 @@ from typing import Any
 from tables import markdown
 
 from job.config import Job
-from job.jobfile import load_job
-from job.report.console import spread
-from job.report.wording import METRICS
+from job.config.jobfile import load_job
+from job.demo.solar_cells import PUBLISHED, write_cells
 from job.run.child import run_thaw
-from job.run.demo import PUBLISHED, write_cells
+from job.telemetry.console import spread
+from job.wording import METRICS
 
 TEST, VALIDATION = 1 / 4, 1 / 8
 """Parts of each class."""

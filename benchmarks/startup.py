@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 from tables import markdown
 
-from job.data.work import CHUNK
-from job.run.demo import write_cells
+from job.demo.solar_cells import write_cells
+from job.features.workload import CHUNK
 from job.run.processes import descendants
 
 SIDES = {"local": "embedded", "ray": "Ray, one worker"}

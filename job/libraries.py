@@ -79,7 +79,9 @@ def import_arrow() -> None:
 
 
 def library_version(name: str) -> str:
-    """Of an installed distribution; of TensorFlow, whichever distribution brings it. Raises PackageNotFoundError."""
+    """The version of an installed distribution; for TensorFlow, of whichever distribution brings it. Raises
+    PackageNotFoundError.
+    """
     for brings in TENSORFLOW if name == "tensorflow" else ():
         try:
             return version(brings)

@@ -123,8 +123,8 @@ def cluster(s3_server: str, gcs_server: str) -> Iterator[None]:
 
     There is a proxy that nobody answers at, as if a company had one: nothing of a run may ask it.
     """
+    from job.config.jobfile import parse_job
     from job.executors.ray.cluster import ray_cluster
-    from job.jobfile import parse_job
 
     patch = pytest.MonkeyPatch()
     patch.setenv("http_proxy", "http://127.0.0.1:9")

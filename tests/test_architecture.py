@@ -14,37 +14,40 @@ import pytest
 from support.imported import called_in_new_process
 
 ROOT = Path(__file__).parents[1] / "job"
-BELOW = {
-    "errors": set(),
-    "libraries": set(),
-    "config": {"errors"},
-    "jobfile": {"errors", "config"},
-    "storage": {"errors", "config"},
-    "data": {"errors", "config", "storage"},
-    "model": {"errors", "config", "storage"},
-    "train": {"errors", "config", "storage", "data", "model"},
-    "report": {"errors", "config", "storage", "data", "model", "train"},
-    "features": {"errors", "config", "storage", "data", "model", "train"},
-    "executors": {"errors", "config", "storage", "data", "model", "train", "features"},
-    "run": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "features", "executors"},
-    "deploy": {"errors", "config", "jobfile", "storage", "data", "model", "train", "report", "executors", "run"},
-}
+ARCHITECTURE = ROOT.parent / "docs/architecture.md"
+SPINE = (
+    *("errors", "wording", "config", "storage", "data", "text", "model", "run", "features", "training", "executors"),
+    *("evaluation", "export", "registry", "pipeline", "entry"),
+)
+"""What a run is made of: a room imports only rooms that stand before it."""
+ANNEXES = ("report", "telemetry", "planning", "deploy", "arrival", "serving", "sweep", "demo", "cli")
+"""What listens to a run, reads what it has left, or starts one: the same order, and the spine imports none of them."""
+ROOMS = (*SPINE, *ANNEXES)
 EVERYONES = {"libraries"}
 """Rooms that all others may import."""
+EXCEPTIONS = {
+    ("entry", "telemetry"),
+    ("features", "executors"),
+    ("pipeline", "report"),
+    ("pipeline", "telemetry"),
+    ("report", "telemetry"),
+    ("run", "features"),
+}
+"""(room, the later room that it imports): to become fewer, never more."""
 ONLY_IN = {
-    "boto3": {"storage", "deploy"},  # its SQS is a queue
+    "boto3": {"storage", "arrival"},  # its SQS is a queue
     "google.cloud.storage": {"storage"},
-    "google.cloud.pubsub_v1": {"deploy"},
+    "google.cloud.pubsub_v1": {"arrival"},
     "kubernetes": {"deploy"},
-    "mlflow": {"report"},
+    "mlflow": {"telemetry"},
 }
 USERS_OF_RAY = {
-    "run/sweep.py",  # asks a cluster how many runs it has room for
-    "run/forecast/rehearsal.py",  # its processes have the environment of Ray's workers
+    "sweep.py",  # asks a cluster how many runs it has room for
+    "planning/rehearsal.py",  # its processes have the environment of Ray's workers
 }
 """Files out of executors/ that import what is in executors/ray."""
 QUEUES = {"boto3": "sqs.py", "google.cloud.pubsub_v1": "pubsub.py"}
-"""Of deploy's files, the one that imports it."""
+"""Of the files of arrival, the one that imports it."""
 SMALL = (
     "--help",
     "schema",
@@ -55,7 +58,9 @@ SMALL = (
 """Command lines that whoever waits for them wants answered at once."""
 FILES = sorted(ROOT.rglob("*.py"))
 DEPLOY = sorted(
-    ".".join(("job", *file.relative_to(ROOT).with_suffix("").parts)) for file in (ROOT / "deploy").rglob("[!_]*.py")
+    ".".join(("job", *file.relative_to(ROOT).with_suffix("").parts))
+    for room in ("deploy", "arrival")
+    for file in (ROOT / room).rglob("[!_]*.py")
 )
 
 
@@ -70,12 +75,34 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_room_knows_only_the_rooms_to_its_left(file: Path) -> None:
-    room = file.relative_to(ROOT).parts[0].removesuffix(".py")
-    rooms = {name.split(".")[1] for name in imports(file) if name.startswith("job.")} - {"__version__", room}
-    if room in BELOW:
-        assert rooms <= BELOW[room] | EVERYONES
+def room_of(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def later(file: Path) -> set[tuple[str, str]]:
+    """(its room, a room that it imports though that stands after its own)"""
+    room = room_of(file)
+    named = {name.split(".")[1] for name in imports(file) if name.startswith("job.")}
+    used = {name for name in named if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()} - EVERYONES
+    return {(room, other) for other in used if ROOMS.index(other) > ROOMS.index(room)}
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if room_of(file) in ROOMS], ids=lambda file: str(file.relative_to(ROOT))
+)
+def test_a_room_imports_only_rooms_before_it(file: Path) -> None:
+    assert later(file) <= EXCEPTIONS
+
+
+def test_every_file_is_in_a_room_and_every_exception_is_needed() -> None:
+    rooms = {room_of(file) for file in FILES}
+    assert rooms - EVERYONES - {"__init__", "__main__"} == set(ROOMS)
+    assert set().union(*(later(file) for file in FILES if room_of(file) in ROOMS)) == EXCEPTIONS
+
+
+def test_the_rooms_are_those_of_the_architecture_page() -> None:
+    page = ARCHITECTURE.read_text()
+    assert tuple(re.findall(r"^\| `job/(\w+)(?:/|\.py)` ", page, re.MULTILINE)) == ROOMS
 
 
 @pytest.mark.parametrize(("library", "rooms"), ONLY_IN.items())
@@ -96,7 +123,7 @@ def test_few_outside_the_executors_know_that_there_is_ray() -> None:
 
 @pytest.mark.parametrize(("library", "file"), QUEUES.items())
 def test_a_queue_has_one_file(library: str, file: str) -> None:
-    users = {f.name for f in (ROOT / "deploy").rglob("*.py") if any(name.startswith(library) for name in imports(f))}
+    users = {f.name for f in (ROOT / "arrival").rglob("*.py") if any(name.startswith(library) for name in imports(f))}
     assert users == {file}
 
 

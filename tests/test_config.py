@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from job.config import Scaling, UnfreezeAuto, Weights, WorkerRange, job_schema
+from job.config.jobfile import dump_job, load_job, parse_job
 from job.config.spelled import load_yaml, settled
 from job.errors import JobError
-from job.jobfile import dump_job, load_job, parse_job
 
 JOB = """
 name: cells

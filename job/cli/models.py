@@ -17,9 +17,9 @@ from job.cli.telling import console, narrator
 @debug
 def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
-    from job.report.console import prediction_table
-    from job.report.predict import check_all_answered
-    from job.report.predict import predict as predictions
+    from job.export.predict import check_all_answered
+    from job.export.predict import predict as predictions
+    from job.telemetry.console import prediction_table
 
     records = list(predictions(model, list(files)))
     if as_json:
@@ -37,7 +37,7 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 @debug
 def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
     """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
-    from job.run.formats import export_run
+    from job.export.further import export_run
 
     with narrator() as say:
         made = export_run(run, formats, out, say, debug)
@@ -51,7 +51,7 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 @debug
 def serve(model: str, host: str, port: int, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
-    from job.report.serve import serve as serve_model
+    from job.serving.server import serve as serve_model
 
     serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 
@@ -61,9 +61,9 @@ def serve(model: str, host: str, port: int, debug: bool) -> None:
 @debug
 def promote(run: str, debug: bool) -> None:
     """Put the model of RUN (…/runs/<id>/) into use, whatever its metrics. The one before it stays linked."""
-    from job.run.current import current_key, job_name
-    from job.run.current import promote as promoted
-    from job.run.status import open_run
+    from job.registry.current import current_key, job_name
+    from job.registry.current import promote as promoted
+    from job.run.run import open_run
 
     store, id = open_run(run)
     current = promoted(store, id)
@@ -89,7 +89,7 @@ def rollback(job: str, debug: bool) -> None:
 @debug
 def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
     """Put the pretrained weights of JOB into its store, so that its runs can be named without TensorFlow."""
-    from job.jobfile import load_job
+    from job.config.jobfile import load_job
     from job.run.identity import prepare_base
     from job.storage import open_store
 

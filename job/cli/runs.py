@@ -28,10 +28,10 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
 
     JOB is a YAML file, or a folder of them, which are merged in the order of their names.
     """
+    from job.config.jobfile import load_job
     from job.deploy.progress import reported
-    from job.executors.interrupt import Interrupts
-    from job.jobfile import load_job
-    from job.run.pipeline import run_job
+    from job.entry import run_job
+    from job.run.interrupts import Interrupts
 
     interrupts = Interrupts()
     with narrator() as told, reported(told, interrupts.ask) as say:
@@ -54,9 +54,9 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
 
     Changes nothing: not a byte is written to the store.
     """
-    from job.jobfile import load_job
-    from job.report.forecast import print_forecast
-    from job.run.forecast import forecast
+    from job.config.jobfile import load_job
+    from job.planning import forecast
+    from job.planning.printed import print_forecast
 
     with narrator() as say:
         found = forecast(load_job(job, overrides), say, calibration)
@@ -99,9 +99,9 @@ def sweep(
     debug: bool,
 ) -> None:
     """How deep to thaw: JOB at several depths, as a table and a curve. One extraction serves all of them."""
-    from job.jobfile import load_job
-    from job.report.console import sweep_table
-    from job.run.sweep import sweep as run_sweep
+    from job.config.jobfile import load_job
+    from job.sweep import sweep as run_sweep
+    from job.telemetry.console import sweep_table
 
     loaded = load_job(job, overrides)
     with narrator() as say:
@@ -120,8 +120,8 @@ def sweep(
 @debug
 def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
-    from job.run.demo import PUBLISHED, run_demo
-    from job.run.demo_text import run_text_demo
+    from job.demo.fortunes import run_text_demo
+    from job.demo.solar_cells import PUBLISHED, run_demo
 
     with narrator() as say:
         run = run_text_demo if task == "text" else run_demo
@@ -149,7 +149,7 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
     from job.deploy.verbs import status_of, watch_status
-    from job.report.console import result_table
+    from job.telemetry.console import result_table
 
     if watch:
         with screen(stderr=as_json) as show:
@@ -175,9 +175,9 @@ def report(run: str, out: str | None, debug: bool) -> None:
     """
     from pathlib import Path
 
-    from job.report.documents import read_documents
+    from job.evaluation.documents import read_documents
     from job.report.finished import page_of, write_report
-    from job.run.status import open_run
+    from job.run.run import open_run
 
     documents = read_documents(*open_run(run))
     if out is None:
@@ -202,8 +202,8 @@ def mlflow(
     debug: bool,
 ) -> None:
     """Log a finished RUN (…/runs/<id>/) to MLflow, from its store alone, or complete what is logged of it."""
-    from job.report.mlflow.server import web_page
-    from job.run.logged import log_run
+    from job.telemetry.logged import log_run
+    from job.telemetry.mlflow.logger import web_page
 
     with narrator() as say:
         logged = log_run(run, tracking_uri, experiment, registered_model, say)
@@ -221,11 +221,11 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
     """
     from pathlib import Path
 
-    from job.report import compare as comparing
-    from job.report.console import compared_runs, compared_table, differences_table
-    from job.report.documents import read_documents
+    from job.evaluation import compare as comparing
+    from job.evaluation.documents import read_documents
     from job.report.page.comparison import comparison_page, verdict
-    from job.run.status import open_run
+    from job.run.run import open_run
+    from job.telemetry.console import compared_runs, compared_table, differences_table
 
     if not 2 <= len(runs) <= MOST_COMPARED:
         raise click.UsageError(f"compare takes 2 to {MOST_COMPARED} runs, got {len(runs)}.")
@@ -276,8 +276,8 @@ def drain(seconds: float) -> None:
 @debug
 def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
     """Serve TensorBoard over WHAT: a run (…/runs/<id>/), a store by its URI, or that of a job file (or a folder)."""
-    from job.report.board import serve
-    from job.run.status import open_runs
+    from job.telemetry.board import serve
+    from job.telemetry.status import open_runs
 
     serve(*open_runs(what), host, port, lambda line: click.echo(f"thaw: {line}", err=True))
 

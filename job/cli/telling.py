@@ -19,8 +19,8 @@ from job.errors import JobError
 
 def narrator() -> Any:
     """Turns the events of a run into lines on standard error; entered, it also shows the stages that tell nothing."""
-    from job.report.narrator import Narrator
-    from job.report.output import JsonOutput, TextOutput
+    from job.telemetry.narrator import Narrator
+    from job.telemetry.output import JsonOutput, TextOutput
 
     if logs_json():
         return Narrator(JsonOutput(_own_stderr()))
@@ -85,8 +85,8 @@ def finish(result: dict[str, Any], as_json: bool, say: Any, published: tuple[str
 
 
 def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None:
-    from job.report.console import comparison_table, result_table
-    from job.report.narrator import unknown_words
+    from job.telemetry.console import comparison_table, result_table
+    from job.telemetry.narrator import unknown_words
 
     to = console(stderr=True)
     if result["model"] or result["state"] == "head":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Caution:
     setting: str
-    """Of the job file, or `data` for the examples themselves."""
+    """The setting of the job file, or `data` for the examples themselves."""
     text: str
 
 

@@ -86,7 +86,7 @@ def _no_jpeg(encoded: tf.Tensor, head: tf.Tensor, value_range: Range | None) -> 
 
 
 def _png(encoded: tf.Tensor, depth: tf.Tensor, value_range: Range | None) -> tf.Tensor:
-    """Of a PNG with transparency, or with values to be scaled."""
+    """The pixels of a PNG with transparency, or with values to be scaled."""
     import tensorflow as tf
 
     if value_range is None:

@@ -22,7 +22,7 @@ SIZES = b"\xff\x4f\xff\x51"
 
 
 def bits_of(image: Image.Image, encoded: bytes) -> int:
-    """Of a value: 8, or what is more."""
+    """The bits of a value: 8, or more."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(BITS, (1,)))  # type: ignore[attr-defined]
     if image.format == "PNG":
@@ -41,7 +41,7 @@ def values_of(image: Image.Image, encoded: bytes) -> np.ndarray:
 
 
 def to_8_bits(image: Image.Image, encoded: bytes, value_range: Range | None) -> Image.Image:
-    """Of one channel of more; without a range the upper 8 bits."""
+    """A picture of one channel with more bits, in 8 bits; without a range the upper 8."""
     if value_range is None:
         bits = 16 if image.format in SCALED else bits_of(image, encoded)
         eight = (np.asarray(image) >> (bits - 8)).clip(0, 255)

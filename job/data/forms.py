@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from job.config import Job
 from job.data.decoding import DECODING, Range, decode_image
-from job.data.encoding import as_utf8
-from job.data.packed import FORMAT
 from job.data.pictures import BROKEN, Unreadable, inspect_image, plain, read_picture
+from job.data.sources.encoding import as_utf8
+from job.data.sources.packed import FORMAT
 from job.data.text import READING, TOKENISER, decode_text, inspect_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Form:
     """Its name among those of stored features: `image` or `words`."""
     dtype: str
     shape: tuple[int, ...]
-    """Of one example."""
+    """The shape of one example."""
     meaning: dict[str, object]
     """All that determines the values, as JSON types."""
     inspect: Callable[[bytes], str | None]
@@ -40,7 +40,7 @@ class Form:
     blank: str | None = None
     """What is said of one that becomes zeros alone, where it can't be used then."""
     picture: Callable[[bytes], Image.Image] | None = None
-    """Of pictures: the whole of it, RGB, as it is seen. Raises Unreadable."""
+    """For pictures: the whole picture, RGB, as it is seen. Raises Unreadable."""
 
     def read(self, encoded: bytes) -> np.ndarray:
         """What the network takes of one example, `dtype` `shape`. Raises Unreadable."""

@@ -10,13 +10,13 @@ from operator import itemgetter
 import pyarrow as pa
 
 from job.config import Data
-from job.data.label_names import UNNAMED, names_key, read_names
-from job.data.naming import trimmed
-from job.data.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.selection import Selection, extension_of, kind_of, object_of
+from job.data.sources.label_names import UNNAMED, names_key, read_names
+from job.data.sources.label_values import trimmed
+from job.data.sources.packed import ROWS, join_key, no_shards, read_indexes
+from job.data.sources.table import read_table, text_version, with_resolved_keys
 from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
-from job.data.table import read_table, text_version, with_resolved_keys
 from job.errors import DataError
 from job.storage import ObjectInfo, Skipped, Store
 
@@ -25,7 +25,7 @@ EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
 NO_SHARD, LATE = "not a shard", "newer than the indexes"
 LETTERS = 30
-"""Of a split that is none, which a reason shows."""
+"""Letters of an unknown split that a reason shows."""
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
@@ -191,7 +191,7 @@ _Row = tuple[str, str, str | None, str | None]
 
 
 def _rows(table: pa.Table) -> Iterator[_Row]:
-    """Of a table by ascending key; equal rows once; a key with two labels, groups or splits is an error."""
+    """The rows of a table by ascending key; equal rows once; a key with two labels, groups or splits is an error."""
     previous: _Row | None = None
     for batch in table.to_batches(max_chunksize=65_536):
         columns: Iterable[_Row] = zip(*(c.to_pylist() for c in batch.columns), strict=True)

@@ -24,7 +24,7 @@ NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d*)?")
 COPY = re.compile(r"(?: copy| ?\(\d+\))+$")
 """Ends the names of folders that were copied (`cat - Copy (2)`)."""
 LETTERS = 60
-"""Of a label that an error shows."""
+"""Letters of a label that an error shows."""
 BETWEEN = re.compile(r"\s*[|;,+/&]\s*|\s+")
 """Between the names of several classes."""
 

@@ -60,7 +60,7 @@ def steps_per_epoch(examples: int, global_batch_size: int) -> int:
     return -(-examples // global_batch_size)
 
 
-def partners(in_order: np.ndarray, examples: int, global_batch_size: int) -> np.ndarray:
+def mixup_partners(in_order: np.ndarray, examples: int, global_batch_size: int) -> np.ndarray:
     """Another example of the same stream for each of `in_order` (places in an epoch's order of so many): the next one,
     or at the end the one before. A stream of one example has no other.
     """
@@ -76,7 +76,7 @@ def mixing_shares(examples: int, alpha: float, seed: int, epoch: int) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShare:
     """A worker's part of the global batches of an epoch: the streams `rank`, `rank + world_size`, …"""
 
     global_batch_size: int

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from job.config import Data
-from job.data.packed import open_shard, records_of, split_key
 from job.data.snapshot import Snapshot, read_snapshot
-from job.data.table import object_reader
+from job.data.sources.packed import open_shard, records_of, split_key
+from job.data.sources.table import object_reader
 from job.errors import ObjectMissing, ThawError
 from job.storage import Store, arrow_errors
 

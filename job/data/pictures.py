@@ -16,8 +16,8 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from job.data.decoding import BACKGROUND, EXIF, HEAD, TRANSPARENCY, Range
 from job.data.deep import DEEP, bits_of, scale_colours, scale_key, to_8_bits
-from job.data.signature import HEAD as FIRST
-from job.data.signature import UNKNOWN, describe
+from job.data.sources.signature import HEAD as FIRST
+from job.data.sources.signature import UNKNOWN, describe
 from job.errors import headline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")

@@ -17,16 +17,16 @@ from job.config import Data
 from job.data.caution import Caution
 from job.data.counted import DAY, Counted, nothing_found
 from job.data.folders import Folders
-from job.data.label_names import named_in_part
 from job.data.labels import Listed, labelled
 from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
+from job.data.sources.label_names import named_in_part
 from job.data.splits import SPLITS, side_of
 from job.errors import DataError
 from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
-"""Of a row group of the snapshot."""
+"""Rows of a row group of the snapshot."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10

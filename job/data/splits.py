@@ -17,11 +17,11 @@ SPELLINGS = re.compile(
 )
 """What the folders of published divisions are called."""
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-"""Of names such as `seg_train`, `20news-bydate-train` and `trainA`."""
+"""The words of names such as `seg_train`, `20news-bydate-train` and `trainA`."""
 
 
 SPARE = {"train, or validation": "validation", "train, or test": "test"}
-"""Of a published division without the one or the other: the part of train that takes its place then."""
+"""The part of train that is taken where a published division lacks a split."""
 
 
 def side_of(given: str | None, identity: str, data: Data) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from job.data.encoding import NAMES, as_utf8, guessed, is_utf8
-from job.data.signature import HEAD, describe
+from job.data.sources.encoding import NAMES, as_utf8, guessed, is_utf8
+from job.data.sources.signature import HEAD, describe
 
 if TYPE_CHECKING:
     import tensorflow as tf

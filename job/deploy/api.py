@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from job.deploy.refusals import Gone, Missing, Resource, Unreachable, refusal, told
 from job.errors import ClusterError
-from job.train.proxies import past_proxies
+from job.run.proxies import past_proxies
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -165,7 +165,7 @@ def _client(context: str | None) -> ApiClient:
 
 
 def _events(stream: Any) -> Iterator[tuple[str, Object]]:
-    """Of an answer with a JSON document in each line."""
+    """The events of an answer that has a JSON document in each line."""
     from urllib3.exceptions import HTTPError
 
     rest = b""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from job.deploy.manifest import as_yaml
 from job.errors import JobError
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 
 LARGEST = 1 << 20
 """Bytes of `terraform output -json` that are read."""
@@ -110,7 +110,7 @@ def _read(cloud: str, document: bytes) -> dict[str, Any]:
 
 
 def _expected(cloud: Cloud) -> dict[str, tuple[str, str, str | None]]:
-    """Of each output: the pattern, an example, and the annotation whose value that is."""
+    """What is expected of each output: the pattern, an example, and the annotation whose value that is."""
     uri, example = URI.format(cloud.scheme), f"{cloud.scheme}://BUCKET/FOLDER/"
     identity = (cloud.identity, cloud.identity_example, cloud.annotation)
     return {

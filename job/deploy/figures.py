@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from job.deploy.annotations import EPOCH, LEFT, LOSS, METRIC, PERCENT, PHASE, RATE, RUN
-from job.report.standing import Standing, Tracker
-from job.report.wording import clock
+from job.telemetry.run_progress import RunProgress, Tracker
+from job.wording import clock
 
 
 class Figures:
@@ -23,7 +23,7 @@ class Figures:
         return {**run, **_annotations(self._tracker.now)}
 
 
-def _annotations(now: Standing) -> dict[str, str | None]:
+def _annotations(now: RunProgress) -> dict[str, str | None]:
     told: dict[str, str | None] = {PHASE: now.phase, PERCENT: f"{now.percent:.0f}"}
     told[EPOCH] = None if now.epoch is None else f"{now.epoch}/{now.epochs}" if now.epochs else str(now.epoch)
     told[LOSS] = None if now.loss is None else f"{now.loss:.4f}"

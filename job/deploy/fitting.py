@@ -55,7 +55,7 @@ def _check_cpus(job: Job, group: dict[str, Any], where: str) -> None:
 
 
 def cores(quantity: str | int | float) -> float:
-    """Of a Kubernetes quantity: `2`, `500m`. Raises JobError."""
+    """A Kubernetes quantity (`2`, `500m`) as a number. Raises JobError."""
     from kubernetes.utils import parse_quantity
 
     try:

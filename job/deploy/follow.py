@@ -71,7 +71,7 @@ def follow(api: Api, name: str, say: Say) -> int:
 
 
 def exit_code(rayjob: Object) -> int | None:
-    """Of a RayJob that has ended, else None."""
+    """The exit code of a RayJob that has ended, else None."""
     status = rayjob.get("status", {})
     stage = status.get("jobDeploymentStatus", "")
     if stage not in ENDED:

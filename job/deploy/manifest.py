@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from job.config import Job, WorkerRange
+from job.config.jobfile import dump_job
 from job.deploy.annotations import RUN, STORE
 from job.deploy.fitting import check_fit
 from job.deploy.naming import Naming
 from job.deploy.overlay import Object
 from job.errors import JobError
 from job.executors.placement import with_workers
-from job.jobfile import dump_job
 
 NAMESPACE = "thaw"
 """Where nobody says another one."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Job
-from job.data.packed import list_shards, without_index
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
+from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError
+from job.registry.promotion import finished_result
 from job.run.identity import find_run, job_id, listing_id
-from job.run.promotion import finished_result
 from job.storage import open_store
 
 
@@ -26,7 +26,7 @@ class Naming:
     result: dict[str, Any] | None = None
     """The run's, where it is finished."""
     snapshot: Snapshot | None = None
-    """Of the run's data, where it is known already."""
+    """The snapshot of the run's data, where it is known already."""
 
 
 def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:

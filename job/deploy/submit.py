@@ -17,6 +17,7 @@ from job.deploy.refusals import Conflict
 from job.errors import ClusterError
 from job.run.lease import reserve
 from job.storage import open_store
+from job.storage.runs import RunKeys
 
 Say = Callable[..., None]
 ROUNDS = 5
@@ -25,7 +26,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """Of `thaw render` and `thaw submit`."""
+    """The options of `thaw render` and `thaw submit`."""
 
     overlay: str
     image: str | None = None
@@ -60,7 +61,7 @@ def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str,
         "state": "submitted" if fresh else "submitted already",
         "name": made["metadata"]["name"],
         "namespace": api.namespace,
-        "run": f"{store.uri}runs/{run}/" if run else None,
+        "run": f"{store.uri}{RunKeys(run).folder}" if run else None,
     }
 
 

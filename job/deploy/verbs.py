@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from job.config.jobfile import load_job
 from job.deploy.api import connect
 from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
-from job.deploy.status import cancel_rayjob, describe_rayjob, rayjob_status
+from job.deploy.rayjob_status import cancel_rayjob, describe_rayjob, rayjob_status
 from job.errors import JobError
-from job.jobfile import load_job
-from job.run.current import rollback
+from job.registry.current import rollback
 from job.run.lease import cancel
-from job.run.status import describe_run, open_run, run_status
+from job.run.run import open_run
 from job.storage import open_store
+from job.storage.runs import RunKeys
+from job.telemetry.status import describe_run, run_status
 
 INTERVAL = 5.0
 """Seconds between two looks at a status that is watched."""
@@ -67,6 +69,6 @@ def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
     store, run = open_run(name)
     state = cancel(store, run)
     return (
-        f"Attempt {state['attempt']} of {store.uri}runs/{run}/ is asked to end: within seconds it keeps a checkpoint, "
-        "and running again goes on from it."
+        f"Attempt {state['attempt']} of {store.uri}{RunKeys(run).folder} is asked to end: within seconds it keeps a "
+        "checkpoint, and running again goes on from it."
     )

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from job.config import Job
-from job.executors.interrupt import Interrupts
 from job.executors.placement import gpus_here, is_here, is_local, with_workers
 from job.features.extraction import Extracted, Extraction
-from job.train.context import Metrics, Recipe
+from job.run.interrupts import Interrupts
+from job.training.context import Recipe, WorkerMetrics
 
 Say = Callable[..., None]
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Executor(Protocol):
     """Seconds that a run which ends should wait for Prometheus; 0 where what it reads does not end with the run."""
 
     @property
-    def metrics(self) -> Metrics: ...
+    def metrics(self) -> WorkerMetrics: ...
 
     def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
         """What becomes of each item, in any order. `doing` is what then failed, for the message."""

@@ -15,21 +15,21 @@ import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
-from job.data.packed import read_shard
 from job.data.source import open_source
-from job.data.work import CHUNK
+from job.data.sources.packed import read_shard
 from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
-from job.executors.interrupt import Interrupts
 from job.executors.local_metrics import metrics_here
 from job.executors.placement import cpus_here
 from job.features.decode import GROUP, Decoder, Pending
 from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
+from job.features.workload import CHUNK
 from job.libraries import import_arrow
-from job.train.context import Metrics, Recipe, Start
-from job.train.strategy import INTER_OP, INTER_OP_THREADS
-from job.train.worker import train
+from job.run.interrupts import Interrupts
+from job.run.strategy import INTER_OP, INTER_OP_THREADS
+from job.training.context import Recipe, Start, WorkerMetrics
+from job.training.worker import train
 
 Say = Callable[..., None]
 T = TypeVar("T")
@@ -37,7 +37,7 @@ R = TypeVar("R")
 READERS = 64
 """Examples that are read at a time: a store that takes 150 ms to answer gives 400 a second."""
 AHEAD_BYTES = 256 * 2**20
-"""Of decoded examples that wait for the network, about."""
+"""Bytes of decoded examples that wait for the network, about."""
 WRITES = 4
 """Chunks whose features are written at a time."""
 
@@ -50,7 +50,7 @@ class LocalExecutor:
 
     def __init__(self, job: Job) -> None:
         self.cpus = job.scaling.cpus_per_worker or cpus_here()
-        self._metrics: Metrics | None = None
+        self._metrics: WorkerMetrics | None = None
 
     def __enter__(self) -> LocalExecutor:
         """TensorFlow reads these when it first computes, whoever asks it to. It runs as many functions at a time as it
@@ -66,7 +66,7 @@ class LocalExecutor:
         pass
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> WorkerMetrics:
         if self._metrics is None:
             self._metrics = metrics_here()
         return self._metrics
@@ -115,7 +115,7 @@ class _Alone:
     rank = local_rank = 0
     world_size = local_world_size = 1
 
-    def __init__(self, cpus: int, metrics: Metrics, say: Say) -> None:
+    def __init__(self, cpus: int, metrics: WorkerMetrics, say: Say) -> None:
         self.cpus, self.metrics, self.say = cpus, metrics, say
         self.stop = threading.Event()
 

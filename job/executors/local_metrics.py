@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from job.errors import JobError
-from job.train.context import Metrics
+from job.training.context import WorkerMetrics
 
 PORT = "THAW_METRICS_PORT"
 PREFIX = "ray_"
 """Ray's exporter puts it before every name."""
 
 
-def metrics_here() -> Metrics:
+def metrics_here() -> WorkerMetrics:
     """Raises JobError where the port can't be had."""
     if not (port := os.environ.get(PORT)):
         return Unread()

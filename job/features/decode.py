@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from job.data.features import address_bytes
 from job.data.forms import form_of
-from job.data.packed import join_key
 from job.data.pictures import Unreadable
 from job.data.source import open_source
-from job.data.table import object_reader
-from job.data.work import Chunk, read_chunk, read_chunks_of
+from job.data.sources.packed import join_key
+from job.data.sources.table import object_reader
 from job.errors import ObjectMissing
 from job.features.extraction import Decoded, Extraction
+from job.features.store import address_bytes
+from job.features.workload import Chunk, read_chunk, read_chunks_of
 from job.libraries import import_tensorflow
 
 GROUP = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from job.config import Job
-from job.data.features import Featurizer, write_part
+from job.features.store import Featurizer, write_part
 from job.model.resolved import ResolvedBase
 from job.storage import Store
 
@@ -22,8 +22,8 @@ class Extraction:
     base: ResolvedBase
     wanted: list[Featurizer]
     chunks: list[tuple[str, str]]
-    """Of each chunk of the run's work (see job.data.work): its packed file ("" for single objects), and the version of
-    that."""
+    """For each chunk of the run's work (see job.features.workload): its packed file ("" for single objects), and the
+    version of that."""
     store: Store
     """Where features are written; it refuses once the run has gone to someone else."""
 

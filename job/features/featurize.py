@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from job.data.augment import augment_images, view_seeds
-from job.data.features import Featurizer
 from job.data.forms import INPUTS
 from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
-from job.train.networks import base_of_store
+from job.features.store import Featurizer
+from job.model.networks import base_of_store
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,7 +28,7 @@ class FrozenNetwork:
     """The layers below the cuts, as one compiled function of a batch."""
 
     def __init__(self, work: Extraction, cpus: int) -> None:
-        from job.train.strategy import precision, prepare_process
+        from job.run.strategy import precision, prepare_process
 
         prepare_process(work.job, cpus)
         import tensorflow as tf

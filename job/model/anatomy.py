@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from job.model.classifier import Classifier, classifier_of
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +22,7 @@ Block = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
+    """Numbers of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
 
     blocks: tuple[Block, ...]
     """From the bottom to the top."""
@@ -30,7 +31,7 @@ class Anatomy:
     below: int
     """The part of it below the cut; 0 where fine-tuning starts from the inputs."""
     backward: int
-    """Of the gradients."""
+    """Multiply-adds of the gradients."""
     kept: int
     """Values per example that a step keeps until its gradients are made."""
     thawed: tuple[str, ...]
@@ -65,19 +66,15 @@ def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
 
 
 def write_anatomy(store: Store, run: str, anatomy: Anatomy) -> None:
-    store.write(_key(run), json.dumps(asdict(anatomy)).encode())
+    store.write(RunKeys(run).network, json.dumps(asdict(anatomy)).encode())
 
 
 def read_anatomy(store: Store, run: str) -> Anatomy | None:
     """None of a run that was planned before these numbers were kept."""
-    stored = read_json(store, _key(run))
+    stored = read_json(store, RunKeys(run).network)
     if stored is None:
         return None
     stored |= {"blocks": tuple(map(tuple, stored["blocks"])), "thawed": tuple(stored["thawed"])}
     if stored.get("classifier"):
         stored["classifier"] = Classifier(**stored["classifier"])
     return Anatomy(**stored)
-
-
-def _key(run: str) -> str:
-    return f"runs/{run}/network.json"

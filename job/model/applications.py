@@ -75,7 +75,8 @@ def with_top(model: config.Model) -> keras.Model:
 
 
 def architecture_of(tensors: dict[str, np.ndarray]) -> str:
-    """Of the variables in a file: whether they are those of a network that Keras builds with weights="imagenet".
+    """Reads the architecture off the variables in a file: whether they are those of a network that Keras builds with
+    weights="imagenet".
 
     All networks are the same either way, but for those with a Normalization that is adapted (EfficientNet B0 to B7):
     Keras's own files have ImageNet's mean there. A network that was built with weights=None has zeros, or what it was

@@ -18,7 +18,7 @@ from job.model import efficientnet_lite
 from job.model.applications import application, build_application
 from job.model.applications import application_names as application_names
 from job.model.flatten import flatten
-from job.model.state import refresh
+from job.model.refresh import refresh
 from job.model.words import Vocabulary, word_vectors
 from job.model.work import nodes
 

@@ -15,7 +15,7 @@ FEW = 32
 have more.
 """
 NAMED = re.compile(r"predictions?|logits|classifier|classification", re.IGNORECASE)
-"""Of such a layer of any size."""
+"""Names of a classifier's layer, whatever its size."""
 UNCHANGED = {
     *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
     *("Identity", "ActivityRegularization"),
@@ -92,7 +92,7 @@ def _named_below(node: Any, made_by: dict[int, Any]) -> str | None:
 
 
 def _has_weights(node: Any, made_by: dict[int, Any]) -> bool:
-    """Of its own, or below it."""
+    """Whether the node has weights, or a node below it has."""
     pending, seen = [node], {id(node)}
     while pending:
         one = pending.pop()

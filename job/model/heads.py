@@ -12,7 +12,7 @@ from job import config
 from job.model.network import variables_by_path
 
 ENCODER_UNITS = 128
-"""Of the layer that makes one vector of a text's word vectors."""
+"""Units of the layer that makes one vector of a text's word vectors."""
 
 
 def build_head(

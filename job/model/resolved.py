@@ -12,7 +12,7 @@ from job.errors import ObjectMissing
 from job.storage import Store, open_store, read_json, split_uri
 
 FORMAT = 2
-"""Of requests: what a record of another one says is not asked any more."""
+"""The format of requests: what a record in another format says is not asked any more."""
 
 
 @dataclass(frozen=True)

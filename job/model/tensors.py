@@ -10,7 +10,7 @@ import numpy as np
 from job.errors import JobError
 from job.model import efficientnet_lite
 from job.model.network import variables_by_path
-from job.model.state import refresh
+from job.model.refresh import refresh
 from job.model.torch_file import read_torch_file
 
 Tensors = dict[str, np.ndarray]

@@ -13,8 +13,8 @@ from safetensors.numpy import load, save
 from job import config
 from job.errors import JobError, StorageError
 from job.model.backbones import base_on, build_base, draw_weights, source_network
+from job.model.refresh import is_derived, refresh
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
-from job.model.state import is_derived, refresh
 from job.model.tensors import assign, lite_tensors, values
 from job.model.weights_file import ARCHITECTURE, noted_architecture, read_weights
 from job.model.words import Vocabulary

@@ -15,7 +15,7 @@ from job.errors import JobError
 from job.model.applications import applications, architecture_of, build_application, with_top
 from job.model.backbones import base_on, build_base, source_network
 from job.model.network import variables_by_path
-from job.model.state import refresh
+from job.model.refresh import refresh
 from job.model.tensors import Tensors, assign, lite_tensors, values
 
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
@@ -97,7 +97,7 @@ def _read_keras_weights(model: config.Model, keras_file: str | None, file: str) 
 
 
 def _architecture_in(other: keras.Model, model: config.Model) -> str | None:
-    """Of a network that was loaded as a whole: whether it scales as the pretrained one does."""
+    """Reads the architecture off a network that was loaded as a whole: whether it scales as the pretrained one does."""
     if model.backbone not in applications():
         return None
     there = _scalings(other)
@@ -121,7 +121,7 @@ def _without_those_above(tensors: Tensors, base: keras.Model, model: config.Mode
 
 
 def _whole(model: config.Model, **changed: Any) -> config.Model:
-    """Of the same job, without an end below the network's own."""
+    """The model section of the same job, without an end below the network's own."""
     return model.model_copy(update={"end_at": None, **changed})
 
 

@@ -19,7 +19,7 @@ LINE, FAINT, MARK = "#2563eb", "#93b4f5", "#b45309"
 def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
     """Test accuracy, and below it the seconds of training, against the blocks that were thawed. Bars are one standard
     deviation between seeds; of one seed, the standard error of an accuracy on so few examples. `depths` as
-    `job.run.sweep` makes them.
+    `job.sweep` makes them.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -48,10 +48,10 @@ def _spread(depth: dict[str, Any], what: str, alone: bool) -> float:
 
 
 def range_curves(tests: dict[str, dict[str, Any]]) -> bytes:
-    """The loss against the learning rate of each phase's range test (as `job.train.range_test` makes them), and the
+    """The loss against the learning rate of each phase's range test (as `job.training.range_test` makes them), and the
     rate that was chosen.
     """
-    from job.train.range_test import DIVERGED, smoothed
+    from job.training.range_test import DIVERGED, smoothed
 
     with _drawing(7, 1 + 3 * len(tests)) as (figure, buffer):
         for axes, (phase, test) in zip(figure.subplots(len(tests), 1, squeeze=False).flat, tests.items(), strict=True):

@@ -9,10 +9,10 @@ from PIL import Image
 from job.data.forms import Form
 from job.data.originals import read_originals
 from job.data.pictures import Unreadable
-from job.report.documents import Documents
-from job.report.measured import confident_mistakes, right_answers
-from job.report.wording import shortened
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import confident_mistakes, right_answers
 from job.storage import open_store
+from job.wording import shortened
 
 MISTAKES, RIGHTS = 12, 12
 """How many are shown of each."""
@@ -21,7 +21,7 @@ TEXT = 300
 
 
 @dataclass(frozen=True)
-class Examples:
+class ShownExamples:
     mistakes: list[int]
     """Places among the answers; the most confident one first."""
     rights: list[int]
@@ -39,26 +39,26 @@ class Opened:
     missing: str | None = None
 
 
-def chosen_examples(documents: Documents) -> Examples:
+def chosen_examples(documents: Documents) -> ShownExamples:
     """Reads them from the source."""
-    answered, kept = documents.answered, documents.kept
-    wrong = [int(at) for at in confident_mistakes(answered, kept, MISTAKES)]
-    right = [int(at) for at in right_answers(answered, kept, RIGHTS, documents.job.train.seed)]
-    keys = [answered.keys[at] for at in [*wrong, *right]]
+    predictions, kept = documents.predictions, documents.kept
+    wrong = [int(at) for at in confident_mistakes(predictions, kept, MISTAKES)]
+    right = [int(at) for at in right_answers(predictions, kept, RIGHTS, documents.job.train.seed)]
+    keys = [predictions.keys[at] for at in [*wrong, *right]]
     job, source = documents.job, open_store(documents.job.data.source, documents.job.storage)
-    return Examples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
+    return ShownExamples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
 
 
 def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
-    """Of the model that is kept: key, class and answer; the probability of the answer, and that of the class."""
-    answered, classes = documents.answered, documents.snapshot.classes
-    chances, label = answered.chances[documents.kept][at], int(answered.labels[at])
+    """What the kept model answered: key, class and answer; the probability of the answer, and that of the class."""
+    predictions, classes = documents.predictions, documents.snapshot.classes
+    chances, label = predictions.chances[documents.kept][at], int(predictions.labels[at])
     answer = int(chances.argmax())
-    return answered.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
+    return predictions.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
 
 
 def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
-    """`original` as in Examples; `side`: most pixels of the longer side of a picture."""
+    """`original` as in ShownExamples; `side`: most pixels of the longer side of a picture."""
     if isinstance(original, str):
         return Opened(missing=original)
     if task == "text":

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from job.errors import Interrupted, Superseded, headline
-from job.report.answers_drawn import draw_answers
-from job.report.card import model_card
-from job.report.documents import Documents, card_key, report_key
+from job.evaluation.documents import Documents
+from job.export.model_card import model_card
 from job.report.examples import chosen_examples
 from job.report.page.render import render
-from job.report.record import make_record, record_key, recorded_versions
+from job.report.record import make_record, recorded_versions
+from job.storage.runs import RunKeys
+from job.telemetry.answers_drawn import draw_answers
 
 
 def write_report(documents: Documents, warn: Callable[[str], None], versions: dict[str, str] | None = None) -> str:
@@ -23,17 +24,17 @@ def write_report(documents: Documents, warn: Callable[[str], None], versions: di
     store, run = documents.store, documents.run
     known = recorded_versions(store, run) if versions is None else versions
     record = make_record(documents, known)
-    store.write(record_key(run), record.model_dump_json(indent=1).encode())
-    store.write(card_key(run), model_card(documents, known.get("thaw")).encode())
+    store.write(RunKeys(run).record, record.model_dump_json(indent=1).encode())
+    store.write(RunKeys(run).card, model_card(documents, known.get("thaw")).encode())
     examples = chosen_examples(documents)
-    store.write(report_key(run), render(documents, examples, known).encode())
+    store.write(RunKeys(run).page, render(documents, examples, known).encode())
     try:
         draw_answers(documents, examples, warn)
     except (Interrupted, Superseded):
         raise
     except Exception as error:
         warn(f"The answers could not be drawn for TensorBoard: {headline(error)}")
-    return f"{store.uri}{report_key(run)}"
+    return f"{store.uri}{RunKeys(run).page}"
 
 
 def page_of(documents: Documents, versions: dict[str, str] | None = None) -> str:

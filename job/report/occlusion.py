@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from job.report.exported import Network
+from job.export.exported import Network
 
 GRID = 8
 """Places of the hiding square on each side."""

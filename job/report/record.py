@@ -19,19 +19,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from job import __version__
 from job.config import GLOVE, Weights
 from job.errors import StorageError
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.libraries import library_version
-from job.report.documents import Documents
-from job.report.measured import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
 from job.storage import Store, read_json
+from job.storage.runs import RunKeys
 
 LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Named(Part):
+class Named(RecordPart):
     """A run, a job, or a data set, by its name in a namespace."""
 
     namespace: str
@@ -49,7 +50,7 @@ class DataSet(Named):
     """The snapshot's id, the weights' sha256, or the attempt that exported the model."""
 
 
-class Metric(Part):
+class Metric(RecordPart):
     """On the test split."""
 
     model: Literal["head", "fine_tune"]
@@ -62,7 +63,7 @@ class Metric(Part):
     """How it was made."""
 
 
-class ClassMetric(Part):
+class ClassMetric(RecordPart):
     """Of the model that was kept."""
 
     name: str
@@ -71,7 +72,7 @@ class ClassMetric(Part):
     recall: float | None
 
 
-class RunRecord(Part):
+class RunRecord(RecordPart):
     format: Literal[1] = 1
     run: Run
     job: Named
@@ -107,15 +108,11 @@ class _Versions(BaseModel):
     versions: dict[str, str]
 
 
-def record_key(run: str) -> str:
-    return f"runs/{run}/record.json"
-
-
 def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     job, snapshot, timings = documents.job, documents.snapshot, documents.timings
     made_at = documents.result["run"]
     namespace = made_at.removesuffix(f"/runs/{documents.run}/")
-    gained = gain(documents.answered, "accuracy", job.train.seed) if len(documents.models) == 2 else None
+    gained = gain(documents.predictions, "accuracy", job.train.seed) if len(documents.models) == 2 else None
     kept = documents.result["metrics"][documents.kept]
     return RunRecord(
         run=Run(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
@@ -159,7 +156,7 @@ def versions_here() -> dict[str, str]:
 def recorded_versions(store: Store, run: str) -> dict[str, str]:
     """Those that the run was finished with; empty where there is no record of it."""
     try:
-        return _Versions.model_validate(read_json(store, record_key(run))).versions
+        return _Versions.model_validate(read_json(store, RunKeys(run).record)).versions
     except (StorageError, ValidationError):
         return {}
 
@@ -210,7 +207,7 @@ def _outputs(documents: Documents) -> list[DataSet]:
 
 def _metrics(documents: Documents, model: str) -> list[Metric]:
     measured = documents.result["metrics"][model]
-    intervals = metric_intervals(documents.answered, model, documents.job.train.seed)
+    intervals = metric_intervals(documents.predictions, model, documents.job.train.seed)
     found = [
         Metric(
             model=model,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from job import errors
 from job.config import Job
+from job.config.jobfile import dump_job
 from job.errors import ClusterError, ThawError
-from job.jobfile import dump_job
 from job.storage.scratch import scratch
 
 Process = subprocess.Popen[str]

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from job.errors import ClusterError
-from job.executors.interrupt import ASK
+from job.run.interrupts import ASK
 from job.run.processes import command_line, descendants
 
 LOOK = 0.5

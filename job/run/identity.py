@@ -9,18 +9,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
-from job.data.dataset import check_class_weights
+from job.data.class_weights import check_class_weights
 from job.data.decoding import DECODING
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
 from job.errors import JobError
+from job.features.run_words import resolve_vectors
 from job.libraries import import_tensorflow
+from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.words import resolve_vectors
+from job.run.state import read_state
 from job.storage import ObjectInfo, Store
-from job.train.networks import base_of_store
-from job.train.runstate import read_state, state_key
+from job.storage.runs import RunKeys
 
 FORMAT = 2
 
@@ -99,9 +100,9 @@ def latest_run(store: Store, run: str, another: bool) -> str:
     nobody has worked on so far.
     """
     latest, number = run, 1
-    if store.stat(state_key(run)) is None:
+    if store.stat(RunKeys(run).state) is None:
         return run
-    while store.stat(state_key(following := f"{run}-{number + 1}")) is not None:
+    while store.stat(RunKeys(following := f"{run}-{number + 1}").state) is not None:
         latest, number = following, number + 1
     if not another:
         return latest

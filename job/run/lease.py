@@ -22,17 +22,18 @@ from types import TracebackType
 
 from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.run.memory import memory_now, why_ended
-from job.storage import Store
-from job.train.runstate import (
+from job.run.state import (
     Document,
+    FencingToken,
     GuardedStore,
     RunState,
-    Ticket,
     create_state,
     describe,
     first_state,
     read_state,
 )
+from job.storage import Store
+from job.storage.runs import RunKeys
 
 LEASE = 15.0
 """Seconds without a renewal after which an attempt counts as dead."""
@@ -51,7 +52,7 @@ class Lease:
         """From another thread, `lost` is called when the run has gone to someone else, and `cancelled` once, with who
         wants that and since when.
         """
-        self.state = RunState(store, run, Ticket(attempt))
+        self.state = RunState(store, run, FencingToken(attempt))
         self.store: Store = GuardedStore(store, self.state)
         self._lost, self._cancelled, self._released = lost, cancelled, threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -120,15 +121,15 @@ def take(
             say("stage", text=f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s")
         elif watched != seen:
             raise StorageError(
-                f"{store.uri}runs/{run}/: attempt {document['attempt']} ({describe(document['holder'])}) is at work "
-                "on this run: wait for it, or end it."
+                f"{store.uri}{RunKeys(run).folder}: attempt {document['attempt']} ({describe(document['holder'])}) is "
+                "at work on this run: wait for it, or end it."
             )
         time.sleep(LOOK)
 
 
 def _take_over(store: Store, run: str, seen: Document) -> int | None:
     """The number of the new attempt; None where someone else was faster."""
-    state = RunState(store, run, Ticket(seen["attempt"]))
+    state = RunState(store, run, FencingToken(seen["attempt"]))
     mine = _holder()
 
     def edit(document: Document) -> Document:
@@ -147,7 +148,7 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
 
 def cancel(store: Store, run: str) -> Document:
     """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
-    where = f"{store.uri}runs/{run}/"
+    where = f"{store.uri}{RunKeys(run).folder}"
     wish = {"by": f"{_user()} on {socket.gethostname()}", "at": _now()}
     while True:
         found = read_state(store, run)
@@ -162,7 +163,9 @@ def cancel(store: Store, run: str) -> Document:
                 f"`thaw cancel {rayjob}` ends it."
             )
         try:
-            return RunState(store, run, Ticket(document["attempt"])).change(lambda now: {"cancelled": wish, **now})
+            return RunState(store, run, FencingToken(document["attempt"])).change(
+                lambda now: {"cancelled": wish, **now}
+            )
         except Superseded:
             continue
 
@@ -233,7 +236,7 @@ def _started(process: int) -> str:
 
 
 def _namespace() -> str:
-    """Of process ids: two containers of one machine can have the same."""
+    """The namespace of process ids: two containers of one machine can have the same."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -21,11 +21,11 @@ class Memory:
     """Bytes, at one moment."""
 
     used: int
-    """Of this process."""
+    """Bytes that this process uses."""
     free: int
     """That it could still have."""
     total: int
-    """Of the machine, or of the container where that has less."""
+    """Bytes of the machine, or of the container where that has less."""
     kills: int
     """Processes that the kernel has ended for want of memory since the machine started."""
 

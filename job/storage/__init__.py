@@ -104,7 +104,7 @@ def open_store(uri: str, access: Storage = DEFAULTS, follow_links: bool = False)
     if not separator or scheme not in ("s3", "gs", "file"):
         raise JobError(f"{uri!r} is no storage URI: it must begin with s3://, gs:// or file://.")
     if scheme == "file":
-        from job.storage.local import LocalStore
+        from job.storage.filesystem import LocalStore
 
         if not rest.startswith("/") or "\0" in rest:
             raise JobError(f"{uri!r}: a file URI has an absolute path, for example file:///folder/.")
@@ -133,7 +133,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Of a file of this machine, in hex."""
+    """The sha256 of a file of this machine, in hex."""
     with open(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

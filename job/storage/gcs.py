@@ -25,7 +25,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -37,7 +37,7 @@ PATIENCE_UNREACHABLE = 30.0
 """Seconds of retries where no connection can be made."""
 LONGEST_PAUSE = 5.0
 RETRIES = 30
-"""Of a request, where each try fails so late that it is an outage of its own."""
+"""Seconds of retries of a request, where each try fails so late that it is an outage of its own."""
 TIMEOUT = (5, 30)
 """Seconds until a connection is made, and until something arrives on it."""
 BODY_ATTEMPTS = 6

@@ -27,7 +27,7 @@ from s3transfer.exceptions import S3DownloadFailedError
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
-from job.storage.local import half_file
+from job.storage.filesystem import half_file
 from job.storage.s3_errors import not_kept, translated
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 7
-"""Of a request, with random pauses of up to 1, 2, 4, … seconds between them: on average half a minute in all."""
+"""Tries of a request, with random pauses of up to 1, 2, 4, … seconds between them: on average half a minute in all."""
 CONFIG = Config(
     # Not "standard": the threads of its client share a budget of retries, which an outage uses up in half a second.
     retries={"mode": "legacy", "total_max_attempts": ATTEMPTS},
@@ -46,7 +46,7 @@ CONFIG = Config(
 LOADER = Loader()
 """Reads what S3's requests look like once for all clients, which takes longer than all else of a client's making."""
 DOWNLOAD = TransferConfig(num_download_attempts=3)
-"""Of each part, without a pause."""
+"""Each part is tried three times, without a pause."""
 UPLOAD_ATTEMPTS = 3
 BODY_ATTEMPTS = 6
 PAUSE = 0.4

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from job.config import Augment
+from job.config.jobfile import parse_job
 from job.data.augment import DRAWS, _uniforms, augment_images, view_seeds
 from job.errors import JobError
-from job.jobfile import parse_job
 
 EVERYTHING = Augment(
     flip_horizontal=True, flip_vertical=True, rotate=30, shift=0.2, scale=0.3, brightness=0.2, contrast=0.5

@@ -7,13 +7,13 @@ from functools import partial
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.data.decoding import DECODING, decode_image
-from job.data.features import storage_type
 from job.data.forms import INPUTS, Form, form_described, form_of
-from job.data.packed import FORMAT
+from job.data.sources.packed import FORMAT
 from job.data.text import decode_text
-from job.jobfile import parse_job
-from job.report.export import _decoding
+from job.export.exporter import _decoding
+from job.features.store import storage_type
 
 IMAGE = "{name: a, data: {source: 'file:///s/'}, store: 'file:///t/', model: {image_size: 96, resize: crop}}"
 TEXT = (

@@ -9,10 +9,10 @@ import pytest
 from job.data.order import (
     STREAMS,
     WINDOW,
-    Share,
+    WorkerShare,
     epoch_order,
     mixing_shares,
-    partners,
+    mixup_partners,
     shard_size,
     steps_per_epoch,
     stream_count,
@@ -49,7 +49,7 @@ def places_of(order: np.ndarray) -> np.ndarray:
 
 def read_by(order: np.ndarray, batch_size: int, rank: int, world_size: int) -> np.ndarray:
     """What a worker reads in an epoch, by step."""
-    share = Share(batch_size, rank, world_size)
+    share = WorkerShare(batch_size, rank, world_size)
     in_order, _ = share.places(len(order), 0, steps_per_epoch(len(order), batch_size))
     return order[in_order[in_order >= 0]]
 
@@ -76,7 +76,7 @@ def test_no_two_seeds_and_epochs_have_the_same_order() -> None:
 @pytest.mark.parametrize("world_size", WORLDS)
 def test_a_global_batch_is_the_same_for_any_number_of_workers(examples: int, batch_size: int, world_size: int) -> None:
     order, steps = order_of(examples, batch_size), steps_per_epoch(examples, batch_size)
-    shares = [Share(batch_size, rank, world_size) for rank in range(world_size)]
+    shares = [WorkerShare(batch_size, rank, world_size) for rank in range(world_size)]
     parts = [share.places(examples, 0, steps) for share in shares]
     assert {(part.shape, part.dtype) for both in parts for part in both} == {((steps, shares[0].size), order.dtype)}
     seen: list[int] = []
@@ -95,7 +95,7 @@ def test_a_global_batch_is_the_same_for_any_number_of_workers(examples: int, bat
 def test_padding_is_minus_one_and_stands_at_the_end(examples: int, batch_size: int) -> None:
     for world_size in WORLDS:
         for rank in range(world_size):
-            share = Share(batch_size, rank, world_size)
+            share = WorkerShare(batch_size, rank, world_size)
             in_order, places = share.places(examples, 0, steps_per_epoch(examples, batch_size))
             assert in_order.min() >= -1
             assert ((places >= 0) & (places < batch_size)).all()
@@ -105,7 +105,7 @@ def test_padding_is_minus_one_and_stands_at_the_end(examples: int, batch_size: i
 
 def test_a_stretch_of_steps_is_planned_as_in_the_whole_epoch() -> None:
     for rank in range(3):
-        share = Share(100, rank, 3)
+        share = WorkerShare(100, rank, 3)
         whole = share.places(4999, 0, 50)
         for first, steps in ((0, 7), (13, 32), (49, 1)):
             part = share.places(4999, first, steps)
@@ -114,13 +114,13 @@ def test_a_stretch_of_steps_is_planned_as_in_the_whole_epoch() -> None:
 
 def test_full_batches_are_dealt_evenly_and_need_no_padding() -> None:
     for batch_size, world_size in ((64, 1), (64, 8), (128, 4), (32, 2), (8, 8), (192, 64)):
-        shares = [Share(batch_size, rank, world_size) for rank in range(world_size)]
+        shares = [WorkerShare(batch_size, rank, world_size) for rank in range(world_size)]
         assert {share.size for share in shares} == {batch_size // world_size}
         assert all((share.places(10 * batch_size, 0, 10)[0] >= 0).all() for share in shares)
 
 
 def test_a_worker_more_than_there_are_streams_has_nothing_to_do_but_steps_along() -> None:
-    in_order, _ = Share(4, rank=5, world_size=6).places(61, 0, 16)
+    in_order, _ = WorkerShare(4, rank=5, world_size=6).places(61, 0, 16)
     assert in_order.tolist() == [[-1]] * 16
 
 
@@ -242,7 +242,7 @@ def test_ten_million_examples_are_planned_in_little_memory() -> None:
     kept, most = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     for first in range(0, steps_per_epoch(examples, 256) - 32, 4000):
-        Share(256, 1, 2).places(examples, first, 32)
+        WorkerShare(256, 1, 2).places(examples, first, 32)
     planned = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(order) == examples
@@ -256,10 +256,10 @@ def test_ten_million_examples_are_planned_in_little_memory() -> None:
 def test_partners_are_others_that_the_same_worker_reads(examples: int, batch_size: int, world_size: int) -> None:
     streams, steps = stream_count(batch_size), steps_per_epoch(examples, batch_size)
     everyone = np.arange(examples)
-    others = partners(everyone, examples, batch_size)
+    others = mixup_partners(everyone, examples, batch_size)
     assert (others != everyone).sum() == (examples if examples >= 2 * streams else 2 * max(examples - streams, 0))
     for rank in range(world_size):
-        mine, _ = Share(batch_size, rank, world_size).places(examples, 0, steps)
+        mine, _ = WorkerShare(batch_size, rank, world_size).places(examples, 0, steps)
         mine = mine[mine >= 0]
         assert set(others[mine]) <= set(mine)
 

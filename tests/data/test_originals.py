@@ -9,8 +9,8 @@ import pytest
 from job.config import Data
 from job.data import originals
 from job.data.originals import CHANGED, read_originals
-from job.data.packed import index_key, join_key, list_shards, make_index, open_shard, records_of
 from job.data.snapshot import Snapshot, take_snapshot
+from job.data.sources.packed import index_key, join_key, list_shards, make_index, open_shard, records_of
 from job.storage import Store, open_store
 from support.images import folder_of
 from support.shards import MAKERS, examples

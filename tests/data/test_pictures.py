@@ -17,8 +17,8 @@ from job.config import Data
 from job.data.forms import image_form
 from job.data.look import look
 from job.data.pictures import Unreadable, inspect_image, plain, read_picture
-from job.run.forecast.headers import look_at
-from job.run.forecast.listing import Row
+from job.planning.headers import look_at
+from job.planning.listing import Row
 from job.storage import open_store
 from support.kinds import (
     COLOURS,

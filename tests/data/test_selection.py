@@ -9,9 +9,9 @@ import pytest
 
 from job.config import Data, Packed, Table
 from job.data.labels import Listed, labelled
-from job.data.packed import list_shards, without_index, write_index
 from job.data.selection import Selection, is_hidden
 from job.data.snapshot import Snapshot, read_snapshot, stored_snapshot, take_snapshot
+from job.data.sources.packed import list_shards, without_index, write_index
 from job.data.splits import split_above, split_called
 from job.errors import DataError
 from job.storage import Store, open_store

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from job.config import Data
+from job.config.jobfile import parse_job
 from job.data.labels import labelled
 from job.data.source import open_source
 from job.errors import JobError, ObjectMissing
-from job.jobfile import parse_job
 from job.storage import open_store
 
 JOB = "name: x\ndata: {source: s3://bucket/all}\nstore: STORE\n"

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from job.config import Job, WorkerRange
+from job.config.jobfile import parse_job
 from job.deploy.fitting import cores
 from job.deploy.manifest import as_yaml, fill, fitting_rayjob, kube_name, pod_templates
 from job.deploy.naming import Naming
 from job.deploy.overlay import SHIPPED, read_overlay
 from job.errors import ClusterError, JobError
-from job.jobfile import parse_job
 from support.kube import Kube
 from support.kustomize import build_with
 

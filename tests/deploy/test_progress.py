@@ -171,7 +171,7 @@ def test_a_run_hears_of_it(kube: Kube, in_pod: Any, tmp_path: Path, monkeypatch:
         kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}})
         time.sleep(20)
 
-    monkeypatch.setattr("job.run.pipeline.find_run", listing)
+    monkeypatch.setattr("job.entry.find_run", listing)
     (tmp_path / "job.yaml").write_text(
         f"{{name: a, data: {{source: 'file://{tmp_path}'}}, store: 'file://{tmp_path}/store'}}"
     )

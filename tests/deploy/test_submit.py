@@ -12,16 +12,16 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.config import Job
-from job.data.packed import list_shards, make_index, records_of, without_index
+from job.config.jobfile import dump_job, parse_job
+from job.data.sources.packed import list_shards, make_index, records_of, without_index
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, render, submit
 from job.errors import ClusterError, JobError
-from job.jobfile import dump_job, parse_job
 from job.run.identity import latest_run
 from job.run.lease import take
-from job.run.promotion import promotion_key
+from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
-from job.train.runstate import create_state, first_state, read_state
+from job.storage.runs import RunKeys
 from support.kube import Kube
 from support.shards import examples, webdataset_of
 
@@ -143,7 +143,7 @@ def finish(job: Job, run: str) -> dict[str, Any]:
     result = {"run": f"{store.uri}runs/{run}/", "model": None, "state": "finished"}
     create_state(store, run, first_state(None))
     store.write(f"runs/{run}/result.json", json.dumps(result).encode())
-    store.write(promotion_key(run), b"{}")
+    store.write(RunKeys(run).promotion, b"{}")
     return result
 
 
@@ -166,7 +166,7 @@ def test_another_run_is_the_one_that_the_pods_take_and_is_made_once(
         assert submitted(job, overlay, said, new=True)["state"] == state
         assert latest_run(store, run, False) == f"{run}-2"
     with take(store, f"{run}-2", said, lambda error: None) as lease:
-        assert lease.state.ticket.attempt == 1
+        assert lease.state.token.attempt == 1
     assert submitted(job, overlay, said, new=True)["name"] == f"{run}-3"
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.data.features import ADDRESS
+from job.config.jobfile import parse_job
 from job.errors import DataError, Interrupted, NotFinite, StorageError, ThawError, TrainingError
 from job.executors import local
-from job.executors.interrupt import Interrupts
 from job.executors.local import LocalExecutor
 from job.features.extraction import Decoded, Extraction
-from job.jobfile import parse_job
+from job.features.store import ADDRESS
 from job.model.resolved import ResolvedBase
+from job.run.interrupts import Interrupts
 from job.storage import open_store
 from support.shards import fill
 

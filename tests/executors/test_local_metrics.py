@@ -12,8 +12,8 @@ from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.executors import local_metrics
 from job.executors.local_metrics import PORT, Unread, metrics_here
-from job.run.meter import RunMeter
-from job.train.meter import CHECKPOINT_SECONDS, LABELS
+from job.telemetry.run_metrics import RunMeter
+from job.training.throughput import CHECKPOINT_SECONDS, LABELS
 from support.servers import free_port
 
 WHERE = {"run_id": "cells-1", "phase": "head", "rank": "0"}

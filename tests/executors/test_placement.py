@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from job.config import Job, WorkerRange
+from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors import executor_of, placed, placement
 from job.executors.placement import cpus_here, gpus_here, is_here, is_local, with_workers, worker_cpus
-from job.jobfile import parse_job
 
 VARIABLES = ("RAY_ADDRESS", "THAW_RAYJOB", "CUDA_VISIBLE_DEVICES")
 SET = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")

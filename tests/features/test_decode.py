@@ -13,16 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from job.data.features import ADDRESS
+from job.config.jobfile import parse_job
 from job.data.forms import text_form
-from job.data.packed import join_key
-from job.data.work import work_key, write_work
+from job.data.sources.packed import join_key
 from job.errors import ObjectMissing, StorageError
 from job.features.decode import GONE, GROUP, Decoder
 from job.features.extraction import Extraction
-from job.jobfile import parse_job
+from job.features.store import ADDRESS
+from job.features.workload import write_work
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from support.images import picture
 from support.stored import POOLED, examples_of
 
@@ -148,5 +149,7 @@ def test_work_that_is_gone(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     ):
         with pytest.raises(StorageError) as caught:
             begin()
-        assert str(caught.value) == f"file://{tmp_path}/store/{work_key(RUN)} was deleted in the meantime: run again."
+        assert (
+            str(caught.value) == f"file://{tmp_path}/store/{RunKeys(RUN).work} was deleted in the meantime: run again."
+        )
         assert isinstance(caught.value, ObjectMissing)

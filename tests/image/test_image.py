@@ -12,9 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from job import __version__
-from job.run import meter as run_meter
 from job.storage import open_store
-from job.train import meter
+from job.telemetry import run_metrics as run_meter
+from job.training import throughput as meter
 from support.container import ROOT, Container, built_container
 from support.prepared import prepare_run
 from support.tools import leave_out, need

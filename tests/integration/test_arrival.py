@@ -17,7 +17,7 @@ import boto3
 import pytest
 import yaml
 
-from job.run.current import Current, read_current
+from job.registry.current import Current, read_current
 from job.storage import open_store
 from support.arrivals import gcs_event, s3_event
 from support.images import folder_of

@@ -14,18 +14,18 @@ import keras
 import numpy as np
 import pytest
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import load_dataset
+from job.config.jobfile import load_job
 from job.data.decoding import decode_image
-from job.data.features import Featurizer, known
-from job.data.packed import list_shards, split_key, without_index
 from job.data.snapshot import read_snapshot, take_snapshot
+from job.data.sources.packed import list_shards, split_key, without_index
 from job.executors.local import LocalExecutor
-from job.jobfile import load_job
+from job.executors.packed_index import index_shards
+from job.features.cache import FeatureCache, NodeCache
+from job.features.cache_plan import Plan
+from job.features.dataset import load_dataset
+from job.features.extract import extract
+from job.features.store import Featurizer, known
 from job.model.weights import resolve_base
-from job.run.extract import extract
-from job.run.packed import index_shards
-from job.run.plan import Plan
 from job.storage import Store, open_store
 from support import shards
 from support.cases import slow
@@ -222,10 +222,10 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, tmp_p
         base = asdict(resolve_base(job.model, store, 0, lambda _: None)[0])
         extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), executor, unheard)
     data = load_dataset(store, "run", snapshot.classes, None)
-    arena = Arena(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))
-    arena.wait(np.arange(EXAMPLES))
+    cache = FeatureCache(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))
+    cache.wait(np.arange(EXAMPLES))
     keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows).to_pylist()
-    for key, image in zip(keys, arena.values, strict=True):
+    for key, image in zip(keys, cache.values, strict=True):
         shard, position = split_key(key)
         number = int(shard.partition(".")[0]) * EXAMPLES // 3 + position
         assert (image == decode_image(picture(number, CLASSES[number % 2]), 32, "stretch").numpy()).all()

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.data.features import known
+from job.config.jobfile import load_job
 from job.data.snapshot import stored_snapshot
 from job.errors import WriteConflict
 from job.executors import executor_of
-from job.jobfile import load_job
-from job.run import promotion
-from job.run.current import Entry, put_current, read_current
-from job.run.plan import featurizers, read_plan
-from job.run.rival import Answers, load_model
+from job.features.cache_plan import featurizers, read_plan
+from job.features.store import known
+from job.registry import promotion
+from job.registry.champion import ChampionAnswers, load_model
+from job.registry.current import Entry, put_current, read_current
 from job.storage import Store, open_store
 from support.images import encode, folder_of, picture
 from support.networks import own_base
@@ -216,10 +216,10 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
     assert isinstance(other, Entry)
     asked: list[str] = []
 
-    def answers(*arguments: Any) -> Answers:
+    def answers(*arguments: Any) -> ChampionAnswers:
         asked.append(arguments[5])
         right = np.arange(60) < 50
-        return Answers(np.arange(60) % 3, right, np.arange(60) < (55 if arguments[5] == "cells-other" else 20))
+        return ChampionAnswers(np.arange(60) % 3, right, np.arange(60) < (55 if arguments[5] == "cells-other" else 20))
 
     def beaten(store: Store, name: str, entry: Entry, current: Any) -> None:
         put_current(store, name, other, read_current(store, name))

@@ -22,8 +22,8 @@ import tensorflow as tf
 from safetensors.numpy import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from job.report.board import mirror
 from job.storage import Store, open_store
+from job.telemetry.board import mirror
 from support.cases import slow
 from support.images import encode, folder_of, picture
 from support.networks import own_base
@@ -173,8 +173,8 @@ def test_a_run_that_stopped_after_its_head_ends_with_the_same_bytes(from_folder:
 
 
 def test_the_exported_models_answer_as_the_trained_one(from_folder: Done, tmp_path: Path) -> None:
-    from job.report.metrics import softmax
-    from job.report.predict import predict
+    from job.evaluation.metrics import softmax
+    from job.export.predict import predict
 
     table = pq.read_table(io.BytesIO(from_folder.read("predictions.parquet"))).to_pylist()
     kept = from_folder.result["kept"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from job.run.current import read_current
+from job.registry.current import read_current
 from job.storage import open_store
 from support.images import folder_of
 from support.networks import own_base

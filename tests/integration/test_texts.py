@@ -22,11 +22,11 @@ import tensorflow as tf
 from safetensors.numpy import load
 
 from job.config import Split
-from job.data.features import Featurizer, known
 from job.data.splits import split_of
 from job.data.text import decode_text, ids_of_words
-from job.data.vocabulary import kept_vectors
+from job.features.store import Featurizer, known
 from job.storage import Store, open_store
+from job.text.vocabulary import kept_vectors
 from support import texts
 
 Thaw = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from job import __version__
-from job.deploy.arrival.settings import Watch
+from job.arrival.settings import Watch
+from job.config.jobfile import checked
 from job.deploy.fitting import cores
 from job.deploy.manifest import INSTANCE
-from job.jobfile import checked
 from support.kustomize import (
     BUILT_WITH,
     COMPONENTS,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from job.run import meter as of_run
-from job.train import meter as of_worker
+from job.telemetry import run_metrics as of_run
+from job.training import throughput as of_worker
 from support.kustomize import K8S, build_with, of_kind
 from support.tools import need
 

@@ -12,7 +12,7 @@ import pytest
 
 from job.config import Model, Weights
 from job.errors import JobError
-from job.model import state
+from job.model import refresh as state
 from job.model.applications import application_names, build_application
 from job.model.backbones import build_base
 from job.model.tensors import assign, values

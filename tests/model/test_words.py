@@ -17,7 +17,7 @@ from job.model.freezing import freeze, thaw
 from job.model.heads import build_head, head_logits
 from job.model.network import build_network, variables_by_path
 from job.model.words import Vocabulary
-from job.train.step import make_train_steps
+from job.training.step import make_train_steps
 
 LENGTH, DIMENSIONS = 6, 4
 IDS = np.array([70, 20, 2**61, 5, 33], np.int64)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from job.report.compare import compare_runs
-from job.report.documents import read_documents
+from job.evaluation.compare import compare_runs
+from job.evaluation.documents import read_documents
 from job.report.finished import page_of
 from job.report.page import shown
 from job.report.page.comparison import comparison_page
@@ -46,9 +46,9 @@ def comparison_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of two models of a run with hostile names: jobs that differ, pictures, and what can't be shown."""
     folder = tmp_path_factory.mktemp("comparison")
     run = read_documents(*Made(folder).finish())
-    answered = replace(run.answered, chances={run.kept: run.answered.chances["head"]})
+    predictions = replace(run.predictions, chances={run.kept: run.predictions.chances["head"]})
     job = run.job.model_copy(update={"train": run.job.train.model_copy(update={"seed": 7})})
-    html = comparison_page(compare_runs([run, replace(run, job=job, answered=answered)]))
+    html = comparison_page(compare_runs([run, replace(run, job=job, predictions=predictions)]))
     assert "Not shown: " in html
     (folder / "page.html").write_text(html, encoding="utf-8")
     return f"file://{folder}/page.html"

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from job.report.exported import load_exported
+from job.export.exported import load_exported
 from job.report.occlusion import GRID, hidden_squares, left_out_words
 from job.storage import open_store
 from support import finished

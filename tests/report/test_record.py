@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
-from job.report.documents import read_documents
-from job.report.record import RunRecord, dataset_name, make_record, record_key, recorded_versions, versions_here
+from job.evaluation.documents import read_documents
+from job.report.record import RunRecord, dataset_name, make_record, recorded_versions, versions_here
+from job.storage.runs import RunKeys
 from support.finished import RUN, Made
 
 SCHEMA = Path(__file__).parents[2] / "docs/run-record.schema.json"
@@ -51,7 +52,7 @@ def test_a_record_that_is_broken_or_gone_has_no_versions(tmp_path: Path) -> None
     store, run = Made(tmp_path).finish()
     assert recorded_versions(store, run) == {}
     for content in (b"{", b"[]", json.dumps({"format": 2}).encode()):
-        store.write(record_key(run), content)
+        store.write(RunKeys(run).record, content)
         assert recorded_versions(store, run) == {}
 
 

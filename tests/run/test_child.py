@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.errors import ClusterError, DataError, Interrupted, JobError, ThawError
-from job.jobfile import parse_job
 from job.run.child import run_thaw
 
 JOB = parse_job("{name: cells, data: {source: 's3://bucket/cells/'}, store: 's3://bucket/thaw/'}")

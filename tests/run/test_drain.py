@@ -14,7 +14,7 @@ from job.run.drain import drain
 ENDS = "signal.signal(signal.SIGUSR1, lambda *_: (time.sleep(1), sys.exit(143)))"
 GOES_ON = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)"
 RUN = """
-from job.executors.interrupt import Interrupts
+from job.run.interrupts import Interrupts
 def work(said):
     with Interrupts() as interrupts, interrupts.passed_to(lambda over: print("asked", flush=True)):
         print(said, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.jobfile import parse_job
+from job.config.jobfile import parse_job
 from job.model.resolved import ResolvedBase
 from job.run import identity
 from job.storage import open_store

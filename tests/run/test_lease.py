@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from job.errors import Interrupted, JobError, StorageError, Superseded
-from job.executors.interrupt import Interrupts
 from job.run import lease
 from job.run.identity import latest_run
+from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
+from job.run.state import read_state
 from job.storage import Store, open_store
-from job.train.runstate import read_state, state_key
+from job.storage.runs import RunKeys
 
 HOLD = """
 import sys
@@ -31,7 +32,7 @@ from job.storage import open_store
 lease.LEASE, lease.RENEWAL = {times}
 try:
     with lease.take(open_store(sys.argv[1]), "run", lambda *_, **__: None, lambda error: None) as mine:
-        print("taken", mine.state.ticket.attempt, flush=True)
+        print("taken", mine.state.token.attempt, flush=True)
         for word in sys.stdin:
             mine.store.write("zombie", word.encode())
             print("written", flush=True)
@@ -47,7 +48,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE", TIMES[0])
     monkeypatch.setattr(lease, "RENEWAL", TIMES[1])
     monkeypatch.setattr(lease, "LOOK", 0.05)
-    monkeypatch.setattr("job.train.runstate.FRESH", 0.0)
+    monkeypatch.setattr("job.run.state.FRESH", 0.0)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_attempts_are_counted_and_a_run_that_ended_is_free_at_once(store: Store)
     for attempt in (1, 2, 3):
         told: list[str] = []
         with taken(store, told) as mine:
-            assert mine.state.ticket.attempt == attempt
+            assert mine.state.token.attempt == attempt
             assert state_of(store)["holder"]["pid"] == os.getpid()
         assert state_of(store)["holder"] is None
         assert told == []
@@ -126,7 +127,7 @@ def test_a_killed_attempt_of_this_machine_is_followed_without_a_wait(
     kill(hold())
     monkeypatch.setattr(lease, "LEASE", 1e9)
     with taken(store) as mine:
-        assert mine.state.ticket.attempt == 2
+        assert mine.state.token.attempt == 2
 
 
 def test_a_killed_attempt_of_another_machine_is_followed_when_its_lease_has_run_out(
@@ -137,7 +138,7 @@ def test_a_killed_attempt_of_another_machine_is_followed_when_its_lease_has_run_
     monkeypatch.setattr(lease, "_myself", lambda: {**here(), "boot": "another machine"})
     begun = time.monotonic()
     with taken(store) as mine:
-        assert mine.state.ticket.attempt == 2
+        assert mine.state.token.attempt == 2
     assert time.monotonic() - begun >= TIMES[0]
 
 
@@ -150,13 +151,13 @@ def test_an_attempt_that_slept_through_its_lease_writes_nothing_more(store: Stor
     assert process.stdout.readline() == "written\n"
     process.send_signal(signal.SIGSTOP)
     with taken(store) as mine:
-        assert mine.state.ticket.attempt == 2
-        before = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        assert mine.state.token.attempt == 2
+        before = {info.key: info.version for info in store.list() if info.key != RunKeys("run").state}
         process.send_signal(signal.SIGCONT)
         out, _ = process.communicate("late\n", timeout=30)
         assert "attempt 2 (process " in out
         assert "writes nothing more" in out
-        after = {info.key: info.version for info in store.list() if info.key != state_key("run")}
+        after = {info.key: info.version for info in store.list() if info.key != RunKeys("run").state}
         assert after == before
         assert store.read("zombie") == b"early\n"
         assert state_of(store)["attempt"] == 2
@@ -280,7 +281,7 @@ def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: 
         assert latest_run(store, "run", another=False) == "run-2"
         assert latest_run(store, "run", another=True) == "run-2"
     with take(store, "run-2", lambda *_, **__: None, _unexpected) as mine:
-        assert mine.state.ticket.attempt == 1
+        assert mine.state.token.attempt == 1
         reserve(store, "run-2")
     assert latest_run(store, "run", another=True) == "run-3"
 

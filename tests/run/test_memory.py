@@ -16,8 +16,8 @@ import pytest
 from job.run import lease, memory
 from job.run.lease import how_it_ended, take
 from job.run.memory import memory_now, why_ended
+from job.run.state import Document, read_state
 from job.storage import open_store
-from job.train.runstate import Document, read_state
 
 GIB = 2**30
 SEEN = "it had 3.0 GiB when it was last seen, and 2.0 GiB were free"
@@ -211,7 +211,7 @@ def test_a_run_that_the_kernel_ended_for_want_of_memory_says_so_to_who_goes_on_w
     assert process.returncode == -signal.SIGKILL
     told: list[tuple[str, str]] = []
     with take(store, "run", lambda kind, text: told.append((kind, text)), lambda error: None) as mine:
-        assert mine.state.ticket.attempt == 2
+        assert mine.state.token.attempt == 2
         found = read_state(store, "run")
         assert found is not None
         assert "memory" not in found[0], "that of the attempt before is not taken for this one's"

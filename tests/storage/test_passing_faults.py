@@ -180,7 +180,7 @@ def test_the_proxy_passes_a_request_on_byte_for_byte() -> None:
                         got += connection.recv(1 << 16)
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(got) + got)
 
-        answered = pool.submit(echo)
+        predictions = pool.submit(echo)
         with faulty(f"http://127.0.0.1:{server.getsockname()[1]}") as proxy:
             with socket.create_connection(proxy.url.removeprefix("http://").split(":")) as client:
                 for _ in range(2):  # on one connection
@@ -190,7 +190,7 @@ def test_the_proxy_passes_a_request_on_byte_for_byte() -> None:
                         got += client.recv(1 << 16)
                     assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
                     assert got.endswith(b"\r\n\r\n" + head + body)
-            answered.result(10)
+            predictions.result(10)
 
 
 def _sha256(content: bytes) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
 from job.storage import ObjectInfo, Store, arrow_errors, open_store, read_json, split_uri
-from job.storage.local import LocalStore
+from job.storage.filesystem import LocalStore
 
 TRICKY = ["a-b", "a b+c%20.png", "a.b", "a/b", "a/c d+e%2F#?.png", "a0", "e\u0301", "é", "ê/ü;x=1&y.png", "z", "😀"]
 OPAQUE = ["/leading", "a//b", "../up", "a/../b", "a/./c", "back\\slash", "<&>\"'", "tab\t"]

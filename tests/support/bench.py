@@ -12,20 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Job
+from job.config.jobfile import parse_job
 from job.data.augment import augment_images, view_seeds
-from job.data.dataset import Dataset
-from job.jobfile import parse_job
+from job.features.dataset import Dataset
 from job.model.backbones import build_base, draw_weights
 from job.model.cut import cut_named, split
 from job.model.heads import build_head
 from job.model.network import Network, build_network
 from job.storage import Store
-from job.train.checkpoint import Checkpoint
-from job.train.control import Control
-from job.train.phases import Inputs, Trained, WarmStart, train_phases
-from job.train.task import Team
+from job.training.checkpoint import Checkpoint
+from job.training.control import Control
+from job.training.phase_task import WorkerContext
+from job.training.phases import Inputs, Trained, WarmWeights, train_phases
 from support.networks import own_base
-from support.stored import arenas, store_dataset
+from support.stored import caches, store_dataset
 
 
 def job_of(backbone: str, *overrides: str) -> Job:
@@ -59,7 +59,7 @@ class Bench:
         saved: list[Checkpoint],
         resumed: Checkpoint | None = None,
         stop: threading.Event | None = None,
-        warm: WarmStart | None = None,
+        warm: WarmWeights | None = None,
     ) -> Trained:
         return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed, warm)
 
@@ -92,7 +92,7 @@ def set_up(
     splits = dict(zip(("train", "validation", "test"), parts, strict=True))
     store, data = store_dataset(folder, labels, splits, pooled, inputs, tap=cut or "image")
     network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
-    return Bench(network, store, data, Inputs(*arenas(store, data, folder, limit), cut))
+    return Bench(network, store, data, Inputs(*caches(store, data, folder, limit), cut))
 
 
 def drawn(job: Job, folder: Path) -> keras.Model:
@@ -124,7 +124,7 @@ def lively(base: keras.Model, images: np.ndarray) -> keras.Model:
     return base
 
 
-def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None) -> Team:
+def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None) -> WorkerContext:
     """A worker alone, whose checkpoints go to `saved`."""
     control = Control(job.checkpoint, stop=stop)
 
@@ -134,4 +134,4 @@ def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None)
     def examples(positions: np.ndarray) -> str:
         return f"examples {positions.tolist()}"
 
-    return Team(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)
+    return WorkerContext(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import Dataset, load_dataset, write_dataset
-from job.data.features import known, write_part
+from job.features.cache import FeatureCache, NodeCache
+from job.features.dataset import Dataset, load_dataset, write_dataset
+from job.features.store import known, write_part
 from job.storage import Store, open_store
 from support.stored import CLASSES, examples_of, featurizer_of
 
@@ -74,8 +74,8 @@ def store_parts(folder: Path, values: np.ndarray, size: int = 4) -> tuple[Store,
     return store_views(folder, [values], [in_order(size)])
 
 
-def arena_of(store: Any, data: Dataset, folder: Path, limit: int | None = None, view: int = 0) -> Arena:
-    return Arena(store, data, data.inputs[view], NodeCache(str(folder / "cache"), limit, 1))
+def cache_of(store: Any, data: Dataset, folder: Path, limit: int | None = None, view: int = 0) -> FeatureCache:
+    return FeatureCache(store, data, data.inputs[view], NodeCache(str(folder / "cache"), limit, 1))
 
 
 def everyone() -> np.ndarray:

@@ -14,20 +14,20 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import Job
-from job.data.dataset import Examples, load_dataset, read_examples, write_dataset
-from job.data.features import Featurizer, known, write_part
+from job.config.jobfile import parse_job
 from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
-from job.jobfile import parse_job
+from job.export.checksums import upload_files
+from job.export.exporter import write_model
+from job.features.cache_plan import input_featurizer
+from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
+from job.features.run_words import count_words, learn_vectors, note_words, resolve_vectors
+from job.features.store import Featurizer, known, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
-from job.report.export import write_model
-from job.report.manifest import upload_files
-from job.run.plan import input_featurizer
-from job.run.words import count_words, learn_vectors, note_words, resolve_vectors
+from job.model.networks import base_of_run
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
-from job.train.networks import base_of_run
 from support import images, texts
 from support.networks import own_base
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.config.jobfile import parse_job
 from job.data.snapshot import read_snapshot, take_snapshot
-from job.jobfile import parse_job
-from job.report.metrics import evaluate
+from job.evaluation.metrics import evaluate
 from job.storage import Store, open_store
 from support.images import encode
 
@@ -185,7 +185,7 @@ def export_of_texts(store: Store, run: str, classes: int, word: str) -> None:
 
 
 def _upload(model: Any, store: Store, run: str) -> None:
-    from job.report.manifest import upload_files
+    from job.export.checksums import upload_files
     from job.storage.scratch import scratch
 
     with scratch() as folder:

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.config import Data
-from job.data.keys import resolve_keys
-from job.data.table import read_table
+from job.data.sources.keys import resolve_keys
+from job.data.sources.table import read_table
 from job.data.text import inspect_text
-from job.data.vectorfile import VectorFile
 from job.errors import ThawError
 from job.storage import open_store
+from job.text.vector_file import VectorFile
 
 CSV = 'key,label,größe\n"a, 1.jpg",cat,1\nb.jpg,"the ""dog""\nof two lines",2\nkät/c.jpg,dog,3\n'
 RECORDS = [{"key": f"{at}.jpg", "label": at % 2, "größe": at / 2} for at in range(5)]

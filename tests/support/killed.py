@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kills import Outcome, Scene, Watched
 
-from job.storage.local import LOCK
+from job.storage.filesystem import LOCK
 
 JOB = """
 name: killed

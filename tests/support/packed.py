@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from job.config import Data
-from job.data.packed import records_of
-from job.data.records import Record
+from job.data.sources.packed import records_of
+from job.data.sources.records import Record
 
 
 def read(content: bytes, layout: str, **packed: Any) -> list[Record]:

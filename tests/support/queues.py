@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from job.deploy.arrival.queue import Message
+from job.arrival.queue import Message
 
 
 @dataclass
@@ -262,8 +262,8 @@ def pubsub_server(held: Mailbox, subscription: str, ack_deadline: float = 10.0) 
             held.hide(handle, request.ack_deadline_seconds)
         return Empty()
 
-    def handler(answer: Callable[..., Any], asked: Any, answered: Callable[[Any], bytes]) -> Any:
-        return grpc.unary_unary_rpc_method_handler(answer, asked.deserialize, answered)
+    def handler(answer: Callable[..., Any], asked: Any, predictions: Callable[[Any], bytes]) -> Any:
+        return grpc.unary_unary_rpc_method_handler(answer, asked.deserialize, predictions)
 
     handlers = {
         "Pull": handler(pull, types.PullRequest, types.PullResponse.serialize),

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from job.config import Job
+from job.config.jobfile import dump_job, parse_job
 from job.data.snapshot import Snapshot
 from job.deploy.naming import name_run
-from job.jobfile import dump_job, parse_job
 from job.model.resolved import ResolvedBase, record_key, weights_request
 from job.run.identity import run_id
 from job.storage import open_store, read_json

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from job.data.arena import Arena, NodeCache
-from job.data.dataset import Dataset, Examples, load_dataset, write_dataset
-from job.data.features import ADDRESS, Featurizer, address_of, known, write_part
 from job.data.splits import SPLITS
+from job.features.cache import FeatureCache, NodeCache
+from job.features.dataset import Dataset, Examples, load_dataset, write_dataset
+from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
 from job.storage import Store, open_store
 
 CLASSES = ["a", "b"]
@@ -75,9 +75,9 @@ def store_dataset(
     return store, load_dataset(store, "run", CLASSES, None)
 
 
-def arenas(
+def caches(
     store: Store, data: Dataset, folder: Path, limit: int | None = None, workers: int = 1
-) -> tuple[list[Arena], list[Arena]]:
+) -> tuple[list[FeatureCache], list[FeatureCache]]:
     """A node's copies: of the pooled features and of the inputs, by view."""
     cache = NodeCache(str(folder / "cache"), limit, workers)
-    return tuple([Arena(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))  # type: ignore[return-value]
+    return tuple([FeatureCache(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))  # type: ignore[return-value]

@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from job.report.documents import Documents, card_key, read_documents, report_key
-from job.report.manifest import upload_files
-from job.report.record import make_record, record_key
+from job.evaluation.documents import Documents, read_documents
+from job.export.checksums import upload_files
+from job.report.record import make_record
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
 from support.finished import Made
 from support.servers import answering, free_port
 from support.tools import leave_out
@@ -37,9 +38,9 @@ def finished_run(folder: Path, **made: Any) -> Documents:
         (model / name).write_bytes(content)
     upload_files(store, f"runs/{run}/model/1/", model)
     documents = read_documents(store, run)
-    store.write(report_key(run), b"<h1>a report</h1>")
-    store.write(card_key(run), b"# a card")
-    store.write(record_key(run), make_record(documents, {}).model_dump_json().encode())
+    store.write(RunKeys(run).page, b"<h1>a report</h1>")
+    store.write(RunKeys(run).card, b"# a card")
+    store.write(RunKeys(run).record, make_record(documents, {}).model_dump_json().encode())
     return documents
 
 

@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from job.arrival.launch import CREATED, Launched
+from job.arrival.log import Log
+from job.arrival.settings import Watch
+from job.arrival.targets import Target
+from job.arrival.watch import Watcher
+from job.arrival.watch_metrics import Metrics
 from job.config import Job
-from job.deploy.arrival.launch import CREATED, Launched
-from job.deploy.arrival.log import Log
-from job.deploy.arrival.metrics import Metrics
-from job.deploy.arrival.settings import Watch
-from job.deploy.arrival.targets import Target
-from job.deploy.arrival.watch import Watcher
+from job.config.jobfile import checked, parse_job
 from job.deploy.submit import Options
-from job.jobfile import checked, parse_job
 from support.queues import InMemory, Mailbox
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from job.config.jobfile import load_job
 from job.deploy.cloud import LARGEST, write_outputs
 from job.errors import JobError
-from job.jobfile import load_job
 from support.hcl import CLOUDS, ROOT
 from support.kustomize import build, of_kind, templates
 

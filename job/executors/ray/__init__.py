@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from job.config import Job
 from job.errors import ThawError
-from job.executors.interrupt import Interrupts
 from job.executors.placement import is_here, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
-from job.train.context import Metrics, Recipe
+from job.run.interrupts import Interrupts
+from job.training.context import Recipe, WorkerMetrics
 
 Say = Callable[..., None]
 T = TypeVar("T")
@@ -37,9 +37,9 @@ class RayExecutor:
         self._stack.__exit__(*error)
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> WorkerMetrics:
         self._connect()
-        from job.executors.ray.metrics import RayMetrics
+        from job.executors.ray.ray_metrics import RayMetrics
 
         return RayMetrics()
 
@@ -51,13 +51,13 @@ class RayExecutor:
 
     def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
         self._connect()
-        from job.executors.ray.extraction import extract
+        from job.executors.ray.ray_data import extract
 
         return extract(work, say)
 
     def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
         self._connect()
-        from job.executors.ray.training import run_training
+        from job.executors.ray.ray_train import run_training
 
         run_training(recipe, interrupts, say)
 

@@ -38,7 +38,7 @@ def carried() -> Iterator[None]:
 
 
 class Actor(ABC, Generic[Row]):
-    """Of Ray Data. It always starts, because of an actor that does not, Ray keeps the error's text alone.
+    """An actor of Ray Data. It always starts, because of an actor that does not, Ray keeps the error's text alone.
 
     What fails as it starts is raised for the first row that it is given.
     """

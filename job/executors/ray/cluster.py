@@ -19,7 +19,7 @@ from job.executors.placement import cpus_here, is_here, with_workers, worker_cpu
 from job.executors.ray.folder import own_token, ray_folder, some_home
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
-from job.train.proxies import past_proxies, set_proxies
+from job.run.proxies import past_proxies, set_proxies
 
 ENVIRONMENT = {
     TUNABLES: HUGE_PAGES,
@@ -38,8 +38,8 @@ STARTS = 3
 
 
 def set_environment() -> None:
-    """Of the processes that this one starts; what a person has set stays. No proxy is between this machine's processes,
-    or before the cluster's head.
+    """Sets the environment of the processes that this one starts; what a person has set stays. No proxy is between this
+    machine's processes, or before the cluster's head.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from job.train.context import Start
+from job.training.context import Start
 
 REPEATS = 3
 """Failures in a row, without a new checkpoint between them, after which an attempt gives up."""
@@ -17,7 +17,8 @@ class Ledger:
     def __init__(self) -> None:
         self._over = self._stopping = self._excused = False
         self._causes: list[str] = []
-        """Of the group that is under way, first error first; those that follow from another worker's end come last."""
+        """Why the group that is under way ends, first error first; those that follow from another worker's end come
+        last."""
         self._consequences: list[str] = []
         self._in_a_row, self._failures, self._from = 0, 0, ""
         self._noticed: float | None = None

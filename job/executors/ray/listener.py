@@ -11,7 +11,7 @@ from typing import Any
 from job import errors
 from job.errors import ClusterError, ThawError
 from job.executors.ray.actors import IDLE
-from job.train.proxies import not_formed
+from job.run.proxies import not_formed
 
 FORMING = 120.0
 """Seconds in which workers that have all been started find each other."""

@@ -10,7 +10,7 @@ import ray
 import ray.data
 
 from job.executors.ray.actors import carried, rows_of
-from job.executors.ray.records import TASKS
+from job.executors.ray.datasource import TASKS
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from job.report.measured import Bin, Interval
+from job.evaluation.intervals import Bin, Interval
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 24, 40
@@ -95,7 +95,7 @@ def learning_chart(
 
 
 def interval_chart(told: str, rows: list[tuple[str, list[tuple[str, Interval]]]]) -> Markup:
-    """Of each row (a name, and its intervals with their styles), a dot and its whiskers on one scale of shares."""
+    """For each row (a name, and its intervals with their styles) a dot and its whiskers, on one scale of shares."""
     lowest = min(interval.low for _, some in rows for _, interval in some)
     low = min(math.floor(lowest * 20) / 20, 0.95)
     height = TOP + BOTTOM + 56 * len(rows)

@@ -6,12 +6,12 @@ from string import ascii_uppercase
 
 from job.data.forms import form_of
 from job.data.originals import read_originals
-from job.report.compare import Compared, Disagreement
-from job.report.measured import METHODS
+from job.evaluation.compare import Compared, Disagreement
+from job.evaluation.intervals import METHODS
 from job.report.page.render import rendered
 from job.report.page.shown import seen
-from job.report.wording import METRICS, NAMES, points
 from job.storage import open_store
+from job.wording import METRICS, NAMES, points
 
 MOST_SHOWN = 24
 """Examples that are shown."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from job.report.documents import Documents
-from job.report.wording import duration, plural
+from job.evaluation.documents import Documents
+from job.wording import duration, plural
 
 HOUR = 3600.0
 NAMES = {
@@ -30,7 +30,7 @@ class StageRow:
     attempts: int
     seconds: float
     share: float
-    """Of the longest stage."""
+    """The part of the longest stage's time."""
     workers: str
     computed: int | None
     stored: int | None
@@ -44,9 +44,9 @@ class Effort:
     attempts: int
     seconds: float
     cost: float | None
-    """Of the workers; None where `scaling.worker_price` is null."""
+    """Cost of the workers; None where `scaling.worker_price` is null."""
     training: list[tuple[str, int, float]]
-    """Of each phase: its name, the epochs that count, and their seconds."""
+    """For each phase: its name, the epochs that count, and their seconds."""
     saved: list[str]
 
 
@@ -115,7 +115,7 @@ def _saved(documents: Documents) -> list[str]:
 
 
 def _seconds_of_base(documents: Documents) -> tuple[float, str]:
-    """Of the whole frozen network for one example, 0 where that is not known, and where that is from: the lower of what
+    """Seconds of the whole frozen network for one example, 0 where unknown, and where that is from: the lower of what
     was measured before the run and what its own features took, decoding and the start of processes included.
     """
     planned = (documents.plan or {}).get("seconds_whole")

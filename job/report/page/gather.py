@@ -13,10 +13,9 @@ import yaml
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.report.documents import MOST_REJECTS, Documents
-from job.report.examples import Examples
-from job.report.groups import groups_of
-from job.report.measured import (
+from job.evaluation.documents import MOST_REJECTS, Documents
+from job.evaluation.groups import groups_of
+from job.evaluation.intervals import (
     BINS,
     METHODS,
     Bin,
@@ -28,14 +27,15 @@ from job.report.measured import (
     gain,
     metric_intervals,
 )
-from job.report.metrics import wrong_answers
+from job.evaluation.metrics import wrong_answers
+from job.evaluation.verdict import majority, verdict
+from job.report.examples import ShownExamples
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
+from job.report.page.freeze_diagram import FreezeDiagram, network_of
 from job.report.page.learning import Learning, learning_of
-from job.report.page.network import Network, network_of
 from job.report.page.shown import Shelf, shown_examples
-from job.report.page.verdict import majority, verdict
-from job.report.wording import METRICS, NAMES, percent, plural
+from job.wording import METRICS, NAMES, percent, plural
 
 MOST_MATRIX = 24
 """Classes of a confusion matrix; of more, the pairs that are confused most are listed."""
@@ -49,7 +49,7 @@ class MetricRow:
     name: str
     label: str
     cells: list[tuple[float | None, Interval | None]]
-    """Of each model."""
+    """Value and interval of each model."""
     gain: Interval | None
     method: str
 
@@ -60,7 +60,7 @@ class Pair:
     answer: str
     count: int
     share: float
-    """Of the examples of that class."""
+    """The part of the examples of that class."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Page:
     totals: dict[str, int]
     largest: int
     arrivals: Markup | None
-    network: Network
+    network: FreezeDiagram
     effort: Effort
     settings: str
     facts: list[tuple[str, str]]
@@ -103,11 +103,11 @@ class Page:
     words: dict[str, Any] | None
 
 
-def gather(documents: Documents, examples: Examples, versions: dict[str, str]) -> Page:
+def gather(documents: Documents, examples: ShownExamples, versions: dict[str, str]) -> Page:
     """Asks the exported model about some of the examples; everything else is in `documents`. `versions`: of the
     libraries that the run was finished with; empty where they are not known.
     """
-    job, snapshot, answered, kept = documents.job, documents.snapshot, documents.answered, documents.kept
+    job, snapshot, answered, kept = documents.job, documents.snapshot, documents.predictions, documents.kept
     seed, models = job.train.seed, documents.models
     intervals = {model: metric_intervals(answered, model, seed) for model in models}
     metrics = _metrics(documents, intervals)
@@ -165,7 +165,7 @@ def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | Non
     for name, label in METRICS.items():
         cells = [(documents.result["metrics"][model][name], intervals[model][name]) for model in intervals]
         both = len(intervals) == 2
-        gained = gain(documents.answered, name, documents.job.train.seed) if both else None
+        gained = gain(documents.predictions, name, documents.job.train.seed) if both else None
         rows.append(MetricRow(name, label, cells, gained, METHODS[name]))
     return rows
 

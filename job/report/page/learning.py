@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from job.report.page.charts import Curve, learning_chart
-from job.report.wording import plural
+from job.wording import plural
 
 HEAD, TUNED = "head", "fine_tune"
 STYLES = {"loss": "s1", "validation_loss": "s2", "validation_accuracy": "s2"}

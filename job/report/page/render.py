@@ -9,11 +9,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.report.documents import Documents
-from job.report.examples import Examples
+from job.evaluation.documents import Documents
+from job.report.examples import ShownExamples
+from job.report.page.freeze_diagram import STYLES
 from job.report.page.gather import gather
-from job.report.page.network import STYLES
-from job.report.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
+from job.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {
     "quality": "Head only against fine-tuned",
@@ -32,7 +32,7 @@ SECTIONS = {
 }
 
 
-def render(documents: Documents, examples: Examples, versions: dict[str, str]) -> str:
+def render(documents: Documents, examples: ShownExamples, versions: dict[str, str]) -> str:
     """HTML of a finished run; see `gather`."""
     titles = SECTIONS if len(documents.models) == 2 else {**SECTIONS, "quality": "How good it is"}
     return rendered(

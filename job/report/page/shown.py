@@ -13,13 +13,13 @@ from PIL import Image
 
 from job.data.forms import Form, form_of
 from job.data.pictures import Unreadable
+from job.evaluation.documents import Documents
+from job.export.exported import Network, load_exported
 from job.libraries import import_tensorflow
-from job.report.documents import Documents
-from job.report.examples import Examples, answer_to, opened
-from job.report.exported import Network, load_exported
+from job.report.examples import ShownExamples, answer_to, opened
 from job.report.occlusion import hidden_squares, left_out_words
-from job.report.wording import shortened
 from job.storage import open_store
+from job.wording import shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -54,7 +54,7 @@ class Looked:
     picture: str | None
     """A data URI: what the answer rests on is red."""
     words: list[tuple[str, float]]
-    """Of a text: each word with by how much the probability of the answer falls without it."""
+    """For a text: each word, and by how much the probability of the answer falls without it."""
     told: str
     """The same in words."""
 
@@ -73,7 +73,7 @@ class Shelf:
     """Why there is nothing of what the network looked at."""
 
 
-def shown_examples(documents: Documents, examples: Examples) -> Shelf:
+def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
     """Asks the exported model where it looks at its worst mistakes."""
     form, originals = form_of(documents.job), examples.originals
     mistakes = [_shown(documents, at, originals, form) for at in examples.mistakes]
@@ -92,7 +92,7 @@ def shown_examples(documents: Documents, examples: Examples) -> Shelf:
 
 
 def _shown(documents: Documents, at: int, originals: dict[str, bytes | str], form: Form) -> Shown:
-    original = originals[documents.answered.keys[at]]
+    original = originals[documents.predictions.keys[at]]
     return Shown(*answer_to(documents, at), *seen(original, form, documents.job.task))
 
 

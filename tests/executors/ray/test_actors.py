@@ -11,7 +11,7 @@ import ray.data
 from job.errors import ClusterError
 from job.executors.ray import actors
 from job.executors.ray.actors import rows_of
-from job.report.narrator import INTERVAL
+from job.telemetry.narrator import INTERVAL
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

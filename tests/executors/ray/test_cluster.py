@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.errors import ClusterError, Interrupted
 from job.executors.ray.cluster import STARTS, extract_processes, placed_there, ray_cluster, room
-from job.jobfile import parse_job
 
 JOB = "{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 2}}"
 OPEN = "{name: any, data: {source: 'file:///'}, store: 'file:///'}"

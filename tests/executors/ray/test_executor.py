@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from job.config.jobfile import parse_job
 from job.errors import CorruptFeatures
 from job.executors.ray import SCRAPED, RayExecutor
-from job.jobfile import parse_job
 
 JOB = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 3}}")
 

@@ -14,7 +14,7 @@ from job.errors import ClusterError
 from job.executors.ray import listener as listening
 from job.executors.ray.ledger import Ledger
 from job.executors.ray.listener import Listener
-from job.train.strategy import free_addresses
+from job.run.strategy import free_addresses
 
 
 class Events(queue.Queue[Any]):

@@ -1,0 +1,153 @@
+"""What a message tells: which objects were written or deleted. Messages are untrusted input.
+
+Of S3: its own notifications, as they are or in SNS's envelope, and EventBridge's. Of GCS: Pub/Sub notifications.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+DEPTH = 16
+"""Brackets within brackets; S3's own events have 6."""
+RECORDS = 1000
+"""In one message; S3 sends one."""
+LONGEST = 1024
+"""UTF-8 bytes of an object's key, in S3 and in GCS."""
+CHANGES = ("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:")
+"""Events of S3's own notifications after which a listing is another one."""
+BRIDGE_CHANGES = ("Object Created", "Object Deleted")
+GCS_CHANGES = ("OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""Also one without an end: each byte is looked at once, whatever the message."""
+
+
+class Refused(Exception):
+    """A message that is not what it should be; the text says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """By one message."""
+
+    uris: tuple[str, ...] = ()
+    """URIs of the objects that changed; none: what happened changes no listing."""
+    buckets: frozenset[str] = frozenset()
+    """The buckets that it speaks of, as URIs: s3://bucket/."""
+    test: bool = False
+    """S3 sends it to see whether the queue can be reached."""
+
+
+def read_s3(body: bytes, limit: int, account: str | None) -> Told:
+    """`account`: the only owner of buckets that is accepted. Raises Refused."""
+    event = _mapping(_json(body, limit), "the message")
+    if event.get("Type") == "Notification" and "TopicArn" in event:
+        event = _mapping(_json(_text(event, "Message").encode(errors="surrogatepass"), limit), "SNS's Message")
+    if event.get("Event") == "s3:TestEvent":
+        return Told(test=True)
+    if "detail-type" in event:
+        return _of_bridge(event, account)
+    if "Records" not in event:
+        raise Refused("no event of S3: neither Records nor detail-type")
+    records = event["Records"]
+    if not isinstance(records, list) or not 0 < len(records) <= RECORDS:
+        raise Refused(f"Records: a list of 1 to {RECORDS} is needed")
+    return _joined([_of_record(_mapping(record, "Records"), account) for record in records])
+
+
+def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Told:
+    """Everything is in the attributes; the payload (JSON_API_V1) may not contradict them. Raises Refused."""
+    if len(data) > limit:
+        raise Refused(f"{len(data)} bytes, more than {limit}")
+    kind = _text(attributes, "eventType")
+    uri, bucket = _uri("gs", _text(attributes, "bucketId"), _text(attributes, "objectId"))
+    if attributes.get("payloadFormat") == "JSON_API_V1":
+        payload = _mapping(_json(data, limit), "the payload")
+        if (payload.get("bucket"), payload.get("name")) != (attributes["bucketId"], attributes["objectId"]):
+            raise Refused("the payload tells of another object than the attributes")
+    return Told((uri,) if kind in GCS_CHANGES else (), frozenset({bucket}))
+
+
+def _of_record(record: dict[str, Any], account: str | None) -> Told:
+    if record.get("eventSource") not in ("aws:s3", "minio:s3", "ceph:s3"):
+        raise Refused("eventSource: not S3")
+    kind = _text(record, "eventName").removeprefix("s3:")
+    s3 = _mapping(record.get("s3"), "s3")
+    bucket, item = _mapping(s3.get("bucket"), "s3.bucket"), _mapping(s3.get("object"), "s3.object")
+    if account is not None:
+        owner = _mapping(bucket.get("ownerIdentity"), "s3.bucket.ownerIdentity")
+        _check_account(_text(owner, "principalId"), account)
+    uri, name = _uri("s3", _text(bucket, "name"), unquote_plus(_text(item, "key")))
+    return Told((uri,) if kind.startswith(CHANGES) else (), frozenset({name}))
+
+
+def _of_bridge(event: dict[str, Any], account: str | None) -> Told:
+    """An event of EventBridge. Its key is read both ways, as it is and decoded: one too many costs a listing, one too
+    few an arrival.
+    """
+    if event.get("source") != "aws.s3":
+        raise Refused("source: not aws.s3")
+    kind, detail = _text(event, "detail-type"), _mapping(event.get("detail"), "detail")
+    if account is not None:
+        _check_account(_text(event, "account"), account)
+    bucket, item = _mapping(detail.get("bucket"), "detail.bucket"), _mapping(detail.get("object"), "detail.object")
+    readings = dict.fromkeys((_text(item, "key"), unquote_plus(_text(item, "key"))))
+    told = [_uri("s3", _text(bucket, "name"), key) for key in readings]
+    return Told(tuple(uri for uri, _ in told) if kind in BRIDGE_CHANGES else (), frozenset(name for _, name in told))
+
+
+def _joined(told: list[Told]) -> Told:
+    uris = tuple(uri for one in told for uri in one.uris)
+    return Told(uris, frozenset().union(*(one.buckets for one in told)))
+
+
+def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
+    """The URI of the object, and that of its bucket."""
+    if not BUCKET.fullmatch(bucket):
+        raise Refused("no valid bucket name")
+    if not 0 < len(key.encode(errors="surrogatepass")) <= LONGEST:
+        raise Refused(f"the object's key has not 1 to {LONGEST} bytes")
+    return f"{scheme}://{bucket}/{key}", f"{scheme}://{bucket}/"
+
+
+def _check_account(told: str, account: str) -> None:
+    if told != account:
+        raise Refused("the bucket is another account's")
+
+
+def _json(text: bytes, limit: int) -> Any:
+    if len(text) > limit:
+        raise Refused(f"{len(text)} bytes, more than {limit}")
+    if _depth(text) > DEPTH:
+        raise Refused(f"JSON that is nested more than {DEPTH} deep")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8, and numbers of thousands of digits
+        raise Refused("no JSON") from error
+
+
+def _depth(text: bytes) -> int:
+    """The depth of brackets that are not in strings."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[\[{}\]]", STRINGS.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refused(f"{name}: an object is needed")
+    return value
+
+
+def _text(mapping: Mapping[str, Any], name: str) -> str:
+    value = mapping.get(name)
+    if not isinstance(value, str):
+        raise Refused(f"{name}: a text is needed")
+    return value

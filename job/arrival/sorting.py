@@ -1,0 +1,50 @@
+"""What a message is to the jobs: to be held, to be deleted at once, or to be left to the dead-letter queue."""
+
+from __future__ import annotations
+
+from job.arrival.events import Refused, Told, read_gcs, read_s3
+from job.arrival.log import Log
+from job.arrival.queue import Message
+from job.arrival.settings import Watch
+from job.arrival.targets import Target, known_buckets
+from job.arrival.watch_metrics import Metrics
+
+REMEMBERED = 10_000
+"""Refused messages that are told of once, although they come again until they are dead letters."""
+
+
+class Sorter:
+    def __init__(self, watch: Watch, targets: dict[str, Target], metrics: Metrics, log: Log) -> None:
+        self._watch, self._targets, self._metrics, self._log = watch, targets, metrics, log
+        self._buckets = known_buckets(targets.values())
+        self._refused: dict[str, None] = {}
+
+    def jobs(self, message: Message) -> set[str] | None:
+        """Those that it concerns; none of them: it is to be deleted. None: it is refused, and nothing is done."""
+        try:
+            told = self._read(message)
+            strange = sorted(told.buckets - self._buckets)
+            if strange:
+                raise Refused(f"{strange[0]} is no bucket of a job")
+        except Refused as refusal:
+            self._refuse(message, str(refusal))
+            return None
+        jobs = {name for name, target in self._targets.items() if any(map(target.concerns, told.uris))}
+        if not jobs:
+            self._metrics.messages.labels("test" if told.test else "ignored").inc()
+        return jobs
+
+    def _read(self, message: Message) -> Told:
+        limit = self._watch.max_message
+        if self._watch.scheme == "gs":
+            return read_gcs(message.body, message.attributes, limit)
+        return read_s3(message.body, limit, self._watch.account)
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        if message.id in self._refused:
+            return
+        self._refused[message.id] = None
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+        self._metrics.messages.labels("refused").inc()
+        self._log("refused", message=message.id, reason=reason)

@@ -1,0 +1,103 @@
+"""What Prometheus reads, and whether the watcher is alive and ready; all on one HTTP server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+
+from job.arrival.settings import Listen
+from job.errors import JobError
+
+MINUTE, HOUR = 60, 3600
+TO_RAYJOB = (5, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, HOUR, 3 * HOUR, 12 * HOUR)
+TO_PROMOTION = (5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
+
+
+class Metrics:
+    """Labels are names from the watch file and the outcomes below: never anything that a message told."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        made: dict[str, Any] = {"registry": self.registry}
+        self.messages = Counter(
+            "thaw_watch_messages",
+            "Messages by what became of them: covered, ignored, test, refused, released, lapsed.",
+            ["outcome"],
+            **made,
+        )
+        self.decisions = Counter(
+            "thaw_watch_decisions",
+            "Snapshots by what was decided: created, exists, finished, too_few, not_worth_it, deferred, failed.",
+            ["job", "outcome"],
+            **made,
+        )
+        self.rayjobs = Counter("thaw_watch_rayjobs_created", "RayJobs created.", ["job"], **made)
+        self.errors = Counter(
+            "thaw_watch_errors", "Failures of the queue, the cluster or the storage.", ["where"], **made
+        )
+        self.held = Gauge("thaw_watch_held_messages", "Messages received and not yet covered.", **made)
+        self.oldest = Gauge("thaw_watch_oldest_held_seconds", "Since the first of them was sent.", **made)
+        self.to_rayjob = Histogram(
+            "thaw_watch_first_event_to_rayjob_seconds",
+            "From a snapshot's first event to its RayJob.",
+            ["job"],
+            buckets=TO_RAYJOB,
+            **made,
+        )
+        self.to_promotion = Histogram(
+            "thaw_watch_first_event_to_promotion_seconds",
+            "From a snapshot's first event to its model's being current.",
+            ["job"],
+            buckets=TO_PROMOTION,
+            **made,
+        )
+
+
+@contextmanager
+def served(
+    listen: Listen, metrics: Metrics, is_alive: Callable[[], bool], is_ready: Callable[[], bool]
+) -> Iterator[int]:
+    """/metrics, /healthz and /readyz, for as long as it lasts; the port. Raises JobError."""
+    page, checks = make_wsgi_app(metrics.registry), {"/healthz": is_alive, "/readyz": is_ready}
+
+    def app(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environment["PATH_INFO"]
+        if path == "/metrics":
+            return page(environment, start)
+        check = checks.get(path)
+        status = "404 Not Found" if check is None else "200 OK" if check() else "503 Service Unavailable"
+        start(status, [("Content-Type", "text/plain")])
+        return [status.encode() + b"\n"]
+
+    try:
+        server = make_server(listen.host, listen.port, app, _Server, _Quiet)
+    except OSError as error:
+        raise JobError(f"listen: {listen.host}:{listen.port} can't be listened at: {error.strerror}.") from error
+    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10
+    """Seconds for a request: one that is never finished holds no thread for ever."""
+
+    def log_message(self, *_: Any) -> None:
+        pass

@@ -1,0 +1,148 @@
+"""Finished runs beside each other: what differs in their jobs, how good they are, and where their models disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from job.errors import JobError
+from job.evaluation.documents import Documents
+from job.evaluation.intervals import METHODS, Interval, metric_intervals, paired_gain
+
+MOST = 1000
+"""Disagreements that are listed."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs, and its exported model."""
+
+    documents: Documents
+    metrics: dict[str, float | None]
+    """On its own test split."""
+    intervals: dict[str, Interval | None]
+    right: int
+    """Right answers on the examples that all runs were tested on."""
+    gains: dict[str, Interval | None]
+    """In accuracy and balanced accuracy over the first run, on those examples; empty for the first."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    label: str
+    chance: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    key: str
+    truth: str
+    answers: list[Answer]
+    """The answer of each run."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    sides: list[Side]
+    differences: dict[str, list[Any]]
+    """By setting of the job file, and `snapshot` and `base`: the value of each run."""
+    common: int
+    """Test examples that all runs have, with the same label."""
+    disagreements: list[Disagreement]
+    """Not all answers are the same: the most confident wrong answers first, MOST at most."""
+    disagree: int
+
+
+def compare_runs(runs: list[Documents]) -> Compared:
+    """Against the first of them. Raises JobError where they have no test example in common."""
+    keys, places = _in_common(runs)
+    if not keys:
+        where = ", ".join(run.uri for run in runs)
+        raise JobError(f"{where}: these runs have no test example in common, so there is nothing to compare.")
+    names = [np.array(run.snapshot.classes, object) for run in runs]
+    chances = [run.predictions.chances[run.kept][place] for run, place in zip(runs, places, strict=True)]
+    answers = [classes[found.argmax(axis=1)] for classes, found in zip(names, chances, strict=True)]
+    labels = runs[0].predictions.labels[places[0]]
+    truth = names[0][labels]
+    rights = [answer == truth for answer in answers]
+    sides = []
+    for number, run in enumerate(runs):
+        seed, classes = runs[0].job.train.seed, len(names[0])
+        pair = labels, rights[number], rights[0], classes
+        gains = {metric: paired_gain(*pair, metric, seed) for metric in ("accuracy", "balanced_accuracy")}
+        metrics = {name: run.result["metrics"][run.kept][name] for name in METHODS}
+        intervals = metric_intervals(run.predictions, run.kept, run.job.train.seed)
+        sides.append(Side(run, metrics, intervals, int(rights[number].sum()), gains if number else {}))
+    differ = np.flatnonzero(np.any([answer != answers[0] for answer in answers[1:]], axis=0))
+    tops = [found.max(axis=1) for found in chances]
+    wrong = np.max([np.where(right, 0, top) for right, top in zip(rights, tops, strict=True)], axis=0)
+    order = differ[np.argsort(-wrong[differ], kind="stable")]
+    disagreements = [
+        Disagreement(
+            keys[at],
+            truth[at],
+            [
+                Answer(answer[at], float(top[at]), bool(right[at]))
+                for answer, top, right in zip(answers, tops, rights, strict=True)
+            ],
+        )
+        for at in order[:MOST].tolist()
+    ]
+    return Compared(sides, differences(runs), len(keys), disagreements, len(differ))
+
+
+def differences(runs: list[Documents]) -> dict[str, list[Any]]:
+    """What differs: settings of the job files, defaults filled in, but for URIs; snapshots; pretrained weights."""
+    found = dict(_different([run.job.model_dump(mode="json", by_alias=True, exclude={"mlflow"}) for run in runs]))
+    found = {name: values for name, values in found.items() if name not in ("store", "data.source")}
+    found["snapshot"] = [run.snapshot.id for run in runs]
+    found["base"] = [run.base.weights_sha256[:12] if run.base else None for run in runs]
+    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+
+
+def as_json(compared: Compared) -> dict[str, Any]:
+    return {
+        "runs": [_side(side) for side in compared.sides],
+        "differences": compared.differences,
+        "common": compared.common,
+        "disagree": compared.disagree,
+        "disagreements": [
+            {"key": one.key, "truth": one.truth, "answers": [vars(answer) for answer in one.answers]}
+            for one in compared.disagreements
+        ],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    measured = {name: {"value": value, **_bounds(side.intervals[name])} for name, value in side.metrics.items()}
+    gains = {name: vars(gain) for name, gain in side.gains.items() if gain}
+    documents = side.documents
+    where = {"run": documents.uri, "kept": documents.kept, "test_examples": len(documents.predictions.keys)}
+    return {**where, "metrics": measured, "right_of_common": side.right, "gains": gains}
+
+
+def _bounds(interval: Interval | None) -> dict[str, float | None]:
+    return {"low": interval.low if interval else None, "high": interval.high if interval else None}
+
+
+def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:
+    """Keys of the test examples that all have with the same label, and where each run has them."""
+    tested = []
+    for run in runs:
+        labels = [run.snapshot.classes[label] for label in run.predictions.labels]
+        tested.append(dict(zip(zip(run.predictions.keys, labels, strict=True), range(len(labels)), strict=True)))
+    shared = [example for example in tested[0] if all(example in others for others in tested[1:])]
+    return [key for key, _ in shared], [np.array([places[example] for example in shared], int) for places in tested]
+
+
+def _different(values: list[Any], name: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """By dotted name, as deep as all have sections; a section that some have not is one value, as a list is."""
+    if all(isinstance(value, dict) for value in values):
+        for key in dict.fromkeys(key for value in values for key in value):
+            yield from _different([value.get(key) for value in values], f"{name}.{key}" if name else key)
+    elif any(value != values[0] for value in values):
+        yield name, values

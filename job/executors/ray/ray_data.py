@@ -1,0 +1,116 @@
+"""The extract stage on Ray Data: decoders on CPUs hand inputs to featurizers on GPUs, where there are any."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray.data
+
+from job.data.source import open_source
+from job.executors.placement import cpus_here, is_here
+from job.executors.ray.actors import Actor, rows_of
+from job.executors.ray.cluster import extract_processes
+from job.executors.ray.datasource import read_records
+from job.features.decode import Decoder
+from job.features.extraction import Decoded, Extracted, Extraction, write_parts
+from job.features.featurize import FrozenNetwork
+from job.features.store import ADDRESS
+from job.features.workload import CHUNK
+
+READERS = 8
+"""Objects that one decoder reads at a time."""
+Say = Callable[..., None]
+
+
+def extract(work: Extraction, say: Say) -> Iterator[Extracted]:
+    """Computes and stores features in Ray's processes. Needs Ray."""
+    decoders, networks = extract_processes(work.job)
+    failures = work.job.recovery.max_failures
+    options: dict[str, Any] = {
+        "fn_constructor_args": (replace(work, chunks=[]),),
+        "num_cpus": 1,
+        "ray_remote_args_fn": lambda: {"max_restarts": failures, "max_task_retries": failures},
+    }
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=decoders)
+    if work.job.data.is_packed:
+        records = read_records(work.job.data, open_source(work.job), dict(work.chunks))
+        decoded = records.map_batches(DecodeRecords, batch_size=CHUNK, compute=pool, **options)
+    else:
+        count = len(work.chunks)
+        tasks = ray.data.from_items([{"chunk": i} for i in range(count)], override_num_blocks=count)
+        decoded = tasks.map(DecodeObjects, compute=pool, **options)  # type: ignore[arg-type]
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=networks)
+    written = decoded.map(Featurize, compute=pool, num_gpus=1 if work.job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
+    for row in rows_of(written, "Extracting features", say):
+        yield Extracted(int(row["done"]), json.loads(row["gone"]))
+
+
+class DecodeObjects(Actor[dict[str, Any]]):
+    """A chunk of single objects, {chunk}, becomes a row of what was decoded."""
+
+    def start(self, work: Extraction) -> None:
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=4 * READERS)
+        self._readers = ThreadPoolExecutor(READERS)
+
+    def process(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row_of(self._decoder.begin_chunk(int(row["chunk"]), self._readers)())
+
+
+class DecodeRecords(Actor[dict[str, np.ndarray]]):
+    """A batch of records, {shard, position, encoded}, becomes a row for each of its packed files."""
+
+    def start(self, work: Extraction) -> None:
+        self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=CHUNK)
+
+    def process(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        rows = [self._decoded(batch, shard) for shard in dict.fromkeys(batch["shard"])]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _decoded(self, batch: dict[str, np.ndarray], shard: str) -> dict[str, Any]:
+        at = np.flatnonzero(batch["shard"] == shard)
+        positions, encoded = ([batch[name][i] for i in at] for name in ("position", "encoded"))
+        return row_of(self._decoder.begin_records(shard, [int(one) for one in positions], encoded)())
+
+
+class Featurize(Actor[dict[str, Any]]):
+    """Writes what decoded examples lack: their row becomes {done, gone}."""
+
+    def start(self, work: Extraction) -> None:
+        self._store = work.store
+        self._network = FrozenNetwork(work, cpus=cpus_here() if is_here() else 1)
+
+    def process(self, row: dict[str, Any]) -> dict[str, Any]:
+        write_parts(self._store, self._network.parts(decoded_of(row)))
+        return {"done": row["done"], "gone": row["gone"]}
+
+
+def row_of(decoded: Decoded) -> dict[str, Any]:
+    """As Ray Data passes it on."""
+    rejects = [(base64.b64encode(address).decode(), why) for address, why in decoded.rejects]
+    return {
+        "inputs": decoded.inputs,
+        "addresses": decoded.addresses.tobytes(),
+        "hashes": decoded.hashes,
+        "needs": decoded.needs,
+        "rejects": json.dumps(rejects),
+        "gone": json.dumps(decoded.gone),
+        "done": decoded.done,
+    }
+
+
+def decoded_of(row: dict[str, Any]) -> Decoded:
+    return Decoded(
+        row["inputs"],
+        np.frombuffer(row["addresses"], ADDRESS),
+        row["hashes"],
+        row["needs"],
+        [(base64.b64decode(address), why) for address, why in json.loads(row["rejects"])],
+        json.loads(row["gone"]),
+        int(row["done"]),
+    )

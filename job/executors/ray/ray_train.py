@@ -1,0 +1,178 @@
+"""Starts Ray Train, and again where that is worth it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from job.config import Job
+from job.config.running import Recovery
+from job.errors import ClusterError, ThawError
+from job.executors.placement import worker_cpus
+from job.executors.ray.actors import cluster_error, one_line
+from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
+from job.executors.ray.listener import Listener
+from job.executors.ray.train_worker import train_worker
+from job.run.interrupts import Interrupts
+from job.storage.scratch import scratch
+from job.training.context import Recipe
+
+RESIZE = 10.0
+"""Seconds between two looks for room for more workers."""
+HEARING = 15
+"""Seconds in which workers that train have heard that they are to stop."""
+
+
+def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None]) -> None:
+    """Trains until `recipe.until`; the results are in the store. Raises what the workers raised.
+
+    Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
+    of no checkpoint, and what it stores is thrown away.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.util.queue import Queue
+
+    from job.executors.ray.tf_config import GroupConfig
+
+    job = recipe.job
+    events, ledger = Queue(actor_options=beside_driver()), make_ledger()
+    listener = Listener(events, say, ledger, _wanted(job), interrupts.break_off)
+    train = {"recipe": recipe, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
+
+    def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
+        """One that bears with so many of both; -1: with any number."""
+        return DataParallelTrainer(
+            train_worker,
+            train_loop_config=train,
+            backend_config=GroupConfig(),
+            scaling_config=ScalingConfig(
+                num_workers=_workers(job),
+                use_gpu=job.scaling.gpu,
+                resources_per_worker=_resources(job),
+                elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
+            ),
+            run_config=RunConfig(
+                name=recipe.run,
+                storage_path=folder,
+                failure_config=FailureConfig(
+                    max_failures=failures,
+                    max_preemption_failures=preemptions,  # type: ignore[call-arg]
+                    controller_failure_limit=0,
+                ),
+                callbacks=[_deaths(ledger)],
+            ),
+        )
+
+    say("stage", text=f"starting {_wanted(job)}")
+    try:
+        with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
+            _fit(trainer, ledger, job.recovery)
+    except ThawError:
+        raise
+    except KeyboardInterrupt:  # of the listener, where that has an error
+        if listener.error:
+            raise listener.error from None
+        raise
+    except Exception as error:
+        raise listener.stopped() or _first_cause(ledger, error) from error
+    finally:
+        listener.stopped()
+    if listener.error:
+        raise listener.error
+    if not listener.trained and interrupts.asked:
+        raise interrupts.interrupted("a checkpoint of this step is kept")
+    if not listener.trained:
+        raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
+
+
+def _fit(trainer: Callable[[str, int, int], Any], ledger: Any, recovery: Recovery) -> None:
+    """Trains. Ray is asked again, without end while it finds no room for the workers; where workers stopped because
+    their node is about to go; and where some have died before they were under way, which counts as a failure. What they
+    raised they would raise again.
+    """
+    import ray
+    from ray.train import ControllerError
+
+    failures = preemptions = 0
+    limit = recovery.max_preemption_failures
+    while not ray.get(ledger.is_over.remote()):
+        left = max(0, recovery.max_failures - ray.get(ledger.failures.remote()))
+        try:
+            with scratch() as folder:
+                trainer(folder, left, -1 if limit is None else limit - preemptions).fit()
+        except ControllerError as error:
+            cause = error.controller_failure
+            if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+                continue
+            failures += 1
+            ray.get(ledger.failed.remote(one_line(cause)))
+            if failures > recovery.max_failures or isinstance(cause, ray.exceptions.RayTaskError):
+                raise
+            time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
+        else:
+            preemptions += 1
+            if limit is not None and preemptions > limit and not ray.get(ledger.is_over.remote()):
+                raise ClusterError(
+                    f"Nodes of this run were preempted {preemptions} times, and recovery.max_preemption_failures is "
+                    f"{limit}. A checkpoint is kept: running again goes on from it."
+                )
+
+
+def _stop(ledger: Any, interrupts: Interrupts, over: threading.Event) -> None:
+    """Asks the workers to save and to end; where none of them hears it, they are still starting, or none is there."""
+    import ray
+
+    with suppress(ray.exceptions.RayError):
+        ray.get(ledger.stop.remote())
+        for _ in range(HEARING):
+            if ray.get(ledger.was_heard.remote()) or over.wait(1):
+                return
+    interrupts.break_off()
+
+
+def _workers(job: Job) -> Any:
+    """A number or a range: Ray's own types are those of its older Train."""
+    scaling = job.scaling
+    return (scaling.min_workers, scaling.max_workers) if scaling.elastic else scaling.max_workers
+
+
+def _resources(job: Job) -> dict[str, float]:
+    return {"CPU": worker_cpus(job), **({"GPU": 1} if job.scaling.gpu else {})}
+
+
+def _wanted(job: Job) -> str:
+    each = ", ".join(f"{count:g} {name}" for name, count in _resources(job).items())
+    count = job.scaling.min_workers
+    return f"a worker ({each})" if count == 1 else f"{count} workers (each {each})"
+
+
+def _deaths(ledger: Any) -> Any:
+    """Tells the ledger of workers that ended without a word of their own."""
+    import ray
+    from ray.train import UserCallback
+
+    class Deaths(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for rank, error in worker_exceptions.items():
+                death = getattr(error, "health_check_failure", None)
+                if getattr(death, "preempted", False):
+                    ray.get(ledger.preempted.remote())
+                elif death is not None:
+                    ray.get(ledger.failed.remote(f"worker {rank}: {one_line(death)}"))
+
+    return Deaths()
+
+
+def _first_cause(ledger: Any, error: BaseException) -> ThawError:
+    """The first worker's exception, in one line."""
+    import ray
+
+    try:
+        cause = ray.get(ledger.cause.remote())
+    except ray.exceptions.RayError:  # Ray itself is gone
+        cause = ""
+    return cluster_error("Training", cause or one_line(error))

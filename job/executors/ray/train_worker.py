@@ -1,0 +1,112 @@
+"""What one Ray Train worker does, and what it tells the driver."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
+from job.executors.ray.ray_metrics import RayMetrics
+from job.libraries import import_tensorflow
+from job.training.context import Start, WorkerMetrics
+from job.training.watchdog import INTERVAL, STALLED
+from job.training.worker import train
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """`config`: recipe (a Recipe), cpus, events (a Ray queue), ledger (a Ray actor).
+
+    An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
+    wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
+    """
+    import ray
+
+    context = RayContext(config["cpus"], config["events"], config["ledger"])
+    try:
+        train(config["recipe"], context)
+    except Interrupted:  # once a checkpoint is kept
+        ray.get(context.ledger.stopped.remote())
+    except Replaced:  # nobody is waiting for it, and those who took its place go on
+        raise
+    except ThawError as error:
+        part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
+        context.say("error", type=type(error).__name__, arguments=(str(error), *part))
+        ray.get(context.ledger.end.remote())
+        raise
+    except Exception as error:
+        ray.get(context.ledger.failed.remote(f"rank {context.rank}: {headline(error)}", follows=_follows(error)))
+        raise
+
+
+class RayContext:
+    def __init__(self, cpus: int, events: Any, ledger: Any) -> None:
+        import ray.train
+
+        own = ray.train.get_context()
+        self.rank, self.world_size = own.get_world_rank(), own.get_world_size()
+        self.local_rank, self.local_world_size = own.get_local_rank(), own.get_local_world_size()
+        self.cpus = cpus
+        self.metrics: WorkerMetrics = RayMetrics()
+        self.events, self.ledger = events, ledger
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.events.put({"kind": kind, **fields})
+
+    def from_first(self, value: Any) -> Any:
+        from ray.train.collective import broadcast_from_rank_zero
+
+        return broadcast_from_rank_zero(value)
+
+    def start(self, checkpoint: str) -> Start:
+        import ray
+
+        return ray.get(self.ledger.begin.remote(checkpoint))
+
+    def is_over(self) -> bool:
+        import ray
+
+        return ray.get(self.ledger.is_over.remote())
+
+    def end(self) -> None:
+        import ray
+
+        ray.get(self.ledger.end.remote())
+
+    def listen(self) -> threading.Event:
+        """Set for a node that is about to be gone, when every worker has to stop; and, on rank 0, at the driver's
+        wish.
+        """
+        stop = threading.Event()
+        threading.Thread(target=self._look, args=(stop,), name="listener", daemon=True).start()
+        return stop
+
+    def leave(self, why: str) -> None:
+        """Ray starts another one in its place."""
+        os._exit(STALLED)
+
+    def _look(self, stop: threading.Event) -> None:
+        import ray.exceptions
+        import ray.train
+
+        while not stop.is_set():
+            with suppress(ray.exceptions.RayError):  # the network was away: it is asked again
+                if self.rank == 0 and ray.get(self.ledger.is_stopping.remote()):
+                    stop.set()
+                # A barrier: once it has answered, it has answered every worker.
+                if ray.train.get_preemption_info() is not None:
+                    stop.set()
+                    if self.rank == 0:
+                        ray.get(self.ledger.preempted.remote())
+            time.sleep(INTERVAL)
+
+
+def _follows(error: Exception) -> bool:
+    """Whether a worker fails because another one is gone."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    return isinstance(error, (*lost, tf.errors.DeadlineExceededError))

@@ -1,0 +1,140 @@
+"""The exported model: encoded images or texts in, class names and probabilities out, decoding inside.
+
+model.keras           pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> probabilities [n, classes]
+saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}; by its signature `logits`
+                      -> {logits}, what the probabilities are made of
+weights.safetensors   every variable by path
+labels.json           classes in the order of the probabilities; what decoding needs: image size, …, or max_tokens
+metrics.json          what was measured on the test split
+card.md               the model card
+files.json            the sha256 of each of these files
+<format>/             the same in another format (see job.export.formats), where somebody asked for it
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import load, save_file
+
+from job.config import Job
+from job.data.forms import form_of
+from job.data.snapshot import Snapshot
+from job.export.checksums import upload_files
+from job.export.exported import compiled, remember
+from job.export.formats.reloaded import check_reloaded, examples_of
+from job.model.network import Network, variables_by_path
+from job.model.networks import network_of_run
+from job.model.refresh import refresh
+from job.model.resolved import ResolvedBase
+from job.run.strategy import precision
+from job.storage import Store
+from job.storage.runs import RunKeys
+from job.storage.scratch import scratch
+
+LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)
+"""Layers that hold tables beside their variables."""
+
+
+def export_model(
+    job: Job,
+    store: Store,
+    run: str,
+    attempt: int,
+    snapshot: Snapshot,
+    base: ResolvedBase,
+    kept: str,
+    metrics: dict[str, Any],
+    card: str | None,
+) -> str:
+    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card`, Markdown, is
+    left out where there is none. Raises JobError, and writes nothing, where what was made answers otherwise than the
+    network that was trained.
+
+    Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
+    nothing. What attempts before this one left there is deleted.
+    """
+    prefix = RunKeys(run).model(attempt)
+    network = trained_network(job, store, run, len(snapshot.classes), base, kept)
+    with scratch() as folder:
+        write_model(job, network.model, snapshot.classes, metrics, card, Path(folder))
+        reloaded = check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
+        upload_files(store, prefix, Path(folder))
+    remember(f"{store.uri}{prefix}", reloaded)
+    _forget_before(store, RunKeys(run).models, attempt)
+    return f"{store.uri}{prefix}"
+
+
+def write_model(
+    job: Job, network: keras.Model, classes: list[str], metrics: dict[str, Any], card: str | None, folder: Path
+) -> None:
+    """Writes the exported model's files, but for files.json; `network` gives logits."""
+    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.output)
+    model = keras.Model(network.input, probabilities, name=job.name.replace("-", "_"))
+    tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network).items()}
+    labels = {"classes": classes, **_decoding(job)}
+    model.save(folder / "model.keras")
+    _save_saved_model(model, job, classes, folder / "saved_model")
+    save_file(tensors, folder / "weights.safetensors")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    if card is not None:
+        (folder / "card.md").write_text(card, encoding="utf-8")
+    (folder / "labels.json").write_text(json.dumps(labels, indent=1))
+
+
+def _forget_before(store: Store, prefix: str, attempt: int) -> None:
+    """Deletes what attempts before this one exported there; never what a later one did."""
+    for info in list(store.list(prefix)):
+        number = info.key.removeprefix(prefix).partition("/")[0]
+        if number.isdecimal() and int(number) < attempt:
+            store.delete(info.key)
+
+
+def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:
+    """The base with its pretrained weights, and over them what the run trained."""
+    with precision(job):
+        network = network_of_run(job, store, run, base, classes)
+    name = "fine_tuned" if kept == "fine_tune" else "head"
+    variables = variables_by_path(network.model)
+    for path, value in load(store.read(RunKeys(run).weights(name))).items():
+        variables[path].assign(value)
+    refresh(network.model)
+    return network
+
+
+def _decoding(job: Job) -> dict[str, Any]:
+    if job.task == "text":
+        return {"task": "text", "max_tokens": job.model.max_tokens}
+    return {"image_size": job.model.image_size, "resize": job.model.resize, "value_range": job.data.value_range}
+
+
+def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
+    names, form = tf.constant(classes), form_of(job)
+    decoded, taken = tf.TensorSpec(form.shape, form.dtype), tf.TensorSpec([None], tf.string, name=job.task)
+    ask = compiled(model)
+
+    @tf.function(input_signature=[taken], autograph=False)
+    def answer(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs = tf.map_fn(form.decode, encoded, fn_output_signature=decoded)
+        return ask(tf.cast(inputs, model.input.dtype))
+
+    def serve(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        _, chances = answer(encoded)
+        return {"class": tf.gather(names, tf.argmax(chances, axis=1)), "probabilities": chances}
+
+    def logits(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": answer(encoded)[0]}
+
+    signatures = {"serving_default": serve, "logits": logits}
+    kept = tf.Module()  # with Keras's layers in it, the file is twice as large
+    kept.variables_and_tables = (
+        [variable.value for variable in model.variables],
+        [layer for layer in model.layers if isinstance(layer, LOOKUPS)],
+    )
+    traced = {name: tf.function(of, autograph=False).get_concrete_function(taken) for name, of in signatures.items()}
+    tf.saved_model.save(kept, str(path), signatures=traced)

@@ -1,0 +1,178 @@
+"""The data set of a run: its examples in a fixed order, and where the features of each are stored.
+
+runs/<run>/dataset.parquet   row, id, hash, label, split, shard; part and offset in each feature set
+
+The order is that of a hash of the keys, so that any stretch of it is a random sample, and that it stays what it is
+when other examples arrive. Records of a packed source follow each other: their hash is that of the file they are in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.data.class_weights import ClassWeights, class_weight_vector
+from job.data.order import shard_size
+from job.data.snapshot import Snapshot, read_snapshot
+from job.data.sources.packed import split_key
+from job.data.splits import SPLITS
+from job.features.store import ADDRESS, Featurizer, Part, StoredFeatures, address_of, ids_of
+from job.storage import Store, table_errors
+from job.storage.runs import RunKeys
+from job.storage.scratch import scratch
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of a snapshot in the order of the data set."""
+
+    rows: np.ndarray
+    """Row in the snapshot, int64 [n]."""
+    table: pa.Table
+    """key, version, label (strings)"""
+    splits: np.ndarray
+    """Index into SPLITS, int8 [n]."""
+    addresses: np.ndarray
+    """ADDRESS [n]"""
+    hashes: np.ndarray
+    """Hashes of the keys, uint64 [n]."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Where one feature of each example is stored."""
+
+    featurizer: Featurizer
+    parts: list[Part]
+    part: np.ndarray
+    """Index into `parts`, int32 [n]; -1 where the example needs no such feature."""
+    offset: np.ndarray
+    """Row in the part, int32 [n]."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples in the order of the data set, less the rejects."""
+
+    id: str
+    rows: np.ndarray
+    """Row in the snapshot, int64 [n]."""
+    ids: np.ndarray
+    """int64 [n], see `ids_of`."""
+    hashes: np.ndarray
+    """Hashes of the keys, uint64 [n]: seeds of augmentation, the same in every store."""
+    labels: np.ndarray
+    """Index into the classes, int32 [n]."""
+    weights: np.ndarray
+    """Weight of each example in the loss, float32 [n]."""
+    shards: np.ndarray
+    """Shard of the order, int64 [n], ascending."""
+    splits: dict[str, np.ndarray]
+    """Positions of each split's examples, int64."""
+    pooled: list[FeatureSet]
+    """What the head trains on, by view."""
+    inputs: list[FeatureSet]
+    """What fine-tuning trains on, by view; empty where nothing is fine-tuned."""
+
+    def sizes(self, split: str) -> np.ndarray:
+        """Examples of a split in each shard, int64 [shards], without those that have none."""
+        counts = np.bincount(self.shards[self.splits[split]])
+        return counts[counts > 0]
+
+
+def read_examples(store: Store, snapshot: Snapshot, source: str, packed: bool) -> Examples:
+    """The examples of a snapshot of `source` (a URI), in the order of the data set."""
+    table = read_snapshot(store, snapshot, ["key", "version", "label", "split"])
+    keys = (key.as_py() for key in table["key"])
+    hashes = np.fromiter((_hash(key) for key in keys), np.uint64, len(table))
+    rows = np.argsort(_file_hashes(table["key"]) if packed else hashes, kind="stable")
+    table = table.take(rows)
+    splits = np.array([SPLITS.index(split) for split in table["split"].to_pylist()], np.int8)
+    pairs = zip(table["key"], table["version"], strict=True)
+    addresses = b"".join(address_of(source, key.as_py(), version.as_py()) for key, version in pairs)
+    return Examples(rows, table.drop_columns(["split"]), splits, np.frombuffer(addresses, ADDRESS), hashes[rows])
+
+
+def write_dataset(
+    store: Store,
+    run: str,
+    classes: list[str],
+    examples: Examples,
+    accepted: np.ndarray,
+    pooled: Sequence[tuple[Featurizer, StoredFeatures]],
+    inputs: Sequence[tuple[Featurizer, StoredFeatures]],
+) -> None:
+    """Writes down the accepted examples (bool [n]) and where their features are."""
+    index = {label: i for i, label in enumerate(classes)}
+    size = shard_size(len(examples.rows))
+    addresses, splits = examples.addresses[accepted], examples.splits[accepted]
+    columns = {
+        "row": examples.rows[accepted],
+        "id": ids_of(addresses),
+        "hash": examples.hashes[accepted],
+        "label": np.array([index[label] for label in examples.table["label"].filter(accepted).to_pylist()], np.int32),
+        "split": splits,
+        "shard": np.arange(len(examples.rows))[accepted] // size,
+    }
+    sets: list[dict[str, object]] = []
+    for role, found in (("pooled", pooled), ("inputs", inputs)):
+        for featurizer, known in found:
+            part, offset = known.find(addresses)
+            if featurizer.view:
+                part = np.where(splits == SPLITS.index("train"), part, -1).astype(np.int32)
+            used, columns[f"part_{len(sets)}"] = _renumbered(part)
+            columns[f"offset_{len(sets)}"] = offset
+            parts = [asdict(known.parts[i]) for i in used]
+            sets.append({"role": role, "featurizer": asdict(featurizer), "parts": parts})
+    table = pa.table(columns).replace_schema_metadata({"sets": json.dumps(sets)})
+    with scratch() as folder:
+        file = os.path.join(folder, "dataset")
+        pq.write_table(table, file, compression="zstd")
+        store.upload(RunKeys(run).dataset, file)
+
+
+def load_dataset(store: Store, run: str, classes: list[str], class_weights: ClassWeights) -> Dataset:
+    content = store.read(RunKeys(run).dataset)
+    with table_errors(f"{store.uri}{RunKeys(run).dataset}"):
+        table = pq.read_table(io.BytesIO(content))
+    column = {name: table[name].to_numpy() for name in table.column_names}
+    roles: dict[str, list[FeatureSet]] = {"pooled": [], "inputs": []}
+    for number, stored in enumerate(json.loads(table.schema.metadata[b"sets"])):
+        featurizer = Featurizer.from_json(stored["featurizer"])
+        parts = [Part(**part) for part in stored["parts"]]
+        feature_set = FeatureSet(featurizer, parts, column[f"part_{number}"], column[f"offset_{number}"])
+        roles[stored["role"]].append(feature_set)
+    splits = {split: np.flatnonzero(column["split"] == number) for number, split in enumerate(SPLITS)}
+    labels = column["label"]
+    per_class = class_weight_vector(class_weights, classes, labels[splits["train"]])
+    digest = hashlib.sha256(content).hexdigest()[:20]
+    weights = per_class[labels]
+    return Dataset(
+        digest, column["row"], column["id"], column["hash"], labels, weights, column["shard"], splits, **roles
+    )
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, person=b"thaw-order").digest()
+    return int.from_bytes(digest, "little")
+
+
+def _file_hashes(keys: pa.ChunkedArray) -> np.ndarray:
+    """The hash of the file that each record of a packed source is in, uint64 [n]."""
+    encoded = pa.array(split_key(key.as_py())[0] for key in keys).dictionary_encode()
+    hashes = np.array([_hash(file) for file in encoded.dictionary.to_pylist()], np.uint64)
+    return hashes[encoded.indices.to_numpy()]
+
+
+def _renumbered(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parts that are used, ascending, and `part` as an index into them, int32."""
+    used = np.unique(part[part >= 0])
+    return used, np.where(part >= 0, np.searchsorted(used, part), -1).astype(np.int32)

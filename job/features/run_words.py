@@ -1,0 +1,186 @@
+"""The words of a run: how often each occurs, and their pretrained vectors, which are looked for in a file as they come.
+
+runs/<run>/words.json   what occurs and what of it has no vector, for the report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from job.config import Job, Weights
+from job.data.forms import form_of
+from job.data.source import open_source
+from job.data.sources.table import object_reader
+from job.data.splits import SPLITS
+from job.errors import DataError, JobError, ObjectMissing, StorageError
+from job.features.dataset import Examples
+from job.features.store import Featurizer, StoredFeatures, read_stored
+from job.libraries import import_tensorflow
+from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
+from job.storage import Store, file_sha256, open_store, split_uri
+from job.storage.runs import RunKeys
+from job.storage.scratch import scratch
+from job.text.vocabulary import keep_vectors, kept_vectors, write_vocabulary
+
+Say = Callable[..., None]
+WORST = 10
+"""Words without a vector that are named."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of some examples."""
+
+    ids: np.ndarray
+    """int64 [w], ascending."""
+    counts: np.ndarray
+    """How often each occurs, int64 [w]."""
+    train: np.ndarray
+    """The same in the train split."""
+    example: np.ndarray
+    """The row of an example that has it, int64 [w]."""
+
+
+def resolve_vectors(job: Job, store: Store, say: Say) -> ResolvedBase:
+    """The file of vectors that the job names, by content. It is read once as a whole. Raises JobError, StorageError."""
+    request = weights_request(job.model, job.train.seed)
+    if known := known_base(store, request):
+        return known
+    weights = _weights(job)
+    say("note", text=f"reading {weights.uri}")
+    with _downloaded(weights.uri) as path:
+        resolved = ResolvedBase(file_sha256(path))
+        if weights.sha256 not in (None, resolved.weights_sha256):
+            raise JobError(
+                f"model.weights: {weights.uri} has sha256 {resolved.weights_sha256}, and the job file says "
+                f"{weights.sha256}: it is not the file meant."
+            )
+        _read(store, path, weights.uri, resolved.weights_sha256, np.empty(0, np.int64), say)
+    record_base(store, request, resolved)
+    return resolved
+
+
+def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, examples: Examples) -> Words:
+    """From the ids that are stored of these examples, part by part."""
+    train = examples.splits == SPLITS.index("train")
+    words = Words(*(np.empty(0, np.int64) for _ in range(4)))
+    for positions, values in read_stored(store, featurizer, stored.parts, *stored.find(examples.addresses)):
+        rows = np.repeat(positions, values.shape[1])[values.ravel() > 0]
+        ids, first, place, counts = np.unique(values[values > 0], True, True, True)
+        in_train = np.bincount(place, train[rows], len(ids)).astype(np.int64)
+        words = _merged(words, Words(ids, counts, in_train, rows[first]))
+    return words
+
+
+def _merged(first: Words, second: Words) -> Words:
+    def joined(column: str) -> np.ndarray:
+        return np.concatenate([getattr(first, column), getattr(second, column)])
+
+    ids, at, place = np.unique(joined("ids"), True, True)
+    counts, train = (np.bincount(place, joined(name), len(ids)).astype(np.int64) for name in ("counts", "train"))
+    return Words(ids, counts, train, joined("example")[at])
+
+
+def learn_vectors(job: Job, store: Store, sha256: str, words: Words, say: Say) -> None:
+    """Keeps the vectors of words that nobody asked the file for so far."""
+    missing = np.setdiff1d(words.ids, kept_vectors(store, sha256)[0], assume_unique=True)
+    if not len(missing):
+        return
+    uri = _weights(job).uri
+    say("stage", text=f"looking for the vectors of {len(missing)} words in {uri}")
+    with _downloaded(uri) as path:
+        if file_sha256(path) != sha256:
+            raise StorageError(f"{uri} was written since this run was named: run again.")
+        _read(store, path, uri, sha256, missing, say)
+
+
+def spell(job: Job, ids: np.ndarray) -> list[str]:
+    """The words of these ids, in their order, from the file of vectors. Raises JobError, StorageError."""
+    from job.text.vectors import words_of_ids
+
+    uri = _weights(job).uri
+    with _downloaded(uri) as path:
+        words = words_of_ids(path, ids, uri)
+    missing = len(set(ids.tolist()) - words.keys())
+    if missing:
+        raise StorageError(
+            f"model.weights: {uri} was written since the run: it lacks {missing} of its {len(ids)} words. Put the file "
+            "back that the run was made with."
+        )
+    return [words[id] for id in ids.tolist()]
+
+
+def note_words(job: Job, run: str, store: Store, sha256: str, words: Words, examples: Examples) -> dict[str, Any]:
+    """Writes down the run's vocabulary and what of its words has no vector; returns the latter, which says how often:
+    {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all are
+    unknown.
+    """
+    known = np.isin(words.ids, kept_vectors(store, sha256)[1], assume_unique=True)
+    if not known.any():
+        raise DataError(
+            f"model.weights: {_weights(job).uri} has a vector of none of the {len(words.ids)} words in "
+            f"{job.data.source}: it is of another language, or of another kind."
+        )
+    write_vocabulary(store, run, words.ids[known], words.train[known])
+    ids, counts = words.ids[~known], words.counts[~known]
+    worst = np.lexsort((ids, -counts))[:WORST]
+    names = _names(job, store, ids[worst], words, examples)
+    total, unknown = int(words.counts.sum()), int(counts.sum())
+    told = {
+        "occurrences": total,
+        "distinct": len(known),
+        "unknown": unknown,
+        "unknown_distinct": len(ids),
+        "rate": unknown / total,
+        "worst": [[names[int(ids[at])], int(counts[at])] for at in worst if int(ids[at]) in names],
+    }
+    store.write(RunKeys(run).words, json.dumps(told).encode())
+    return told
+
+
+def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Examples) -> dict[int, str]:
+    """The words that these ids stand for, each from an example that has it; without those whose example is gone."""
+    from job.data.text import ids_of_words, words_of
+
+    import_tensorflow()
+    read, plain = object_reader(job.data, open_source(job)), form_of(job).plain
+    names: dict[int, str] = {}
+    for row in np.unique(words.example[np.searchsorted(words.ids, ids)]).tolist():
+        key, version = (examples.table[name][row].as_py() for name in ("key", "version"))
+        with suppress(ObjectMissing):
+            found = words_of(plain(read(key, version)), job.model.max_tokens)
+            names |= dict(zip(ids_of_words(found).numpy().tolist(), map(bytes.decode, found.numpy()), strict=True))
+    return names
+
+
+def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, say: Say) -> None:
+    from job.text.vectors import read_vectors
+
+    import_tensorflow()
+    found = read_vectors(path, wanted, uri)
+    keep_vectors(store, sha256, wanted, found)
+    skipped = "".join(f", {count} lines skipped ({why})" for why, count in found.skipped.items())
+    say("note", text=f"{found.words} vectors of {found.dimensions} dimensions, {len(found.ids)} kept{skipped}")
+
+
+def _weights(job: Job) -> Weights:
+    weights = job.model.weights_source
+    assert isinstance(weights, Weights)
+    return weights
+
+
+@contextmanager
+def _downloaded(uri: str) -> Iterator[str]:
+    """A copy on this machine."""
+    root, name = split_uri(uri)
+    with scratch() as folder:
+        path = str(Path(folder, "vectors"))
+        open_store(root).download(name, path)
+        yield path

@@ -1,0 +1,247 @@
+"""The feature store: what a frozen network answers to an example, kept by content.
+
+features/<featurizer id>/featurizer.json   what the id stands for
+features/<featurizer id>/<part>.parquet    address (16 bytes) and value (fixed-size binary) of some examples
+features/<featurizer id>/<part>.json       written last: rows, sha256, addresses, and the examples that can't be decoded
+
+An address is a digest of source, key and version: a changed example has another one, and whoever shares a frozen
+network and a source shares its features. A part without its marker is not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.data.forms import INPUTS
+from job.errors import CorruptFeatures, ObjectMissing
+from job.storage import Store
+
+FORMAT = 2
+ADDRESS = np.dtype("S16")
+READERS = 16
+"""Markers that are read at a time."""
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """A tensor of the frozen network, under one augmentation of its input."""
+
+    tap: str
+    """`image` or `words` (what was decoded), `pooled`, or the name of the layer at the cut."""
+    view: int
+    """0 is the plain example."""
+    dtype: str
+    """`uint8`, `int64`, `float16`, `bfloat16` or `float32`"""
+    shape: tuple[int, ...]
+    """The shape of one example's feature."""
+    meaning: dict[str, object]
+    """All else that determines the values, as JSON types."""
+
+    @property
+    def id(self) -> str:
+        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is what the network takes."""
+        return self.tap in INPUTS
+
+    @property
+    def bytes_per_example(self) -> int:
+        return int(np.prod(self.shape)) * self.storage.itemsize
+
+    @property
+    def storage(self) -> np.dtype:
+        return storage_type(self.dtype)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Featurizer:
+        """What `asdict` gave, back from JSON."""
+        return cls(**{**stored, "shape": tuple(stored["shape"])})
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the marker of a part tells."""
+
+    name: str
+    rows: int
+    sha256: str
+    """The sha256 of the Parquet file; empty where there are no rows."""
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The examples whose features are stored."""
+
+    parts: list[Part]
+    addresses: np.ndarray
+    """ADDRESS [n], ascending."""
+    part: np.ndarray
+    """Index into `parts` of each address, int32 [n]."""
+    offset: np.ndarray
+    """Row in the part of each address, int32 [n]."""
+    rejects: dict[bytes, str]
+    """Why an address has no features."""
+
+    def find(self, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part and row of each address, int32 [m] each; -1 where it is not stored."""
+        if not len(self.addresses):
+            return (np.full(len(addresses), -1, np.int32),) * 2
+        at = np.minimum(np.searchsorted(self.addresses, addresses), len(self.addresses) - 1)
+        found = self.addresses[at] == addresses
+        return np.where(found, self.part[at], -1), np.where(found, self.offset[at], -1)
+
+
+def storage_type(dtype: str) -> np.dtype:
+    """NumPy's type of the same width, little-endian; it has no bfloat16 of its own."""
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+
+
+def address_of(source: str, key: str, version: str) -> bytes:
+    """16 bytes (BLAKE2b) that stand for one version of an example."""
+    text = "\0".join((source, key, version)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def ids_of(addresses: np.ndarray) -> np.ndarray:
+    """The first 8 bytes of each address, int64 [n]: what the proof of an epoch adds up."""
+    return np.frombuffer(addresses.astype(ADDRESS).tobytes(), "<i8")[::2].copy()
+
+
+def address_bytes(addresses: np.ndarray) -> list[bytes]:
+    """16 bytes of each address (ADDRESS [n]), also where they end with zeros, which NumPy strips from S16."""
+    content = addresses.tobytes()
+    return [content[at : at + ADDRESS.itemsize] for at in range(0, len(content), ADDRESS.itemsize)]
+
+
+def describe(store: Store, featurizer: Featurizer) -> None:
+    store.write(f"{_folder(featurizer.id)}featurizer.json", json.dumps(asdict(featurizer), indent=1).encode())
+
+
+NOTHING = StoredFeatures([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.empty(0, np.int32), {})
+
+
+def known(store: Store, featurizer: Featurizer, before: StoredFeatures = NOTHING) -> StoredFeatures:
+    """Reads the markers, but for those that were there `before`."""
+    folder = _folder(featurizer.id)
+    there = {f"{folder}{name}.json" for name in ("featurizer", *(part.name for part in before.parts))}
+    keys = sorted(info.key for info in store.list(folder) if info.key.endswith(".json") and info.key not in there)
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = pool.map(lambda key: _read_marker(store, key), keys)
+        markers = [marker for marker in contents if isinstance(marker, dict) and marker.get("format") == FORMAT]
+    parts = [*before.parts, *(Part(m["name"], m["rows"], m["sha256"]) for m in markers)]
+    lists = [np.frombuffer(base64.b64decode(m["addresses"]), ADDRESS) for m in markers]
+    counts = [len(stored) for stored in lists]
+    numbers = np.arange(len(before.parts), len(parts), dtype=np.int32)
+    part = np.concatenate([before.part, np.repeat(numbers, counts)])
+    offset = np.concatenate([before.offset, *(np.arange(count, dtype=np.int32) for count in counts)])
+    addresses, first = np.unique(np.concatenate([before.addresses, *lists]), return_index=True)
+    rejects = {base64.b64decode(address): reason for marker in markers for address, reason in marker["rejects"]}
+    return StoredFeatures(parts, addresses, part[first], offset[first], before.rejects | rejects)
+
+
+def write_part(
+    store: Store,
+    featurizer: Featurizer,
+    addresses: np.ndarray,
+    values: np.ndarray,
+    rejects: Iterable[tuple[bytes, str]] = (),
+) -> Part:
+    """Stores examples: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape."""
+    rejects = list(rejects)
+    whole = addresses.tobytes() + b"".join(address for address, _ in rejects)
+    whole += len(rejects).to_bytes(8, "big")
+    name = hashlib.sha256(whole).hexdigest()[:20]
+    content = b""
+    if len(addresses):
+        stored = np.ascontiguousarray(values.reshape(len(values), -1).view(featurizer.storage))
+        columns = {"address": to_binary(addresses[:, None]), "value": to_binary(stored)}
+        buffer = io.BytesIO()
+        compression = {"address": "none", "value": "zstd" if featurizer.is_input else "none"}
+        pq.write_table(pa.table(columns), buffer, compression=compression, use_dictionary=False, write_statistics=False)
+        content = buffer.getvalue()
+        store.write(f"{_folder(featurizer.id)}{name}.parquet", content)
+    part = Part(name, len(addresses), hashlib.sha256(content).hexdigest() if content else "")
+    marker = {
+        "format": FORMAT,
+        **asdict(part),
+        "addresses": base64.b64encode(addresses.tobytes()).decode(),
+        "rejects": [(base64.b64encode(address).decode(), reason) for address, reason in rejects],
+    }
+    store.write(f"{_folder(featurizer.id)}{name}.json", json.dumps(marker).encode())
+    return part
+
+
+def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses ADDRESS [n] and values [n, …]. Raises CorruptFeatures where they are not what was written."""
+    key = f"{_folder(featurizer.id)}{part.name}.parquet"
+    try:
+        content = store.read(key)
+    except ObjectMissing as error:
+        raise CorruptFeatures(f"{store.uri}{key} is gone.", featurizer.id, part.name) from error
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise CorruptFeatures(f"{store.uri}{key} is not what was written (sha256).", featurizer.id, part.name)
+    table = pq.read_table(io.BytesIO(content))
+    addresses = from_binary(table["address"], ADDRESS).reshape(-1)
+    return addresses, from_binary(table["value"], featurizer.storage).reshape(-1, *featurizer.shape)
+
+
+def read_stored(
+    store: Store, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The features of some examples (part and row of each, int32 [n]; -1: it has none), part by part: their positions,
+    int64 [k], and values [k, …]. Raises CorruptFeatures.
+    """
+    wanted = np.unique(part[part >= 0]).tolist()
+    with ThreadPoolExecutor(2) as pool:  # the next part is read while this one is used
+        reading = [pool.submit(read_part, store, featurizer, parts[number]) for number in wanted[:1]]
+        for index, number in enumerate(wanted):
+            _, values = reading.pop().result()
+            reading += [pool.submit(read_part, store, featurizer, parts[n]) for n in wanted[index + 1 : index + 2]]
+            positions = np.flatnonzero(part == number)
+            yield positions, values[offset[positions]]
+
+
+def forget_part(store: Store, featurizer_id: str, part: str) -> None:
+    """Makes a part invisible, so that its examples are computed again."""
+    for suffix in (".json", ".parquet"):
+        store.delete(f"{_folder(featurizer_id)}{part}{suffix}")
+
+
+def _folder(featurizer_id: str) -> str:
+    return f"features/{featurizer_id}/"
+
+
+def _read_marker(store: Store, key: str) -> dict | None:
+    try:
+        return json.loads(store.read(key))
+    except (ObjectMissing, ValueError):  # deleted since it was listed, or no marker of ours
+        return None
+
+
+def to_binary(array: np.ndarray) -> pa.Array:
+    """[n, m] as n values of fixed-size binary, without a copy."""
+    width = array.itemsize * array.shape[1]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)])
+
+
+def from_binary(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
+    """Values of fixed-size binary as [n, m] of `dtype`, without a copy where they are in one chunk."""
+    chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    width = chunk.type.byte_width
+    start = chunk.offset * width
+    content = np.frombuffer(chunk.buffers()[1], dtype="u1")[start : start + len(chunk) * width]
+    return content.view(dtype).reshape(len(chunk), -1)

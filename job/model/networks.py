@@ -1,0 +1,75 @@
+"""The networks of a run and of the extract stage: of glove, with the words that each has to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from job.config import GLOVE, Job, UnfreezeWords
+from job.errors import StorageError
+from job.model.resolved import ResolvedBase
+from job.storage import Store
+from job.text.vocabulary import described_vectors, kept_vectors, read_vocabulary
+
+if TYPE_CHECKING:
+    import keras
+
+    from job.model.network import Network
+    from job.model.words import Vocabulary
+
+
+def network_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase, classes: int) -> Network:
+    """The base with its pretrained weights and a head with its first ones, before anything is trained."""
+    return with_head(job, base_of_run(job, store, run, resolved), classes)
+
+
+def with_head(job: Job, base: keras.Model, classes: int) -> Network:
+    """The head has its first weights."""
+    from job.model.heads import build_head
+    from job.model.network import build_network
+
+    features, model = base.output_shape[-1], job.model
+    return build_network(
+        base, build_head(features, model.head, classes, job.train.seed, model.encoder, model.max_tokens)
+    )
+
+
+def base_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase) -> keras.Model:
+    """The base network of a run. With glove it holds the words that occur in the run; those that fine-tuning trains are
+    a table of their own: the most frequent ones of the train split. Raises StorageError.
+    """
+    if job.model.backbone != GLOVE:
+        return _loaded(job, store, resolved, None)
+    from job.model.words import Vocabulary
+
+    ids, train = read_vocabulary(store, run)
+    _, known, values = kept_vectors(store, resolved.weights_sha256)
+    if not np.isin(ids, known).all():
+        raise StorageError(f"{store.uri}vectors/ lacks words of {run}: start the run with --new.")
+    rule = job.phases.fine_tune and job.phases.fine_tune.unfreeze
+    trained = int((train > 0).sum()) if rule else 0
+    if isinstance(rule, UnfreezeWords):
+        trained = min(trained, rule.words)
+    return _loaded(job, store, resolved, Vocabulary(ids, values[np.searchsorted(known, ids)], trained))
+
+
+def base_of_store(job: Job, store: Store, resolved: ResolvedBase) -> keras.Model:
+    """The base network of a store. With glove it holds all words that any run of this store has looked for: a text's
+    features are the same with each that knows its words. Raises StorageError.
+    """
+    if job.model.backbone != GLOVE:
+        return _loaded(job, store, resolved, None)
+    from job.model.words import Vocabulary
+
+    _, ids, values = kept_vectors(store, resolved.weights_sha256)
+    if not len(ids):  # nothing was asked so far; the shapes are what they will be
+        dimensions = described_vectors(store, resolved.weights_sha256)["dimensions"]
+        ids, values = np.ones(1, np.int64), np.zeros([1, dimensions], np.float32)
+    return _loaded(job, store, resolved, Vocabulary(ids, values, trained=1))
+
+
+def _loaded(job: Job, store: Store, resolved: ResolvedBase, vocabulary: Vocabulary | None) -> keras.Model:
+    from job.model.weights import load_base
+
+    return load_base(job.model, store, resolved, vocabulary)

@@ -1,0 +1,122 @@
+"""What the feature store has of what a run needs: from the markers of its parts alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from job.data.splits import SPLITS
+from job.features.rows import Rows
+from job.features.store import ADDRESS, Featurizer, address_bytes, known
+from job.storage import Store
+
+TRAIN = SPLITS.index("train")
+Counts = dict[str, dict[str, int]]
+"""Examples per split and class."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What is stored of one tensor, all its views together."""
+
+    tap: str
+    views: int
+    dtype: str
+    shape: tuple[int, ...]
+    bytes_per_example: int
+    needed: int
+    """Examples, each as often as it has views."""
+    stored: int
+    """Those that are there."""
+    rejected: int = 0
+    """Those that are known not to decode."""
+
+    @property
+    def missing(self) -> int:
+        return self.needed - self.stored - self.rejected
+
+
+@dataclass(frozen=True)
+class MissingFeatures:
+    """What is left to compute."""
+
+    tensors: list[Cached]
+    examples: int
+    """That lack anything: each is decoded once."""
+    passes: int
+    """Passes through the frozen network: one for each example in each view."""
+    rejects: dict[str, int]
+    """Examples that are known not to decode, per reason."""
+
+    @property
+    def to_write(self) -> int:
+        """Bytes."""
+        return sum(tensor.missing * tensor.bytes_per_example for tensor in self.tensors)
+
+    def scaled(self, factor: float) -> MissingFeatures:
+        """What is missing where there are so many times the examples."""
+        if factor == 1:
+            return self
+        names = ("needed", "stored", "rejected")
+        tensors = [replace(t, **{name: round(getattr(t, name) * factor) for name in names}) for t in self.tensors]
+        return MissingFeatures(tensors, round(self.examples * factor), round(self.passes * factor), self.rejects)
+
+
+def look_up(
+    store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], Rows], counts: Counts
+) -> MissingFeatures:
+    """`rows` is asked for where anything at all is stored; one tensor's addresses (24 bytes a stored example) are then
+    held beside them at a time.
+    """
+    if not any(_is_begun(store, featurizer) for featurizer in featurizers):
+        return _nothing(featurizers, counts)
+    addresses, train = (found := rows()).addresses, found.splits == TRAIN
+    lacking, passes = np.zeros(len(addresses), np.bool_), dict[int, np.ndarray]()
+    tensors, rejects = list[Cached](), dict[bytes, str]()
+    for featurizer in featurizers:
+        there = known(store, featurizer)
+        rejects |= there.rejects
+        needed = train if featurizer.view else np.ones_like(train)
+        stored = needed & (there.find(addresses)[0] >= 0)
+        rejected = needed & ~stored & np.isin(addresses, np.array(list(rejects), ADDRESS))
+        missing = needed & ~stored & ~rejected
+        lacking |= missing
+        if not featurizer.is_input:
+            passes[featurizer.view] = passes.get(featurizer.view, np.zeros_like(missing)) | missing
+        tensors.append(_cached(featurizer, *(int(which.sum()) for which in (needed, stored, rejected))))
+    gone = addresses[np.isin(addresses, np.array(list(rejects), ADDRESS))]
+    reasons = Counter(rejects[address] for address in address_bytes(gone))
+    total = sum(int(missing.sum()) for missing in passes.values())
+    return MissingFeatures(_together(tensors), int(lacking.sum()), total, dict(reasons.most_common()))
+
+
+def _nothing(featurizers: Sequence[Featurizer], counts: Counts) -> MissingFeatures:
+    train, everyone = sum(counts["train"].values()), sum(sum(split.values()) for split in counts.values())
+    views = {featurizer.view: train if featurizer.view else everyone for featurizer in featurizers}
+    tensors = [_cached(featurizer, views[featurizer.view], 0, 0) for featurizer in featurizers]
+    computed = {featurizer.view for featurizer in featurizers if not featurizer.is_input}
+    return MissingFeatures(_together(tensors), everyone, sum(views[view] for view in computed), {})
+
+
+def _cached(featurizer: Featurizer, needed: int, stored: int, rejected: int) -> Cached:
+    size = featurizer.bytes_per_example
+    return Cached(featurizer.tap, 1, featurizer.dtype, featurizer.shape, size, needed, stored, rejected)
+
+
+def _together(tensors: list[Cached]) -> list[Cached]:
+    """One entry for all views of a tensor."""
+    found: dict[str, Cached] = {}
+    for one in tensors:
+        before = found.get(one.tap)
+        if before is not None:
+            sums = {name: getattr(before, name) + getattr(one, name) for name in ("needed", "stored", "rejected")}
+            one = replace(one, views=before.views + 1, **sums)
+        found[one.tap] = one
+    return list(found.values())
+
+
+def _is_begun(store: Store, featurizer: Featurizer) -> bool:
+    return next(store.list(f"features/{featurizer.id}/"), None) is not None

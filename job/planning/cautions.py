@@ -1,0 +1,249 @@
+"""What in a job is likely to be a mistake: each caution names the setting, says why, and what to do."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from job.config import Job, Optimization
+from job.data.caution import Caution, shown
+from job.data.order import STREAMS
+from job.data.snapshot import Snapshot
+from job.data.sources.encoding import reads_utf8_as
+from job.data.splits import SPLITS
+from job.data.text import NOT_UTF8
+from job.evaluation.duplicates import Duplicates
+from job.executors.placement import is_here
+from job.model.anatomy import Anatomy
+from job.planning.cached import MissingFeatures
+from job.planning.costs import MemoryNeed, memory_here
+from job.planning.headers import Headers, interval
+
+FEW = 10
+"""Training examples of a class below which a head learns little of it."""
+UNEVEN = 20
+"""Times as many examples as the smallest class has that make a difference to a loss without weights."""
+USUAL = {
+    "head": {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-1},
+    "fine_tune": {"adam": 1e-4, "adamw": 1e-4, "sgd": 1e-2},
+}
+"""Learning rates at which each optimizer usually works."""
+FAR = 20
+"""Times the usual rate, above or below it."""
+SEEN = 0.01
+"""The difference of two accuracies that a validation split should show."""
+NARROW = 0.1
+"""The part of what its type can hold below which a picture's values are likely to have another range."""
+LIKELY = 0.9
+"""The accuracy for which it is asked whether it does."""
+
+
+@dataclass(frozen=True)
+class KnownOfRun:
+    """What the cautions are drawn from."""
+
+    job: Job
+    snapshot: Snapshot
+    anatomy: Anatomy
+    headers: Headers
+    missing: MissingFeatures
+    memory: MemoryNeed
+    duplicates: Duplicates
+    share: float
+    """The part of the source that `snapshot` is of."""
+
+
+def cautions(known: KnownOfRun) -> list[Caution]:
+    job, snapshot = known.job, known.snapshot
+    whole = known.share == 1
+    found = [
+        *snapshot.cautions,
+        *(_examples(job, snapshot) if whole else ()),
+        *_rejects(job, known.headers),
+        *_encoding(job, known.headers),
+        *_pictures(known),
+    ]
+    for name in ("head", "fine_tune"):
+        settings: Optimization | None = getattr(job.phases, name)
+        if settings is not None:
+            found += _rate(name, settings)
+    return [
+        *found,
+        *_recipe(job, snapshot, known.share),
+        *_end(job, known.anatomy),
+        *_depth(known.anatomy),
+        *_room(known),
+        *_copies(known.duplicates),
+    ]
+
+
+def _examples(job: Job, snapshot: Snapshot) -> Iterator[Caution]:
+    train = snapshot.counts["train"]
+    few = sorted((label for label in train if train[label] < FEW), key=lambda label: (train[label], label))
+    if few:
+        told = f"{shown(few)}: fewer than {FEW} training examples ({train[few[0]]} of {few[0]!r})"
+        yield Caution("data", f"{told}: little can be learned of so few. Add examples, or leave the class out.")
+    for split in SPLITS[1:]:
+        without = [label for label in snapshot.classes if not snapshot.counts[split][label]]
+        if without:
+            told = f"no example of {shown(without)} is on the {split} side: how well it is told won't be known"
+            yield Caution("data.split", f"{told}. Add examples, or raise data.split.{split}.")
+    largest, smallest = max(train.values()), max(1, min(train.values()))
+    if largest >= UNEVEN * smallest and job.train.class_weights is None:
+        told = f"the largest class has {largest / smallest:,.0f} times the training examples of the smallest"
+        yield Caution("train.class_weights", f"{told}, and all count the same: `auto` weighs each class evenly.")
+    seen = sum(snapshot.counts["validation"].values())
+    error = math.sqrt(LIKELY * (1 - LIKELY) / seen)
+    if error > SEEN:
+        told = f"{seen} validation examples: an accuracy of {LIKELY:.0%} is known to ±{1.96 * error:.1%}"
+        wanted = math.ceil(LIKELY * (1 - LIKELY) / SEEN**2)
+        yield Caution(
+            "data.split.validation",
+            f"{told}, so that a difference of {SEEN:.0%} can't be seen. {wanted} would show it: add examples, raise "
+            "the split, or judge by larger differences.",
+        )
+
+
+def _rejects(job: Job, headers: Headers) -> Iterator[Caution]:
+    low, _ = interval(headers.rejected, headers.sampled)
+    allowed = job.data.max_rejects
+    if headers.rejected and headers.rejected > allowed * headers.sampled:
+        sure = "will end" if low > allowed else "may end"
+        told = f"{headers.rejected} of {headers.sampled} sampled examples are unusable, and {allowed:.1%} may be"
+        yield Caution(
+            "data.max_rejects",
+            f"{told}: the run {sure} with exit code 3 once they are decoded. Mend or remove them, or raise it.",
+        )
+
+
+def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
+    """Cautions about the encoding of texts that are objects."""
+    if job.task != "text" or job.data.label_table.text is not None:
+        return
+    refused = {why: count for why, count in headers.reasons.items() if why.startswith(NOT_UTF8)}
+    if refused:
+        told = f"{sum(refused.values())} of {headers.sampled} sampled texts are not UTF-8, and will be rejected"
+        likely = next(iter(refused)).removeprefix(NOT_UTF8)
+        yield Caution("data.encoding", f"{told}{likely}. Name what all of them are written in, or convert them.")
+    encoding = job.data.encoding
+    if encoding and (double := sum(reads_utf8_as(one, encoding) for one in headers.usable)):
+        told = f"{double} of {len(headers.usable)} sampled texts look like UTF-8 that is read as {encoding}"
+        yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
+
+
+def _pictures(known: KnownOfRun) -> Iterator[Caution]:
+    looks, given = known.headers.looks, known.job.data.value_range
+    among = f"of {looks.looked} sampled pictures"
+    if looks.several:
+        told = f"{looks.several} {among} are animated, or have pages, and only the first is used"
+        yield Caution("data", f"{told}: where the others matter, make them pictures of their own.")
+    if looks.values and given is None:
+        lowest, highest, bits = looks.values
+        if highest - lowest < NARROW * 2**bits:
+            told = f"{looks.deep} {among} have {bits} bits, and values of {lowest} to {highest} alone"
+            lost = f"{(highest - lowest >> (bits - 8)) + 1} of 256 shades are left of them"
+            wanted = f"[{0 if 2 * lowest < highest else lowest}, {2 ** highest.bit_length() - 1}]"
+            yield Caution("data.value_range", f"{told}: {lost}. Set data.value_range: {wanted}.")
+    if given is not None and looks.looked and not looks.deep:
+        told = f"none {among} has more than 8 bits, and only such are scaled from it"
+        yield Caution("data.value_range", f"{told}. Leave it out.")
+
+
+def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
+    rate, usual = settings.learning_rate, USUAL[name][settings.optimizer]
+    where = f"phases.{name}.learning_rate"
+    if rate == "auto":
+        return
+    if rate >= FAR * usual:
+        risk = "the head is likely to diverge" if name == "head" else "good weights are likely to be destroyed"
+        told = f"{rate:g} is {rate / usual:,.0f} times what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{told}: {risk}. Lower it, or set it to auto.")
+    elif rate <= usual / FAR:
+        told = f"{rate:g} is a {usual / rate:,.0f}th of what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{told}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
+
+
+def _recipe(job: Job, snapshot: Snapshot, share: float) -> Iterator[Caution]:
+    head, fine_tune = job.phases.head, job.phases.fine_tune
+    train = round(sum(snapshot.counts["train"].values()) / share)
+    if fine_tune and head.epochs <= head.patience and not fine_tune.allow_unconverged_head:
+        yield Caution(
+            "phases.head.epochs",
+            f"{head.epochs} epochs can't reach a patience of {head.patience}: the head will count as not converged, "
+            "and the run end with exit code 5. Raise the epochs, or lower the patience.",
+        )
+    if job.model.weights_source == "none":
+        yield Caution(
+            "model.weights",
+            "none: the frozen layers are random, and there is nothing to transfer. Name pretrained weights.",
+        )
+    if job.train.batch_size > train:
+        yield Caution(
+            "train.batch_size", f"{job.train.batch_size} is more than the {train} training examples: one step an epoch."
+        )
+    most = min(job.train.batch_size, STREAMS)
+    if job.scaling.max_workers > most:
+        idle = job.scaling.max_workers - most
+        yield Caution(
+            "scaling.workers",
+            f"{idle} of {job.scaling.max_workers} workers would be idle: a batch of {job.train.batch_size} is dealt to "
+            f"{most} at most. Ask for {most}.",
+        )
+
+
+def _end(job: Job, anatomy: Anatomy) -> Iterator[Caution]:
+    """Unless the job says itself where the base ends."""
+    if anatomy.classifier and job.model.end_at is None:
+        yield Caution("model.end_at", anatomy.classifier.told(job.model.backbone))
+
+
+def _depth(anatomy: Anatomy) -> Iterator[Caution]:
+    """By blocks and by work: the top layers of most networks have most of the parameters."""
+    weighty = sum(parameters > 0 for _, _, parameters, _ in anatomy.blocks)
+    thawed = sum(trainable > 0 for _, _, _, trainable in anatomy.blocks)
+    if anatomy.trainable and weighty > 1 and thawed > weighty / 2:
+        yield Caution(
+            "phases.fine_tune.unfreeze",
+            f"{thawed} of the network's {weighty} blocks are thawed, more than half: low layers gain little, small "
+            "data is learned by heart, and what lies below can't be stored. Thaw fewer (`thaw sweep` shows what pays).",
+        )
+
+
+def _room(known: KnownOfRun) -> Iterator[Caution]:
+    """Only where the run would be on this machine."""
+    if known.job.scaling.executor != "local" and not is_here():
+        return
+    workers, memory = known.job.scaling.max_workers, known.memory
+    here = memory_here()
+    if workers * memory.total > here and not known.job.scaling.gpu:
+        each, room = f"{memory.total / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
+        if workers > 1:
+            told = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
+            yield Caution("scaling.workers", f"{told}, or thaw less.")
+        else:
+            told = f"The run needs {each}, {room}. Take a smaller train.batch_size, or thaw less."
+            yield Caution("train.batch_size", told)
+    if not known.job.store.startswith("file://"):
+        return
+    folder = Path(known.job.store.removeprefix("file://"))
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.is_dir())).free
+    if known.missing.to_write > free:
+        yield Caution(
+            "store",
+            f"{known.missing.to_write / 2**30:.1f} GiB of features are to be written, and {free / 2**30:.1f} GiB are "
+            "free there. Make room, lower train.views, or set train.cache: off.",
+        )
+
+
+def _copies(duplicates: Duplicates) -> Iterator[Caution]:
+    if duplicates.pairs:
+        labels = f", {duplicates.other_label} of them with another label" if duplicates.other_label else ""
+        yield Caution(
+            "data",
+            f"{duplicates.pairs} of {duplicates.compared[0]} held-out examples are nearly the same as a training "
+            f"example{labels}: metrics will be too good. Remove the copies, or give what belongs together one group "
+            "(data.table.group, data.packed.group).",
+        )

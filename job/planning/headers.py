@@ -1,0 +1,132 @@
+"""What a sample of the examples lets expect: rejects, by their headers, and what pictures have that is not used."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from job.config import Data
+from job.data.forms import Form
+from job.data.look import Look, is_usual, look
+from job.data.sources.packed import open_shard, records_of, split_key
+from job.data.sources.table import object_reader
+from job.errors import ObjectMissing
+from job.planning.listing import Row
+from job.planning.looks import LOOKED, NO_LOOKS, Looks, summed
+from job.storage import Store, arrow_errors
+
+HEADER = 64 * 2**10
+"""Bytes of an object that are read first; all of it where they are not enough to tell."""
+READERS = 16
+FILES, RECORDS = 4, 32
+"""Packed files of the sample that are opened, and records of each that are looked at: its first ones."""
+NAMED = 5
+"""Rejects that are named."""
+Z = 1.96
+"""The normal quantile of a 95 % interval."""
+GONE = "deleted or overwritten since it was listed"
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What was found in a sample."""
+
+    sampled: int
+    reasons: dict[str, int]
+    """Rejects per reason."""
+    named: list[tuple[str, str]]
+    """Key and reason of some of them."""
+    usable: list[bytes]
+    """Some of the others, encoded, whole."""
+    looks: Looks = NO_LOOKS
+
+    @property
+    def rejected(self) -> int:
+        return sum(self.reasons.values())
+
+
+def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+    """What a sample shows; packed sources are sampled by their first records. What is `usable` is read whole, at most
+    `wanted` of them.
+    """
+    if data.is_packed:
+        return _first_records(data, form, source, rows, wanted)
+    whole = object_reader(data, source)
+    first = source.read_first if data.label_table.text is None else None
+
+    def told(row: Row) -> tuple[str | None, bool]:
+        return _told(form, row, first, whole)
+
+    def seen(row: Row) -> Look:
+        try:
+            return look(whole(row.key, row.version))
+        except ObjectMissing:
+            return Look()
+
+    with ThreadPoolExecutor(READERS) as pool:
+        all_told = list(pool.map(told, rows))
+        found = [(row.key, why) for row, (why, _) in zip(rows, all_told, strict=True) if why]
+        good = [(row, usual) for row, (why, usual) in zip(rows, all_told, strict=True) if not why]
+        looked = good[:LOOKED] if form.picture else []
+        looks = summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
+    usable = []
+    for row, _ in good[:wanted]:
+        try:
+            usable.append(whole(row.key, row.version))
+        except ObjectMissing:
+            continue
+    return Headers(len(rows), _counted(found), found[:NAMED], usable, looks)
+
+
+def interval(hits: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a rate (Wilson 1927, "Probable Inference")."""
+    if not of:
+        return 0.0, 1.0
+    rate, square = hits / of, Z * Z / of
+    middle, half = rate + square / 2, Z * math.sqrt(rate * (1 - rate) / of + square / of / 4)
+    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+
+
+def _told(
+    form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, whole: Callable[[str, str], bytes]
+) -> tuple[str | None, bool]:
+    """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
+    try:
+        if first is None or row.size <= HEADER or form.inspect(content := first(row.key, HEADER, row.version)):
+            content = whole(row.key, row.version)
+        else:
+            return None, is_usual(content)
+        return form.inspect(content), is_usual(content)
+    except ObjectMissing:
+        return GONE, True
+
+
+def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+    shards = list(dict.fromkeys(split_key(row.key)[0] for row in rows))
+    filesystem, root = source.arrow()
+    looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
+    for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
+        with (
+            arrow_errors(source.uri + shard),
+            open_shard(filesystem, f"{root}/{shard}", data) as file,
+        ):
+            for record in islice(records_of(file, data, source.uri + shard), RECORDS):
+                if record.reject or len(record.encoded) > data.max_bytes:
+                    continue
+                looked += 1
+                if why := form.inspect(record.encoded):
+                    found.append((f"{shard}, record {record.position}", why))
+                    continue
+                if len(usable) < wanted:
+                    usable.append(record.encoded)
+                if form.picture and len(looks) < LOOKED:
+                    looks.append(Look() if is_usual(record.encoded) else look(record.encoded))
+    return Headers(looked, _counted(found), found[:NAMED], usable, summed(looks))
+
+
+def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(why for _, why in found).most_common())

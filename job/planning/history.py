@@ -1,0 +1,77 @@
+"""How long a run like this one took the last time: from its history, and from its stages where they were timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from pydantic import ValidationError
+
+from job.config import Job
+from job.registry.current import read_current
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+EXTRACTING = "features"
+TRAINING = ("head", "fine_tune")
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known from a finished run with the same network, the same thawed layers and as many workers."""
+
+    run: str
+    epochs: dict[str, int]
+    """Made in each phase."""
+    seconds: dict[str, float]
+    """Seconds of an epoch, per training example, by phase."""
+    example: float | None
+    """Seconds to decode and compute the features of an example, all its views together; None where no timed attempt
+    computed any."""
+    fixed: dict[str, float]
+    """Seconds of the other stages."""
+
+
+def last_like(job: Job, store: Store, run: str | None) -> History | None:
+    """The history of this run itself, or of the run whose model is in use."""
+    current = read_current(store, job.name)
+    names = [run, current.run if current else None]
+    for name in dict.fromkeys(name for name in names if name is not None):
+        training = read_json(store, RunKeys(name).training)
+        if training is not None and _alike(job, read_json(store, RunKeys(name).job)):
+            return _history(name, training["history"], read_json(store, RunKeys(name).timings) or [])
+    return None
+
+
+def _alike(job: Job, stored: Any) -> bool:
+    try:
+        other = Job.model_validate(stored)
+    except ValidationError:
+        return False
+    same: list[Callable[[Job], Any]] = [
+        lambda job: job.model,
+        lambda job: (job.scaling.max_workers, job.scaling.executor == "local"),
+        lambda job: job.scaling.gpu,
+        lambda job: job.scaling.cpus_per_worker,
+        lambda job: job.train.model_dump(
+            include={"batch_size", "precision", "views", "cache", "jit_compile", "deterministic"}
+        ),
+        lambda job: job.phases.fine_tune and job.phases.fine_tune.unfreeze,
+    ]
+    return all(part(job) == part(other) for part in same)
+
+
+def _history(run: str, phases: dict[str, list[dict[str, Any]]], stages: list[dict[str, Any]]) -> History:
+    epochs, seconds = {}, {}
+    for name, records in phases.items():
+        made = [record for record in records if record.get("seconds")]
+        if made:
+            epochs[name] = len(made)
+            seconds[name] = median(record["seconds"] / record["examples"] for record in made)
+    computing = [stage for stage in stages if stage["stage"] == EXTRACTING and stage.get("computed")]
+    computed = sum(stage["computed"] for stage in computing)
+    example = sum(stage["seconds"] for stage in computing) / computed if computed else None
+    others = {stage["stage"]: stage["seconds"] for stage in stages if stage["stage"] not in (EXTRACTING, *TRAINING)}
+    return History(run, epochs, seconds, example, others)

@@ -1,0 +1,126 @@
+"""Seconds of each stage: measured here, or taken from the last run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from job.config import Job
+from job.data.order import steps_per_epoch
+from job.executors.placement import is_here
+from job.planning.cached import MissingFeatures
+from job.planning.calibration import Speeds
+from job.planning.costs import PhaseCosts, Range
+from job.planning.history import EXTRACTING, History
+
+STARTS = {
+    "local": {"preparing": 1.4, EXTRACTING: 0.4, "workers": 0.4, "export": 2.4, "report": 1.4},
+    "ray": {"preparing": 2.0, EXTRACTING: 2.4, "workers": 3.5, "export": 2.3, "report": 1.4},
+}
+"""What does not depend on the data, in times of what a worker's process takes to start (TensorFlow's import, and the
+network): the demo's, on two cores."""
+WEIGHTS = 0.3
+"""Added to `preparing` where the weights are not in the store yet."""
+OTHERS = ("indexing", "words", "comparing")
+"""Stages before the features that only some runs have: told as the last run had them."""
+USUAL = Range(8, 12, 30)
+"""Seconds of such a start, from an idle machine to a busy one; what was measured is as uncertain."""
+CALIBRATED = 0.8, 1.5
+"""How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
+AGAIN = 0.9, 1.2
+"""And from the last run's."""
+EPOCH = 0.05
+"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
+EXCHANGE = 250e6
+"""Bytes a second at which workers exchange gradients."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    seconds: Range | None
+    """None where nothing was measured that tells."""
+    source: str
+    """Where that is from: `measured`, `calibration`, `derived` (from what the calibration's processes took to start),
+    `last run` or `constant`."""
+
+
+def stages(
+    job: Job,
+    listed: float,
+    prepared: bool,
+    missing: MissingFeatures,
+    phases: list[PhaseCosts],
+    counts: dict[str, int],
+    speeds: Speeds | None,
+    history: History | None,
+) -> list[Stage]:
+    """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
+    found = [Stage("listing", _exactly(listed), "measured")]
+    times = _starts(job)
+    times["preparing"] += 0 if prepared else WEIGHTS
+    fixed = partial(_fixed, times=times, speeds=speeds, history=history)
+    before = [name for name in OTHERS if history and name in history.fixed]
+    found += [fixed(name) for name in ("preparing", *before)]
+    found += [_extracting(job, missing, speeds, history), fixed("workers")]
+    found += [_training(job, phase, counts, speeds, history) for phase in phases]
+    return [*found, fixed("export"), fixed("report")]
+
+
+def total(stages: list[Stage]) -> Range | None:
+    """None where a stage is not known."""
+    known = [stage.seconds for stage in stages if stage.seconds is not None]
+    return Range.total(known) if len(known) == len(stages) else None
+
+
+def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: History | None) -> Stage:
+    if history is not None and name in history.fixed:
+        return Stage(name, _exactly(history.fixed[name]).within(*AGAIN), "last run")
+    return Stage(name, _start(speeds).scaled(times[name]), "derived" if speeds else "constant")
+
+
+def _starts(job: Job) -> dict[str, float]:
+    return dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
+
+
+def _exactly(seconds: float) -> Range:
+    return Range(seconds, seconds, seconds)
+
+
+def _start(speeds: Speeds | None) -> Range:
+    return USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
+
+
+def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None) -> Stage:
+    if not missing.examples:
+        return Stage(EXTRACTING, _exactly(0), "measured")
+    if history is not None and history.example is not None:
+        return Stage(EXTRACTING, _exactly(missing.examples * history.example).within(*AGAIN), "last run")
+    if speeds is None:
+        return Stage(EXTRACTING, None, "calibration")
+    each = 1 if is_here() else job.scaling.max_workers  # networks that work side by side
+    seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
+    working = _exactly(seconds).within(*CALIBRATED)
+    start = _start(speeds).scaled(_starts(job)[EXTRACTING])
+    return Stage(EXTRACTING, Range.total([start, working]), "calibration")
+
+
+def _training(
+    job: Job, phase: PhaseCosts, counts: dict[str, int], speeds: Speeds | None, history: History | None
+) -> Stage:
+    if history is not None and phase.name in history.seconds:
+        epoch = history.seconds[phase.name] * counts["train"]
+        return Stage(phase.name, phase.epochs.scaled(epoch).within(*AGAIN), "last run")
+    if speeds is None:
+        return Stage(phase.name, None, "calibration")
+    size, workers = job.train.batch_size, job.scaling.max_workers
+    speed = speeds.head if phase.name == "head" else speeds.fine_tune
+    assert speed is not None
+    exchanged = 0 if speeds.exchanged else 2 * (workers - 1) / workers * 4 * (phase.trainable or 0)
+    step = speed.step + exchanged / EXCHANGE
+    epoch = (
+        steps_per_epoch(counts["train"], size) * step
+        + steps_per_epoch(counts["validation"], size) * speed.predict
+        + EPOCH
+    )
+    return Stage(phase.name, phase.epochs.scaled(epoch).plus(speed.compile).within(*CALIBRATED), "calibration")

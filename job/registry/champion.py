@@ -1,0 +1,163 @@
+"""What the model in use answers to the test examples of another run, from stored features as far as there are any.
+
+Its own frozen network computes the features of those examples that are new, and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from job.config import Job
+from job.data.snapshot import Snapshot
+from job.data.source import open_source
+from job.errors import CorruptFeatures, ObjectMissing
+from job.evaluation.predictions import logits_of, predictions_table
+from job.executors import Executor
+from job.features.cache_plan import Plan, read_plan
+from job.features.dataset import Examples, read_examples
+from job.features.extract import complete
+from job.features.featurize import Overflow
+from job.features.store import Featurizer, Part, forget_part, read_stored
+from job.libraries import import_tensorflow
+from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+BATCH = 64
+"""Examples that the network takes at a time."""
+TRIES = 8
+"""Times that a part of the features is computed again because its bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class ChampionModel:
+    """A finished run, as far as its model can be asked without its export."""
+
+    run: str
+    job: Job
+    base: ResolvedBase
+    plan: Plan
+    kept: str
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class ChampionAnswers:
+    """On the test examples of a run, in one order."""
+
+    labels: np.ndarray
+    """Index into the run's classes, int [n]."""
+    candidate: np.ndarray
+    """Whether the run's own model is right, bool [n]."""
+    champion: np.ndarray
+    """Whether the other one is, bool [n]: never about a class that it does not know."""
+
+
+def answers(
+    job: Job,
+    run: str,
+    kept: str,
+    store: Store,
+    snapshot: Snapshot,
+    champion: str,
+    executor: Executor,
+    say: Callable[..., None],
+) -> ChampionAnswers:
+    """Asks the model of the run `champion`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
+    champion can't be asked any more.
+    """
+    model = load_model(store, champion)
+    table = predictions_table(store, run)
+    keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
+    logits = logits_of(table, kept)
+    examples = _chosen(read_examples(store, snapshot, open_source(job).uri, job.data.is_packed), keys)
+    try:
+        theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
+    except ValidationError as error:
+        raise ObjectMissing(f"{champion}: its model is of another task, and can't be asked about this data.") from error
+    plan = model.plan
+    for tries in range(TRIES + 1):
+        try:
+            done = complete(theirs, run, store, examples, asdict(model.base), plan, executor, say)
+            ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
+            predicted = executor.call(predict, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
+            break
+        except Overflow:
+            plan = replace(plan, dtype="bfloat16")
+        except CorruptFeatures as error:
+            if tries == TRIES:
+                raise
+            say("warning", text=f"{error} It is computed again.")
+            forget_part(store, error.featurizer, error.part)
+    names = np.array([*model.classes, ""], object)[predicted]
+    return ChampionAnswers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])
+
+
+def load_model(store: Store, run: str) -> ChampionModel:
+    """Raises ObjectMissing where its files are gone, or are those of another version of Thaw."""
+    described, result = (read_json(store, RunKeys(run).named(name)) for name in ("job", "result"))
+    plan = read_plan(store, run)
+    if described is None or result is None or plan is None:
+        raise ObjectMissing(f"{store.uri}{RunKeys(run).folder}: files of this run are gone.")
+    try:
+        job = Job.model_validate(described)
+    except ValidationError as error:
+        raise ObjectMissing(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
+    base = known_base(store, weights_request(job.model, job.train.seed))
+    if base is None:
+        raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")
+    return ChampionModel(run, job, base, plan, result["kept"], result["classes"])
+
+
+def _chosen(examples: Examples, keys: pa.Array) -> Examples:
+    """The examples of these keys, in their order."""
+    at = pc.index_in(keys, value_set=examples.table["key"].combine_chunks()).to_numpy()
+    taken = (array[at] for array in (examples.splits, examples.addresses, examples.hashes))
+    return Examples(examples.rows[at], examples.table.take(at), *taken)
+
+
+def predict(
+    store: Store, model: ChampionModel, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
+    """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example. Raises
+    CorruptFeatures.
+    """
+    forward = _forward(store, model, featurizer)
+    predicted = np.full(len(part), -1, np.int64)
+    for positions, values in read_stored(store, featurizer, parts, part, offset):
+        for first in range(0, len(positions), BATCH):
+            some = values[first : first + BATCH]
+            padded = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
+            predicted[positions[first : first + BATCH]] = forward(padded).numpy().argmax(axis=1)[: len(some)]
+    return predicted
+
+
+def _forward(store: Store, model: ChampionModel, featurizer: Featurizer) -> Any:
+    """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
+    import_tensorflow()
+    import tensorflow as tf
+
+    from job.export.exporter import trained_network
+    from job.model.cut import cut_named, split
+
+    network = trained_network(model.job, store, model.run, len(model.classes), model.base, model.kept)
+    suffix: Any = network.base if featurizer.is_input else None
+    if not featurizer.is_input and featurizer.tap != "pooled":
+        suffix = split(network.base, cut_named(network.base, featurizer.tap))[1]
+
+    @tf.function
+    def forward(stored: tf.Tensor) -> tf.Tensor:
+        if featurizer.dtype == "bfloat16":
+            stored = tf.bitcast(stored, tf.bfloat16)
+        if suffix is not None:
+            stored = suffix(tf.cast(stored, suffix.input.dtype), training=False)
+        return network.head(stored, training=False)
+
+    return forward

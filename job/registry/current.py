@@ -1,0 +1,148 @@
+"""The model that is in use: one object for each job, which only conditional writes change.
+
+jobs/<name>/current.json   {format, run, model, snapshot, by, at, previous}
+
+`previous` is a list of such entries, the latest first: what rolling back goes on with is in the object itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+FORMAT = 1
+KEPT = 20
+"""Models that can be rolled back to."""
+TRIES = 20
+"""Times that a change is tried while others change it as well."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that is, or was, the current one."""
+
+    run: str
+    model: str
+    """The URI of the exported model."""
+    snapshot: str
+    by: str
+    """`run`, `promote` or `rollback`: what made it the current one."""
+    at: str
+    """When that was, in UTC."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The model in use, and those before it."""
+
+    entry: Entry
+    previous: tuple[Entry, ...]
+    version: str
+    """The version of the object."""
+
+    @property
+    def run(self) -> str:
+        return self.entry.run
+
+
+def current_key(name: str) -> str:
+    return f"jobs/{name}/current.json"
+
+
+def read_current(store: Store, name: str) -> Current | None:
+    """None where no model of this job is in use so far. Raises StorageError."""
+    key = current_key(name)
+    for _ in range(TRIES):
+        info = store.stat(key)
+        if info is None:
+            return None
+        try:
+            document = json.loads(store.read(key, info.version))
+            if document["format"] != FORMAT:
+                raise StorageError(f"{store.uri}{key} was written by another version of Thaw: update this one.")
+            previous = tuple(Entry(**entry) for entry in document["previous"])
+            fields = {name: document[name] for name in Entry.__dataclass_fields__}
+            return Current(Entry(**fields), previous, info.version)
+        except ObjectMissing:  # written since
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(
+                f"{store.uri}{key} is not what was written ({error}): put a good version of it back, or delete it and "
+                "name the model in use with `thaw promote RUN`."
+            ) from error
+    raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
+
+
+def put_current(store: Store, name: str, entry: Entry, before: Current | None) -> None:
+    """Makes `entry` the current model in place of `before`, which stays linked. Raises WriteConflict where another one
+    is current by now.
+    """
+    previous = (before.entry, *before.previous)[:KEPT] if before else ()
+    _write(store, name, entry, previous, before)
+
+
+def promote(store: Store, run: str) -> Current:
+    """Makes the model of a finished run the current one, whatever its metrics. Raises JobError."""
+    result = read_json(store, RunKeys(run).result)
+    if result is None or result.get("model") is None:
+        raise JobError(f"{store.uri}{RunKeys(run).folder} has no finished model: run it to its end first.")
+    name = job_name(store, run)
+    for _ in range(TRIES):
+        before = read_current(store, name)
+        if before is not None and before.run == run:
+            return before
+        try:
+            put_current(store, name, entry_of(run, result, "promote"), before)
+        except WriteConflict:
+            continue
+    raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
+
+
+def rollback(store: Store, name: str) -> tuple[Entry, Entry]:
+    """Makes the model before the current one the current one again, by one write; returns the old one and the new one.
+
+    Raises JobError where there is none before it, and WriteConflict where somebody else changed it meanwhile.
+    """
+    where = f"{store.uri}{current_key(name)}"
+    current = read_current(store, name)
+    if current is None:
+        raise JobError(f"{where}: no model of {name} is in use so far: there is nothing to roll back.")
+    if not current.previous:
+        raise JobError(f"{where}: {current.run} is the first model of {name}: there is none before it.")
+    last, *older = current.previous
+    entry = Entry(last.run, last.model, last.snapshot, "rollback", now())
+    try:
+        _write(store, name, entry, tuple(older), current)
+    except WriteConflict as error:
+        found = read_current(store, name)
+        if found is None or found.entry != entry:  # else only the answer to our own write was lost
+            raise WriteConflict(f"{where} was changed by someone else just now: look at it, then decide.") from error
+    return current.entry, entry
+
+
+def entry_of(run: str, result: dict[str, Any], by: str) -> Entry:
+    return Entry(run, result["model"], result["snapshot"], by, now())
+
+
+def job_name(store: Store, run: str) -> str:
+    """The name of the job that a run is of. Raises JobError."""
+    job = read_json(store, RunKeys(run).job)
+    if job is None:
+        raise JobError(f"{store.uri}{RunKeys(run).folder}: there is no such run.")
+    return str(job["name"])
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(store: Store, name: str, entry: Entry, previous: tuple[Entry, ...], over: Current | None) -> None:
+    document = {"format": FORMAT, **asdict(entry), "previous": [asdict(one) for one in previous]}
+    content = json.dumps(document, indent=1).encode()
+    store.write_if_unchanged(current_key(name), content, over.version if over else None)

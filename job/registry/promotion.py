@@ -1,0 +1,137 @@
+"""Whether a finished run's model becomes the one in use: better on the same test examples, beyond noise.
+
+runs/<run>/promotion.json   written last: {promoted, reason, at, against, …}; a run is judged once
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from job.config import Job, Promotion
+from job.data.snapshot import Snapshot
+from job.errors import ObjectMissing, StorageError, WriteConflict
+from job.evaluation.documents import report_uri
+from job.evaluation.paired import Comparison, compare
+from job.executors import Executor
+from job.registry.champion import ChampionAnswers, answers
+from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+Say = Callable[..., None]
+
+
+def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
+    """The result of a run of which nothing is left to do, with `promotion`: what was decided, or None where the job
+    says promote: null; and `report`: the page's URI, or None where it could not be made.
+    """
+    result = read_json(store, RunKeys(run).result)
+    if result is None:
+        return None
+    judged = read_json(store, RunKeys(run).promotion)
+    if judged is None and job.promote is not None:
+        return None
+    return {**result, "promotion": judged, "report": report_uri(store, run)}
+
+
+def judge(
+    job: Job,
+    rules: Promotion,
+    run: str,
+    store: Store,
+    snapshot: Snapshot,
+    result: dict[str, Any],
+    executor: Executor,
+    say: Say,
+) -> dict[str, Any]:
+    """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
+
+    Where another run's model has come into use meanwhile, that is the one to compare with.
+    """
+    asked: dict[str, ChampionAnswers] = {}
+
+    def against(champion: str) -> ChampionAnswers:
+        if champion not in asked:
+            say("stage", text=f"comparing with the model in use ({champion})")
+            asked[champion] = answers(job, run, result["kept"], store, snapshot, champion, executor, say)
+        return asked[champion]
+
+    for _ in range(TRIES):
+        current = read_current(store, job.name)
+        mine = current is not None and current.run == run  # an attempt before this one came so far
+        champion = _before(current) if mine else current.entry if current else None
+        decided = _decided(job, rules, run, champion, snapshot, against)
+        if decided["promoted"] and not mine:
+            try:
+                put_current(store, job.name, entry_of(run, result, "run"), current)
+            except WriteConflict:
+                continue
+        decided |= {"promoted": decided["promoted"] or mine, "at": now()}
+        store.write(RunKeys(run).promotion, json.dumps(decided, indent=1).encode())
+        say("promotion", promoted=decided["promoted"], reason=decided["reason"])
+        return decided
+    raise StorageError(f"{store.uri}{current_key(job.name)} could not be changed: others write it all the time.")
+
+
+def _before(current: Current | None) -> Entry | None:
+    return current.previous[0] if current and current.previous else None
+
+
+def _decided(
+    job: Job,
+    rules: Promotion,
+    run: str,
+    champion: Entry | None,
+    snapshot: Snapshot,
+    against: Callable[[str], ChampionAnswers],
+) -> dict[str, Any]:
+    """{promoted, reason, run, against} and the numbers that it was decided by."""
+    named = {"run": run, "against": champion.run if champion else None}
+    if champion is None:
+        return {"promoted": True, "reason": "it is the first model of this job", **named}
+    try:
+        found = against(champion.run)
+    except ObjectMissing as error:
+        reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
+        return {"promoted": False, "reason": reason, **named}
+    classes = snapshot.classes
+    rights = found.labels, found.candidate, found.champion
+    compared = compare(*rights, len(classes), rules.metric, rules.resamples, job.train.seed)
+    promoted, reason = verdict(compared, rules, classes)
+    support = np.bincount(found.labels, minlength=len(classes)).tolist()
+    drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]
+    return {
+        "promoted": promoted,
+        "reason": f"{reason}, on the same {len(found.labels)} test examples as {champion.run}",
+        **named,
+        "rules": rules.model_dump(),
+        "examples": len(found.labels),
+        "candidate": compared.candidate,
+        "current": compared.reference,
+        "least_gain": compared.least_gain(rules.confidence),
+        "classes": [
+            {"class": label, "examples": count, "recall_drop": drop}
+            for label, count, drop in zip(classes, support, drops, strict=True)
+        ],
+    }
+
+
+def verdict(compared: Comparison, rules: Promotion, classes: list[str]) -> tuple[bool, str]:
+    """Whether to promote, and why in one line."""
+    metric, least = rules.metric.replace("_", " "), compared.least_gain(rules.confidence)
+    told = f"{metric} {compared.candidate:.4f} against {compared.reference:.4f}, a gain above {least:+.4f} with "
+    told += f"{rules.confidence:.0%} confidence"
+    if least <= rules.min_gain:
+        return False, f"{told}, and {rules.min_gain:+g} (promote.min_gain) must be exceeded"
+    fallen = compared.fallen(rules.max_class_drop, rules.confidence)
+    if fallen:
+        falls = ", ".join(f"{classes[label]} by {compared.drops[label]:.4f}" for label in fallen)
+        return (
+            False,
+            f"{told}, but recall falls by more than promote.max_class_drop ({rules.max_class_drop:g}): {falls}",
+        )
+    return True, told

@@ -1,0 +1,133 @@
+"""Whether a run is worth its price where a model is in use already: `retrain_when` of the job file.
+
+runs/<run>/decision.json   {train, reason, new_examples, new_classes, p_value, current}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from job.config import Job
+from job.data.snapshot import Snapshot, read_snapshot, stored_snapshot
+from job.features.dataset import FeatureSet, load_dataset
+from job.features.store import read_stored
+from job.registry.current import read_current
+from job.registry.shift import shift_p_value
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+MOST = 1000
+"""Examples of each side that the test of a shift looks at."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    train: bool | None
+    """None: that is known once the new examples have features."""
+    reason: str
+    """In one line."""
+    new_examples: int = 0
+    """New, changed or relabelled since the current model's snapshot; all of them where there is none."""
+    new_classes: tuple[str, ...] = ()
+    p_value: float | None = None
+    """The p value of the test whether their features are those of the current model's training examples."""
+    current: str | None = None
+    """The run whose model was in use."""
+
+
+def decide(job: Job, store: Store, snapshot: Snapshot) -> Decision:
+    """What the listings alone tell; without TensorFlow, and without Ray."""
+    current = read_current(store, job.name)
+    if current is None:
+        return Decision(True, "no model is in use so far", snapshot.examples)
+    before = stored_snapshot(store, current.entry.snapshot)
+    if before is None:
+        reason = f"the snapshot of the model in use ({current.run}) is gone"
+        return Decision(True, reason, snapshot.examples, current=current.run)
+    fresh = int(is_new(store, snapshot, before).sum())
+    classes = tuple(label for label in snapshot.classes if label not in before.classes)
+    return replace(_weighed(job, fresh, classes, before), new_examples=fresh, new_classes=classes, current=current.run)
+
+
+def is_new(store: Store, snapshot: Snapshot, before: Snapshot) -> np.ndarray:
+    """Which examples were not there, or were other ones, or had another label, bool [n]."""
+    now, then = (_rows(store, taken) for taken in (snapshot, before))
+    return pc.invert(pc.is_in(now, value_set=then)).to_numpy(zero_copy_only=False)
+
+
+def decide_by_features(job: Job, store: Store, run: str, snapshot: Snapshot, decision: Decision) -> Decision:
+    """Completes a decision that waited for the features of the run's data set: whether those of its new examples are
+    drawn as those of its other training examples were.
+    """
+    assert job.retrain_when is not None
+    assert job.retrain_when.shift is not None
+    p_value = _shift(job, store, run, snapshot)
+    shifted = p_value <= job.retrain_when.shift
+    told = f"{decision.new_examples} new examples: features {'have shifted' if shifted else 'are as before'}"
+    reason = f"{told} (p = {p_value:.3g}, retrain_when.shift: {job.retrain_when.shift:g})"
+    return replace(decision, train=shifted, reason=reason, p_value=p_value)
+
+
+def record(store: Store, run: str, decision: Decision) -> None:
+    store.write(RunKeys(run).decision, json.dumps(asdict(decision), indent=1).encode())
+
+
+def recorded(store: Store, run: str) -> Decision | None:
+    stored = read_json(store, RunKeys(run).decision)
+    return None if stored is None else Decision(**{**stored, "new_classes": tuple(stored["new_classes"])})
+
+
+def _shift(job: Job, store: Store, run: str, snapshot: Snapshot) -> float:
+    """The p-value; 0 where there is nothing left to compare with."""
+    current = read_current(store, job.name)
+    before = stored_snapshot(store, current.entry.snapshot) if current else None
+    if before is None:
+        return 0.0
+    data = load_dataset(store, run, snapshot.classes, None)
+    fresh = is_new(store, snapshot, before)[data.rows]
+    train = np.zeros(len(fresh), np.bool_)
+    train[data.splits["train"]] = True
+    old, new = (_some(np.flatnonzero(side)) for side in (train & ~fresh, fresh))
+    first, second = (_features(store, data.pooled[0], examples) for examples in (old, new))
+    return shift_p_value(first, second, data.labels[old], data.labels[new])
+
+
+def _some(examples: np.ndarray) -> np.ndarray:
+    """At most MOST of them, drawn at random."""
+    return np.random.default_rng(0).permutation(examples)[:MOST]
+
+
+def _features(store: Store, features: FeatureSet, examples: np.ndarray) -> np.ndarray:
+    """float32 [n, d]"""
+    values = np.empty((len(examples), *features.featurizer.shape), np.float32)
+    where = features.parts, features.part[examples], features.offset[examples]
+    for positions, some in read_stored(store, features.featurizer, *where):
+        values[positions] = some
+    return values
+
+
+def _weighed(job: Job, fresh: int, classes: tuple[str, ...], before: Snapshot) -> Decision:
+    when = job.retrain_when
+    if when is None:
+        return Decision(True, "retrain_when is not set: every run trains")
+    if when.new_class and classes:
+        return Decision(True, f"new classes: {', '.join(classes)}")
+    told = f"{fresh} new examples since the model in use, which was trained on {before.examples}"
+    if not fresh:
+        return Decision(False, told)
+    if when.new_examples is not None:
+        needed = when.new_examples if isinstance(when.new_examples, int) else when.new_examples * before.examples
+        told += f" (retrain_when.new_examples: {when.new_examples:g})"
+        if fresh >= needed:
+            return Decision(True, told)
+    return Decision(None if when.shift is not None else False, told)
+
+
+def _rows(store: Store, snapshot: Snapshot) -> pa.ChunkedArray:
+    table = read_snapshot(store, snapshot, ["key", "version", "label"])
+    return pc.binary_join_element_wise(*(table[name] for name in ("key", "version", "label")), "\0")

@@ -1,0 +1,97 @@
+"""What a run takes over from the model in use: what it has trained, to start from, and what it has stored.
+
+runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason}: a run that goes on keeps it
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from job.config import GLOVE, Job
+from job.data.snapshot import Snapshot
+from job.errors import ObjectMissing
+from job.features.cache_plan import Plan, fits
+from job.registry.champion import ChampionModel, load_model
+from job.registry.current import read_current
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    source: dict[str, Any] | None
+    """{run, classes, fine_tuned} of the model whose head to start from; None: afresh. `fine_tuned`: whether fine-tuning
+    starts from its layers as well."""
+    reason: str
+    """In one line."""
+
+
+def warm_start(job: Job, run: str, store: Store, base: dict[str, Any], classes: list[str]) -> WarmStart:
+    """What was decided for this run, or is decided now."""
+    key = RunKeys(run).warm_start
+    stored = read_json(store, key)
+    if stored is None:
+        stored = asdict(_chosen(job, run, store, base, classes))
+        store.write(key, json.dumps(stored, indent=1).encode())
+    return WarmStart(**stored)
+
+
+def plan_in_use(job: Job, run: str, store: Store, base: dict[str, Any], snapshot: Snapshot) -> Plan | None:
+    """The plan of the model in use, where this run could have the same: what it has stored is read, not computed."""
+    model = _in_use(job, run, store)
+    if model is None or _stored_as(model.job) != _stored_as(job) or asdict(model.base) != base:
+        return None
+    return model.plan if fits(job, model.plan, snapshot) else None
+
+
+def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: list[str]) -> WarmStart:
+    if not job.phases.head.warm_start:
+        return WarmStart(None, "phases.head.warm_start: false")
+    model = _in_use(job, run, store)
+    if model is None:
+        return WarmStart(None, "no model is in use to start the head from")
+    same = model.job.model == job.model and model.job.train.precision == job.train.precision
+    if not same or asdict(model.base) != base:
+        return WarmStart(None, f"the head of {model.run} has other layers, or stands on another base: it starts afresh")
+    fresh = [label for label in classes if label not in model.classes]
+    told = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
+    wanted = job.phases.fine_tune is not None and job.phases.fine_tune.warm_epochs is not None
+    hindrance = _hindrance(job, model) if wanted else None
+    tuned = wanted and hindrance is None
+    what = "the head and the thawed layers start from those" if tuned else "the head starts from that"
+    why = f"; fine-tuning starts from the pretrained layers, since {hindrance}" if hindrance else ""
+    source = {"run": model.run, "classes": model.classes, "fine_tuned": tuned}
+    return WarmStart(source, f"{what} of {model.run}{why}{told}")
+
+
+def _hindrance(job: Job, model: ChampionModel) -> str | None:
+    """Why fine-tuning can't start from what the model has thawed; None where it can."""
+    ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
+    if job.model.backbone == GLOVE:
+        return "other texts have other words"
+    if model.kept != "fine_tune":
+        return "that run kept its head alone"
+    return None if ours and theirs and ours.unfreeze == theirs.unfreeze else "that run thawed other layers"
+
+
+def _in_use(job: Job, run: str, store: Store) -> ChampionModel | None:
+    current = read_current(store, job.name)
+    if current is None or current.run == run:
+        return None
+    try:
+        return load_model(store, current.run)
+    except ObjectMissing:
+        return None
+
+
+def _stored_as(job: Job) -> dict[str, Any]:
+    """What of a job decides which tensors it stores, and how."""
+    fine_tune, train = job.phases.fine_tune, job.train
+    return {
+        "model": job.model.model_dump(exclude={"head"}),
+        "unfreeze": fine_tune and fine_tune.unfreeze.model_dump(),
+        "augment": job.augment.model_dump(),
+        "train": train.model_dump(include={"precision", "views", "cache", "cache_limit", "cache_dtype"}),
+    }

@@ -1,0 +1,184 @@
+"""Who works on a run, and which of its checkpoints count: one object, which only conditional writes change.
+
+runs/<run>/state.json   {format, attempt, group, holder, renewals, checkpoints, write}, and `cancelled` {by, at}
+
+Each `thaw run` that takes a run is an attempt; each start of its training workers is a group. Both are counted up. A
+writer that finds another number than its own has been superseded: what it writes is refused, and it ends. Checkpoints
+are files of their own that nobody looks at until they are listed here.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from job.errors import ObjectMissing, Replaced, StorageError, Superseded, WriteConflict
+from job.storage import Store
+from job.storage.runs import RunKeys
+
+FORMAT = 1
+TRIES = 20
+"""Times that a change is tried while others change the state as well."""
+FRESH = 1.0
+"""Seconds for which a look at the state is enough before a write."""
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FencingToken:
+    """The place that a writer holds in a run."""
+
+    attempt: int
+    group: int | None = None
+    """The group of training workers; None for the driver, to whom all groups of its attempt belong."""
+
+    def check(self, document: Document, where: str) -> None:
+        """Raises Superseded where the run has gone to someone else."""
+        if document["attempt"] != self.attempt:
+            raise Superseded(
+                f"{where}: attempt {document['attempt']} ({describe(document['holder'])}) has taken this run over from "
+                f"attempt {self.attempt}, which writes nothing more."
+            )
+        if self.group is not None and document["group"] != self.group:
+            raise Replaced(f"{where}: these training workers were replaced by others: they write nothing more.")
+
+
+class RunState:
+    """The state as a holder of `token` may read and change it; one object can be used by several threads."""
+
+    def __init__(self, store: Store, run: str, token: FencingToken) -> None:
+        self.store, self.run, self.token = store, run, token
+        self.key = RunKeys(run).state
+        self._lock = threading.Lock()
+        self._known: tuple[Document, str] | None = None
+        self._looked = float("-inf")
+
+    def __reduce__(self) -> tuple[type[RunState], tuple[Store, str, FencingToken]]:
+        return RunState, (self.store, self.run, self.token)
+
+    def read(self) -> Document:
+        """Raises Superseded."""
+        with self._lock:
+            return self._read()[0]
+
+    def check(self) -> None:
+        """Raises Superseded where the run has gone to someone else; looks at most once in FRESH seconds."""
+        with self._lock:
+            if _now() - self._looked > FRESH:
+                self._read()
+
+    def change(self, edit: Callable[[Document], Document]) -> Document:
+        """Replaces the state by what `edit` makes of it, and returns that. Raises Superseded."""
+        with self._lock:
+            for _ in range(TRIES):
+                document, version = self._known or self._read()
+                self.token.check(document, self._where)
+                wanted = {**edit(document), "write": uuid.uuid4().hex}
+                try:
+                    self._known = wanted, self.store.write_if_unchanged(self.key, _encode(wanted), version)
+                    self._looked = _now()
+                    return wanted
+                except WriteConflict:
+                    self._known = None
+                    if self._read()[0].get("write") == wanted["write"]:  # the answer to our own write was lost
+                        return wanted
+            raise StorageError(f"{self._where} could not be changed in {TRIES} tries: others write it all the time.")
+
+    def begin_group(self) -> RunState:
+        """The state as a new group of workers may change it: the groups before it are superseded."""
+        document = self.change(lambda state: {**state, "group": state["group"] + 1})
+        return RunState(self.store, self.run, replace(self.token, group=document["group"]))
+
+    @property
+    def _where(self) -> str:
+        return f"{self.store.uri}{self.key}"
+
+    def _read(self) -> tuple[Document, str]:
+        found = read_state(self.store, self.run)
+        if found is None:
+            raise StorageError(f"{self._where} is gone: was the run deleted? Run again.")
+        self.token.check(found[0], self._where)
+        self._known, self._looked = found, _now()
+        return found
+
+
+class GuardedStore:
+    """A store that writes nothing once the run has gone to someone else: every write raises Superseded then."""
+
+    def __init__(self, store: Store, state: RunState) -> None:
+        self._store, self._state = store, state
+        self.uri, self.access = store.uri, store.access
+        self.list, self.stat, self.read, self.read_first = store.list, store.stat, store.read, store.read_first
+        self.download, self.arrow = store.download, store.arrow
+
+    def __reduce__(self) -> tuple[type[GuardedStore], tuple[Store, RunState]]:
+        return GuardedStore, (self._store, self._state)
+
+    def write(self, key: str, data: bytes) -> str:
+        self._state.check()
+        return self._store.write(key, data)
+
+    def write_if_unchanged(self, key: str, data: bytes, version: str | None) -> str:
+        self._state.check()
+        return self._store.write_if_unchanged(key, data, version)
+
+    def upload(self, key: str, path: str) -> str:
+        self._state.check()
+        return self._store.upload(key, path)
+
+    def delete(self, key: str) -> None:
+        self._state.check()
+        self._store.delete(key)
+
+    def forget_unfinished(self, prefix: str, seconds: float) -> None:
+        self._state.check()
+        self._store.forget_unfinished(prefix, seconds)
+
+
+def read_state(store: Store, run: str) -> tuple[Document, str] | None:
+    """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
+    key = RunKeys(run).state
+    for _ in range(TRIES):
+        info = store.stat(key)
+        if info is None:
+            return None
+        try:
+            document = json.loads(store.read(key, info.version))
+        except ObjectMissing:  # written since
+            continue
+        except ValueError as error:
+            raise StorageError(f"{store.uri}{key} is no JSON ({error}): delete it and run again.") from error
+        if document.get("format") != FORMAT:
+            raise StorageError(f"{store.uri}{key} was written by another version of Thaw: start the run with --new.")
+        return document, info.version
+    raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
+
+
+def first_state(holder: Document | None) -> Document:
+    return {"format": FORMAT, "attempt": 1, "group": 0, "holder": holder, "renewals": 0, "checkpoints": []}
+
+
+def describe(holder: Document | None) -> str:
+    """The process that holds a run, in words."""
+    if holder is None:
+        return "already ended"
+    return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+
+
+def create_state(store: Store, run: str, document: Document) -> None:
+    """Raises WriteConflict where there is one."""
+    store.write_if_unchanged(RunKeys(run).state, _encode(document), None)
+
+
+def _now() -> float:
+    """Seconds on a clock that goes on while the machine is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _encode(document: Document) -> bytes:
+    return json.dumps(document, indent=1).encode()

@@ -1,0 +1,152 @@
+"""Where in a store the objects of a run are: all of them below `runs/<run>/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNS = "runs/"
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The keys of a run's objects, by the run's id."""
+
+    run: str
+
+    @property
+    def folder(self) -> str:
+        return f"{RUNS}{self.run}/"
+
+    def named(self, document: str) -> str:
+        """The JSON document of that name."""
+        return f"{self.folder}{document}.json"
+
+    @property
+    def job(self) -> str:
+        """The job file, with all defaults filled in."""
+        return self.named("job")
+
+    @property
+    def state(self) -> str:
+        """Who works on the run, and which checkpoints count."""
+        return self.named("state")
+
+    @property
+    def decision(self) -> str:
+        """Whether to train, and why."""
+        return self.named("decision")
+
+    @property
+    def plan(self) -> str:
+        """Where the network is cut, and what is stored."""
+        return self.named("plan")
+
+    @property
+    def network(self) -> str:
+        """What of the network decides the cost of the run."""
+        return self.named("network")
+
+    @property
+    def warm_start(self) -> str:
+        return self.named("warm_start")
+
+    @property
+    def work(self) -> str:
+        """The examples whose features are missing; deleted once they are there."""
+        return f"{self.folder}work.parquet"
+
+    @property
+    def rejects(self) -> str:
+        """A JSON document a line: the examples that could not be decoded."""
+        return f"{self.folder}rejects.jsonl"
+
+    @property
+    def words(self) -> str:
+        """How many words the texts have, and how many of them are known."""
+        return self.named("words")
+
+    @property
+    def vocabulary(self) -> str:
+        return f"{self.folder}vocabulary.safetensors"
+
+    @property
+    def dataset(self) -> str:
+        """Written once all features are there."""
+        return f"{self.folder}dataset.parquet"
+
+    def checkpoint(self, name: str = "") -> str:
+        return f"{self.folder}checkpoints/{name}"
+
+    def stacks(self, name: str) -> str:
+        """Where the threads of a worker were that made no step."""
+        return f"{self.folder}stacks/{name}.txt"
+
+    @property
+    def batch(self) -> str:
+        """The keys of the batch whose loss was not finite."""
+        return f"{self.folder}batch.txt"
+
+    def weights(self, name: str) -> str:
+        """What was trained: `head` or `fine_tuned`."""
+        return f"{self.folder}{name}.safetensors"
+
+    @property
+    def predictions(self) -> str:
+        """Logits of the test examples."""
+        return f"{self.folder}predictions.parquet"
+
+    @property
+    def training(self) -> str:
+        """What training ended with: history, convergence, which model is kept."""
+        return self.named("training")
+
+    @property
+    def progress(self) -> str:
+        """How far the run has come, while it goes on."""
+        return self.named("standing")
+
+    @property
+    def timings(self) -> str:
+        return self.named("timings")
+
+    @property
+    def tensorboard(self) -> str:
+        """The folder of TensorBoard's event files."""
+        return f"{self.folder}tensorboard/"
+
+    @property
+    def models(self) -> str:
+        """The folder of the exported models, one folder for each attempt."""
+        return f"{self.folder}model/"
+
+    def model(self, attempt: int) -> str:
+        return f"{self.models}{attempt}/"
+
+    @property
+    def result(self) -> str:
+        """Written last: the run is finished where it is there."""
+        return self.named("result")
+
+    @property
+    def promotion(self) -> str:
+        return self.named("promotion")
+
+    @property
+    def record(self) -> str:
+        return self.named("record")
+
+    @property
+    def mlflow(self) -> str:
+        return self.named("mlflow")
+
+    @property
+    def page(self) -> str:
+        return f"{self.folder}report/index.html"
+
+    @property
+    def card(self) -> str:
+        return f"{self.folder}report/card.md"
+
+    @property
+    def range_tests(self) -> str:
+        return f"{self.folder}report/range_tests.svg"

@@ -1,0 +1,203 @@
+"""The same job at several depths of thawing, with several seeds: what each depth gains, and what it costs.
+
+sweeps/<name>-<12 hex digits>/sweep.json   {depths, runs}
+                             /sweep.svg    the curves
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from job.config import Job
+from job.data.source import open_source
+from job.entry import run_job
+from job.errors import JobError
+from job.executors import placed
+from job.executors.placement import is_local
+from job.features.cache_plan import Plan, read_plan, write_plan
+from job.run.child import Process, run_thaw
+from job.run.identity import find_run
+from job.run.interrupts import Interrupts
+from job.storage import Store, open_store
+from job.storage.runs import RunKeys
+
+Say = Callable[..., None]
+RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
+MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
+
+
+@dataclass(frozen=True)
+class Trial:
+    blocks: int
+    """That are thawed; 0: the head alone."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        depth = f"{self.blocks} block{'s' if self.blocks > 1 else ''}" if self.blocks else "head only"
+        return f"{depth}, seed {self.seed}"
+
+
+def sweep(
+    job: Job, depths: Sequence[int], seeds: int, at_once: int | None, say: Say, debug: bool = False
+) -> dict[str, Any]:
+    """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
+    process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
+
+    The deepest comes first: what it stores where it cuts the network serves all others. None of the runs comes into
+    use. Returns {sweep (its URI), depths, runs}. Raises what a run ended with, once the others have kept a checkpoint.
+    """
+    if job.phases.fine_tune is None:
+        raise JobError("phases.fine_tune: null: a sweep compares how deep fine-tuning thaws.")
+    trials = [Trial(blocks, job.train.seed + more) for blocks in sorted(set(depths)) for more in range(seeds)]
+    deepest = next(trial for trial in trials if trial.blocks == max(depths))
+    others = [trial for trial in trials if trial != deepest]
+    store = open_store(job.store, job.storage)
+    with Interrupts(), _runner(job, at_once, say, debug) as run_all:
+        results = run_all([deepest])
+        plan = read_plan(store, _id_of(results[deepest]))
+        if plan and plan.cut:
+            for trial in others:
+                _share(trial_job(job, trial), store, plan)
+        results |= run_all(others)
+    rows = [_row(store, trial, results[trial]) for trial in trials]
+    found = {"depths": [_summary(blocks, rows) for blocks in sorted(set(depths))], "runs": rows}
+    return {"sweep": _write(job, store, sorted(set(depths)), seeds, found), **found}
+
+
+def trial_job(job: Job, trial: Trial) -> Job:
+    """The job of a trial: from the pretrained layers, judged by nobody, exported in no further format, registered
+    nowhere.
+    """
+    document = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    phases = dict(document.get("phases", {}))
+    phases["head"] = {**phases.get("head", {}), "warm_start": False}
+    fine_tune = {**phases.get("fine_tune", {}), "warm_epochs": None, "unfreeze": {"blocks": trial.blocks}}
+    phases["fine_tune"] = fine_tune if trial.blocks else None
+    train = {**document.get("train", {}), "seed": trial.seed}
+    off: dict[str, Any] = {"promote": None, "retrain_when": None, "export": {}}
+    if job.mlflow is not None:
+        off["mlflow"] = {**document["mlflow"], "registered_model": None}
+    return Job.model_validate({**document, "phases": phases, "train": train, **off})
+
+
+def _runner(job: Job, at_once: int | None, say: Say, debug: bool) -> AbstractContextManager[RunAll]:
+    if is_local(job):
+        return _one_by_one(job, say, debug)
+    return _side_by_side(placed(job, debug, say), at_once, say)
+
+
+@contextmanager
+def _one_by_one(job: Job, say: Say, debug: bool) -> Iterator[RunAll]:
+    """In this process, which imports TensorFlow once."""
+
+    def run(trial: Trial) -> dict[str, Any]:
+        say("stage", text=trial.name)
+        return run_job(trial_job(job, trial), "all", say, debug)
+
+    yield lambda trials: {trial: run(trial) for trial in trials}
+
+
+@contextmanager
+def _side_by_side(job: Job, at_once: int | None, say: Say) -> Iterator[RunAll]:
+    """Each in a process of its own, on Ray."""
+    from job.executors.ray.cluster import room
+
+    with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, say) as running:
+        yield lambda trials: dict(zip(trials, pool.map(running.run, trials), strict=True))
+
+
+class _Running:
+    """The processes of trials; leaving its `with` block by an error asks them to keep a checkpoint and to end."""
+
+    def __init__(self, job: Job, say: Say) -> None:
+        self._job, self._say = job, say
+        self._lock, self._over = threading.Lock(), False
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        with self._lock:
+            self._over = self._over or error is not None
+            for process in self._processes if error else ():
+                process.terminate()
+
+    def run(self, trial: Trial) -> dict[str, Any]:
+        """Its result."""
+        self._say("stage", text=trial.name)
+
+        def heard(line: str) -> None:
+            self._say("note", text=f"{trial.name}: {line}")
+
+        return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", heard=heard, started=self._started))
+
+    def _started(self, process: Process) -> None:
+        with self._lock:
+            self._processes.append(process)
+            if self._over:
+                process.terminate()
+
+
+def _share(job: Job, store: Store, plan: Plan) -> None:
+    """Has a run that is not begun read what the deepest has stored."""
+    run = find_run(job, open_source(job), store, lambda kind, **event: None).run
+    if read_plan(store, run) is not None:
+        return
+    if job.phases.fine_tune is None:
+        plan = Plan(plan.features, reason="the head alone is trained: pooled features are all that is stored")
+    write_plan(store, run, replace(plan, reason=f"that of the deepest run of the sweep: {plan.reason}"))
+
+
+def _id_of(result: dict[str, Any]) -> str:
+    return str(result["run"]).rstrip("/").rpartition("/")[2]
+
+
+def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
+    """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
+    training = json.loads(store.read(RunKeys(_id_of(result)).training))
+    phase = "fine_tune" if trial.blocks else "head"
+    metrics = {name: result["metrics"][phase][name] for name in MEASURED}
+    records = [record for records in training["history"].values() for record in records if record["epoch"]]
+    return {
+        **asdict(trial),
+        "run": result["run"],
+        "examples": result["metrics"][phase]["examples"],
+        **metrics,
+        "validation_loss": min(record["validation_loss"] for record in training["history"][phase]),
+        "parameters": training["parameters"][phase],
+        "epochs": len(records),
+        "seconds": sum(record["seconds"] for record in records),
+    }
+
+
+def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Summary of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
+    mine = [row for row in rows if row["blocks"] == blocks]
+    found: dict[str, Any] = {"blocks": blocks, "runs": len(mine)}
+    found |= {name: mine[0][name] for name in ("parameters", "examples")}
+    for name in (*MEASURED, "validation_loss", "seconds"):
+        values = [row[name] for row in mine if row[name] is not None]
+        found[name] = statistics.fmean(values) if values else None
+        found[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    return found
+
+
+def _write(job: Job, store: Store, depths: Sequence[int], seeds: int, found: dict[str, Any]) -> str:
+    """The folder's URI."""
+    from job.report.curves import depth_curve
+
+    meaning = json.dumps({"job": job.meaning(), "depths": depths, "seeds": seeds}, sort_keys=True)
+    folder = f"sweeps/{job.name}-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}/"
+    store.write(f"{folder}sweep.json", json.dumps(found, indent=1).encode())
+    store.write(f"{folder}sweep.svg", depth_curve(found["depths"], job.name))
+    return f"{store.uri}{folder}"

@@ -1,0 +1,85 @@
+"""What a finished run has answered to its test examples, for TensorBoard: confusion matrices, and the mistakes that the
+page shows.
+
+runs/<run>/tensorboard/events.out.tfevents.tested   written once: of a run that is taken up again nothing is drawn twice
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from job.data.forms import form_of
+from job.data.order import steps_per_epoch
+from job.evaluation.documents import Documents
+from job.report.examples import Opened, ShownExamples, answer_to, opened
+from job.storage.runs import RunKeys
+from job.telemetry import tfevents
+from job.telemetry.drawings import SIDE, captioned, confusion_picture
+from job.wording import NAMES, percent, plural, shortened
+
+
+def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[str], None]) -> None:
+    """`confusion/<model>` of each model that was tested, and of the one that is kept `mistakes/<rank>`, or of texts one
+    table, `mistakes`. What can't be read from the source is left out, and `warn` is told once.
+    """
+    store, key = documents.store, f"{RunKeys(documents.run).tensorboard}events.out.tfevents.tested"
+    if store.stat(key):
+        return
+    last = _last_steps(documents)
+    records = [tfevents.version(), *(_confusion(documents, model, last[model]) for model in documents.models)]
+    form, task = form_of(documents.job), documents.job.task
+    keys = documents.predictions.keys
+    found = {at: opened(examples.originals[keys[at]], form, task, SIDE) for at in examples.mistakes}
+    records += (_texts if task == "text" else _pictures)(documents, found, last[documents.kept])
+    store.write(key, b"".join(records))
+    if missing := [one.missing for one in found.values() if one.missing is not None]:
+        told = f"{len(missing)} of the {plural(len(found), 'mistake')} to be drawn for TensorBoard"
+        warn(f"{told} can't be read from {documents.job.data.source} ({shortened(missing[0], 120)}).")
+
+
+def _last_steps(documents: Documents) -> dict[str, int]:
+    """By model, the last step of its phase, on the axis of both phases."""
+    made, steps = {}, 0
+    for phase in ("head", "fine_tune"):
+        epochs = [epoch for epoch in documents.training["history"][phase] if "loss" in epoch]
+        steps += sum(steps_per_epoch(epoch["examples"], documents.job.train.batch_size) for epoch in epochs)
+        made[phase] = steps
+    return made
+
+
+def _confusion(documents: Documents, model: str, step: int) -> bytes:
+    told = f"{NAMES[model]}, {plural(len(documents.predictions.labels), 'test example')}"
+    confusion = documents.result["metrics"][model]["confusion"]
+    image = confusion_picture(confusion, documents.snapshot.classes, told)
+    meaning = "True classes in rows, answers in columns; shades are shares of the row."
+    return tfevents.picture(step, f"confusion/{model}", image, f"{told}. {meaning}")
+
+
+def _pictures(documents: Documents, mistakes: dict[int, Opened], step: int) -> list[bytes]:
+    records = []
+    for number, (at, one) in enumerate(mistakes.items(), start=1):
+        if one.picture is None:
+            continue
+        key, truth, answer, chance, truth_chance = _mistake(documents, at)
+        lines = [f"answer ({percent(chance)}): {answer}", f"truth ({percent(truth_chance)}): {truth}", key]
+        safe = [tfevents.plain_markdown(word) for word in (answer, truth, key)]
+        told = f"answer **{safe[0]}** ({percent(chance)}), truth **{safe[1]}** ({percent(truth_chance)}): {safe[2]}"
+        records.append(tfevents.picture(step, f"mistakes/{number:02d}", captioned(one.picture, lines), told))
+    return records
+
+
+def _texts(documents: Documents, mistakes: dict[int, Opened], step: int) -> list[bytes]:
+    rows = ["| answer | | truth | | text | key |", "| --- | ---: | --- | ---: | --- | --- |"]
+    for at, one in mistakes.items():
+        if one.text is None:
+            continue
+        key, truth, answer, chance, truth_chance = _mistake(documents, at)
+        cells = [answer, percent(chance), truth, percent(truth_chance), one.text, key]
+        rows.append(f"| {' | '.join(map(tfevents.plain_markdown, cells))} |")
+    return [tfevents.text(step, "mistakes", "\n".join(rows))] if rows[2:] else []
+
+
+def _mistake(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
+    """As of `answer_to`, key, class and answer each in one line."""
+    key, truth, answer, chance, truth_chance = answer_to(documents, at)
+    return shortened(key, 200), shortened(truth, 200), shortened(answer, 200), chance, truth_chance

@@ -1,0 +1,226 @@
+"""A finished run in MLflow: logged once, however often it is tried, and whoever else tries it.
+
+runs/<run>/mlflow.json   {tracking_uri, experiment, registered_model, experiment_id, run_id, version, complete}
+
+The MLflow run is found again by that object, which one writer at a time can claim, or else by its tag `thaw.uuid`. What
+it has already is not logged again; its status FINISHED says that it has everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
+from job.evaluation.documents import Documents
+from job.storage import Store, read_json
+from job.storage.runs import RunKeys
+from job.telemetry.mlflow.artifacts import log_documents, log_model
+from job.telemetry.mlflow.content import IDENTITY, params, points, tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Values of MLflow's variables, where nobody has set them: a server that is away costs two minutes, not twenty."""
+BATCH = 100
+"""Params of a request; MLflow takes no more. Of metrics it takes ten times as many."""
+UNANSWERED = re.compile(r"too many \d+ error responses|\[Errno -?\d+\] [^'\")]*|timed out|certificate verify failed")
+"""What an error of MLflow's client says of the network or of the server, somewhere in a long text."""
+TRIES = 3
+"""Times that an MLflow run is begun while others begin one."""
+
+
+@dataclass(frozen=True)
+class MlflowTarget:
+    tracking_uri: str
+    """It may hold credentials, where it comes from the environment."""
+    experiment: str
+    registered_model: str | None
+
+    @property
+    def shown(self) -> str:
+        """The tracking URI without credentials."""
+        parts = urlsplit(self.tracking_uri)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=host, query="").geturl() if "@" in parts.netloc else self.tracking_uri
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {**asdict(self), "tracking_uri": self.shown}
+
+
+def read_logged(store: Store, run: str, target: MlflowTarget) -> dict[str, Any] | None:
+    """mlflow.json, where it says that all is there; MLflow is not asked."""
+    document = read_json(store, RunKeys(run).mlflow)
+    complete = document and document.get("complete") and _is_of(document, target, *target.described)
+    return document if complete else None
+
+
+def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
+    """Logs what MLflow does not have of the run, and returns mlflow.json. Raises StorageError, AccessDenied."""
+    with _errors(target):
+        client = _client(target)
+        run = _run(client, documents, target)
+        fresh = run.info.status != "FINISHED"
+        if fresh:
+            _log_figures(client, run, documents)
+            log_documents(client, run, documents)
+        version = log_model(client, run, documents, target.registered_model, fresh)
+        if fresh:
+            client.set_terminated(run.info.run_id, "FINISHED", end_time=_span(documents)[1])
+    document = _described(target, run, version, complete=True)
+    documents.store.write(RunKeys(documents.run).mlflow, json.dumps(document, indent=1).encode())
+    return document
+
+
+def web_page(document: dict[str, Any]) -> str:
+    """The page of the MLflow run that mlflow.json names; where MLflow has no pages, the run's URI in it."""
+    if document["tracking_uri"].startswith(("http://", "https://")):
+        root = document["tracking_uri"].rstrip("/")
+        return f"{root}/#/experiments/{document['experiment_id']}/runs/{document['run_id']}"
+    return f"runs:/{document['run_id']} in {document['tracking_uri']}"
+
+
+def _client(target: MlflowTarget) -> MlflowClient:
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=target.tracking_uri)
+
+
+@contextmanager
+def _errors(target: MlflowTarget) -> Iterator[None]:
+    try:
+        yield
+    except ThawError:
+        raise
+    except Exception as error:  # MLflow passes on those of requests, SQLAlchemy and the clouds' clients
+        status = getattr(error, "get_http_status_code", lambda: 0)()
+        where = f"MLflow at {target.shown}"
+        if status in (401, 403):
+            raise AccessDenied(
+                f"{where} refuses (HTTP {status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN, of somebody who may write there."
+            ) from error
+        text = str(error)
+        unanswered = UNANSWERED.search(text)
+        if unanswered and ("API request" in text or "Max retries" in text):
+            raise StorageError(
+                f"{where} does not answer ({unanswered[0]}): see that it is up, and that it can be reached from here."
+            ) from error
+        raise StorageError(f"{where}: {headline(error).rstrip('.')}.") from error
+
+
+def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Run:
+    """That of mlflow.json; else the first that has the tag; else a new one."""
+    experiment, key = _experiment(client, target.experiment), RunKeys(documents.run).mlflow
+    query = f"tags.`{IDENTITY}` = '{tags(documents)[IDENTITY]}'"
+    for _ in range(TRIES):
+        info, known = documents.store.stat(key), read_json(documents.store, key)
+        if known and _is_of(known, target, "tracking_uri", "experiment"):
+            run = _active(client, known["run_id"])
+            if run is not None:
+                return run
+        found = client.search_runs([experiment], query, order_by=["attributes.start_time", "attributes.run_id"])
+        if found:
+            return found[0]
+        run = client.create_run(experiment, _span(documents)[0], tags(documents), documents.run)
+        begun = json.dumps(_described(target, run, None, complete=False), indent=1).encode()
+        try:
+            documents.store.write_if_unchanged(key, begun, info.version if info else None)
+            return run
+        except WriteConflict:  # somebody else has begun one at the same time
+            client.delete_run(run.info.run_id)
+    raise StorageError(f"{documents.store.uri}{key} could not be written in {TRIES} tries: others write it.")
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Its id."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:  # somebody else was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise StorageError(f"MLflow's experiment {name!r} was deleted: restore it there, or choose another one.")
+    return str(found.experiment_id)
+
+
+def _active(client: MlflowClient, run: str) -> Run | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_run(run)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return found if found.info.lifecycle_stage == "active" else None
+
+
+def _is_of(document: dict[str, Any], target: MlflowTarget, *names: str) -> bool:
+    return all(document.get(name) == target.described[name] for name in names)
+
+
+def _described(target: MlflowTarget, run: Run, version: str | None, complete: bool) -> dict[str, Any]:
+    ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
+    return {**target.described, **ids, "version": version, "complete": complete}
+
+
+def _span(documents: Documents) -> tuple[int, int]:
+    """When the run began and ended, in milliseconds since 1970, as far as its stages and its result tell."""
+    info = documents.store.stat(RunKeys(documents.run).result)
+    end = info.modified if info and info.modified else time.time()
+    return int(1000 * (end - sum(row["seconds"] for row in documents.timings))), int(1000 * end)
+
+
+def _log_figures(client: MlflowClient, run: Run, documents: Documents) -> None:
+    """Params, metrics and the data set, but for those that are there: MLflow appends metrics, and refuses params."""
+    from mlflow.entities import Metric, Param
+
+    id, (_, end) = run.info.run_id, _span(documents)
+    wanted = [Param(name, value) for name, value in params(documents.job).items() if name not in run.data.params]
+    for start in range(0, len(wanted), BATCH):
+        client.log_batch(id, params=wanted[start : start + BATCH])
+    there = {(name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(id, name)}
+    metrics = [
+        Metric(point.name, point.value, end, point.step)
+        for point in points(documents)
+        if (point.name, point.step) not in there
+    ]
+    for start in range(0, len(metrics), 10 * BATCH):
+        client.log_batch(id, metrics=metrics[start : start + 10 * BATCH])
+    _log_data(client, run, documents)
+
+
+def _log_data(client: MlflowClient, run: Run, documents: Documents) -> None:
+    """The examples, with the snapshot's id as their digest. MLflow has the same data set of the same run once."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    snapshot, source = documents.snapshot, documents.job.data.source
+    kind = {"s3": "s3", "gs": "gs", "file": "local"}[source.partition("://")[0]]
+    profile = json.dumps({"examples": snapshot.examples, "classes": len(snapshot.classes)})
+    data = Dataset(documents.job.name, snapshot.id, kind, json.dumps({"uri": source}), profile=profile)
+    client.log_inputs(run.info.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])

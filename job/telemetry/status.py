@@ -1,0 +1,125 @@
+"""Where a run stands, read from its store alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from job.config.jobfile import load_job
+from job.errors import JobError
+from job.evaluation.documents import report_uri
+from job.registry.retrain_policy import recorded
+from job.run.lease import LEASE, LOOK, is_free
+from job.run.run import open_run
+from job.run.state import Document, describe, read_state
+from job.storage import Store, open_store, read_json
+from job.storage.runs import RunKeys
+from job.telemetry.run_progress import RunProgress, read_progress
+from job.telemetry.run_progress import describe as describe_progress
+
+
+def open_runs(what: str) -> tuple[Store, str | None]:
+    """A run by its URI or folder, or a store, by its URI or a job file (or a folder of them): then the run is None.
+
+    Raises JobError, also where there is no such run.
+    """
+    here = Path(what).resolve()
+    if "://" in what:
+        if not what.rstrip("/").rpartition("/")[0].endswith("/runs"):
+            return open_store(what), None
+    elif here.parent.name != "runs" or here.is_file() or any(here.glob("*.yaml")):
+        job = load_job(what, ())
+        return open_store(job.store, job.storage), None
+    store, run = open_run(what)
+    run_status(store, run, watch=False)
+    return store, run
+
+
+def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
+    """{run, state, attempt, holder, alive, cancelled, standing, checkpoint, cache, decision, result, promotion, report}
+
+    `state` is `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
+
+    `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
+    up to LEASE seconds. Raises JobError where there is no such run.
+    """
+    result, found, decision = read_json(store, RunKeys(run).result), read_state(store, run), recorded(store, run)
+    where = f"{store.uri}{RunKeys(run).folder}"
+    if found is None and result is None and decision is None:
+        raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
+    document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}
+    plan = read_json(store, RunKeys(run).plan)
+    free = is_free(document)
+    left_alone = decision is not None and decision.train is False
+    ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
+    standing = None if result else read_progress(store, run, document["attempt"])
+    return {
+        "run": where,
+        "state": "finished" if result else "working" if not free else ended,
+        "attempt": document["attempt"],
+        "holder": None if free else describe(document["holder"]),
+        "alive": False if free else is_renewed(store, run, document) if watch and not result else None,
+        "cancelled": document.get("cancelled"),
+        "standing": standing and asdict(standing),
+        "checkpoint": _last_checkpoint(document),
+        "cache": plan["reason"] if plan else None,
+        "decision": decision and asdict(decision),
+        "result": result,
+        "promotion": read_json(store, RunKeys(run).promotion),
+        "report": report_uri(store, run) if result else None,
+    }
+
+
+def is_renewed(
+    store: Store, run: str, seen: Document, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
+) -> bool:
+    """Whether the lease is renewed, or passes to another attempt, within `patience` seconds. No clocks are compared."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        sleep(LOOK)
+        found = read_state(store, run)
+        if found and (found[0]["attempt"], found[0]["renewals"]) != (seen["attempt"], seen["renewals"]):
+            return True
+    return False
+
+
+def describe_run(status: dict[str, Any]) -> list[str]:
+    """The status in lines, without the result's metrics."""
+    lines = [f"run         {status['run']}", f"state       {status['state']}"]
+    if status["attempt"]:
+        holder = f" ({status['holder']})" if status["holder"] else ""
+        lines.append(f"attempt     {status['attempt']}{holder}")
+    if status["alive"]:
+        lines.append("alive       it has just renewed its lease")
+    elif status["alive"] is False and status["state"] == "working":
+        lines.append(f"alive       no sign of life in {LEASE:g} s of watching: running again takes it over")
+    if status["cancelled"]:
+        lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
+    if status["standing"]:
+        standing = RunProgress(**status["standing"])
+        lines.append(f"progress    {standing.percent:.0f} %, {describe_progress(standing)}")
+    if status["checkpoint"]:
+        phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))
+        lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))
+    if status["cache"]:
+        lines.append(f"cache       {status['cache']}")
+    if status["decision"] and status["decision"]["reason"]:
+        lines.append(f"train?      {status['decision']['reason']}")
+    if status["result"] and status["result"]["model"]:
+        lines.append(f"model       {status['result']['model']}")
+    if status["report"]:
+        lines.append(f"report      {status['report']}")
+    if status["promotion"]:
+        verdict = "promoted" if status["promotion"]["promoted"] else "not promoted"
+        lines.append(f"{verdict:<11} {status['promotion']['reason']}")
+    return lines
+
+
+def _last_checkpoint(document: Document) -> dict[str, Any] | None:
+    if not document["checkpoints"]:
+        return None
+    entry = document["checkpoints"][-1]
+    return {name: entry[name] for name in ("phase", "epoch", "step", "finished")}

@@ -1,0 +1,89 @@
+"""What a training worker knows of those who started it, and of the other workers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from job.config import Job
+from job.data.snapshot import Snapshot
+from job.model.resolved import ResolvedBase
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is to be trained, and from what."""
+
+    job: Job
+    run: str
+    attempt: int
+    until: str
+    """The last phase: `head` or `fine_tune`."""
+    snapshot: Snapshot
+    base: ResolvedBase
+    cut: str | None
+    """The layer whose stored output fine-tuning starts from; None: from what is decoded."""
+    warm_start: dict[str, Any] | None
+    """{run, classes, fine_tuned} of the model to start from."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a group of workers is to do."""
+
+    pause: float = 0.0
+    """Seconds to wait first."""
+    refused: str = ""
+    """Why it may not begin."""
+    noticed: float | None = None
+    """When the end of the group before it was noticed (UNIX time, seconds)."""
+
+
+class Instrument(Protocol):
+    """A gauge, a counter or a histogram: it has the one of these verbs that it is for."""
+
+    def set(self, value: float, tags: dict[str, str]) -> None: ...
+    def inc(self, value: float, tags: dict[str, str]) -> None: ...
+    def observe(self, value: float, tags: dict[str, str]) -> None: ...
+
+
+class WorkerMetrics(Protocol):
+    """Makes what Prometheus reads. The same name gives the same instrument."""
+
+    def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
+    def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
+    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> Instrument: ...
+
+
+class WorkerProcess(Protocol):
+    """One worker of a group. Those of a node share its disk: they have a `local_rank` among `local_world_size`."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    cpus: int
+    """Cores of this worker."""
+    metrics: WorkerMetrics
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """Sends an event to the driver."""
+
+    def from_first(self, value: Any) -> Any:
+        """What rank 0 has given, on every worker: all of them call it."""
+
+    def start(self, checkpoint: str) -> Start:
+        """Called by rank 0: a group is about to go on from this checkpoint ("" for the start)."""
+
+    def is_over(self) -> bool:
+        """Whether another group has come to the end already."""
+
+    def end(self) -> None:
+        """Called by rank 0 once everything is written: no group has anything to do any more."""
+
+    def listen(self) -> threading.Event:
+        """Set once somebody wants the workers to keep a checkpoint and to end."""
+
+    def leave(self, why: str) -> None:
+        """Ends this process at once: it does not get on, and what it waits for may never come."""

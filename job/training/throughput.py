@@ -1,0 +1,81 @@
+"""How fast a training worker is: for Prometheus, and for those who wait for the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from job.training.context import WorkerMetrics
+from job.training.phase_task import Steps
+
+TELLING = 1.0
+"""Seconds between two words about how far an epoch is."""
+CHECKPOINT_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
+COUNTERS = {
+    "thaw_steps": "Steps of training.",
+    "thaw_examples": "Examples that this worker trained on; padding counts.",
+    "thaw_training_seconds": "Of those steps.",
+    "thaw_input_wait_seconds": "Of those, waiting for batches; not with train.deterministic.",
+    "thaw_all_reduce_wait_seconds": "Of those, waiting for the sum over all workers; not with train.deterministic.",
+}
+GAUGES = {
+    "thaw_loss": "Of the last step, over all workers.",
+    "thaw_gpu_memory_bytes": "What tensors take now.",
+    "thaw_gpu_memory_peak_bytes": "The most that they have taken.",
+}
+LABELS = ("run_id", "phase", "rank")
+
+
+class Meter:
+    """One for each worker of a run; `say` sends an event to the driver."""
+
+    def __init__(
+        self,
+        run: str,
+        rank: int,
+        say: Callable[..., None],
+        metrics: WorkerMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        import tensorflow as tf
+
+        self._where, self._say = {"run_id": run, "rank": str(rank)}, say
+        self._clock, self._told = clock, 0.0
+        self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
+        self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
+        told = "From when a checkpoint is taken to when it is in the store's list."
+        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", told, LABELS, CHECKPOINT_SECONDS)
+        self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
+
+    def steps(
+        self, epoch: Steps, made: int, examples: int, seconds: float, waits: np.ndarray, last_loss: float
+    ) -> None:
+        """After the latest steps: so many were `made`, on so many `examples` of this worker, in so many `seconds`, of
+        which `waits` (float64 [2]) are for batches and for the sum over the workers.
+        """
+        where = {**self._where, "phase": epoch.phase}
+        for name, value in zip(COUNTERS, (made, examples, seconds, *waits.tolist()), strict=True):
+            if value > 0:
+                self._counters[name].inc(value, where)
+        gauges: dict[str, float] = {"thaw_loss": last_loss}
+        if self._has_gpu:
+            gauges |= _gpu_memory()
+        for name, value in gauges.items():
+            self._gauges[name].set(value, where)
+        if self._clock() - self._told > TELLING and epoch.step < epoch.steps:
+            self._told = self._clock()
+            self._say("step", **asdict(epoch))
+
+    def checkpoint(self, phase: str, seconds: float) -> None:
+        self._checkpoints.observe(seconds, {**self._where, "phase": phase})
+
+
+def _gpu_memory() -> dict[str, float]:
+    import tensorflow as tf
+
+    found: dict[str, Any] = tf.config.experimental.get_memory_info("GPU:0")
+    return {"thaw_gpu_memory_bytes": found["current"], "thaw_gpu_memory_peak_bytes": found["peak"]}

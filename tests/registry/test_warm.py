@@ -1,0 +1,55 @@
+"""What a run starts from: the line that says so, and why it is not more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from job.config.jobfile import parse_job
+from job.features.cache_plan import Plan
+from job.model.resolved import ResolvedBase
+from job.registry import warm
+from job.registry.champion import ChampionModel
+from job.storage import open_store
+
+JOB = """
+name: cells
+data: {source: 'file:///nowhere/'}
+store: 'file:///nowhere/store/'
+phases: {head: {warm_start: true}, fine_tune: {unfreeze: {blocks: 2}, warm_epochs: 3}}
+"""
+BASE = ResolvedBase("0" * 64)
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *changes: str, kept: str = "fine_tune", wanted: tuple[str, ...] = ()) -> str:
+    before = parse_job(JOB, list(changes))
+    monkeypatch.setattr(warm, "_in_use", lambda *_: ChampionModel("cells-1", before, BASE, Plan(8), kept, ["a", "b"]))
+    store, classes = open_store("file:///nowhere/"), ["a", "b", "c"]
+    found = warm._chosen(parse_job(JOB, list(wanted)), "cells-2", store, asdict(BASE), classes)
+    assert found.source is not None
+    assert found.source["fine_tuned"] == found.reason.startswith("the head and the thawed layers")
+    return found.reason
+
+
+def test_head_and_thawed_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "the head and the thawed layers start from those of cells-1; new classes start afresh: c"
+    assert told(monkeypatch) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "why"),
+    [
+        ((), "head", "that run kept its head alone"),
+        (("phases.fine_tune.unfreeze={blocks: 1}",), "fine_tune", "that run thawed other layers"),
+        (("phases.fine_tune=null",), "fine_tune", "that run thawed other layers"),
+    ],
+)
+def test_the_head_alone_and_why(changes: tuple[str, ...], kept: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = f"the head starts from that of cells-1; fine-tuning starts from the pretrained layers, since {why}; new"
+    assert told(monkeypatch, *changes, kept=kept).startswith(wanted)
+
+
+def test_nothing_is_missed_where_nothing_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("phases.fine_tune.warm_epochs=null",)
+    assert told(monkeypatch, wanted=asked) == "the head starts from that of cells-1; new classes start afresh: c"

@@ -1,0 +1,161 @@
+"""How long each stage of an attempt took, whatever ends it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import StorageError
+from job.run.timings import Clock, read_timings
+from job.storage import Store, open_store
+from job.storage.runs import RunKeys
+
+
+class Time:
+    """A clock that moves when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "store").mkdir()
+    return open_store(f"file://{tmp_path}/store/")
+
+
+def nothing(kind: str, **event: Any) -> None:
+    pass
+
+
+def spent(store: Store, attempt: int = 1) -> dict[str, float]:
+    return {row["stage"]: row["seconds"] for row in read_timings(store, "run") if row["attempt"] == attempt}
+
+
+def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
+    time = Time()
+    clock = Clock(nothing, time)
+    time.pass_by(1)
+    clock.say("snapshot", id="x")
+    time.pass_by(2)
+    clock.say("run", uri="x", phases=["head", "fine_tune"])
+    with clock.kept(store, "run", 1):
+        clock.begin("features", 3)
+        time.pass_by(10)
+        clock.say("stage", text="computing", what="features", computed=70, stored=30)
+        clock.begin("workers", 2)
+        time.pass_by(5)
+        clock.say("start", workers=2, resumed=None)
+        time.pass_by(6)
+        clock.say("ready", at=0, seconds={})
+        time.pass_by(20)
+        clock.say("epoch", phase="head", epoch=1)
+        clock.say("head", converged=True, epoch=1, best=1)
+        time.pass_by(40)
+        clock.say("trained", kept="head", fine_tuned=True)
+        time.pass_by(3)
+        clock.begin("export")
+        time.pass_by(4)
+    rows = read_timings(store, "run")
+    assert spent(store) == {
+        "listing": 1,
+        "preparing": 2,
+        "features": 10,
+        "workers": 14,
+        "head": 20,
+        "fine_tune": 40,
+        "export": 4,
+    }
+    by_stage = {row["stage"]: row for row in rows}
+    assert (by_stage["features"]["workers"], by_stage["features"]["computed"], by_stage["features"]["stored"]) == (
+        3,
+        70,
+        30,
+    )
+    assert (by_stage["fine_tune"]["workers"], by_stage["export"]["workers"]) == (2, None)
+    assert list(rows[0]) == ["attempt", "stage", "seconds", "workers", "computed", "stored"]
+
+
+def test_an_attempt_appends_and_one_that_resumes_in_fine_tuning_has_no_head(store: Store) -> None:
+    for attempt in (1, 2):
+        time = Time()
+        clock = Clock(nothing, time)
+        clock.say("run", uri="x", phases=["head", "fine_tune"])
+        with clock.kept(store, "run", attempt):
+            clock.begin("workers", 2)
+            clock.say("start", workers=2, resumed=["fine_tune", 3, 7] if attempt == 2 else None)
+            clock.say("ready", at=0, seconds={})
+            time.pass_by(8)
+    assert spent(store, 1)["head"] == 8
+    assert spent(store, 2)["fine_tune"] == 8
+    assert "head" not in spent(store, 2)
+
+
+def test_a_head_that_has_converged_before_makes_no_stage_when_the_first_step_is_fine_tunings(store: Store) -> None:
+    time = Time()
+    clock = Clock(nothing, time)
+    clock.say("run", uri="x", phases=["head", "fine_tune"])
+    with clock.kept(store, "run", 1):
+        clock.begin("workers", 2)
+        clock.say("start", workers=2, resumed=["head", 13, 0])
+        clock.say("head", converged=True, epoch=13, best=8)
+        time.pass_by(5)
+        clock.say("ready", at=0, seconds={})
+        time.pass_by(30)
+    assert spent(store)["fine_tune"] == 35
+    assert "head" not in spent(store)
+
+
+def test_workers_that_start_again_are_counted_together(store: Store) -> None:
+    time = Time()
+    clock = Clock(nothing, time)
+    with clock.kept(store, "run", 1):
+        for _ in range(2):
+            clock.say("start", workers=2, resumed=None)
+            time.pass_by(5)
+            clock.say("ready", at=0, seconds={})
+            time.pass_by(7)
+    assert (spent(store)["workers"], spent(store)["head"]) == (10, 14)
+
+
+def test_what_a_killed_attempt_has_done_is_there_but_for_the_last_seconds(store: Store) -> None:
+    time = Time()
+    clock = Clock(nothing, time)
+    kept = clock.kept(store, "run", 1)
+    kept.__enter__()
+    clock.begin("fine_tune", 2)
+    for _ in range(10):
+        time.pass_by(10)
+        clock.say("epoch", phase="fine_tune", epoch=1)
+    assert spent(store)["fine_tune"] == 100
+
+
+def test_a_store_that_refuses_is_told_of_once_and_ends_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    clock = Clock(lambda kind, **event: told.append(f"{kind}: {event.get('text')}"))
+
+    def refuse(key: str, data: bytes) -> str:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(store, "write", refuse)
+    with clock.kept(store, "run", 1):
+        clock.begin("features")
+        clock.begin("export")
+    assert told == ["warning: How long the run's stages take can't be written down: the disk is full"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b""])
+def test_what_is_no_list_counts_as_nothing(content: bytes, store: Store) -> None:
+    store.write(RunKeys("run").timings, content)
+    assert read_timings(store, "run") == []
+    with Clock(nothing).kept(store, "run", 2):
+        pass
+    assert [row["attempt"] for row in json.loads(store.read(RunKeys("run").timings))] == [2]

@@ -1,0 +1,145 @@
+"""Tables for a terminal, whatever the classes are called and however many they are."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from job.telemetry.console import (
+    compared_runs,
+    compared_table,
+    comparison_table,
+    differences_table,
+    prediction_table,
+    result_table,
+)
+
+
+def drawn(table: Table, width: int = 80) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def measured(confusion: Any) -> dict[str, Any]:
+    return {"accuracy": 0.853785, "balanced_accuracy": 0.814687, "roc_auc": None, "confusion": confusion}
+
+
+def result(classes: list[str], confusion: Any, tuned: Any = None) -> dict[str, Any]:
+    return {
+        "classes": classes,
+        "metrics": {"head": measured(confusion), "fine_tune": tuned and measured(tuned)},
+    }
+
+
+def test_two_classes_have_their_whole_matrix() -> None:
+    table = result_table(result(["defective", "functional"], [[83, 33], [23, 244]], [[82, 34], [11, 256]]))
+    assert (
+        drawn(table)
+        == """\
+Test split
+                               head only   fine-tuned
+ accuracy                         0.8538       0.8538
+ balanced accuracy                0.8147       0.8147
+ ROC AUC                               –            –
+ confusion: true defective      83    33     82    34
+ confusion: true functional     23   244     11   256
+Confusion: columns are predicted defective,
+functional.
+"""
+    )
+
+
+def test_of_a_thousand_classes_the_pairs_that_are_confused_most() -> None:
+    classes = [f"class number {number} of them all" for number in range(1000)]
+    confusion = np.diag(np.full(1000, 50))
+    confusion[3, 999], confusion[998, 2] = 7, 12
+    lines = drawn(result_table(result(classes, confusion.tolist(), confusion.tolist()))).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [" ".join(line.split()) for line in lines[5:7]] == [
+        "class number 998 of… taken for class number 2 of t… 12 12",
+        "class number 3 of t… taken for class number 999 of… 7 7",
+    ]
+    assert len(lines) <= 10
+
+
+def test_names_are_shown_as_they_are() -> None:
+    names = ["[/old]", "a\nb", "\x1b[31mred"]
+    table = drawn(result_table(result(names, np.eye(3, dtype=int).tolist())))
+    for name in ("true [/old]", r"true a\nb", r"true \x1b[31mred"):
+        assert name in table
+    record = {"file": "[/x]\n.png", "class": "[/old]", "probabilities": {"[/old]": 0.75, "b": 0.25}}
+    assert r"[/x]\n.png" in drawn(prediction_table([record, {"file": "[/y]", "error": "[/z] is broken"}]))
+
+
+def compared() -> dict[str, Any]:
+    """As job.evaluation.compare.as_json has it."""
+
+    def side(run: str, kept: str, accuracy: float, right: int, gains: dict[str, Any]) -> dict[str, Any]:
+        near = {"value": accuracy, "low": accuracy - 0.04, "high": accuracy + 0.03}
+        none = {"value": None, "low": None, "high": None}
+        metrics = {"accuracy": near, "balanced_accuracy": {**none, "value": accuracy}, "roc_auc": none}
+        return {"run": run, "kept": kept, "metrics": metrics, "right_of_common": right, "gains": gains}
+
+    gain = {"accuracy": {"value": 0.0287, "low": -0.0101, "high": 0.0499}}
+    return {
+        "common": 1383,
+        "runs": [
+            side("s3://bucket/thaw/runs/cells-0123456789ab/", "head", 0.8538, 1181, {}),
+            side("gs://another-bucket/a long folder/[thaw]/runs/cells-ba9876543210/", "fine_tune", 0.8825, 1220, gain),
+        ],
+        "differences": {
+            "phases.fine_tune": [None, {"unfreeze": {"blocks": 2}, "epochs": 10}],
+            "train.seed": [0, 7],
+            "data.classes": ["[/x]", ["a", "b"]],
+        },
+    }
+
+
+def test_runs_beside_each_other() -> None:
+    assert (
+        compared_runs(compared())
+        == """\
+ A  head only   s3://bucket/thaw/runs/cells-0123456789ab/
+ B  fine-tuned  gs://another-bucket/a long folder/[thaw]/runs/cells-ba9876543210/"""
+    )
+    assert (
+        drawn(compared_table(compared()))
+        == """\
+                            balanced                               gain over A,
+           accuracy         accuracy  ROC AUC  right of 1,383            points
+ A    0.8538 (0.814           0.8538        –           1,181
+          to 0.884)
+ B    0.8825 (0.842           0.8825        –           1,220     +2.9 (-1.0 to
+          to 0.912)                                                       +5.0)
+"""
+    )
+
+
+def test_what_differs_in_their_jobs() -> None:
+    assert (
+        drawn(differences_table(compared()))
+        == """\
+ setting           A     B
+ phases.fine_tune  –     {'unfreeze': {'blocks': 2}, 'epochs': 10}
+ train.seed        0     7
+ data.classes      [/x]  ['a', 'b']
+"""
+    )
+
+
+def test_accuracies_beside_those_of_others() -> None:
+    row = {"training": 100, "majority": 0.5, "head": 0.78321, "fine_tune": 0.8012, "tfidf": 0.7}
+    assert (
+        drawn(comparison_table([row, {**row, "training": 25_000}]))
+        == """\
+Accuracy on the test split
+ training texts  majority class  head only  fine-tuned  TF-IDF + LR
+ 100                     0.5000     0.7832      0.8012       0.7000
+ 25000                   0.5000     0.7832      0.8012       0.7000
+"""
+    )

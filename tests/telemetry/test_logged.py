@@ -1,0 +1,121 @@
+"""A run that is to be logged to MLflow, at its end and afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from job import entry as pipeline
+from job.cli import thaw
+from job.config import MLflow
+from job.config.jobfile import parse_job
+from job.errors import JobError, StorageError
+from job.evaluation.documents import Documents
+from job.model.resolved import ResolvedBase
+from job.run.identity import Found
+from job.telemetry.logged import check_mlflow, log_run, with_mlflow
+from support import tracking
+from support.servers import free_port
+
+JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', mlflow: %s}"
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking.need_mlflow()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+class Told:
+    def __init__(self) -> None:
+        self.texts: dict[str, list[str]] = {}
+
+    def __call__(self, kind: str, text: str = "", **event: Any) -> None:
+        self.texts.setdefault(kind, []).append(text)
+
+
+def logged(documents: Documents, uri: str, told: Told) -> dict[str, Any]:
+    """What the end of a run makes of it."""
+    job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=uri)})
+    return with_mlflow(job, documents.store, documents.run, documents.result, told)
+
+
+def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_is_logged(tmp_path: Path) -> None:
+    documents, told, uri = tracking.finished_run(tmp_path), Told(), f"http://127.0.0.1:{free_port()}"
+    assert logged(documents, uri, told) == {**documents.result, "mlflow": None}
+    assert told.texts["warning"] == [
+        f"MLflow at {uri} does not answer ([Errno 111] Connection refused): see that it is up, and that it can be "
+        f"reached from here. The run is finished; `thaw mlflow {documents.uri}` logs it."
+    ]
+    with pytest.raises(StorageError, match="does not answer"):
+        log_run(documents.uri, uri, None, None, told)
+    there = f"sqlite:///{tmp_path}/mlflow.db"
+    arguments = ["mlflow", documents.uri, "--tracking-uri", there, "--registered-model", "cells"]
+    done = CliRunner().invoke(thaw, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("runs:/")
+    (found,) = tracking.all_of(there, "tiny")
+    assert (found["status"], [name for name, *_ in found["versions"]]) == ("FINISHED", ["cells"])
+
+
+def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the retry of a RayJob does whose first attempt was lost after its result."""
+    documents, there = tracking.finished_run(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
+    found = Found(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
+    monkeypatch.setattr(pipeline, "find_run", lambda *_: found)
+    job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
+    result = pipeline.run_job(job, "all", Told())
+    (logged,) = tracking.all_of(there, "tiny")
+    assert result["mlflow"].startswith("runs:/")
+    assert (logged["status"], len(logged["versions"])) == ("FINISHED", 1)
+
+
+def test_a_run_that_is_logged_does_not_ask_mlflow_again(tmp_path: Path) -> None:
+    documents, told, there = tracking.finished_run(tmp_path), Told(), f"sqlite:///{tmp_path}/mlflow.db"
+    first = logged(documents, there, told)
+    (tmp_path / "mlflow.db").unlink()
+    assert logged(documents, there, told) == first
+    assert first["mlflow"].startswith("runs:/")
+    assert not (tmp_path / "mlflow.db").exists()
+    assert "warning" not in told.texts
+
+
+def test_nothing_is_logged_that_was_not_asked_for_or_has_no_model(tmp_path: Path) -> None:
+    job, told = parse_job(JOB % "{tracking_uri: 'http://127.0.0.1:9'}"), Told()
+    store: Any = None
+    assert with_mlflow(job, store, "a", {"model": None}, told) == {"model": None}
+    assert with_mlflow(parse_job(JOB % "null"), store, "a", {"model": "x"}, told) == {"model": "x"}
+    assert told.texts == {}
+
+
+def test_a_job_that_names_no_server_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_mlflow(parse_job(JOB % "null"))
+    with pytest.raises(JobError, match="name it there, or in the variable MLFLOW_TRACKING_URI"):
+        check_mlflow(parse_job(JOB % "{}"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    check_mlflow(parse_job(JOB % "{}"))
+
+
+@pytest.mark.parametrize("uri", ["https://me:hunter2@host/", "postgresql://me:hunter2@host/db", "https://h/?k=hunter2"])
+def test_credentials_in_the_job_file_are_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(JobError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        parse_job(JOB % json.dumps({"tracking_uri": uri}))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "settings", ["{tracking_uri: mlflow.example.com}", "{registered_model: 'a/b'}", "{register: x}"]
+)
+def test_what_else_the_section_refuses(settings: str) -> None:
+    with pytest.raises(JobError):
+        parse_job(JOB % settings)
+
+
+def test_logging_is_not_in_the_meaning_of_a_job() -> None:
+    assert parse_job(JOB % "{experiment: x}").meaning() == parse_job(JOB % "null").meaning()
