@@ -106,7 +106,7 @@ def test_positions_do_not_depend_on_how_ray_divides_the_work(
     """Several shards in a task, and several blocks of a shard."""
     source, store = stores
     content = fill(source, form, shard_count=4, rows=90)
-    for module in ("records", "tasks"):
+    for module in ("datasource", "tasks"):
         monkeypatch.setattr(f"job.executors.ray.{module}.TASKS", 2)
     monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 50_000)
     settings = data_of(form, source)
