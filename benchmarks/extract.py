@@ -21,7 +21,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +120,7 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     from job.executors import executor_of
     from job.features.cache_plan import choose_plan
     from job.features.extract import extract
+    from job.run.run import Run
     from job.storage import open_store
 
     os.environ["AWS_ENDPOINT_URL"] = endpoint
@@ -137,7 +137,7 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     with executor_of(job, False, lambda kind, **event: None) as (job, executor):
         if job.scaling.executor == "local":
             _compile_first(lambda: marks.append(_mark(0)))
-        extract(job, "benchmark", store, snapshot, asdict(resolved), plan, executor, say)
+        extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, say)
     shutil.rmtree(store.uri.removeprefix("file://"))
     return _pace(marks[1], marks[-1])  # the first one is before the network is made, or the processes are started
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any, NoReturn
 
 from job.config import Job
@@ -22,6 +21,7 @@ from job.registry.promotion import finished_result
 from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take
+from job.run.run import Run
 from job.run.timings import Clock
 from job.storage import Store, open_store
 from job.storage.runs import RunKeys
@@ -71,8 +71,10 @@ def run_job(
             clock.kept(lease.store, run, lease.state.token.attempt),
         ):
             say("attempt", number=lease.state.token.attempt)
-            attempt = Attempt(job, run, lease, found.snapshot, asdict(found.base), executor, interrupts, clock)
-            result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
+            this = Run(job, run, lease.store, found.snapshot, found.base)
+            result = Attempt(this, lease.state.token.attempt, executor, interrupts, clock).go(
+                phase, lambda: network or prepare_base(job, store, say)[1]
+            )
         return _complete(job, store, run, result, say, debug)
 
 

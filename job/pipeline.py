@@ -9,8 +9,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from job import __version__
-from job.config import Job
-from job.data.snapshot import Snapshot
 from job.errors import AccessDenied, CorruptFeatures, Interrupted, Superseded, TrainingError, WriteConflict, headline
 from job.evaluation.predictions import logits_of, predictions_table
 from job.executors import Executor
@@ -20,18 +18,16 @@ from job.features.featurize import Overflow
 from job.features.store import forget_part
 from job.libraries import import_tensorflow
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
-from job.model.resolved import ResolvedBase
 from job.registry import retrain_policy
 from job.registry.current import read_current
 from job.registry.promotion import judge
 from job.registry.retrain_policy import Decision
 from job.registry.warm import plan_in_use, warm_start
 from job.run.interrupts import Interrupts
-from job.run.lease import Lease
+from job.run.run import Run
 from job.run.state import read_state
 from job.run.timings import Clock
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
 from job.storage.scratch import forget_scratch
 from job.telemetry.event_files import recorded
 from job.telemetry.run_metrics import measured
@@ -49,31 +45,20 @@ UNFINISHED = 3600.0
 class Attempt:
     """One attempt at a run, which it has taken."""
 
-    def __init__(
-        self,
-        job: Job,
-        run: str,
-        lease: Lease,
-        snapshot: Snapshot,
-        base: dict[str, Any],
-        executor: Executor,
-        interrupts: Interrupts,
-        clock: Clock,
-    ) -> None:
-        self.job, self.run, self.snapshot, self.base = job, run, snapshot, base
-        self.store, self.attempt = lease.store, lease.state.token.attempt
+    def __init__(self, run: Run, attempt: int, executor: Executor, interrupts: Interrupts, clock: Clock) -> None:
+        self.run, self.job, self.store, self.attempt = run, run.job, run.store, attempt
         self.executor, self.interrupts, self.clock, self.say = executor, interrupts, clock, clock.say
 
     def go(self, phase: str, network: Callable[[], Any]) -> dict[str, Any]:
         """Extracts, trains, evaluates and exports what is left; `network` makes what only the plan needs."""
         if phase == "fine_tune" and not self._has_head():
             raise TrainingError(
-                f"--phase fine_tune: {self.store.uri}{RunKeys(self.run).folder} has no checkpoint of a converged head "
+                f"--phase fine_tune: {self.run.uri} has no checkpoint of a converged head "
                 "to start from. Run `thaw run` with --phase head first, or without --phase for both."
             )
         forget_scratch()
-        self._tidy(RunKeys(self.run).folder, seconds=0)
-        result = read_json(self.store, RunKeys(self.run).result)
+        self._tidy(self.run.keys.folder, seconds=0)
+        result = read_json(self.store, self.run.keys.result)
         if result is not None:  # an attempt before this one came so far
             with self._watched():
                 return self._reported(self._judged(result))
@@ -88,44 +73,47 @@ class Attempt:
             if not decision.train:
                 return self._left_alone(decision)
             until = "head" if phase == "head" or self.job.phases.fine_tune is None else "fine_tune"
-            where = self.store, self.run, self.attempt
-            with kept(self.say, *where, until == "fine_tune") as say, recorded(say, *where) as say:
+            store, run, attempt = self.store, self.run.id, self.attempt
+            with (
+                kept(self.say, store, run, attempt, until == "fine_tune") as say,
+                recorded(say, store, run, attempt) as say,
+            ):
                 self._train(plan, until, say)
             return self._reported(self._judged(self._finish(stop_at_head=phase == "head")))
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """What Prometheus reads of the run is there."""
-        with measured(self.run, self.snapshot, self.say, self.executor) as self.say:
+        with measured(self.run.id, self.run.snapshot, self.say, self.executor) as self.say:
             yield
 
     def _decision(self) -> Decision:
         """Whether to train, as far as that is known before features are computed. A run that was begun goes on."""
-        stored = retrain_policy.recorded(self.store, self.run)
+        stored = retrain_policy.recorded(self.store, self.run.id)
         if self.job.retrain_when is None or (stored and stored.train) or self._checkpoints():
             return Decision(True, "")
-        return self._told(retrain_policy.decide(self.job, self.store, self.snapshot))
+        return self._told(retrain_policy.decide(self.job, self.store, self.run.snapshot))
 
     def _decision_by_features(self, decision: Decision) -> Decision:
         self.clock.begin("comparing")
         self.say("stage", text="comparing the features of the new examples with those of the others")
-        return self._told(retrain_policy.decide_by_features(self.job, self.store, self.run, self.snapshot, decision))
+        return self._told(retrain_policy.decide_by_features(self.run, decision))
 
     def _told(self, decision: Decision) -> Decision:
         """Written down, unless the features are to decide."""
         if decision.train is not None:
-            retrain_policy.record(self.store, self.run, decision)
+            retrain_policy.record(self.store, self.run.id, decision)
         self.say("stage", text=f"train? {decision.reason}")
         return decision
 
     def _left_alone(self, decision: Decision) -> dict[str, Any]:
         self.say("stage", text="nothing is trained (--set retrain_when=null trains nevertheless)")
         return {
-            "run": f"{self.store.uri}{RunKeys(self.run).folder}",
-            "snapshot": self.snapshot.id,
+            "run": f"{self.run.uri}",
+            "snapshot": self.run.snapshot.id,
             "state": "not worth it",
             "metrics": {"head": None, "fine_tune": None},
-            "classes": self.snapshot.classes,
+            "classes": self.run.snapshot.classes,
             "model": None,
             "promotion": None,
             "decision": asdict(decision),
@@ -133,21 +121,21 @@ class Attempt:
 
     def _plan(self, network: Callable[[], Any]) -> Plan:
         """What was decided before; else that of the model in use, whose features are stored; else one that is new."""
-        plan = read_plan(self.store, self.run)
+        plan = read_plan(self.store, self.run.id)
         if plan is None:
-            plan = plan_in_use(self.job, self.run, self.store, self.base, self.snapshot)
+            plan = plan_in_use(self.job, self.run.id, self.store, self.run.base, self.run.snapshot)
             current = read_current(self.store, self.job.name) if plan else None
             anatomy = read_anatomy(self.store, current.run) if current else None
             if plan is None:
-                plan = choose_plan(self.job, made := network(), self.snapshot)
+                plan = choose_plan(self.job, made := network(), self.run.snapshot)
                 anatomy = anatomy_of(made, plan.cut)
             if anatomy:
-                write_anatomy(self.store, self.run, anatomy)
-            write_plan(self.store, self.run, plan)
-        self._warn_of_end(read_anatomy(self.store, self.run))
+                write_anatomy(self.store, self.run.id, anatomy)
+            write_plan(self.store, self.run.id, plan)
+        self._warn_of_end(read_anatomy(self.store, self.run.id))
         self.say("stage", text=f"cache: {plan.reason}")
         description = self.job.model_dump_json(indent=1, by_alias=True)
-        self.store.write(RunKeys(self.run).job, description.encode())
+        self.store.write(self.run.keys.job, description.encode())
         return plan
 
     def _warn_of_end(self, anatomy: Anatomy | None) -> None:
@@ -160,7 +148,7 @@ class Attempt:
         if rules is None or result["model"] is None:
             return {**result, "promotion": None}
         self.clock.begin("promotion")
-        judged = judge(self.job, rules, self.run, self.store, self.snapshot, result, self.executor, self.say)
+        judged = judge(self.run, rules, result, self.executor, self.say)
         return {**result, "promotion": judged}
 
     def _reported(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -174,14 +162,14 @@ class Attempt:
         self.clock.begin("report")
         self.say("stage", text="making the report")
         try:
-            documents = read_documents(self.store, self.run)
+            documents = read_documents(self.store, self.run.id)
             uri = write_report(documents, lambda text: self.say("warning", text=text), versions_here())
             return {**result, "report": uri}
         except (Interrupted, Superseded):
             raise
         except Exception as error:
             text = f"The report could not be made ({headline(error)}). The run is finished; `thaw report "
-            self.say("warning", text=f"{text}{self.store.uri}{RunKeys(self.run).folder}` tries again.")
+            self.say("warning", text=f"{text}{self.run.uri}` tries again.")
             return {**result, "report": None}
 
     def _tidy(self, prefix: str, seconds: float) -> None:
@@ -193,14 +181,22 @@ class Attempt:
 
     def _train(self, plan: Plan, until: str, say: Say) -> None:
         """Extracts and trains; what is found to be corrupt is computed again, and training goes on where it was."""
-        warm = warm_start(self.job, self.run, self.store, self.base, self.snapshot.classes)
+        warm = warm_start(self.run)
         if self.job.phases.head.warm_start:
             self.say("stage", text=warm.reason)
         for tries in range(MAX_CORRUPT + 1):
             try:
                 plan = self._extract(plan, say)
-                base = ResolvedBase(**self.base)
-                recipe = Recipe(self.job, self.run, self.attempt, until, self.snapshot, base, plan.cut, warm.source)
+                recipe = Recipe(
+                    job=self.job,
+                    run=self.run.id,
+                    attempt=self.attempt,
+                    until=until,
+                    snapshot=self.run.snapshot,
+                    base=self.run.base,
+                    cut=plan.cut,
+                    warm_start=warm.source,
+                )
                 self.clock.begin("workers", self.job.scaling.max_workers)
                 self.executor.train(recipe, self.interrupts, say)
                 if self.interrupts.asked:  # as the last step was made
@@ -211,49 +207,48 @@ class Attempt:
                     raise
                 self.say("warning", text=f"{error} It is computed again.")
                 forget_part(self.store, error.featurizer, error.part)
-                self.store.delete(RunKeys(self.run).dataset)
+                self.store.delete(self.run.keys.dataset)
 
     def _extract(self, plan: Plan, say: Say) -> Plan:
         """Makes the run's data set complete; returns the plan, which has another type where float16 was too small."""
         self.clock.begin("features", self.executor.featurizers)
-        if self.store.stat(RunKeys(self.run).dataset) is not None:
+        if self.store.stat(self.run.keys.dataset) is not None:
             return plan
         self._tidy("features/", UNFINISHED)
-        arguments = self.job, self.run, self.store, self.snapshot, self.base
         try:
-            rejects = extract(*arguments, plan, self.executor, say)
+            rejects = extract(self.run, plan, self.executor, say)
         except Overflow as error:
             say("warning", text=f"{error}: they are stored as bfloat16")
             plan = replace(plan, dtype="bfloat16")
-            write_plan(self.store, self.run, plan)
-            rejects = extract(*arguments, plan, self.executor, say)
-        total = sum(self.snapshot.rejects.values()) + len(rejects)
+            write_plan(self.store, self.run.id, plan)
+            rejects = extract(self.run, plan, self.executor, say)
+        total = sum(self.run.snapshot.rejects.values()) + len(rejects)
         if total:
             reasons = [f"{key}: {reason}" for key, _, reason in rejects[:3]]
-            say("rejects", total=total, listing=self.snapshot.rejects, decoding=reasons)
+            say("rejects", total=total, listing=self.run.snapshot.rejects, decoding=reasons)
         return plan
 
     def _has_head(self) -> bool:
         return any(entry["phase"] == "fine_tune" or entry["finished"] for entry in self._checkpoints())
 
     def _checkpoints(self) -> list[dict[str, Any]]:
-        found = read_state(self.store, self.run)
+        found = read_state(self.store, self.run.id)
         return found[0]["checkpoints"] if found else []
 
     def _finish(self, stop_at_head: bool) -> dict[str, Any]:
         """Evaluates and exports. The result is written last: its existence means that the run is finished."""
         store, run = self.store, self.run
-        metrics = _test_metrics(store, run)
+        metrics = _test_metrics(store, run.id)
         result: dict[str, Any] = {
-            "run": f"{store.uri}{RunKeys(run).folder}",
-            "snapshot": self.snapshot.id,
+            "run": run.uri,
+            "snapshot": self.run.snapshot.id,
             "state": "head" if stop_at_head else "finished",
             "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
-            "classes": self.snapshot.classes,
+            "classes": self.run.snapshot.classes,
             "model": None,
         }
         if self.job.task == "text":
-            words = read_json(store, RunKeys(run).words)
+            words = read_json(store, run.keys.words)
             result |= {"task": "text", **({"words": words} if words else {})}
         if stop_at_head:
             return result
@@ -262,16 +257,14 @@ class Attempt:
         import_tensorflow()
         from job.export.exporter import export_model
 
-        training = json.loads(store.read(RunKeys(run).training))
+        training = json.loads(store.read(run.keys.training))
         result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
         if tests := training["range_tests"]:
             from job.report.curves import range_curves
 
-            store.write(RunKeys(run).range_tests, range_curves(tests))
-        base = ResolvedBase(**self.base)
-        arguments = self.job, store, run, self.attempt, self.snapshot, base, kept, metrics, self._card(result)
-        result["model"] = export_model(*arguments)
-        key = RunKeys(run).result
+            store.write(run.keys.range_tests, range_curves(tests))
+        result["model"] = export_model(run, self.attempt, kept=kept, metrics=metrics, card=self._card(result))
+        key = run.keys.result
         try:
             store.write_if_unchanged(key, json.dumps(result, indent=1).encode(), None)
         except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost
@@ -284,7 +277,7 @@ class Attempt:
         from job.export.model_card import model_card
 
         try:
-            return model_card(documents_of(self.store, self.run, result), __version__)
+            return model_card(documents_of(self.store, self.run.id, result), __version__)
         except (Interrupted, Superseded):
             raise
         except Exception as error:

@@ -12,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from job.libraries import import_tensorflow
+from job.storage import Store, open_store
 from support import servers
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -167,3 +168,10 @@ def store_uri(request: pytest.FixtureRequest, tmp_path: object) -> str:
         return f"file://{tmp_path}/store/"
     bucket = request.getfixturevalue("s3_bucket" if request.param == "s3" else "gcs_bucket")()
     return f"{request.param}://{bucket}/a folder/"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty folder of this machine. Tests that need another kind of store have a fixture of this name themselves."""
+    (tmp_path / "store").mkdir()
+    return open_store(f"file://{tmp_path}/store/")

@@ -13,6 +13,7 @@ from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
 from job.pipeline import Attempt
 from job.report import finished
+from job.run.run import Run
 from job.run.timings import Clock
 from support.finished import Made
 
@@ -26,7 +27,8 @@ def told() -> list[str]:
 def attempt(tmp_path: Path, told: list[str]) -> Attempt:
     """That of a finished run."""
     made = object.__new__(Attempt)
-    made.store, made.run = Made(tmp_path).finish()
+    store, run = Made(tmp_path).finish()
+    made.store, made.run = store, Run(None, run, store, None, None)  # type: ignore[arg-type]
     made.clock = Clock(lambda kind, **event: told.append(f"{kind}: {event.get('text')}"))
     made.say = made.clock.say
     return made
@@ -45,10 +47,9 @@ def test_a_report_that_can_not_be_made_is_a_warning(
     monkeypatch.setattr(finished, "render", failing(ZeroDivisionError("by nothing")))
     result = attempt._reported({"model": "file:///model/"})
     assert result == {"model": "file:///model/", "report": None}
-    uri = f"{attempt.store.uri}runs/{attempt.run}/"
     assert told[-1] == (
         "warning: The report could not be made (ZeroDivisionError: by nothing). The run is finished; "
-        f"`thaw report {uri}` tries again."
+        f"`thaw report {attempt.run.uri}` tries again."
     )
 
 
@@ -66,8 +67,8 @@ def test_a_stop_is_heard_while_the_report_is_made(attempt: Attempt, monkeypatch:
 
 def test_a_report_is_linked_in_the_result(attempt: Attempt) -> None:
     result = attempt._reported({"model": "file:///model/"})
-    assert result["report"] == f"{attempt.store.uri}runs/{attempt.run}/report/index.html"
-    assert attempt.store.stat(f"runs/{attempt.run}/record.json")
+    assert result["report"] == f"{attempt.run.uri}report/index.html"
+    assert attempt.store.stat(attempt.run.keys.record)
     assert attempt._reported({"model": None}) == {"model": None}
 
 

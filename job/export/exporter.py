@@ -24,7 +24,6 @@ from safetensors.numpy import load, save_file
 
 from job.config import Job
 from job.data.forms import form_of
-from job.data.snapshot import Snapshot
 from job.export.checksums import upload_files
 from job.export.exported import compiled, remember
 from job.export.formats.reloaded import check_reloaded, examples_of
@@ -32,6 +31,7 @@ from job.model.network import Network, variables_by_path
 from job.model.networks import network_of_run
 from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
+from job.run.run import Run
 from job.run.strategy import precision
 from job.storage import Store
 from job.storage.runs import RunKeys
@@ -41,17 +41,7 @@ LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.T
 """Layers that hold tables beside their variables."""
 
 
-def export_model(
-    job: Job,
-    store: Store,
-    run: str,
-    attempt: int,
-    snapshot: Snapshot,
-    base: ResolvedBase,
-    kept: str,
-    metrics: dict[str, Any],
-    card: str | None,
-) -> str:
+def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], card: str | None) -> str:
     """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card`, Markdown, is
     left out where there is none. Raises JobError, and writes nothing, where what was made answers otherwise than the
     network that was trained.
@@ -59,14 +49,15 @@ def export_model(
     Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
     nothing. What attempts before this one left there is deleted.
     """
-    prefix = RunKeys(run).model(attempt)
-    network = trained_network(job, store, run, len(snapshot.classes), base, kept)
+    job, store, classes = run.job, run.store, run.snapshot.classes
+    prefix = run.keys.model(attempt)
+    network = trained_network(job, store, run.id, len(classes), run.base, kept)
     with scratch() as folder:
-        write_model(job, network.model, snapshot.classes, metrics, card, Path(folder))
-        reloaded = check_reloaded(job, network.model, Path(folder), examples_of(job, store, run, snapshot))
+        write_model(job, network.model, classes, metrics, card, Path(folder))
+        reloaded = check_reloaded(job, network.model, Path(folder), examples_of(run))
         upload_files(store, prefix, Path(folder))
     remember(f"{store.uri}{prefix}", reloaded)
-    _forget_before(store, RunKeys(run).models, attempt)
+    _forget_before(store, run.keys.models, attempt)
     return f"{store.uri}{prefix}"
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from job.config import Job
 from job.data.forms import form_of
@@ -17,6 +17,7 @@ from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.features.cache import NodeCache
 from job.features.store import Featurizer, storage_type
+from job.model.resolved import ResolvedBase
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 from job.wording import duration, size
@@ -128,12 +129,12 @@ def _room(job: Job, features: int, stored: int) -> int:
     return max(0, NodeCache(None, job.train.cache_limit, 1).limit - 4 * features * stored)
 
 
-def featurizers(job: Job, base: dict[str, Any], plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
+def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
     """What the head phase and what fine-tuning reads, each by view."""
     form = form_of(job)
     network: dict[str, object] = {
         **form.meaning,
-        "base": base,
+        "base": asdict(base),
         "preprocessing": job.model.preprocessing,
         "precision": job.train.precision,
     }

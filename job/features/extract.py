@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,7 @@ from job.features.extraction import Extraction
 from job.features.run_words import Words, count_words, learn_vectors, note_words
 from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, known
 from job.features.workload import missing, write_work
-from job.model.resolved import ResolvedBase
-from job.storage import Store
-from job.storage.runs import RunKeys
+from job.run.run import Run
 
 Say = Callable[..., None]
 Reject = tuple[str, str, str]
@@ -32,22 +29,21 @@ Reject = tuple[str, str, str]
 Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
-def extract(
-    job: Job, run: str, store: Store, snapshot: Snapshot, base: dict[str, Any], plan: Plan, executor: Executor, say: Say
-) -> list[Reject]:
+def extract(run: Run, plan: Plan, executor: Executor, say: Say) -> list[Reject]:
     """Computes what is missing and writes down the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
-    examples = read_examples(store, snapshot, open_source(job).uri, job.data.is_packed)
-    done = complete(job, run, store, examples, base, plan, executor, say)
+    job, store = run.job, run.store
+    examples = read_examples(store, run.snapshot, open_source(job).uri, job.data.is_packed)
+    done = complete(run, examples, plan, executor, say)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
-    _check(rejects, snapshot, job)
+    _check(rejects, run.snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
-    store.write(RunKeys(run).rejects, ("\n".join(lines) + "\n").encode() if lines else b"")
+    store.write(run.keys.rejects, ("\n".join(lines) + "\n").encode() if lines else b"")
     if done.words is not None:
-        say("words", **note_words(job, run, store, base["weights_sha256"], done.words, examples))
-    write_dataset(store, run, snapshot.classes, examples, accepted, done.pooled, done.inputs)
+        say("words", **note_words(run, done.words, examples))
+    write_dataset(store, run.id, run.snapshot.classes, examples, accepted, done.pooled, done.inputs)
     return rejects
 
 
@@ -65,41 +61,32 @@ class Complete:
     """With glove: the words that occur."""
 
 
-def complete(
-    job: Job, run: str, store: Store, examples: Examples, base: dict[str, Any], plan: Plan, executor: Executor, say: Say
-) -> Complete:
+def complete(run: Run, examples: Examples, plan: Plan, executor: Executor, say: Say) -> Complete:
     """Computes the features that these examples lack. Raises Overflow."""
+    job, store = run.job, run.store
     words, gone = None, dict[str, str]()
     if job.model.backbone == GLOVE:  # a text's words first: their vectors are the network
         wanted = [input_featurizer(job)]
-        ((tokens, stored),), gone = _completed(job, run, store, examples, base, wanted, "words", executor, say)
+        ((tokens, stored),), gone = _completed(run, examples, wanted, "words", executor, say)
         words = count_words(store, tokens, stored, examples)
-        learn_vectors(job, store, base["weights_sha256"], words, say)
-    pooled, inputs = featurizers(job, base, plan)
-    found, lost = _completed(job, run, store, examples, base, [*pooled, *inputs], "features", executor, say)
+        learn_vectors(job, store, run.base.weights_sha256, words, say)
+    pooled, inputs = featurizers(job, run.base, plan)
+    found, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, say)
     return Complete(found[: len(pooled)], found[len(pooled) :], gone | lost, words)
 
 
 def _completed(
-    job: Job,
-    run: str,
-    store: Store,
-    examples: Examples,
-    base: dict[str, Any],
-    wanted: list[Featurizer],
-    what: str,
-    executor: Executor,
-    say: Say,
+    run: Run, examples: Examples, wanted: list[Featurizer], what: str, executor: Executor, say: Say
 ) -> tuple[Stored, dict[str, str]]:
-    found = [(featurizer, known(store, featurizer)) for featurizer in wanted]
+    found = [(featurizer, known(run.store, featurizer)) for featurizer in wanted]
     needs = missing(examples, found)
     gone: dict[str, str] = {}
     if needs.any():
         lacking = int(needs.any(axis=1).sum())
         figures = {"what": what, "computed": lacking, "stored": len(needs) - lacking}
         say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs", **figures)
-        gone = _compute(job, run, store, base, examples, needs, found, executor, say)
-        found = [(featurizer, known(store, featurizer, before)) for featurizer, before in found]
+        gone = _compute(run, examples, needs, found, executor, say)
+        found = [(featurizer, known(run.store, featurizer, before)) for featurizer, before in found]
     else:
         text = f"the {what} of all {len(needs)} examples are stored already"
         say("note", text=text, what=what, computed=0, stored=len(needs))
@@ -107,22 +94,14 @@ def _completed(
 
 
 def _compute(
-    job: Job,
-    run: str,
-    store: Store,
-    base: dict[str, Any],
-    examples: Examples,
-    needs: np.ndarray,
-    found: list[tuple[Featurizer, StoredFeatures]],
-    executor: Executor,
-    say: Say,
+    run: Run, examples: Examples, needs: np.ndarray, found: Stored, executor: Executor, say: Say
 ) -> dict[str, str]:
     """Computes what the examples lack; returns why some of them are gone, by key."""
     wanted = [featurizer for featurizer, _ in found]
     for featurizer in wanted:
-        describe(store, featurizer)
-    chunks = write_work(store, run, examples, needs, wanted, job.data.is_packed)
-    work = Extraction(job, run, ResolvedBase(**base), wanted, chunks, store)
+        describe(run.store, featurizer)
+    chunks = write_work(run.store, run.id, examples, needs, wanted, run.job.data.is_packed)
+    work = Extraction(run.job, run.id, run.base, wanted, chunks, run.store)
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
     say("extract", done=done, of=of, rate=None)  # the processes take a while to start
@@ -130,7 +109,7 @@ def _compute(
         gone |= extracted.gone
         done += extracted.done
         say("extract", done=done, of=of, rate=rate(done))
-    store.delete(RunKeys(run).work)
+    run.store.delete(run.keys.work)
     return gone
 
 

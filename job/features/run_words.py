@@ -24,8 +24,8 @@ from job.features.dataset import Examples
 from job.features.store import Featurizer, StoredFeatures, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
+from job.run.run import Run
 from job.storage import Store, file_sha256, open_store, split_uri
-from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 from job.text.vocabulary import keep_vectors, kept_vectors, write_vocabulary
 
@@ -117,18 +117,19 @@ def spell(job: Job, ids: np.ndarray) -> list[str]:
     return [words[id] for id in ids.tolist()]
 
 
-def note_words(job: Job, run: str, store: Store, sha256: str, words: Words, examples: Examples) -> dict[str, Any]:
+def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     """Writes down the run's vocabulary and what of its words has no vector; returns the latter, which says how often:
     {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all are
     unknown.
     """
-    known = np.isin(words.ids, kept_vectors(store, sha256)[1], assume_unique=True)
+    job, store = run.job, run.store
+    known = np.isin(words.ids, kept_vectors(store, run.base.weights_sha256)[1], assume_unique=True)
     if not known.any():
         raise DataError(
             f"model.weights: {_weights(job).uri} has a vector of none of the {len(words.ids)} words in "
             f"{job.data.source}: it is of another language, or of another kind."
         )
-    write_vocabulary(store, run, words.ids[known], words.train[known])
+    write_vocabulary(store, run.id, words.ids[known], words.train[known])
     ids, counts = words.ids[~known], words.counts[~known]
     worst = np.lexsort((ids, -counts))[:WORST]
     names = _names(job, store, ids[worst], words, examples)
@@ -141,7 +142,7 @@ def note_words(job: Job, run: str, store: Store, sha256: str, words: Words, exam
         "rate": unknown / total,
         "worst": [[names[int(ids[at])], int(counts[at])] for at in worst if int(ids[at]) in names],
     }
-    store.write(RunKeys(run).words, json.dumps(told).encode())
+    store.write(run.keys.words, json.dumps(told).encode())
     return told
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from job.executors import placed
 from job.executors.placement import worker_cpus
 from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan
 from job.model.anatomy import Anatomy, anatomy_of, read_anatomy
-from job.model.resolved import known_base, weights_request
+from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.planning.cached import look_up
 from job.planning.calibration import EXAMPLES, Speeds, calibrate, devices_here
 from job.planning.cautions import KnownOfRun
@@ -45,7 +45,7 @@ class PlannedRun:
 
     run: str | None
     """None where it can't be named before all packed files are read."""
-    base: dict[str, Any]
+    base: ResolvedBase
     plan: Plan
     anatomy: Anatomy
     prepared: bool
@@ -117,9 +117,9 @@ class _Network:
     def __init__(self, job: Job, store: Store, say: Say) -> None:
         self.job, self.store, self.say = job, store, say
         self.no_gpu = ""
-        self._made: tuple[dict[str, Any], Any] | None = None
+        self._made: tuple[ResolvedBase, Any] | None = None
 
-    def __call__(self) -> tuple[dict[str, Any], Any]:
+    def __call__(self) -> tuple[ResolvedBase, Any]:
         """The base of the run, and the network with the layers thawed that fine-tuning trains."""
         if self._made is None:
             from job.run.strategy import prepare_process
@@ -129,13 +129,13 @@ class _Network:
             except ClusterError:
                 self.no_gpu = "scaling.gpu: true, and this machine has no GPU"
             base, network = prepare_base(self.job, self.store, self.say)
-            self._made = asdict(base), network
+            self._made = base, network
         return self._made
 
 
 def _subject(job: Job, store: Store, listed: Seen, network: _Network) -> PlannedRun:
     known = known_base(store, weights_request(job.model, job.train.seed))
-    base = asdict(known) if known else network()[0]
+    base = known or network()[0]
     run = latest_run(store, run_id(job, listed.snapshot, base), False) if listed.share == 1 else None
     plan, anatomy = _planned(job, store, listed, run, base)
     plan = plan or choose_plan(job, network()[1], listed.snapshot)
@@ -144,13 +144,13 @@ def _subject(job: Job, store: Store, listed: Seen, network: _Network) -> Planned
 
 
 def _planned(
-    job: Job, store: Store, listed: Seen, run: str | None, base: dict[str, Any]
+    job: Job, store: Store, listed: Seen, run: str | None, base: ResolvedBase
 ) -> tuple[Plan | None, Anatomy | None]:
     """What was planned for this run before, or for the model in use where the run would take it over."""
     plan = read_plan(store, run) if run else None
     if run and plan:
         return plan, read_anatomy(store, run)
-    plan = plan_in_use(job, run or "", store, base, listed.snapshot)
+    plan = plan_in_use(job, run, store, base, listed.snapshot)
     current = read_current(store, job.name) if plan else None
     return plan, read_anatomy(store, current.run) if current else None
 

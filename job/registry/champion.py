@@ -6,7 +6,7 @@ Its own frozen network computes the features of those examples that are new, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from job.config import Job
-from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import CorruptFeatures, ObjectMissing
 from job.evaluation.predictions import logits_of, predictions_table
@@ -27,6 +26,7 @@ from job.features.featurize import Overflow
 from job.features.store import Featurizer, Part, forget_part, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.run import Run
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
@@ -60,21 +60,13 @@ class ChampionAnswers:
     """Whether the other one is, bool [n]: never about a class that it does not know."""
 
 
-def answers(
-    job: Job,
-    run: str,
-    kept: str,
-    store: Store,
-    snapshot: Snapshot,
-    champion: str,
-    executor: Executor,
-    say: Callable[..., None],
-) -> ChampionAnswers:
+def answers(run: Run, kept: str, champion: str, executor: Executor, say: Callable[..., None]) -> ChampionAnswers:
     """Asks the model of the run `champion`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
     champion can't be asked any more.
     """
+    job, store, snapshot = run.job, run.store, run.snapshot
     model = load_model(store, champion)
-    table = predictions_table(store, run)
+    table = predictions_table(store, run.id)
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
     examples = _chosen(read_examples(store, snapshot, open_source(job).uri, job.data.is_packed), keys)
@@ -85,7 +77,7 @@ def answers(
     plan = model.plan
     for tries in range(TRIES + 1):
         try:
-            done = complete(theirs, run, store, examples, asdict(model.base), plan, executor, say)
+            done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor, say)
             ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
             predicted = executor.call(predict, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
             break

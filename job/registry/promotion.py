@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from job.config import Job, Promotion
-from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing, StorageError, WriteConflict
 from job.evaluation.documents import report_uri
 from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
+from job.run.run import Run
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
@@ -38,43 +38,34 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     return {**result, "promotion": judged, "report": report_uri(store, run)}
 
 
-def judge(
-    job: Job,
-    rules: Promotion,
-    run: str,
-    store: Store,
-    snapshot: Snapshot,
-    result: dict[str, Any],
-    executor: Executor,
-    say: Say,
-) -> dict[str, Any]:
+def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor, say: Say) -> dict[str, Any]:
     """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
 
     Where another run's model has come into use meanwhile, that is the one to compare with.
     """
-    asked: dict[str, ChampionAnswers] = {}
+    name, store, asked = run.job.name, run.store, dict[str, ChampionAnswers]()
 
     def against(champion: str) -> ChampionAnswers:
         if champion not in asked:
             say("stage", text=f"comparing with the model in use ({champion})")
-            asked[champion] = answers(job, run, result["kept"], store, snapshot, champion, executor, say)
+            asked[champion] = answers(run, result["kept"], champion, executor, say)
         return asked[champion]
 
     for _ in range(TRIES):
-        current = read_current(store, job.name)
-        mine = current is not None and current.run == run  # an attempt before this one came so far
+        current = read_current(store, name)
+        mine = current is not None and current.run == run.id  # an attempt before this one came so far
         champion = _before(current) if mine else current.entry if current else None
-        decided = _decided(job, rules, run, champion, snapshot, against)
+        decided = _decided(run, rules, champion, against)
         if decided["promoted"] and not mine:
             try:
-                put_current(store, job.name, entry_of(run, result, "run"), current)
+                put_current(store, name, entry_of(run.id, result, "run"), current)
             except WriteConflict:
                 continue
         decided |= {"promoted": decided["promoted"] or mine, "at": now()}
-        store.write(RunKeys(run).promotion, json.dumps(decided, indent=1).encode())
+        store.write(run.keys.promotion, json.dumps(decided, indent=1).encode())
         say("promotion", promoted=decided["promoted"], reason=decided["reason"])
         return decided
-    raise StorageError(f"{store.uri}{current_key(job.name)} could not be changed: others write it all the time.")
+    raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
 
 
 def _before(current: Current | None) -> Entry | None:
@@ -82,15 +73,10 @@ def _before(current: Current | None) -> Entry | None:
 
 
 def _decided(
-    job: Job,
-    rules: Promotion,
-    run: str,
-    champion: Entry | None,
-    snapshot: Snapshot,
-    against: Callable[[str], ChampionAnswers],
+    run: Run, rules: Promotion, champion: Entry | None, against: Callable[[str], ChampionAnswers]
 ) -> dict[str, Any]:
     """{promoted, reason, run, against} and the numbers that it was decided by."""
-    named = {"run": run, "against": champion.run if champion else None}
+    named = {"run": run.id, "against": champion.run if champion else None}
     if champion is None:
         return {"promoted": True, "reason": "it is the first model of this job", **named}
     try:
@@ -98,9 +84,9 @@ def _decided(
     except ObjectMissing as error:
         reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
         return {"promoted": False, "reason": reason, **named}
-    classes = snapshot.classes
+    classes = run.snapshot.classes
     rights = found.labels, found.candidate, found.champion
-    compared = compare(*rights, len(classes), rules.metric, rules.resamples, job.train.seed)
+    compared = compare(*rights, len(classes), rules.metric, rules.resamples, run.job.train.seed)
     promoted, reason = verdict(compared, rules, classes)
     support = np.bincount(found.labels, minlength=len(classes)).tolist()
     drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]

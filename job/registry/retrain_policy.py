@@ -18,6 +18,7 @@ from job.features.dataset import FeatureSet, load_dataset
 from job.features.store import read_stored
 from job.registry.current import read_current
 from job.registry.shift import shift_p_value
+from job.run.run import Run
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
@@ -60,16 +61,17 @@ def is_new(store: Store, snapshot: Snapshot, before: Snapshot) -> np.ndarray:
     return pc.invert(pc.is_in(now, value_set=then)).to_numpy(zero_copy_only=False)
 
 
-def decide_by_features(job: Job, store: Store, run: str, snapshot: Snapshot, decision: Decision) -> Decision:
+def decide_by_features(run: Run, decision: Decision) -> Decision:
     """Completes a decision that waited for the features of the run's data set: whether those of its new examples are
     drawn as those of its other training examples were.
     """
-    assert job.retrain_when is not None
-    assert job.retrain_when.shift is not None
-    p_value = _shift(job, store, run, snapshot)
-    shifted = p_value <= job.retrain_when.shift
+    when = run.job.retrain_when
+    assert when is not None
+    assert when.shift is not None
+    p_value = _shift(run)
+    shifted = p_value <= when.shift
     told = f"{decision.new_examples} new examples: features {'have shifted' if shifted else 'are as before'}"
-    reason = f"{told} (p = {p_value:.3g}, retrain_when.shift: {job.retrain_when.shift:g})"
+    reason = f"{told} (p = {p_value:.3g}, retrain_when.shift: {when.shift:g})"
     return replace(decision, train=shifted, reason=reason, p_value=p_value)
 
 
@@ -82,13 +84,14 @@ def recorded(store: Store, run: str) -> Decision | None:
     return None if stored is None else Decision(**{**stored, "new_classes": tuple(stored["new_classes"])})
 
 
-def _shift(job: Job, store: Store, run: str, snapshot: Snapshot) -> float:
+def _shift(run: Run) -> float:
     """The p-value; 0 where there is nothing left to compare with."""
-    current = read_current(store, job.name)
+    store, snapshot = run.store, run.snapshot
+    current = read_current(store, run.job.name)
     before = stored_snapshot(store, current.entry.snapshot) if current else None
     if before is None:
         return 0.0
-    data = load_dataset(store, run, snapshot.classes, None)
+    data = load_dataset(store, run.id, snapshot.classes, None)
     fresh = is_new(store, snapshot, before)[data.rows]
     train = np.zeros(len(fresh), np.bool_)
     train[data.splits["train"]] = True
@@ -105,8 +108,8 @@ def _some(examples: np.ndarray) -> np.ndarray:
 def _features(store: Store, features: FeatureSet, examples: np.ndarray) -> np.ndarray:
     """float32 [n, d]"""
     values = np.empty((len(examples), *features.featurizer.shape), np.float32)
-    where = features.parts, features.part[examples], features.offset[examples]
-    for positions, some in read_stored(store, features.featurizer, *where):
+    part, offset = features.part[examples], features.offset[examples]
+    for positions, some in read_stored(store, features.featurizer, features.parts, part, offset):
         values[positions] = some
     return values
 

@@ -13,10 +13,11 @@ from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
 from job.features.cache_plan import Plan, fits
+from job.model.resolved import ResolvedBase
 from job.registry.champion import ChampionModel, load_model
 from job.registry.current import read_current
+from job.run.run import Run
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
 
 
 @dataclass(frozen=True)
@@ -28,34 +29,34 @@ class WarmStart:
     """In one line."""
 
 
-def warm_start(job: Job, run: str, store: Store, base: dict[str, Any], classes: list[str]) -> WarmStart:
+def warm_start(run: Run) -> WarmStart:
     """What was decided for this run, or is decided now."""
-    key = RunKeys(run).warm_start
-    stored = read_json(store, key)
+    stored = read_json(run.store, run.keys.warm_start)
     if stored is None:
-        stored = asdict(_chosen(job, run, store, base, classes))
-        store.write(key, json.dumps(stored, indent=1).encode())
+        stored = asdict(_chosen(run))
+        run.store.write(run.keys.warm_start, json.dumps(stored, indent=1).encode())
     return WarmStart(**stored)
 
 
-def plan_in_use(job: Job, run: str, store: Store, base: dict[str, Any], snapshot: Snapshot) -> Plan | None:
+def plan_in_use(job: Job, run: str | None, store: Store, base: ResolvedBase, snapshot: Snapshot) -> Plan | None:
     """The plan of the model in use, where this run could have the same: what it has stored is read, not computed."""
     model = _in_use(job, run, store)
-    if model is None or _stored_as(model.job) != _stored_as(job) or asdict(model.base) != base:
+    if model is None or _stored_as(model.job) != _stored_as(job) or model.base != base:
         return None
     return model.plan if fits(job, model.plan, snapshot) else None
 
 
-def _chosen(job: Job, run: str, store: Store, base: dict[str, Any], classes: list[str]) -> WarmStart:
+def _chosen(run: Run) -> WarmStart:
+    job = run.job
     if not job.phases.head.warm_start:
         return WarmStart(None, "phases.head.warm_start: false")
-    model = _in_use(job, run, store)
+    model = _in_use(job, run.id, run.store)
     if model is None:
         return WarmStart(None, "no model is in use to start the head from")
     same = model.job.model == job.model and model.job.train.precision == job.train.precision
-    if not same or asdict(model.base) != base:
+    if not same or model.base != run.base:
         return WarmStart(None, f"the head of {model.run} has other layers, or stands on another base: it starts afresh")
-    fresh = [label for label in classes if label not in model.classes]
+    fresh = [label for label in run.snapshot.classes if label not in model.classes]
     told = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
     wanted = job.phases.fine_tune is not None and job.phases.fine_tune.warm_epochs is not None
     hindrance = _hindrance(job, model) if wanted else None
@@ -76,7 +77,7 @@ def _hindrance(job: Job, model: ChampionModel) -> str | None:
     return None if ours and theirs and ours.unfreeze == theirs.unfreeze else "that run thawed other layers"
 
 
-def _in_use(job: Job, run: str, store: Store) -> ChampionModel | None:
+def _in_use(job: Job, run: str | None, store: Store) -> ChampionModel | None:
     current = read_current(store, job.name)
     if current is None or current.run == run:
         return None

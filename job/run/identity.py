@@ -53,7 +53,7 @@ def find_run(job: Job, source: Store, store: Store, say: Callable[..., None], ne
     base, network = known_base(store, weights_request(job.model, job.train.seed)), None
     if base is None:
         base, network = prepare_base(job, store, say)
-    first = run_id(job, snapshot, asdict(base))
+    first = run_id(job, snapshot, base)
     return Found(latest_run(store, first, new), first, snapshot, base, network)
 
 
@@ -78,9 +78,9 @@ def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[Reso
     return resolved, network
 
 
-def run_id(job: Job, snapshot: Snapshot, base: dict[str, Any]) -> str:
+def run_id(job: Job, snapshot: Snapshot, base: ResolvedBase) -> str:
     """`<name>-<12 hex digits>`: the same for every submission of the same thing."""
-    return _named(job, {"format": FORMAT, "job": job.meaning(), "snapshot": snapshot.id, "base": base})
+    return _named(job, {"format": FORMAT, "job": job.meaning(), "snapshot": snapshot.id, "base": asdict(base)})
 
 
 def listing_id(job: Job, shards: list[ObjectInfo]) -> str:

@@ -1,11 +1,36 @@
-"""A run in its store."""
+"""A run: what determines it, and where its objects are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from job.config import Job
+from job.data.snapshot import Snapshot
 from job.errors import JobError
+from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
+from job.storage.runs import RunKeys
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job on one snapshot, from one set of pretrained weights: what every stage of a run is given."""
+
+    job: Job
+    id: str
+    store: Store
+    """Writes of an attempt that was replaced raise Superseded."""
+    snapshot: Snapshot
+    base: ResolvedBase
+
+    @property
+    def keys(self) -> RunKeys:
+        return RunKeys(self.id)
+
+    @property
+    def uri(self) -> str:
+        return f"{self.store.uri}{self.keys.folder}"
 
 
 def open_run(uri: str) -> tuple[Store, str]:

@@ -16,7 +16,7 @@ from job.errors import JobError, StorageError
 from job.features.cache_plan import Plan, choose_plan, featurizers, input_featurizer, read_plan, write_plan
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
-from job.model.resolved import record_key, weights_request
+from job.model.resolved import ResolvedBase, record_key, weights_request
 from job.run.identity import prepare_base, run_id
 from job.storage import open_store
 from support import texts
@@ -24,7 +24,7 @@ from support.networks import own_base
 
 COUNTS = {"train": {"a": 40, "b": 30}, "validation": {"a": 8, "b": 7}, "test": {"a": 8, "b": 7}}
 SNAPSHOT = Snapshot("0" * 20, 100, ["a", "b"], COUNTS, {}, {})
-BASE = {"weights_sha256": "1" * 64, "keras_sha256": None}
+BASE = ResolvedBase("1" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         read_plan(store, "run")
 
 
-def ids(job: Job, plan: Plan, base: dict[str, object] = BASE) -> tuple[list[str], list[str]]:
+def ids(job: Job, plan: Plan, base: ResolvedBase = BASE) -> tuple[list[str], list[str]]:
     pooled, inputs = featurizers(job, base, plan)
     return [f.id for f in pooled], [f.id for f in inputs]
 
@@ -149,7 +149,7 @@ def test_what_determines_the_features_is_in_their_names() -> None:
         ids(job_of("model.resize=crop"), PLAN),
         ids(job_of("model.preprocessing=unit"), PLAN),
         ids(job_of("train.precision=mixed_bfloat16"), PLAN),
-        ids(job_of(), PLAN, {**BASE, "weights_sha256": "2" * 64}),
+        ids(job_of(), PLAN, ResolvedBase("2" * 64)),
     ]
     for pooled, inputs in others:
         assert pooled != plain[0]

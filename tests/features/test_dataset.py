@@ -8,17 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from job.data.class_weights import check_class_weights, class_weight_vector
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
-from job.features.dataset import (
-    Examples,
-    check_class_weights,
-    class_weight_vector,
-    load_dataset,
-    read_examples,
-    write_dataset,
-)
+from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.features.store import ADDRESS, address_of, ids_of, known, read_part, write_part
 from job.storage import Store
 from job.storage.runs import RunKeys

@@ -22,6 +22,7 @@ from job.features.run_words import Words, count_words, learn_vectors, note_words
 from job.features.store import known, write_part
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
+from job.run.run import Run
 from job.storage import Store, open_store
 from job.text.vocabulary import kept_vectors, read_vocabulary
 from support import texts
@@ -67,6 +68,10 @@ def counted(job: Job, store: Store) -> tuple[Examples, Words]:
     for begin in range(0, len(ids), 7):
         write_part(store, featurizer, examples.addresses[begin : begin + 7], ids[begin : begin + 7])
     return examples, count_words(store, featurizer, known(store, featurizer), examples)
+
+
+def run_of(job: Job, store: Store, base: ResolvedBase) -> Run:
+    return Run(job, "run", store, take_snapshot(job.data, open_store(job.data.source), store, job.task), base)
 
 
 def id_of(word: str) -> int:
@@ -135,10 +140,10 @@ def test_a_file_that_was_written_since_is_not_the_one_that_was_named(tmp_path: P
 def test_unknown_words_are_counted_and_the_worst_are_named(tmp_path: Path) -> None:
     fill(tmp_path)
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
-    sha256 = resolve_vectors(job, store, Told()).weights_sha256
+    base = resolve_vectors(job, store, Told())
     examples, words = counted(job, store)
-    learn_vectors(job, store, sha256, words, Told())
-    told = note_words(job, "run", store, sha256, words, examples)
+    learn_vectors(job, store, base.weights_sha256, words, Told())
+    told = note_words(run_of(job, store, base), words, examples)
     by_hand = [word for key in texts.folder_of(EXAMPLES) for word in words_by_hand(key)]
     unknown = by_hand.count(texts.UNKNOWN)
     assert told["worst"] == [[texts.UNKNOWN, unknown]]
@@ -151,11 +156,11 @@ def test_vectors_of_another_language(tmp_path: Path) -> None:
     (tmp_path / "vectors.txt").write_text("мачта 0.1 0.2\n")
     fill(tmp_path)
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
-    sha256 = resolve_vectors(job, store, Told()).weights_sha256
+    base = resolve_vectors(job, store, Told())
     examples, words = counted(job, store)
-    learn_vectors(job, store, sha256, words, Told())
+    learn_vectors(job, store, base.weights_sha256, words, Told())
     with pytest.raises(DataError, match="has a vector of none of the"):
-        note_words(job, "run", store, sha256, words, examples)
+        note_words(run_of(job, store, base), words, examples)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,7 @@ def test_what_may_train_is_frequent_in_the_train_split(setting: str, trained: in
     examples, words = counted(job, store)
     assert base_of_store(job, store, base).output_shape == (None, texts.DIMENSIONS)
     learn_vectors(job, store, base.weights_sha256, words, Told())
-    note_words(job, "run", store, base.weights_sha256, words, examples)
+    note_words(run_of(job, store, base), words, examples)
     ids, train = read_vocabulary(store, "run")
     occurring = int((train > 0).sum())
     assert 0 < occurring < len(ids), "some words are in the other splits alone"

@@ -18,9 +18,11 @@ from job.errors import WriteConflict
 from job.executors import executor_of
 from job.features.cache_plan import featurizers, read_plan
 from job.features.store import known
+from job.model.resolved import known_base, weights_request
 from job.registry import promotion
 from job.registry.champion import ChampionAnswers, load_model
 from job.registry.current import Entry, put_current, read_current
+from job.run.run import Run
 from job.storage import Store, open_store
 from support.images import encode, folder_of, picture
 from support.networks import own_base
@@ -75,7 +77,7 @@ class Place:
         model = load_model(self.store, id_of(result))
         plan = read_plan(self.store, id_of(result))
         assert plan is not None
-        pooled, inputs = featurizers(self.job, vars(model.base), plan)
+        pooled, inputs = featurizers(self.job, model.base, plan)
         return {f.tap: set(known(self.store, f).addresses.tolist()) for f in (*pooled, *inputs)}
 
 
@@ -200,7 +202,9 @@ def place_judged(place: Place, result: dict[str, Any], job: Any = None) -> dict[
     assert snapshot is not None
     job = job or place.job
     with executor_of(job, False, unheard) as (job, executor):
-        return promotion.judge(job, job.promote, id_of(result), place.store, snapshot, result, executor, unheard)
+        base = known_base(place.store, weights_request(job.model, job.train.seed))
+        run = Run(job, id_of(result), place.store, snapshot, base)
+        return promotion.judge(run, job.promote, result, executor, unheard)
 
 
 def unheard(kind: str, **event: Any) -> None:

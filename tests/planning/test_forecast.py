@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +82,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = np.random.default_rng(0).standard_normal((len(examples.rows), plan.features)).astype(np.float32)
     train, held = (int(np.flatnonzero(examples.splits == side)[0]) for side in (0, 2))
     values[held] = values[train]
-    pooled, _ = featurizers(job, asdict(found.base), plan)
+    pooled, _ = featurizers(job, found.base, plan)
     write_part(store, pooled[0], examples.addresses, values)
     return file
 

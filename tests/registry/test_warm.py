@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pytest
 
 from job.config.jobfile import parse_job
+from job.data.snapshot import Snapshot
 from job.features.cache_plan import Plan
 from job.model.resolved import ResolvedBase
 from job.registry import warm
 from job.registry.champion import ChampionModel
+from job.run.run import Run
 from job.storage import open_store
 
 JOB = """
@@ -25,8 +25,8 @@ BASE = ResolvedBase("0" * 64)
 def told(monkeypatch: pytest.MonkeyPatch, *changes: str, kept: str = "fine_tune", wanted: tuple[str, ...] = ()) -> str:
     before = parse_job(JOB, list(changes))
     monkeypatch.setattr(warm, "_in_use", lambda *_: ChampionModel("cells-1", before, BASE, Plan(8), kept, ["a", "b"]))
-    store, classes = open_store("file:///nowhere/"), ["a", "b", "c"]
-    found = warm._chosen(parse_job(JOB, list(wanted)), "cells-2", store, asdict(BASE), classes)
+    snapshot = Snapshot("0" * 20, 3, ["a", "b", "c"], {}, {}, {})
+    found = warm._chosen(Run(parse_job(JOB, list(wanted)), "cells-2", open_store("file:///nowhere/"), snapshot, BASE))
     assert found.source is not None
     assert found.source["fine_tuned"] == found.reason.startswith("the head and the thawed layers")
     return found.reason

@@ -26,6 +26,7 @@ from job.features.store import Featurizer, known, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
+from job.run.run import Run
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
 from support import images, texts
@@ -94,7 +95,7 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     words = count_words(store, featurizer, known(store, featurizer), found)
     base = resolve_vectors(job, store, say)
     learn_vectors(job, store, base.weights_sha256, words, say)
-    note_words(job, RUN, store, base.weights_sha256, words, found)
+    note_words(Run(job, RUN, store, snapshot, base), words, found)
     return _exported(job, store, snapshot, found, encoded, base_of_run(job, store, RUN, base))
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class Site:
             for info in list(self.store.list("snapshots/")):
                 if info.key.endswith(".json"):
                     snapshot = Snapshot(**read_json(self.store, info.key))
-                    if run_id(self.job, snapshot, asdict(BASE)) in names:
+                    if run_id(self.job, snapshot, BASE) in names:
                         keys = pq.read_table(self.root / "store" / snapshot.key, columns=["key"])["key"].to_pylist()
                         self._covered |= {self.source.uri + key for key in keys}
         return self._covered

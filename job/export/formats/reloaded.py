@@ -14,14 +14,13 @@ import tensorflow as tf
 from job.config import Job
 from job.data.forms import form_of
 from job.data.originals import read_originals
-from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
 from job.evaluation.predictions import predictions_table
 from job.export.exported import Network, load_asked, probabilities_of
 from job.export.formats.check import KEPT, Answers, check, compare
 from job.export.formats.subject import in_bfloat16
-from job.storage import Store
+from job.run.run import Run
 
 CHECKED = 16
 """Test examples: each is read and decoded once more, and answered three times."""
@@ -37,16 +36,17 @@ class Encoded:
     """Index into the classes, int [n]."""
 
 
-def examples_of(job: Job, store: Store, run: str, snapshot: Snapshot) -> Encoded:
+def examples_of(run: Run) -> Encoded:
     """The first test examples, without those that can't be read any more; made up ones where none can."""
-    table = predictions_table(store, run).slice(0, CHECKED)
+    job = run.job
+    table = predictions_table(run.store, run.id).slice(0, CHECKED)
     keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
     source = open_source(job)
-    originals = read_originals(job.data, source, store, snapshot, keys)
+    originals = read_originals(job.data, source, run.store, run.snapshot, keys)
     there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
     plain = form_of(job).plain
     found = [plain(one) for one in (originals[key] for key in keys) if isinstance(one, bytes)]
-    return Encoded(found, labels[there]) if found else made_up(job, snapshot.classes)
+    return Encoded(found, labels[there]) if found else made_up(job, run.snapshot.classes)
 
 
 def made_up(job: Job, classes: list[str]) -> Encoded:

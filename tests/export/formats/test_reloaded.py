@@ -26,6 +26,7 @@ from job.model.network import variables_by_path
 from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
 from job.model.weights import resolve_base
+from job.run.run import Run
 from job.storage import open_store
 from support import exported
 from support.finished import parquet
@@ -66,10 +67,14 @@ def base_of(run: exported.Finished) -> ResolvedBase:
     return resolve_base(run.job.model, run.store, 0, print)[0]
 
 
+def run_of(run: exported.Finished, job: Job | None = None) -> Run:
+    return Run(job or run.job, exported.RUN, run.store, snapshot_of(run), base_of(run))
+
+
 def export_again(run: exported.Finished, attempt: int, **train: Any) -> list[str]:
     """The names of what is in the store then. Attempt 0 leaves there what was exported before."""
     job = run.job.model_copy(update={"train": run.job.train.model_copy(update=train)})
-    export.export_model(job, run.store, exported.RUN, attempt, snapshot_of(run), base_of(run), "head", {}, None)
+    export.export_model(run_of(run, job), attempt, kept="head", metrics={}, card=None)
     return stored(run, attempt)
 
 
@@ -175,17 +180,16 @@ def test_the_examples_are_of_the_test_split_and_made_up_where_none_is_left(
     task: str, request: pytest.FixtureRequest
 ) -> None:
     run: exported.Finished = request.getfixturevalue(task)
-    arguments = run.job, run.store, exported.RUN, snapshot_of(run)
     tested = [one for one, split in zip(run.encoded, run.examples.splits, strict=True) if split == 2]
     keys = run.examples.table["key"].filter(run.examples.splits == 2).to_pylist()
-    assert examples_of(*arguments).examples == tested[:CHECKED]
+    assert examples_of(run_of(run)).examples == tested[:CHECKED]
     source = Path(run.job.data.source.removeprefix("file://"))
     shutil.copytree(source, source.parent / "kept")
     try:
         (source / keys[0]).unlink()
-        assert examples_of(*arguments).examples == tested[1:CHECKED]
+        assert examples_of(run_of(run)).examples == tested[1:CHECKED]
         shutil.rmtree(source)
-        left = examples_of(*arguments)
+        left = examples_of(run_of(run))
         assert left.examples == made_up(run.job, run.result["classes"]).examples
         assert len(left.examples) == MADE_UP
         check_reloaded(run.job, run.logits, run.model, left)
@@ -217,7 +221,7 @@ def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
     broken.set_weights(pictures.logits.get_weights())
     kernel, bias = broken.get_layer("head_logits").get_weights()
     broken.get_layer("head_logits").set_weights([kernel, bias * np.nan])
-    examples = examples_of(pictures.job, pictures.store, exported.RUN, snapshot_of(pictures))
+    examples = examples_of(run_of(pictures))
     export.write_model(pictures.job, broken, pictures.result["classes"], {}, None, tmp_path)
     check_reloaded(pictures.job, broken, tmp_path, examples)
     with pytest.raises(JobError, match="differ by up to nan"):
@@ -242,7 +246,7 @@ def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
 ) -> None:
     """Keras makes a Normalization's constants of its variables when it loads a file, and at no other time."""
     network = certain_network(32)
-    examples = examples_of(pictures.job, pictures.store, exported.RUN, snapshot_of(pictures))
+    examples = examples_of(run_of(pictures))
     arguments = pictures.job, network, tmp_path, examples
     if name == "saved_model":
         monkeypatch.setattr(reloaded, "load_asked", lambda path: exported_model.compiled(with_softmax(network)))
