@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from job.features.dataset import load_dataset
 from job.features.extract import extract
 from job.features.store import Featurizer, known
 from job.model.weights import resolve_base
+from job.run.run import Run
 from job.storage import Store, open_store
 from support import shards
 from support.cases import slow
@@ -219,8 +220,8 @@ def test_every_packed_layout_gives_the_features_of_its_pictures(kind: str, tmp_p
     with LocalExecutor(job) as executor:
         index_shards(job.data, source, store, missing, executor, unheard)
         snapshot = take_snapshot(job.data, source, store, job.task)
-        base = asdict(resolve_base(job.model, store, 0, lambda _: None)[0])
-        extract(job, "run", open_store(job.store), snapshot, base, Plan(features=16), executor, unheard)
+        base, _ = resolve_base(job.model, store, 0, lambda _: None)
+        extract(Run(job, "run", store, snapshot, base), Plan(features=16), executor, unheard)
     data = load_dataset(store, "run", snapshot.classes, None)
     cache = FeatureCache(store, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), None, 1))
     cache.wait(np.arange(EXAMPLES))

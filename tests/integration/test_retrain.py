@@ -220,10 +220,10 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
     assert isinstance(other, Entry)
     asked: list[str] = []
 
-    def answers(*arguments: Any) -> ChampionAnswers:
-        asked.append(arguments[5])
+    def answers(run: Run, kept: str, champion: str, *_: Any) -> ChampionAnswers:
+        asked.append(champion)
         right = np.arange(60) < 50
-        return ChampionAnswers(np.arange(60) % 3, right, np.arange(60) < (55 if arguments[5] == "cells-other" else 20))
+        return ChampionAnswers(np.arange(60) % 3, right, np.arange(60) < (55 if champion == "cells-other" else 20))
 
     def beaten(store: Store, name: str, entry: Entry, current: Any) -> None:
         put_current(store, name, other, read_current(store, name))
