@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from job.config.base import Section, Uri, check_uri
 
 GLOVE = "glove"
+"""Word vectors instead of a network."""
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 """The networks whose weights come as a package."""
-"""Word vectors instead of a network."""
 
 
 class Weights(Section):
