@@ -239,7 +239,10 @@ def test_a_broken_file_of_vectors_ends_the_run_at_once(content: bytes, told: str
     not all(map(shutil.which, ("npm", "apt-get", "dpkg-deb"))) or find_spec("sklearn") is None,
     reason="npm, apt-get, dpkg-deb and scikit-learn are needed",
 )
-def test_the_demo_on_real_vectors_and_real_texts(in_new_process: Thaw, tmp_path: Path) -> None:
+def test_the_demo_on_real_vectors_and_real_texts(
+    in_new_process: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("http_proxy", raising=False)  # that of the tests on Ray leads nowhere
     done = in_new_process("demo", "--task", "text", "--out", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
