@@ -35,7 +35,7 @@ KEPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from run.forecast.test_rehearsal import play
+from planning.test_rehearsal import play
 if __name__ == "__main__":
     while True:
         play(Path({root!r}), "conv_0", repeats=100_000)
