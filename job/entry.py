@@ -24,7 +24,7 @@ from job.run.lease import take
 from job.run.run import Run
 from job.run.timings import Clock
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.runs import run_uri
 from job.telemetry.logged import check_mlflow, with_mlflow
 
 Say = Callable[..., None]
@@ -61,20 +61,18 @@ def run_job(
         found = find_run(job, source, store, say, new)
         run, network = found.run, found.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
-        say("run", uri=f"{store.uri}{RunKeys(run).folder}", phases=["head", *["fine_tune"] * fine_tunes])
+        say("run", uri=run_uri(store, run), phases=["head", *["fine_tune"] * fine_tunes])
         finished = finished_result(job, store, run)
         if finished is not None:
             say("stage", text="this run is finished: nothing is left to do (--new starts another)")
             return _complete(job, store, run, finished, say, debug)
-        with (
-            take(store, run, say, _leave, interrupts.ask) as lease,
-            clock.kept(lease.store, run, lease.state.token.attempt),
-        ):
-            say("attempt", number=lease.state.token.attempt)
-            this = Run(job, run, lease.store, found.snapshot, found.base)
-            result = Attempt(this, lease.state.token.attempt, executor, interrupts, clock).go(
-                phase, lambda: network or prepare_base(job, store, say)[1]
-            )
+        with take(store, run, say, _leave, interrupts.ask) as lease:
+            number = lease.state.token.attempt
+            with clock.kept(lease.store, run, number):
+                say("attempt", number=number)
+                taken = Run(job, run, lease.store, found.snapshot, found.base)
+                attempt = Attempt(taken, number, executor, interrupts, clock)
+                result = attempt.go(phase, lambda: network or prepare_base(job, store, say)[1])
         return _complete(job, store, run, result, say, debug)
 
 

@@ -109,7 +109,7 @@ class Attempt:
     def _left_alone(self, decision: Decision) -> dict[str, Any]:
         self.say("stage", text="nothing is trained (--set retrain_when=null trains nevertheless)")
         return {
-            "run": f"{self.run.uri}",
+            "run": self.run.uri,
             "snapshot": self.run.snapshot.id,
             "state": "not worth it",
             "metrics": {"head": None, "fine_tune": None},

@@ -77,6 +77,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def first_of(names: list[str], most: int) -> str:
+    """`a, b and 3 more`"""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def counted(kinds: dict[str, int], most: int = 5) -> str:
     """`8,804 (8,000 .txt, 800 .ogg, 4 .dat)`, the most frequent first; `none`"""
     if not kinds:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from job.wording import first_of
+
 
 @dataclass(frozen=True)
 class Caution:
@@ -14,5 +16,4 @@ class Caution:
 
 def shown(names: list[str], most: int = 3) -> str:
     """The first of them in quotes, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    return first_of([repr(name) for name in names], most)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from job.errors import JobError, nearest
+from job.wording import first_of
 
 ClassWeights = Literal["auto"] | dict[str, float] | None
 SHOWN = 20
@@ -26,7 +27,7 @@ def _weights_by_class(given: dict[str, float], classes: list[str]) -> dict[str, 
     for name, weight in given.items():
         label = name if name in classes else formed.get(unicodedata.normalize("NFC", name.strip()))
         if label is None:
-            known = f"{', '.join(classes[:SHOWN])}{f' and {len(classes) - SHOWN} more' * (len(classes) > SHOWN)}"
+            known = first_of(classes, SHOWN)
             raise JobError(f"train.class_weights: no class {name!r}{nearest(name, classes)}; the classes are {known}.")
         if label in weights:
             raise JobError(f"train.class_weights: {label!r} is there twice, in two spellings: keep one.")

@@ -17,7 +17,7 @@ from job.deploy.refusals import Conflict
 from job.errors import ClusterError
 from job.run.lease import reserve
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.runs import run_uri
 
 Say = Callable[..., None]
 ROUNDS = 5
@@ -61,7 +61,7 @@ def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str,
         "state": "submitted" if fresh else "submitted already",
         "name": made["metadata"]["name"],
         "namespace": api.namespace,
-        "run": f"{store.uri}{RunKeys(run).folder}" if run else None,
+        "run": run_uri(store, run) if run else None,
     }
 
 

@@ -16,7 +16,7 @@ from job.registry.current import rollback
 from job.run.lease import cancel
 from job.run.run import open_run
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.runs import run_uri
 from job.telemetry.status import describe_run, run_status
 
 INTERVAL = 5.0
@@ -69,6 +69,6 @@ def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
     store, run = open_run(name)
     state = cancel(store, run)
     return (
-        f"Attempt {state['attempt']} of {store.uri}{RunKeys(run).folder} is asked to end: within seconds it keeps a "
+        f"Attempt {state['attempt']} of {run_uri(store, run)} is asked to end: within seconds it keeps a "
         "checkpoint, and running again goes on from it."
     )

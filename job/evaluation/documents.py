@@ -16,7 +16,7 @@ from job.evaluation.predictions import Predictions, read_predictions
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.timings import Row, read_timings
 from job.storage import Store, read_json, table_errors
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 
 MOST_REJECTS = 100
 """Rejects that are listed by name."""
@@ -45,7 +45,7 @@ class Documents:
 
     @property
     def uri(self) -> str:
-        return f"{self.store.uri}{RunKeys(self.run).folder}"
+        return run_uri(self.store, self.run)
 
     @property
     def kept(self) -> str:
@@ -65,7 +65,7 @@ def report_uri(store: Store, run: str) -> str | None:
 def read_documents(store: Store, run: str) -> Documents:
     """Raises JobError where the run is not finished, or was made by another version of Thaw."""
     result = read_json(store, RunKeys(run).result)
-    where = f"{store.uri}{RunKeys(run).folder}"
+    where = run_uri(store, run)
     if result is None:
         raise JobError(f"{where}: this run has no result, so there is nothing to report: see `thaw status {where}`.")
     return documents_of(store, run, result)
@@ -77,7 +77,7 @@ def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
     more = {name: read_json(store, RunKeys(run).named(name)) for name in ("promotion", "warm_start", "words")}
     snapshot = stored_snapshot(store, result["snapshot"])
     if named["job"] is None or named["training"] is None or snapshot is None:
-        raise ObjectMissing(f"{store.uri}{RunKeys(run).folder}: files of this run, or its snapshot, are gone.")
+        raise ObjectMissing(f"{run_uri(store, run)}: files of this run, or its snapshot, are gone.")
     try:
         job = Job.model_validate(named["job"])
     except ValidationError as error:

@@ -20,7 +20,7 @@ from job.features.run_words import spell
 from job.libraries import import_tensorflow, no_stderr
 from job.run.run import open_run
 from job.storage import Store, open_store, read_json
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, say: Say, debu
     store, run = open_run(uri)
     result, described = (read_json(store, RunKeys(run).named(name)) for name in ("result", "job"))
     if result is None or result.get("model") is None or described is None:
-        raise JobError(f"{store.uri}{RunKeys(run).folder} has no finished model: run it to its end first.")
+        raise JobError(f"{run_uri(store, run)} has no finished model: run it to its end first.")
     try:
         job = Job.model_validate(described)
     except ValidationError as error:
@@ -83,7 +83,7 @@ class Exports:
         self._job, self._store, self._run, self._say = job, store, run, say
         self._snapshot = result["snapshot"]
         # The run may have been copied as a whole: its result says where it was made.
-        self._model = open_store(f"{store.uri}{RunKeys(run).folder}" + result["model"].removeprefix(result["run"]))
+        self._model = open_store(run_uri(store, run) + result["model"].removeprefix(result["run"]))
         self._quiet = nullcontext if debug else no_stderr
 
     def keep(self, name: str) -> str:

@@ -18,7 +18,7 @@ from job.planning.listing import Seen, chosen
 from job.planning.timing import Stage, total
 from job.run.state import read_state
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 
 FORMAT = 1
 BLOCK = ("name", "layers", "parameters", "trainable")
@@ -99,7 +99,7 @@ def _run(store: Store, run: str | None) -> dict[str, Any]:
         return {"id": None, "uri": None, "state": "unknown"}
     begun = read_state(store, run)
     state = "finished" if store.stat(RunKeys(run).result) else "begun" if begun else "new"
-    return {"id": run, "uri": f"{store.uri}{RunKeys(run).folder}", "state": state}
+    return {"id": run, "uri": run_uri(store, run), "state": state}
 
 
 def _rejects(headers: Headers, listing: dict[str, int], decoding: dict[str, int], examples: float) -> dict[str, Any]:

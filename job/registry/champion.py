@@ -28,7 +28,7 @@ from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.run import Run
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 
 BATCH = 64
 """Examples that the network takes at a time."""
@@ -97,7 +97,7 @@ def load_model(store: Store, run: str) -> ChampionModel:
     described, result = (read_json(store, RunKeys(run).named(name)) for name in ("job", "result"))
     plan = read_plan(store, run)
     if described is None or result is None or plan is None:
-        raise ObjectMissing(f"{store.uri}{RunKeys(run).folder}: files of this run are gone.")
+        raise ObjectMissing(f"{run_uri(store, run)}: files of this run are gone.")
     try:
         job = Job.model_validate(described)
     except ValidationError as error:

@@ -12,15 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from job.errors import JobError, ObjectMissing, StorageError, WriteConflict
-from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.errors import JobError, StorageError, WriteConflict
+from job.storage import TRIES, Store, read_json, read_version
+from job.storage.runs import RunKeys, run_uri
 
 FORMAT = 1
 KEPT = 20
 """Models that can be rolled back to."""
-TRIES = 20
-"""Times that a change is tried while others change it as well."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +56,22 @@ def current_key(name: str) -> str:
 def read_current(store: Store, name: str) -> Current | None:
     """None where no model of this job is in use so far. Raises StorageError."""
     key = current_key(name)
-    for _ in range(TRIES):
-        info = store.stat(key)
-        if info is None:
-            return None
-        try:
-            document = json.loads(store.read(key, info.version))
-            if document["format"] != FORMAT:
-                raise StorageError(f"{store.uri}{key} was written by another version of Thaw: update this one.")
-            previous = tuple(Entry(**entry) for entry in document["previous"])
-            fields = {name: document[name] for name in Entry.__dataclass_fields__}
-            return Current(Entry(**fields), previous, info.version)
-        except ObjectMissing:  # written since
-            continue
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"{store.uri}{key} is not what was written ({error}): put a good version of it back, or delete it and "
-                "name the model in use with `thaw promote RUN`."
-            ) from error
-    raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
+    found = read_version(store, key)
+    if found is None:
+        return None
+    content, version = found
+    try:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise StorageError(f"{store.uri}{key} was written by another version of Thaw: update this one.")
+        previous = tuple(Entry(**entry) for entry in document["previous"])
+        fields = {name: document[name] for name in Entry.__dataclass_fields__}
+        return Current(Entry(**fields), previous, version)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{store.uri}{key} is not what was written ({error}): put a good version of it back, or delete it and "
+            "name the model in use with `thaw promote RUN`."
+        ) from error
 
 
 def put_current(store: Store, name: str, entry: Entry, before: Current | None) -> None:
@@ -91,7 +86,7 @@ def promote(store: Store, run: str) -> Current:
     """Makes the model of a finished run the current one, whatever its metrics. Raises JobError."""
     result = read_json(store, RunKeys(run).result)
     if result is None or result.get("model") is None:
-        raise JobError(f"{store.uri}{RunKeys(run).folder} has no finished model: run it to its end first.")
+        raise JobError(f"{run_uri(store, run)} has no finished model: run it to its end first.")
     name = job_name(store, run)
     for _ in range(TRIES):
         before = read_current(store, name)
@@ -134,7 +129,7 @@ def job_name(store: Store, run: str) -> str:
     """The name of the job that a run is of. Raises JobError."""
     job = read_json(store, RunKeys(run).job)
     if job is None:
-        raise JobError(f"{store.uri}{RunKeys(run).folder}: there is no such run.")
+        raise JobError(f"{run_uri(store, run)}: there is no such run.")
     return str(job["name"])
 
 

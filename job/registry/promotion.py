@@ -17,9 +17,9 @@ from job.evaluation.documents import report_uri
 from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
-from job.registry.current import TRIES, Current, Entry, current_key, entry_of, now, put_current, read_current
+from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.run import Run
-from job.storage import Store, read_json
+from job.storage import TRIES, Store, read_json
 from job.storage.runs import RunKeys
 
 Say = Callable[..., None]

@@ -33,7 +33,7 @@ from job.run.state import (
     read_state,
 )
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.runs import run_uri
 
 LEASE = 15.0
 """Seconds without a renewal after which an attempt counts as dead."""
@@ -121,7 +121,7 @@ def take(
             say("stage", text=f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s")
         elif watched != seen:
             raise StorageError(
-                f"{store.uri}{RunKeys(run).folder}: attempt {document['attempt']} ({describe(document['holder'])}) is "
+                f"{run_uri(store, run)}: attempt {document['attempt']} ({describe(document['holder'])}) is "
                 "at work on this run: wait for it, or end it."
             )
         time.sleep(LOOK)
@@ -148,7 +148,7 @@ def _take_over(store: Store, run: str, seen: Document) -> int | None:
 
 def cancel(store: Store, run: str) -> Document:
     """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
-    where = f"{store.uri}{RunKeys(run).folder}"
+    where = run_uri(store, run)
     wish = {"by": f"{_user()} on {socket.gethostname()}", "at": _now()}
     while True:
         found = read_state(store, run)

@@ -10,7 +10,7 @@ from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Run:
 
     @property
     def uri(self) -> str:
-        return f"{self.store.uri}{self.keys.folder}"
+        return run_uri(self.store, self.id)
 
 
 def open_run(uri: str) -> tuple[Store, str]:

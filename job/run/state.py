@@ -17,13 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from job.errors import ObjectMissing, Replaced, StorageError, Superseded, WriteConflict
-from job.storage import Store
+from job.errors import Replaced, StorageError, Superseded, WriteConflict
+from job.storage import TRIES, Store, read_version
 from job.storage.runs import RunKeys
 
 FORMAT = 1
-TRIES = 20
-"""Times that a change is tried while others change the state as well."""
 FRESH = 1.0
 """Seconds for which a look at the state is enough before a write."""
 Document = dict[str, Any]
@@ -143,20 +141,17 @@ class GuardedStore:
 def read_state(store: Store, run: str) -> tuple[Document, str] | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
     key = RunKeys(run).state
-    for _ in range(TRIES):
-        info = store.stat(key)
-        if info is None:
-            return None
-        try:
-            document = json.loads(store.read(key, info.version))
-        except ObjectMissing:  # written since
-            continue
-        except ValueError as error:
-            raise StorageError(f"{store.uri}{key} is no JSON ({error}): delete it and run again.") from error
-        if document.get("format") != FORMAT:
-            raise StorageError(f"{store.uri}{key} was written by another version of Thaw: start the run with --new.")
-        return document, info.version
-    raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
+    found = read_version(store, key)
+    if found is None:
+        return None
+    content, version = found
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise StorageError(f"{store.uri}{key} is no JSON ({error}): delete it and run again.") from error
+    if document.get("format") != FORMAT:
+        raise StorageError(f"{store.uri}{key} was written by another version of Thaw: start the run with --new.")
+    return document, version
 
 
 def first_state(holder: Document | None) -> Document:

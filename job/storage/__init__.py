@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 DEFAULTS = Storage()
-
-
+TRIES = 20
+"""Times that an object which others write meanwhile is read, or that its change is tried."""
 Skipped = list[str]
 """Keys of links that a listing has not followed."""
 
@@ -148,6 +148,19 @@ def read_json(store: Store, key: str) -> Any | None:
         return json.loads(content)
     except ValueError as error:  # also what is not UTF-8
         raise StorageError(f"{store.uri}{key} is no JSON ({error}): delete it, and run again.") from error
+
+
+def read_version(store: Store, key: str) -> tuple[bytes, str] | None:
+    """The content and the version of an object that others change meanwhile; None where it is missing. Raises
+    StorageError.
+    """
+    for _ in range(TRIES):
+        info = store.stat(key)
+        if info is None:
+            return None
+        with suppress(ObjectMissing):  # written since
+            return store.read(key, info.version), info.version
+    raise StorageError(f"{store.uri}{key} could not be read in {TRIES} tries: others write it all the time.")
 
 
 @contextmanager

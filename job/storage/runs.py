@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from job.storage import Store
+
 RUNS = "runs/"
+
+
+def run_uri(store: Store, run: str) -> str:
+    """The URI of a run, by which people and other programs name it."""
+    return f"{store.uri}{RunKeys(run).folder}"
 
 
 @dataclass(frozen=True)

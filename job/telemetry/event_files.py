@@ -56,7 +56,7 @@ class _Files:
     """Event files as they grow."""
 
     def __init__(self, writer: BackgroundWriter, prefix: str, attempt: int) -> None:
-        self._meanwhile, self._prefix, self._attempt = writer, prefix, attempt
+        self._writer, self._prefix, self._attempt = writer, prefix, attempt
         self._group, self._file = 0, b""
 
     def begin(self) -> None:
@@ -80,4 +80,4 @@ class _Files:
 
     def _add(self, records: bytes) -> None:
         self._file += records
-        self._meanwhile.put(f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}", self._file)
+        self._writer.put(f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}", self._file)

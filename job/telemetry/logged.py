@@ -13,7 +13,7 @@ from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.evaluation.documents import read_documents, report_uri
 from job.run.run import open_run
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.runs import run_uri
 from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 
 Say = Callable[..., None]
@@ -41,7 +41,7 @@ def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], say: S
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ThawError) else f"Not logged to MLflow: {headline(error)}."
-        say("warning", text=f"{text} The run is finished; `thaw mlflow {store.uri}{RunKeys(run).folder}` logs it.")
+        say("warning", text=f"{text} The run is finished; `thaw mlflow {run_uri(store, run)}` logs it.")
         return {**result, "mlflow": None}
 
 

@@ -16,7 +16,7 @@ from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_uri
 from job.telemetry.run_progress import RunProgress, read_progress
 from job.telemetry.run_progress import describe as describe_progress
 
@@ -47,7 +47,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
     up to LEASE seconds. Raises JobError where there is no such run.
     """
     result, found, decision = read_json(store, RunKeys(run).result), read_state(store, run), recorded(store, run)
-    where = f"{store.uri}{RunKeys(run).folder}"
+    where = run_uri(store, run)
     if found is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
     document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}

@@ -18,7 +18,7 @@ from job.model.network import build_network, variables_by_path
 from job.model.tensors import values
 from job.model.torch_file import MAGIC, PROTOCOL, read_torch_file
 from job.model.weights import _package_file, load_base, resolve_base
-from job.storage import Store, open_store
+from job.storage import Store
 from support.cases import families, slow
 
 FAMILIES = {
@@ -37,11 +37,6 @@ FAMILIES = {
     "xception": "block14",
     "nasnetmobile": "normal_concat_12",
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/store/")
 
 
 def quiet(_: str) -> None:

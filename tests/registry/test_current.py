@@ -1,19 +1,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 
 from job.errors import JobError, StorageError, WriteConflict
 from job.registry.current import Entry, promote, put_current, read_current, rollback
-from job.storage import Store, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/store/")
+from job.storage import Store
 
 
 def entry(run: str) -> Entry:

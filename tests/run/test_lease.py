@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from job.run.identity import latest_run
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
 from job.run.state import read_state
-from job.storage import Store, open_store
+from job.storage import Store
 from job.storage.runs import RunKeys
 
 HOLD = """
@@ -49,11 +48,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEWAL", TIMES[1])
     monkeypatch.setattr(lease, "LOOK", 0.05)
     monkeypatch.setattr("job.run.state.FRESH", 0.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/store/")
 
 
 @pytest.fixture

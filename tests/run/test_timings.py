@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.errors import StorageError
 from job.run.timings import Clock, read_timings
-from job.storage import Store, open_store
+from job.storage import Store
 from job.storage.runs import RunKeys
 
 
@@ -24,12 +23,6 @@ class Time:
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    (tmp_path / "store").mkdir()
-    return open_store(f"file://{tmp_path}/store/")
 
 
 def nothing(kind: str, **event: Any) -> None:

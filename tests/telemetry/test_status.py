@@ -26,11 +26,6 @@ CHECKPOINT = {"name": "x", "phase": "fine_tune", "epoch": 3, "step": 7, "finishe
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/store/")
-
-
-@pytest.fixture
 def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lease, "RENEWAL", 0.05)
     with take(store, "run", lambda *_, **__: None, lambda error: None) as mine:
@@ -154,7 +149,6 @@ def test_a_run_that_ended_early_and_one_that_is_finished(store: Store) -> None:
 
 
 def test_an_unknown_run_is_named(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
     with pytest.raises(JobError, match="there is no such run"):
         run_status(store, "nobody", watch=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,12 @@ import pytest
 
 from job.errors import StorageError, Superseded
 from job.run.state import FencingToken, RunState, create_state, first_state
-from job.storage import Store, open_store
+from job.storage import Store
 from job.training.checkpoint import Checkpoint, Progress
 from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint
 from job.training.convergence import EarlyStopping
 
 FOLDER = "runs/run/checkpoints/"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/store/")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from job.data.sources.keys import Batches, resolve_keys
 from job.data.splits import split_called
 from job.errors import DataError, ObjectMissing, StorageError, nearest
 from job.storage import Store, open_store, split_uri
+from job.wording import first_of
 
 MISSING = ("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A")
 """What programs write into a column of text where there is no value."""
@@ -126,8 +127,7 @@ def _tables_in(store: Store) -> str:
         listed = [info.key for info in islice(store.list(), LOOKED_AT) if TABLES.fullmatch(info.key.lower())]
     except StorageError:
         return ""
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return f"; there is {', '.join(listed[:NAMED])}{more}" if listed else ""
+    return f"; there is {first_of(listed, NAMED)}" if listed else ""
 
 
 def _places(spec: Table, headings: list[str], uri: str) -> dict[str, int]:
@@ -153,10 +153,9 @@ def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
     if several := alike(name, headings):
         found = ", ".join(map(repr, several))
         return f"data.table.{role}: {uri} has {len(several)} columns that {name!r} may be ({found}): rename one."
-    more = f" and {len(headings) - LISTED} more" if len(headings) > LISTED else ""
     return (
         f"data.table.{role}: {uri} has no column {name!r}{nearest(name, headings)}; "
-        f"it has {', '.join(heading[:60] for heading in headings[:LISTED])}{more}."
+        f"it has {first_of([heading[:60] for heading in headings], LISTED)}."
     )
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from job.data.sources.signature import HEAD, describe
+from job.wording import first_of
 
 GZIP, XZ, ZSTD = b"\x1f\x8b", b"\xfd7zXZ\0", b"(\xb5/\xfd"
 BZIP2 = tuple(b"BZh%d1AY&SY" % level for level in range(1, 10))
@@ -62,6 +63,5 @@ def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
     if len(files) == 1:
         return files[0]
-    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-    named = ", ".join(one.filename for one in files[:NAMED])
-    raise NotOneFile(f"a ZIP archive of {len(files)} files{': ' if files else ''}{named}{more}")
+    named = first_of([one.filename for one in files], NAMED)
+    raise NotOneFile(f"a ZIP archive of {len(files)} files{': ' if files else ''}{named}")

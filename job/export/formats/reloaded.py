@@ -83,9 +83,9 @@ def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encod
     return probabilities_of(reloaded)
 
 
-def _without_equal_nans(wanted: np.ndarray, file: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    neither = np.isnan(wanted) & np.isnan(file)
-    return np.where(neither, 0, wanted), np.where(neither, 0, file)
+def _without_equal_nans(wanted: np.ndarray, answered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    neither = np.isnan(wanted) & np.isnan(answered)
+    return np.where(neither, 0, wanted), np.where(neither, 0, answered)
 
 
 @contextmanager
