@@ -119,7 +119,7 @@ print(json.dumps([*found, len(pyarrow.array(pandas.Series([1, 2])))]))
 def test_event_files_are_written_without_the_clients_of_clouds() -> None:
     found = told_by("""
 import json, sys
-from job.telemetry.tfevents import restart
+from job.report.tfevents import restart
 restart(3)
 found = [name for name in ("boto3", "google.cloud") if name in sys.modules]
 import boto3, google.cloud.storage

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from job.errors import Interrupted, Superseded, headline
 from job.evaluation.documents import Documents
 from job.export.model_card import model_card
+from job.report.answers_drawn import draw_answers
 from job.report.examples import chosen_examples
 from job.report.page.render import render
 from job.report.record import make_record, recorded_versions
 from job.storage.runs import RunKeys
-from job.telemetry.answers_drawn import draw_answers
 
 
 def write_report(documents: Documents, warn: Callable[[str], None], versions: dict[str, str] | None = None) -> str:

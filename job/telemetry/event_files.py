@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from job.report import tfevents
 from job.storage import Store
 from job.storage.runs import RunKeys
-from job.telemetry import tfevents
 from job.telemetry.background_writer import BackgroundWriter
 
 POINTS = 1000

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from job.data.forms import form_of
 from job.data.order import steps_per_epoch
 from job.evaluation.documents import Documents
+from job.report import tfevents
+from job.report.drawings import SIDE, captioned, confusion_picture
 from job.report.examples import Opened, ShownExamples, answer_to, opened
 from job.storage.runs import RunKeys
-from job.telemetry import tfevents
-from job.telemetry.drawings import SIDE, captioned, confusion_picture
 from job.wording import NAMES, percent, plural, shortened
 
 

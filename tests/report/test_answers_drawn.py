@@ -17,11 +17,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.evaluation.documents import Documents, read_documents
+from job.report.answers_drawn import draw_answers
+from job.report.drawings import captioned, confusion_picture, most_confused
 from job.report.examples import chosen_examples
 from job.report.finished import write_report
-from job.telemetry.answers_drawn import draw_answers
 from job.telemetry.board import mirror
-from job.telemetry.drawings import captioned, confusion_picture, most_confused
 from job.telemetry.event_files import recorded
 from support import finished
 from support.browser import browser
@@ -137,7 +137,7 @@ def test_a_failure_of_the_drawing_costs_nothing_else(tmp_path: Path, monkeypatch
     def fail(*_: Any) -> Any:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("job.telemetry.answers_drawn.confusion_picture", fail)
+    monkeypatch.setattr("job.report.answers_drawn.confusion_picture", fail)
     store, run = Made(tmp_path).finish()
     told: list[str] = []
     assert write_report(read_documents(store, run), told.append)
