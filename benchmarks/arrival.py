@@ -111,30 +111,35 @@ def _run(job: Path) -> dict[str, Any]:
 def _run_here(job: str) -> dict[str, Any]:
     """In this process; when each part ended, and how many examples were computed."""
     from job.config.jobfile import load_job
-    from job.entry import run_job
+    from job.run.events import Event, FeaturesComputed
+    from job.telemetry.observed import run_observed
 
     marks: dict[str, float] = {}
     computed = 0
 
-    def say(kind: str, **event: Any) -> None:
+    def emit(event: Event) -> None:
         nonlocal computed
-        if kind == "extract":
-            computed = int(event["of"])
+        if isinstance(event, FeaturesComputed):
+            computed = event.of
         for part, is_end in ENDS.items():
             over = any(later in marks for later in PARTS[PARTS.index(part) + 1 :])
-            if not over and is_end(kind, str(event.get("text", ""))):
+            if not over and is_end(event.kind, _text(event)):
                 marks[part] = time.time()
 
-    result = run_job(load_job(job), "all", say)
+    result = run_observed(load_job(job), "all", emit)
     marks["promotion"] = time.time()
     for part, before in (("extraction", "ray"), ("export", "promotion")):  # there was nothing to do
         marks.setdefault(part, marks[before])
     return {"marks": marks, "computed": computed, "promotion": result["promotion"], "metrics": result["metrics"]}
 
 
+def _text(event: Any) -> str:
+    return str(getattr(event, "text", "") or getattr(event, "what", ""))
+
+
 ENDS: dict[str, Callable[[str, str], bool]] = {
     "start": lambda kind, text: text.startswith("cache: "),
-    "ray": lambda kind, text: text.startswith(("computing the features", "the features of all")),
+    "ray": lambda kind, text: kind == "stage" and text == "features",
     "extraction": lambda kind, text: kind == "extract",
     "workers": lambda kind, text: kind == "ready",
     "head": lambda kind, text: kind == "head",

@@ -130,14 +130,16 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     resolved, network = _network(job)
     plan = choose_plan(job, network, snapshot)
 
-    def say(kind: str, **event: Any) -> None:
-        if kind == "extract":
-            marks.append(_mark(event["done"]))
+    from job.run.events import Event, FeaturesComputed
 
-    with executor_of(job, False, lambda kind, **event: None) as (job, executor):
+    def emit(event: Event) -> None:
+        if isinstance(event, FeaturesComputed):
+            marks.append(_mark(event.done))
+
+    with executor_of(job, False, lambda event: None) as (job, executor):
         if job.scaling.executor == "local":
             _compile_first(lambda: marks.append(_mark(0)))
-        extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, say)
+        extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, emit)
     shutil.rmtree(store.uri.removeprefix("file://"))
     return _pace(marks[1], marks[-1])  # the first one is before the network is made, or the processes are started
 
@@ -190,7 +192,7 @@ def _network(job: Any) -> tuple[Any, Any]:
     from job.run.identity import prepare_base
     from job.storage import open_store
 
-    return prepare_base(job, open_store(job.store), lambda kind, **event: None)
+    return prepare_base(job, open_store(job.store), lambda event: None)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ from typing import Any
 
 from job.config import Job
 from job.data.source import open_source
-from job.entry import run_job
 from job.errors import JobError
 from job.executors import placed
 from job.executors.placement import is_local
 from job.features.cache_plan import Plan, read_plan, write_plan
 from job.run.child import Process, run_thaw
+from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.storage import Store, open_store
 from job.storage.runs import RunKeys
+from job.telemetry.observed import run_observed
 
-Say = Callable[..., None]
 RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
 MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
 
@@ -47,7 +47,7 @@ class Trial:
 
 
 def sweep(
-    job: Job, depths: Sequence[int], seeds: int, at_once: int | None, say: Say, debug: bool = False
+    job: Job, depths: Sequence[int], seeds: int, at_once: int | None, emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
     """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
     process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
@@ -61,7 +61,7 @@ def sweep(
     deepest = next(trial for trial in trials if trial.blocks == max(depths))
     others = [trial for trial in trials if trial != deepest]
     store = open_store(job.store, job.storage)
-    with Interrupts(), _runner(job, at_once, say, debug) as run_all:
+    with Interrupts(), _runner(job, at_once, emit, debug) as run_all:
         results = run_all([deepest])
         plan = read_plan(store, _id_of(results[deepest]))
         if plan and plan.cut:
@@ -89,37 +89,37 @@ def trial_job(job: Job, trial: Trial) -> Job:
     return Job.model_validate({**document, "phases": phases, "train": train, **off})
 
 
-def _runner(job: Job, at_once: int | None, say: Say, debug: bool) -> AbstractContextManager[RunAll]:
+def _runner(job: Job, at_once: int | None, emit: Emit, debug: bool) -> AbstractContextManager[RunAll]:
     if is_local(job):
-        return _one_by_one(job, say, debug)
-    return _side_by_side(placed(job, debug, say), at_once, say)
+        return _one_by_one(job, emit, debug)
+    return _side_by_side(placed(job, debug, emit), at_once, emit)
 
 
 @contextmanager
-def _one_by_one(job: Job, say: Say, debug: bool) -> Iterator[RunAll]:
+def _one_by_one(job: Job, emit: Emit, debug: bool) -> Iterator[RunAll]:
     """In this process, which imports TensorFlow once."""
 
     def run(trial: Trial) -> dict[str, Any]:
-        say("stage", text=trial.name)
-        return run_job(trial_job(job, trial), "all", say, debug)
+        emit(Announced(trial.name))
+        return run_observed(trial_job(job, trial), "all", emit, debug=debug)
 
     yield lambda trials: {trial: run(trial) for trial in trials}
 
 
 @contextmanager
-def _side_by_side(job: Job, at_once: int | None, say: Say) -> Iterator[RunAll]:
+def _side_by_side(job: Job, at_once: int | None, emit: Emit) -> Iterator[RunAll]:
     """Each in a process of its own, on Ray."""
     from job.executors.ray.cluster import room
 
-    with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, say) as running:
+    with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, emit) as running:
         yield lambda trials: dict(zip(trials, pool.map(running.run, trials), strict=True))
 
 
 class _Running:
     """The processes of trials; leaving its `with` block by an error asks them to keep a checkpoint and to end."""
 
-    def __init__(self, job: Job, say: Say) -> None:
-        self._job, self._say = job, say
+    def __init__(self, job: Job, emit: Emit) -> None:
+        self._job, self._emit = job, emit
         self._lock, self._over = threading.Lock(), False
         self._processes: list[Process] = []
 
@@ -134,10 +134,10 @@ class _Running:
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """Its result."""
-        self._say("stage", text=trial.name)
+        self._emit(Announced(trial.name))
 
         def heard(line: str) -> None:
-            self._say("note", text=f"{trial.name}: {line}")
+            self._emit(Noted(f"{trial.name}: {line}"))
 
         return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", heard=heard, started=self._started))
 
@@ -150,7 +150,7 @@ class _Running:
 
 def _share(job: Job, store: Store, plan: Plan) -> None:
     """Has a run that is not begun read what the deepest has stored."""
-    run = find_run(job, open_source(job), store, lambda kind, **event: None).run
+    run = find_run(job, open_source(job), store, lambda event: None).run
     if read_plan(store, run) is not None:
         return
     if job.phases.fine_tune is None:

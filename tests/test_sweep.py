@@ -37,7 +37,7 @@ def test_a_trial_differs_from_the_job_in_depth_and_seed_and_comes_into_use_nowhe
 
 def test_without_fine_tuning_there_is_nothing_to_compare() -> None:
     with pytest.raises(JobError, match=r"phases\.fine_tune: null: a sweep compares"):
-        sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, 1, lambda kind, **event: None)
+        sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, 1, lambda event: None)
 
 
 class Runs:
@@ -47,7 +47,7 @@ class Runs:
         self.embedded: list[Job] = []
         self.processes: list[Job] = []
         for name, value in (
-            ("run_job", lambda job, *_: self.embedded.append(job) or RESULT),
+            ("run_observed", lambda job, *_, **__: self.embedded.append(job) or RESULT),
             ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT)),
             ("read_plan", lambda *_: None),
             ("_row", lambda store, trial, result: {}),
@@ -73,7 +73,7 @@ def blocks(job: Job) -> int:
 
 def test_trials_are_embedded_one_after_another_the_deepest_first(runs: Runs) -> None:
     told: list[str] = []
-    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda kind, text: told.append(text))
+    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda event: told.append(event.text))
     assert [blocks(job) for job in runs.embedded] == [2, 0, 1]
     assert told == ["2 blocks, seed 3", "head only, seed 3", "1 block, seed 3"]
     assert runs.processes == []
@@ -85,7 +85,7 @@ def test_on_a_cluster_trials_share_one_answer_to_how_many_workers_auto_is(
     """Each is a process of its own: it would have to ask the cluster again."""
     asked: list[Job] = []
 
-    def there(job: Job, debug: bool, say: object) -> Job:
+    def there(job: Job, debug: bool, emit: object) -> Job:
         asked.append(job)
         return with_workers(job, "ray", 3)
 
@@ -93,7 +93,7 @@ def test_on_a_cluster_trials_share_one_answer_to_how_many_workers_auto_is(
     monkeypatch.setattr("job.executors.ray.cluster.placed_there", there)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
-    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda kind, **event: None)
+    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda event: None)
     assert len(asked) == 1
     assert sorted(map(blocks, runs.processes)) == [0, 1, 2]
     assert [(job.scaling.executor, job.scaling.workers) for job in runs.processes] == [("ray", 3)] * 3

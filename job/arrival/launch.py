@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,9 +17,9 @@ from job.deploy.submit import apply
 from job.model.resolved import known_base, weights_request
 from job.registry.retrain_policy import decide, record, recorded
 from job.run.child import run_thaw
+from job.run.events import Emit
 from job.storage import open_store
 
-Say = Callable[..., None]
 LOOK = 5.0
 """Seconds between looks at whether a RayJob has ended."""
 CREATED, EXISTS, FINISHED, TOO_FEW, NOT_WORTH_IT, DEFERRED = (
@@ -43,14 +42,16 @@ class Launched:
     reason: str | None = None
 
 
-def launch(target: Target, say: Say, first_event: float | None = None, over: threading.Event | None = None) -> Launched:
+def launch(
+    target: Target, emit: Emit, first_event: float | None = None, over: threading.Event | None = None
+) -> Launched:
     """1. snapshot and name   2. is it finished, or there   3. is a run active   4. is it worth it   5. the RayJob.
 
     Each step may be the last one of this process: doing it all again ends the same. `first_event` is in seconds since
     the epoch; `over` ends waiting for a cancelled RayJob's end. Raises ThawError.
     """
     prepare_weights(target.job)
-    naming = name_run(target.job, say)
+    naming = name_run(target.job, emit)
     told = _told(naming)
     if naming.result is not None:
         return replace(told, outcome=FINISHED)
@@ -68,7 +69,7 @@ def launch(target: Target, say: Say, first_event: float | None = None, over: thr
     if first_event is not None:
         at = datetime.fromtimestamp(first_event, UTC).isoformat(timespec="milliseconds")
         rayjob["metadata"]["annotations"][FIRST_EVENT] = at
-    made, fresh = apply(target.api, configmap, rayjob, say)  # of one that is there, too: it may be half made
+    made, fresh = apply(target.api, configmap, rayjob, emit)  # of one that is there, too: it may be half made
     if not fresh:
         told = replace(told, reason=f"it is {made.get('status', {}).get('jobDeploymentStatus') or 'New'}")
     return replace(told, outcome=CREATED if fresh else EXISTS, name=made["metadata"]["name"])

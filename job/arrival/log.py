@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from job.run.events import Emit, Event, Noted, Warned
 
 LONGEST = 2000
 """Characters of a text."""
@@ -25,14 +26,14 @@ class Log:
             self._stream.write(line + "\n")
             self._stream.flush()
 
-    def narrator(self, job: str) -> Callable[..., None]:
-        """What the stages of a job say: only what someone should look at."""
+    def of_job(self, job: str) -> Emit:
+        """Logs what the stages of a job tell: only what someone should look at."""
 
-        def say(kind: str, **event: Any) -> None:
-            if kind in ("warning", "note"):
-                self(kind, job=job, text=event["text"])
+        def emit(event: Event) -> None:
+            if isinstance(event, (Warned, Noted)):
+                self(event.kind, job=job, text=event.text)
 
-        return say
+        return emit
 
 
 def _short(value: Any) -> Any:

@@ -155,7 +155,7 @@ class Watcher:
         if first is None:
             return None
         try:
-            done = self._launch(self._targets[name], self._log.narrator(name), first, self._over)
+            done = self._launch(self._targets[name], self._log.of_job(name), first, self._over)
         except BaseException:
             self.held.again(name)
             raise

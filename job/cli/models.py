@@ -39,8 +39,8 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
     """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
     from job.export.further import export_run
 
-    with narrator() as say:
-        made = export_run(run, formats, out, say, debug)
+    with narrator() as terminal:
+        made = export_run(run, formats, out, terminal.emit, debug)
     click.echo(json.dumps(made, indent=1) if as_json else "\n".join(made.values()))
 
 
@@ -94,5 +94,5 @@ def prepare(job: str, overrides: tuple[str, ...], debug: bool) -> None:
     from job.storage import open_store
 
     loaded = load_job(job, overrides)
-    with narrator() as say:
-        prepare_base(loaded, open_store(loaded.store, loaded.storage), say)
+    with narrator() as terminal:
+        prepare_base(loaded, open_store(loaded.store, loaded.storage), terminal.emit)

@@ -32,7 +32,7 @@ def render(
     from job.deploy.submit import render as rendered
 
     options = Options(overlay, image, namespace)
-    click.echo(as_yaml(rendered(load_job(job, overrides), options, narrator())), nl=False)
+    click.echo(as_yaml(rendered(load_job(job, overrides), options, narrator().emit)), nl=False)
 
 
 @thaw.command()
@@ -73,7 +73,7 @@ def submit(
     def told(result: dict[str, Any]) -> None:
         click.echo("\n".join(describe_submitted(result, context)), err=as_json)
 
-    result = submit_and_follow(load_job(job, overrides), options, narrator(), told, new, follow)
+    result = submit_and_follow(load_job(job, overrides), options, narrator().emit, told, new, follow)
     if as_json:
         click.echo(json.dumps(result, indent=1))
     sys.exit(result.get("exit_code", 0))
@@ -150,7 +150,7 @@ def trigger(
 
     options = Options(overlay, image, namespace, context)
     target = make_target(load_job(job, overrides), options, min_new, "replace" if replaces else "queue")
-    done = launch(target, narrator())
+    done = launch(target, narrator().emit)
     click.echo("\n".join(describe_launched(done, target.api.namespace)), err=as_json)
     if as_json:
         click.echo(json.dumps({**asdict(done), "namespace": target.api.namespace}, indent=1))

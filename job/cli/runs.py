@@ -30,13 +30,14 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
     """
     from job.config.jobfile import load_job
     from job.deploy.progress import reported
-    from job.entry import run_job
     from job.run.interrupts import Interrupts
+    from job.telemetry.observed import run_observed
 
     interrupts = Interrupts()
-    with narrator() as told, reported(told, interrupts.ask) as say:
-        result = run_job(load_job(job, overrides), phase, say, debug, new, interrupts)
-    finish(result, as_json, told)
+    with narrator() as terminal, reported(terminal.bus, interrupts.ask):
+        loaded = load_job(job, overrides)
+        result = run_observed(loaded, phase, terminal.emit, debug=debug, new=new, interrupts=interrupts)
+    finish(result, as_json, terminal)
 
 
 @thaw.command()
@@ -58,8 +59,8 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
     from job.planning import forecast
     from job.planning.printed import print_forecast
 
-    with narrator() as say:
-        found = forecast(load_job(job, overrides), say, calibration)
+    with narrator() as terminal:
+        found = forecast(load_job(job, overrides), terminal.emit, calibration)
     if as_json:
         return click.echo(json.dumps(found, indent=1))
     print_forecast(console(stderr=False), found)
@@ -104,8 +105,8 @@ def sweep(
     from job.telemetry.console import sweep_table
 
     loaded = load_job(job, overrides)
-    with narrator() as say:
-        found = run_sweep(loaded, unfreeze, seeds, at_once, say, debug)
+    with narrator() as terminal:
+        found = run_sweep(loaded, unfreeze, seeds, at_once, terminal.emit, debug)
     console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -122,16 +123,17 @@ def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: 
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
     from job.demo.fortunes import run_text_demo
     from job.demo.solar_cells import PUBLISHED, run_demo
+    from job.run.events import Noted
 
-    with narrator() as say:
+    with narrator() as terminal:
         run = run_text_demo if task == "text" else run_demo
-        result = run(out or (".demo-ray" if workers else ".demo"), workers, say, debug)
-    finish(result, as_json, say, PUBLISHED if task == "image" else None)
+        result = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug)
+    finish(result, as_json, terminal, PUBLISHED if task == "image" else None)
     if workers:
         return
     again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
     if logs_json():
-        say("note", text=f"the same on Ray, with two workers: {again}")
+        terminal.emit(Noted(f"the same on Ray, with two workers: {again}"))
     else:
         console(stderr=True).print(f"\nThe same on Ray, with two workers:\n  {again}", highlight=False, soft_wrap=True)
 
@@ -205,8 +207,8 @@ def mlflow(
     from job.telemetry.logged import log_run
     from job.telemetry.mlflow.logger import web_page
 
-    with narrator() as say:
-        logged = log_run(run, tracking_uri, experiment, registered_model, say)
+    with narrator() as terminal:
+        logged = log_run(run, tracking_uri, experiment, registered_model, terminal.emit)
     click.echo(json.dumps(logged, indent=1) if as_json else web_page(logged))
 
 

@@ -9,24 +9,28 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from job.cli.group import LOG, LOGS
 from job.errors import JobError
 
+if TYPE_CHECKING:
+    from job.telemetry.narrator import Narrator
 
-def narrator() -> Any:
-    """Turns the events of a run into lines on standard error; entered, it also shows the stages that tell nothing."""
+
+def narrator() -> Narrator:
+    """Turns the events of its bus into lines on standard error; entered, it also shows the stages that tell nothing."""
+    from job.run.events import Bus
     from job.telemetry.narrator import Narrator
     from job.telemetry.output import JsonOutput, TextOutput
 
     if logs_json():
-        return Narrator(JsonOutput(_own_stderr()))
+        return Narrator(Bus(), JsonOutput(_own_stderr()))
     to = console(stderr=True)
     to.file = _own_stderr()
-    return Narrator(TextOutput(to))
+    return Narrator(Bus(), TextOutput(to))
 
 
 def _own_stderr() -> TextIO:
@@ -74,10 +78,12 @@ def screen(stderr: bool) -> Iterator[Callable[[list[str]], None]]:
         yield lambda lines: live.update(Text("\n".join(lines)), refresh=True)
 
 
-def finish(result: dict[str, Any], as_json: bool, say: Any, published: tuple[str, float] | None = None) -> None:
-    """Tells the result; `say` is the narrator."""
+def finish(
+    result: dict[str, Any], as_json: bool, narrator: Narrator, published: tuple[str, float] | None = None
+) -> None:
+    """Tells the result."""
     if logs_json():
-        say.result(result)
+        narrator.result(result)
     else:
         _finish(result, published)
     if as_json:
@@ -86,7 +92,7 @@ def finish(result: dict[str, Any], as_json: bool, say: Any, published: tuple[str
 
 def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None:
     from job.telemetry.console import comparison_table, result_table
-    from job.telemetry.narrator import unknown_words
+    from job.telemetry.lines import unknown_words
 
     to = console(stderr=True)
     if result["model"] or result["state"] == "head":

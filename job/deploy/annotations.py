@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from job.run.events import RunProgress
+from job.wording import clock
+
 RUN, STORE = "thaw/run", "thaw/store"
 FIRST_EVENT = "thaw/first-event"
 """When the first of the arrivals that this run covers was told, in ISO 8601."""
@@ -39,3 +42,17 @@ def progress_line(annotations: dict[str, str]) -> str:
     named = {EPOCH: "epoch ", LOSS: "loss ", METRIC: "", RATE: "", LEFT: ""}
     told = [f"{before}{annotations[name]}" for name, before in named.items() if name in annotations]
     return "  ".join([percent, annotations[PHASE].replace("_", "-"), *told]) + (" left" if LEFT in annotations else "")
+
+
+def annotations_of(now: RunProgress) -> dict[str, str | None]:
+    """The annotations that tell how far a run is; None deletes one."""
+    epoch = None if now.epoch is None else f"{now.epoch}/{now.epochs}" if now.epochs else str(now.epoch)
+    return {
+        PHASE: now.phase,
+        PERCENT: f"{now.percent:.0f}",
+        EPOCH: epoch,
+        LOSS: None if now.loss is None else f"{now.loss:.4f}",
+        METRIC: None if now.accuracy is None else f"validation accuracy {now.accuracy:.4f}",
+        RATE: f"{now.rate:.0f} examples/s" if now.rate else None,
+        LEFT: None if now.left is None else clock(now.left),
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
@@ -14,8 +13,8 @@ from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
 from job.deploy.watching import changes
 from job.errors import ClusterError
+from job.run.events import Announced, Emit, Event, Noted, Warned
 
-Say = Callable[..., None]
 ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 STAGES = {
     "": "KubeRay has not seen it yet",
@@ -32,7 +31,7 @@ STOPPED = 130
 """Exit code of who no longer wants to follow."""
 
 
-def follow(api: Api, name: str, say: Say) -> int:
+def follow(api: Api, name: str, emit: Emit) -> int:
     """Says what changes, each problem of a pod once, and returns the exit code of the job.
 
     That is what the run's last attempt wrote on its RayJob; else the one in KubeRay's message; else that of a
@@ -43,7 +42,7 @@ def follow(api: Api, name: str, say: Say) -> int:
 
     def listen(source: str, resource: Any, query: dict[str, str]) -> None:
         try:
-            for kind, items in changes(api, resource, say, over, **query):
+            for kind, items in changes(api, resource, emit, over, **query):
                 heard.put((source, kind, items))
         except Exception as error:  # raised where someone waits for it
             heard.put((source, "ERROR", error))
@@ -53,7 +52,7 @@ def follow(api: Api, name: str, say: Say) -> int:
         ("pods", PODS, {"labelSelector": f"{INSTANCE}={name}"}),
     ):
         threading.Thread(target=listen, args=(source, resource, query), name=f"follow {source}", daemon=True).start()
-    teller = _Teller(name, say)
+    teller = _Teller(name, emit)
     try:
         while True:
             source, kind, items = heard.get()
@@ -64,7 +63,7 @@ def follow(api: Api, name: str, say: Say) -> int:
             elif (code := teller.rayjob(kind, items)) is not None:
                 return code
     except KeyboardInterrupt:
-        say("note", text=f"not followed any more; the job goes on: thaw status {name} -n {api.namespace}")
+        emit(Noted(f"not followed any more; the job goes on: thaw status {name} -n {api.namespace}"))
         return STOPPED
     finally:
         over.set()
@@ -86,8 +85,8 @@ def exit_code(rayjob: Object) -> int | None:
 
 
 class _Teller:
-    def __init__(self, name: str, say: Say) -> None:
-        self._name, self._say = name, say
+    def __init__(self, name: str, emit: Emit) -> None:
+        self._name, self._emit = name, emit
         self._told: set[str] = set()
         self._stage: str | None = None
         self._failed = 0
@@ -101,16 +100,16 @@ class _Teller:
         rayjob = self._last = items[0]
         status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
         if "deletionTimestamp" in rayjob["metadata"]:
-            self._once("deleted", "stage", f"{self._name} is being deleted")
+            self._once("deleted", Announced(f"{self._name} is being deleted"))
         self._failures(int(status.get("failed") or 0), status)
         stage = status.get("jobDeploymentStatus", "")
         if stage != self._stage and stage not in ENDED:
-            self._say("stage", text=STAGES.get(stage, f"KubeRay says: {stage}"))
+            self._emit(Announced(STAGES.get(stage, f"KubeRay says: {stage}")))
         self._stage = stage
         line = progress_line(annotations)
         if line and line != self._line:
             self._line = line
-            self._say("stage", text=line)
+            self._emit(Announced(line))
         code = exit_code(rayjob)
         if code is not None:
             self._end(code, rayjob)
@@ -119,32 +118,32 @@ class _Teller:
     def pods(self, items: list[Object]) -> None:
         for pod in items:
             for key, text in problems(pod):
-                self._once(key, "warning", text)
+                self._once(key, Warned(text))
 
     def _failures(self, failed: int, status: dict[str, Any]) -> None:
         if failed > self._failed and status.get("jobDeploymentStatus") not in ENDED:
             why = reason(status)
             text = f"attempt {failed} has failed{f' ({why})' if why else ''}: KubeRay makes a new cluster for the next"
-            self._say("warning", text=text)
+            self._emit(Warned(text))
         self._failed = failed
 
     def _end(self, code: int, rayjob: Object) -> None:
         if not code:
-            return self._say("stage", text=f"{self._name} is complete")
+            return self._emit(Announced(f"{self._name} is complete"))
         why = ending(rayjob)[1] or reason(rayjob.get("status", {})) or "KubeRay gives no reason"
-        self._say("warning", text=f"{self._name} has failed (exit code {code}): {why}")
+        self._emit(Warned(f"{self._name} has failed (exit code {code}): {why}"))
 
     def _deleted(self, items: list[Object]) -> int:
         """Also where it ended before, as one that is kept for a day does."""
         last = items[0] if items else self._last
         code = exit_code(last) if last else None
-        self._say("warning", text=f"{self._name} was deleted")
+        self._emit(Warned(f"{self._name} was deleted"))
         return ClusterError.exit_code if code is None else code
 
-    def _once(self, key: str, kind: str, text: str) -> None:
+    def _once(self, key: str, event: Event) -> None:
         if key not in self._told:
             self._told.add(key)
-            self._say(kind, text=text)
+            self._emit(event)
 
 
 def reason(status: dict[str, Any]) -> str:

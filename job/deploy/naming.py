@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from job.data.source import open_source
 from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError
 from job.registry.promotion import finished_result
+from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run, job_id, listing_id
 from job.storage import open_store
 
@@ -29,7 +29,7 @@ class Naming:
     """The snapshot of the run's data, where it is known already."""
 
 
-def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
+def name_run(job: Job, emit: Emit, new: bool = False) -> Naming:
     """Lists the source and names the run as `thaw run` does; with `new`, another run of the same thing.
 
     Which examples are in packed layouts is known once their shards are indexed, which takes Ray. So their RayJobs are
@@ -37,7 +37,7 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
     nothing can be listed from here: those RayJobs are named after the job file.
     """
     if not _is_in_reach(job):
-        say("note", text=f"{job.data.source} and {job.store} are not all on this machine: the cluster lists them")
+        emit(Noted(f"{job.data.source} and {job.store} are not all on this machine: the cluster lists them"))
         if new:
             raise JobError(
                 f"--new: the runs in {job.store} can't be seen from here: change `name`, or end the RayJob that there "
@@ -45,14 +45,14 @@ def name_run(job: Job, say: Callable[..., None], new: bool = False) -> Naming:
             )
         return Naming(job_id(job))
     source, store = open_source(job), open_store(job.store, job.storage)
-    say("stage", text=f"listing {source.uri}")
+    emit(Announced(f"listing {source.uri}"))
     named = None
     if job.data.is_packed:
         shards = list_shards(job.data, source)
         named = listing_id(job, shards)
         if without_index(job.data, source, store, shards):  # so there is no run of this so far
             return Naming(named)
-    found = find_run(job, source, store, say, new)
+    found = find_run(job, source, store, emit, new)
     result = finished_result(job, store, found.run)
     id = found.run if named is None else named + found.run.removeprefix(found.first)
     return Naming(id, found.run, result, found.snapshot)

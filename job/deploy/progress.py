@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE
+from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE, RUN, annotations_of
 from job.deploy.api import RAYJOBS, Api, Object, connect
-from job.deploy.figures import Figures
 from job.errors import ClusterError, exit_code_of
+from job.run.events import Bus, Emit, RunFound, RunProgress, Warned
 
 INTERVAL = 10.0
 """Seconds between two writes, but for those of another phase."""
@@ -27,32 +26,27 @@ LAST = 20.0
 """Seconds that the end of a run waits for its last figures to be written."""
 LONGEST = 1000
 """Characters of an error."""
-Say = Callable[..., None]
 Annotations = dict[str, str | None]
 
 
 @contextmanager
-def reported(say: Say, ask: Callable[[str], None]) -> Iterator[Say]:
-    """`say`, which also writes down what it is told on the RayJob that this process is part of, if any.
+def reported(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
+    """Writes how far the run is, while the block lasts, on the RayJob that this process is part of, if any.
 
     What ends the block is written as its exit code; what an earlier attempt left there goes at its begin. `ask` is
     called, from another thread and again and again, with who wants the run to end.
     """
     name, namespace = os.environ.get("THAW_RAYJOB"), os.environ.get("THAW_NAMESPACE")
     if not name or not namespace:
-        yield say
+        yield
         return
-    writer, figures, lock = _Writer(name, namespace, say, ask), Figures(), threading.Lock()
+    writer = _Writer(name, namespace, bus.emit, ask)
     here: Annotations = {CLUSTER: os.environ.get("THAW_CLUSTER")}
     writer.put({**dict.fromkeys([*FIGURES, EXIT_CODE, ERROR, CLUSTER]), PHASE: "start"})
-
-    def both(kind: str, **event: Any) -> None:
-        say(kind, **event)
-        with lock:
-            writer.put(figures.after(kind, event))
-
+    bus.subscribe(RunFound, lambda found: writer.put({RUN: found.id}))
+    bus.subscribe(RunProgress, lambda now: writer.put(annotations_of(now)))
     try:
-        yield both
+        yield
     except BaseException as error:
         line = " ".join(str(error).split()) or type(error).__name__
         writer.close({EXIT_CODE: str(exit_code_of(error)), ERROR: line[:LONGEST], **here})
@@ -63,8 +57,8 @@ def reported(say: Say, ask: Callable[[str], None]) -> Iterator[Say]:
 class _Writer:
     """A thread that patches the annotations which were put since it last did."""
 
-    def __init__(self, name: str, namespace: str, say: Say, ask: Callable[[str], None]) -> None:
-        self._name, self._namespace, self._say, self._ask = name, namespace, say, ask
+    def __init__(self, name: str, namespace: str, emit: Emit, ask: Callable[[str], None]) -> None:
+        self._name, self._namespace, self._emit, self._ask = name, namespace, emit, ask
         self._wanted: Annotations = {}
         self._phase: str | None = None
         self._urgent = self._closed = False
@@ -89,7 +83,7 @@ class _Writer:
 
     def _write(self) -> None:
         api: Api | None = None
-        told = closed = False
+        warned = closed = False
         while not closed:
             annotations, closed = self._next()
             try:
@@ -102,9 +96,9 @@ class _Writer:
             except Exception as error:  # whatever it is, the run goes on
                 with self._changed:
                     self._wanted = {**annotations, **self._wanted}
-                if not told:
-                    told = True
-                    self._say("warning", text=f"The run's progress can't be written on its RayJob: {error}")
+                if not warned:
+                    warned = True
+                    self._emit(Warned(f"The run's progress can't be written on its RayJob: {error}"))
 
     def _look(self, rayjob: Object) -> None:
         status = rayjob.get("status", {})

@@ -15,11 +15,11 @@ from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
 from job.deploy.refusals import Conflict
 from job.errors import ClusterError
+from job.run.events import Announced, Emit, Warned
 from job.run.lease import reserve
 from job.storage import open_store
 from job.storage.runs import run_uri
 
-Say = Callable[..., None]
 ROUNDS = 5
 """Times that a step is done again where someone else undoes it."""
 
@@ -34,20 +34,20 @@ class Options:
     context: str | None = None
 
 
-def render(job: Job, options: Options, say: Say) -> list[Object]:
+def render(job: Job, options: Options, emit: Emit) -> list[Object]:
     """What `submit` would create."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
-    return list(fill(job, name_run(job, say), shipped, options.image, options.namespace))
+    return list(fill(job, name_run(job, emit), shipped, options.image, options.namespace))
 
 
-def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str, Any]:
+def submit(job: Job, options: Options, emit: Emit, new: bool = False) -> dict[str, Any]:
     """Creates the ConfigMap and the RayJob of this run, but for what is there already.
 
     Returns {state, name, namespace, run}, where `state` is `submitted`, `submitted already` or `finished`, and `run` is
     the run's URI, where it is known; name and namespace are None where nothing was created.
     """
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
-    naming = name_run(job, say, new)
+    naming = name_run(job, emit, new)
     if naming.result is not None:
         return {"state": "finished", "name": None, "namespace": None, "run": naming.result["run"]}
     configmap, rayjob = fill(job, naming, shipped, options.image, options.namespace)
@@ -55,7 +55,7 @@ def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str,
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
         reserve(store, naming.run)
     api = connect(options.context, rayjob["metadata"]["namespace"])
-    made, fresh = apply(api, configmap, rayjob, say)
+    made, fresh = apply(api, configmap, rayjob, emit)
     run = made["metadata"].get("annotations", {}).get(RUN)
     return {
         "state": "submitted" if fresh else "submitted already",
@@ -68,27 +68,27 @@ def submit(job: Job, options: Options, say: Say, new: bool = False) -> dict[str,
 def submit_and_follow(
     job: Job,
     options: Options,
-    say: Say,
+    emit: Emit,
     told: Callable[[dict[str, Any]], None],
     new: bool = False,
     to_end: bool = False,
 ) -> dict[str, Any]:
     """As `submit`, whose result is `told` at once; `to_end` adds the RayJob's `exit_code`, once it has ended."""
-    result = submit(job, options, say, new)
+    result = submit(job, options, emit, new)
     told(result)
     if to_end and result["name"]:
-        code = follow(connect(options.context, result["namespace"]), result["name"], say)
+        code = follow(connect(options.context, result["namespace"]), result["name"], emit)
         return {**result, "exit_code": code}
     return result
 
 
-def apply(api: Api, configmap: Object, rayjob: Object, say: Say) -> tuple[Object, bool]:
+def apply(api: Api, configmap: Object, rayjob: Object, emit: Emit) -> tuple[Object, bool]:
     """1. the job file   2. the RayJob, which reads it   3. the job file goes when the RayJob does.
 
     Returns the RayJob as it is in the cluster, and whether it was created just now. Raises ClusterError.
     """
     name = rayjob["metadata"]["name"]
-    _put_configmap(api, configmap, say)
+    _put_configmap(api, configmap, emit)
     try:
         made, fresh = api.create(RAYJOBS, rayjob), True
     except Conflict:
@@ -96,7 +96,7 @@ def apply(api: Api, configmap: Object, rayjob: Object, say: Say) -> tuple[Object
         if found is None or "deletionTimestamp" in found["metadata"]:
             raise ClusterError(f"RayJob {name} is just being deleted: submit again when it is gone.") from None
         made, fresh = found, False
-        _tell_existing(made, say)
+        _tell_existing(made, emit)
     _own(api, configmap, made)
     return made, fresh
 
@@ -118,7 +118,7 @@ def describe_submitted(submitted: dict[str, Any], context: str | None) -> list[s
     ]
 
 
-def _put_configmap(api: Api, configmap: Object, say: Say) -> None:
+def _put_configmap(api: Api, configmap: Object, emit: Emit) -> None:
     """Raises ClusterError. One with other settings is replaced while no RayJob reads it."""
     name = configmap["metadata"]["name"]
     for _ in range(ROUNDS):
@@ -132,7 +132,7 @@ def _put_configmap(api: Api, configmap: Object, say: Say) -> None:
         if found.get("data") == configmap["data"]:
             return
         if api.get(RAYJOBS, name) is not None:
-            return say("warning", text=f"{name} keeps the settings that it was submitted with, which differ from these")
+            return emit(Warned(f"{name} keeps the settings that it was submitted with, which differ from these"))
         gone = dict.fromkeys(found.get("data") or {})
         if api.patch(CONFIGMAPS, name, {"data": {**gone, **configmap["data"]}}) is not None:
             return
@@ -157,11 +157,11 @@ def _own(api: Api, configmap: Object, rayjob: Object) -> None:
     )
 
 
-def _tell_existing(rayjob: Object, say: Say) -> None:
+def _tell_existing(rayjob: Object, emit: Emit) -> None:
     name, code = rayjob["metadata"]["name"], exit_code(rayjob)
     text = f"{name} is submitted already"
     if code:
         text += f", and has failed: to run it again, `thaw cancel {name}`, then submit again"
     elif code == 0:
         text += ", and is complete"
-    say("stage", text=text)
+    emit(Announced(text))

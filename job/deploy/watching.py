@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from job.deploy.api import Api, Object
 from job.deploy.refusals import Gone, Resource, Unreachable
+from job.run.events import Emit, Noted
 
 PATIENCE = 600.0
 """Seconds without the API server (an upgrade of a control plane takes minutes) after which looking ends."""
@@ -16,7 +17,7 @@ PAUSE = 1.0
 
 
 def changes(
-    api: Api, resource: Resource, say: Callable[..., None], over: threading.Event, **query: str
+    api: Api, resource: Resource, emit: Emit, over: threading.Event, **query: str
 ) -> Iterator[tuple[str, list[Object]]]:
     """(`LISTED`, all of them), and then (`ADDED`, `MODIFIED` or `DELETED`, [one]), until `over`.
 
@@ -42,5 +43,5 @@ def changes(
                 raise
             if not told and not over.is_set():
                 told = True
-                say("note", text=f"{error} Looking again.")
+                emit(Noted(f"{error} Looking again."))
         over.wait(PAUSE)

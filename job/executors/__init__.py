@@ -9,10 +9,11 @@ from typing import Any, Protocol, TypeVar
 from job.config import Job
 from job.executors.placement import gpus_here, is_here, is_local, with_workers
 from job.features.extraction import Extracted, Extraction
+from job.run.events import Emit
+from job.run.instruments import WorkerMetrics
 from job.run.interrupts import Interrupts
-from job.training.context import Recipe, WorkerMetrics
+from job.training.context import Recipe
 
-Say = Callable[..., None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -28,13 +29,13 @@ class Executor(Protocol):
     @property
     def metrics(self) -> WorkerMetrics: ...
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
         """What becomes of each item, in any order. `doing` is what then failed, for the message."""
 
-    def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
+    def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         """Computes and stores features, chunk by chunk. Raises Overflow and what reading the source raises."""
 
-    def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
+    def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
         """Trains from the latest checkpoint on; what it comes to is in the store. Raises what the workers raised, and
         Interrupted once a checkpoint is kept.
         """
@@ -44,12 +45,12 @@ class Executor(Protocol):
 
 
 @contextmanager
-def executor_of(job: Job, debug: bool, say: Say) -> Iterator[tuple[Job, Executor]]:
+def executor_of(job: Job, debug: bool, emit: Emit) -> Iterator[tuple[Job, Executor]]:
     """The executor that the job asks for, and the job with what `auto` means for it.
 
     Raises JobError where what the job asks for can't be had here, and ClusterError.
     """
-    job = placed(job, debug, say)
+    job = placed(job, debug, emit)
     if job.scaling.executor == "local":
         from job.executors.local import LocalExecutor
 
@@ -58,11 +59,11 @@ def executor_of(job: Job, debug: bool, say: Say) -> Iterator[tuple[Job, Executor
     else:
         from job.executors.ray import RayExecutor
 
-        with RayExecutor(job, debug, say) as executor:
+        with RayExecutor(job, debug, emit) as executor:
             yield job, executor
 
 
-def placed(job: Job, debug: bool, say: Say) -> Job:
+def placed(job: Job, debug: bool, emit: Emit) -> Job:
     """The job with what `auto` means for it here. Raises JobError, and ClusterError where a cluster has to be asked."""
     if is_local(job):
         return with_workers(job, "local", 1)
@@ -72,4 +73,4 @@ def placed(job: Job, debug: bool, say: Say) -> Job:
         return with_workers(job, "ray", max(1, gpus_here()) if job.scaling.gpu else 1)
     from job.executors.ray.cluster import placed_there
 
-    return placed_there(job, debug, say)
+    return placed_there(job, debug, emit)

@@ -26,12 +26,13 @@ from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.features.workload import CHUNK
 from job.libraries import import_arrow
+from job.run.events import Emit
+from job.run.instruments import WorkerMetrics
 from job.run.interrupts import Interrupts
 from job.run.strategy import INTER_OP, INTER_OP_THREADS
-from job.training.context import Recipe, Start, WorkerMetrics
+from job.training.context import Recipe, Start
 from job.training.worker import train
 
-Say = Callable[..., None]
 T = TypeVar("T")
 R = TypeVar("R")
 READERS = 64
@@ -71,12 +72,12 @@ class LocalExecutor:
             self._metrics = metrics_here()
         return self._metrics
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
         with _pool(self.cpus, "map") as pool, _errors_of(doing, ThawError):
             for done in as_completed([pool.submit(function, item) for item in items]):
                 yield done.result()
 
-    def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
+    def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         with (
             _errors_of("Extracting features", ThawError),
             _pool(READERS, "readers") as readers,
@@ -97,8 +98,8 @@ class LocalExecutor:
             for written in writing:
                 yield _written(*written)
 
-    def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
-        context = _Alone(self.cpus, self.metrics, say)
+    def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
+        context = _Alone(self.cpus, self.metrics, emit)
         with interrupts.passed_to(lambda over: context.stop.set()), _errors_of("Training", TrainingError):
             try:
                 train(recipe, context)
@@ -115,8 +116,8 @@ class _Alone:
     rank = local_rank = 0
     world_size = local_world_size = 1
 
-    def __init__(self, cpus: int, metrics: WorkerMetrics, say: Say) -> None:
-        self.cpus, self.metrics, self.say = cpus, metrics, say
+    def __init__(self, cpus: int, metrics: WorkerMetrics, emit: Emit) -> None:
+        self.cpus, self.metrics, self.emit = cpus, metrics, emit
         self.stop = threading.Event()
 
     def from_first(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from job.errors import JobError
-from job.training.context import WorkerMetrics
+from job.run.instruments import WorkerMetrics
 
 PORT = "THAW_METRICS_PORT"
 PREFIX = "ray_"

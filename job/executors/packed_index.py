@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from job.config import Data
 from job.data.sources.packed import write_index
 from job.executors import Executor
+from job.run.events import Emit, ShardsIndexed
 from job.storage import ObjectInfo, Store
 
 
@@ -17,16 +17,16 @@ def index_shards(
     store: Store,
     missing: dict[str, ObjectInfo],
     executor: Executor,
-    say: Callable[..., None],
+    emit: Emit,
 ) -> None:
     """Writes the indexes that `without_index` has found missing: a version of a shard is read for this only once.
 
     Says `index` with done, of. Raises DataError where a shard has not the columns that `data.packed` names.
     """
     items = [(shard.key, shard.version, index) for index, shard in missing.items()]
-    written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", say)
+    written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", emit)
     for done, _ in enumerate(written, 1):
-        say("index", done=done, of=len(items))
+        emit(ShardsIndexed(done=done, of=len(items)))
 
 
 def _write(data: Data, source: Store, store: Store, item: tuple[str, str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from job.data.snapshot import stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.export.checksums import MANIFEST, download_files, upload_files
 from job.export.formats import check_formats
-from job.features.run_words import spell
 from job.libraries import import_tensorflow, no_stderr
+from job.run.events import Announced, Emit, Noted, Warned
 from job.run.run import open_run
+from job.run.word_vectors import spell
 from job.storage import Store, open_store, read_json
 from job.storage.runs import RunKeys, run_uri
 from job.storage.scratch import scratch
@@ -26,7 +27,6 @@ from job.storage.scratch import scratch
 if TYPE_CHECKING:
     from job.export.formats.subject import Subject
 
-Say = Callable[..., None]
 CHECKED = 128
 """Examples that a file is checked on: of the validation split, and, where that has fewer, of the test split."""
 LEAST = 32
@@ -36,7 +36,7 @@ REPRESENTATIVE = 100
 
 
 def with_formats(
-    job: Job, store: Store, run: str, result: dict[str, Any], say: Say, debug: bool = False
+    job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
     """The result with `formats`: by name the URI, or None where it can't be had.
 
@@ -44,18 +44,18 @@ def with_formats(
     """
     if not job.export.formats or result["model"] is None:
         return result
-    exports = Exports(job, store, run, result, say, debug)
+    exports = Exports(job, store, run, result, emit, debug)
     made: dict[str, str | None] = {}
     for name in dict.fromkeys(job.export.formats):
         try:
             made[name] = exports.keep(name)
         except ThawError as error:
             made[name] = None
-            say("warning", text=f"{error} The run itself is complete; `thaw export` tries it again.")
+            emit(Warned(f"{error} The run itself is complete; `thaw export` tries it again."))
     return {**result, "formats": made}
 
 
-def export_run(uri: str, formats: Sequence[str], out: str | None, say: Say, debug: bool = False) -> dict[str, str]:
+def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, debug: bool = False) -> dict[str, str]:
     """Writes these formats of a finished run beside its model, or to the folder (or URI) `out`; their URIs by name.
 
     Raises JobError, DataError, StorageError.
@@ -69,7 +69,7 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, say: Say, debu
         job = Job.model_validate(described)
     except ValidationError as error:
         raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
-    exports = Exports(job, store, run, result, say, debug)
+    exports = Exports(job, store, run, result, emit, debug)
     if out is None:
         return {name: exports.keep(name) for name in dict.fromkeys(formats)}
     target = open_store(out if "://" in out else f"file://{os.path.abspath(out)}")
@@ -79,8 +79,8 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, say: Say, debu
 class Exports:
     """What is made once for all formats: the network, its examples, and what it answers to them."""
 
-    def __init__(self, job: Job, store: Store, run: str, result: dict[str, Any], say: Say, debug: bool) -> None:
-        self._job, self._store, self._run, self._say = job, store, run, say
+    def __init__(self, job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool) -> None:
+        self._job, self._store, self._run, self._emit = job, store, run, emit
         self._snapshot = result["snapshot"]
         # The run may have been copied as a whole: its result says where it was made.
         self._model = open_store(run_uri(store, run) + result["model"].removeprefix(result["run"]))
@@ -107,16 +107,17 @@ class Exports:
     def _make(self, name: str, folder: Path) -> None:
         from job.export.formats import write_format
 
-        self._say("stage", text=f"exporting as {name}")
+        self._emit(Announced(f"exporting as {name}"))
         subject = self._subject
         with scratch() as labels, self._quiet():
             download_files(self._model, ("labels.json",), Path(labels))
             found = write_format(name, subject, Path(labels, "labels.json"), folder)
-        self._say(
-            "note",
-            text=f"{name}: {found['same_class']:.1%} of {found['examples']} examples keep their class, accuracy "
-            f"{found['accuracy']:.4f} (Keras: {found['keras_accuracy']:.4f}), probabilities differ by up to "
-            f"{found['largest_difference']:.2g}",
+        self._emit(
+            Noted(
+                f"{name}: {found['same_class']:.1%} of {found['examples']} examples keep their class, "
+                f"accuracy {found['accuracy']:.4f} (Keras: {found['keras_accuracy']:.4f}), probabilities differ "
+                f"by up to {found['largest_difference']:.2g}"
+            )
         )
 
     @cached_property

@@ -5,44 +5,69 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot, check_rejects
 from job.data.source import open_source
-from job.executors import Executor
-from job.features.cache_plan import Plan, featurizers, input_featurizer
+from job.features.cache_plan import Plan, featurizers, input_featurizer, write_plan
 from job.features.dataset import Examples, read_examples, write_dataset
 from job.features.decode import GONE
-from job.features.extraction import Extraction
-from job.features.run_words import Words, count_words, learn_vectors, note_words
+from job.features.extraction import Extraction, Extractor
+from job.features.featurize import Overflow
+from job.features.run_words import Words, count_words, note_words
 from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, known
 from job.features.workload import missing, write_work
+from job.run.events import Emit, ExamplesRejected, FeaturesComputed, FeaturesCounted, StageStarted, Warned, WordsCounted
 from job.run.run import Run
+from job.run.unfinished import forget_unfinished
+from job.run.word_vectors import learn_vectors
 
-Say = Callable[..., None]
 Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
+UNFINISHED = 3600.0
+"""Seconds after which a feature that is still half written is nobody's any more."""
 Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
-def extract(run: Run, plan: Plan, executor: Executor, say: Say) -> list[Reject]:
+def complete_features(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> Plan:
+    """Makes the run's data set complete; returns the plan, which has another dtype where float16 was too small.
+
+    Raises DataError where too much is rejected.
+    """
+    emit(StageStarted("features", workers=executor.featurizers))
+    if run.store.stat(run.keys.dataset) is not None:
+        return plan
+    forget_unfinished(run.store, "features/", UNFINISHED, emit)
+    try:
+        rejects = extract(run, plan, executor, emit)
+    except Overflow as error:
+        emit(Warned(f"{error}: they are stored as bfloat16"))
+        plan = replace(plan, dtype="bfloat16")
+        write_plan(run.store, run.id, plan)
+        rejects = extract(run, plan, executor, emit)
+    listed = run.snapshot.rejects
+    if total := sum(listed.values()) + len(rejects):
+        emit(ExamplesRejected(total, listed, [f"{key}: {reason}" for key, _, reason in rejects[:3]]))
+    return plan
+
+
+def extract(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> list[Reject]:
     """Computes what is missing and writes down the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
     job, store = run.job, run.store
     examples = read_examples(store, run.snapshot, open_source(job).uri, job.data.is_packed)
-    done = complete(run, examples, plan, executor, say)
+    done = complete(run, examples, plan, executor, emit)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, run.snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
     store.write(run.keys.rejects, ("\n".join(lines) + "\n").encode() if lines else b"")
     if done.words is not None:
-        say("words", **note_words(run, done.words, examples))
+        emit(WordsCounted(note_words(run, done.words, examples)))
     write_dataset(store, run.id, run.snapshot.classes, examples, accepted, done.pooled, done.inputs)
     return rejects
 
@@ -61,40 +86,36 @@ class Complete:
     """With glove: the words that occur."""
 
 
-def complete(run: Run, examples: Examples, plan: Plan, executor: Executor, say: Say) -> Complete:
+def complete(run: Run, examples: Examples, plan: Plan, executor: Extractor, emit: Emit) -> Complete:
     """Computes the features that these examples lack. Raises Overflow."""
     job, store = run.job, run.store
     words, gone = None, dict[str, str]()
     if job.model.backbone == GLOVE:  # a text's words first: their vectors are the network
         wanted = [input_featurizer(job)]
-        ((tokens, stored),), gone = _completed(run, examples, wanted, "words", executor, say)
+        ((tokens, stored),), gone = _completed(run, examples, wanted, "words", executor, emit)
         words = count_words(store, tokens, stored, examples)
-        learn_vectors(job, store, run.base.weights_sha256, words, say)
+        learn_vectors(job, store, run.base.weights_sha256, words.ids, emit)
     pooled, inputs = featurizers(job, run.base, plan)
-    found, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, say)
+    found, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, emit)
     return Complete(found[: len(pooled)], found[len(pooled) :], gone | lost, words)
 
 
 def _completed(
-    run: Run, examples: Examples, wanted: list[Featurizer], what: str, executor: Executor, say: Say
+    run: Run, examples: Examples, wanted: list[Featurizer], what: str, executor: Extractor, emit: Emit
 ) -> tuple[Stored, dict[str, str]]:
     found = [(featurizer, known(run.store, featurizer)) for featurizer in wanted]
     needs = missing(examples, found)
+    lacking = int(needs.any(axis=1).sum())
+    emit(FeaturesCounted(what, lacking, len(needs) - lacking))
     gone: dict[str, str] = {}
-    if needs.any():
-        lacking = int(needs.any(axis=1).sum())
-        figures = {"what": what, "computed": lacking, "stored": len(needs) - lacking}
-        say("stage", text=f"computing the {what} of {lacking} examples; {len(needs) - lacking} have theirs", **figures)
-        gone = _compute(run, examples, needs, found, executor, say)
+    if lacking:
+        gone = _compute(run, examples, needs, found, executor, emit)
         found = [(featurizer, known(run.store, featurizer, before)) for featurizer, before in found]
-    else:
-        text = f"the {what} of all {len(needs)} examples are stored already"
-        say("note", text=text, what=what, computed=0, stored=len(needs))
     return found, gone
 
 
 def _compute(
-    run: Run, examples: Examples, needs: np.ndarray, found: Stored, executor: Executor, say: Say
+    run: Run, examples: Examples, needs: np.ndarray, found: Stored, executor: Extractor, emit: Emit
 ) -> dict[str, str]:
     """Computes what the examples lack; returns why some of them are gone, by key."""
     wanted = [featurizer for featurizer, _ in found]
@@ -104,11 +125,11 @@ def _compute(
     work = Extraction(run.job, run.id, run.base, wanted, chunks, run.store)
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
-    say("extract", done=done, of=of, rate=None)  # the processes take a while to start
-    for extracted in executor.extract(work, say):
+    emit(FeaturesComputed(done=done, of=of, rate=None))  # the processes take a while to start
+    for extracted in executor.extract(work, emit):
         gone |= extracted.gone
         done += extracted.done
-        say("extract", done=done, of=of, rate=rate(done))
+        emit(FeaturesComputed(done=done, of=of, rate=rate(done)))
     run.store.delete(run.keys.work)
     return gone
 

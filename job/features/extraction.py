@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from job.config import Job
 from job.features.store import Featurizer, write_part
 from job.model.resolved import ResolvedBase
+from job.run.events import Emit
 from job.storage import Store
 
 
@@ -64,6 +66,16 @@ class Extracted:
 
     done: int
     gone: dict[str, str]
+
+
+class Extractor(Protocol):
+    """Who computes features: an Executor, as far as this stage knows it."""
+
+    featurizers: int
+    """How many networks compute features side by side, at most."""
+
+    def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
+        """Computes and stores features, chunk by chunk. Raises Overflow and what reading the source raises."""
 
 
 def write_parts(store: Store, parts: Iterable[NewPart]) -> None:

@@ -1,4 +1,4 @@
-"""The words of a run: how often each occurs, and their pretrained vectors, which are looked for in a file as they come.
+"""The words of a run: how often each occurs, and which have no pretrained vector.
 
 runs/<run>/words.json   what occurs and what of it has no vector, for the report
 """
@@ -6,30 +6,26 @@ runs/<run>/words.json   what occurs and what of it has no vector, for the report
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from job.config import Job, Weights
+from job.config import Job
 from job.data.forms import form_of
 from job.data.source import open_source
 from job.data.sources.table import object_reader
 from job.data.splits import SPLITS
-from job.errors import DataError, JobError, ObjectMissing, StorageError
+from job.errors import DataError, ObjectMissing
 from job.features.dataset import Examples
 from job.features.store import Featurizer, StoredFeatures, read_stored
 from job.libraries import import_tensorflow
-from job.model.resolved import ResolvedBase, known_base, record_base, weights_request
 from job.run.run import Run
-from job.storage import Store, file_sha256, open_store, split_uri
-from job.storage.scratch import scratch
-from job.text.vocabulary import keep_vectors, kept_vectors, write_vocabulary
+from job.run.word_vectors import vectors_named
+from job.storage import Store
+from job.text.vocabulary import kept_vectors, write_vocabulary
 
-Say = Callable[..., None]
 WORST = 10
 """Words without a vector that are named."""
 
@@ -46,25 +42,6 @@ class Words:
     """The same in the train split."""
     example: np.ndarray
     """The row of an example that has it, int64 [w]."""
-
-
-def resolve_vectors(job: Job, store: Store, say: Say) -> ResolvedBase:
-    """The file of vectors that the job names, by content. It is read once as a whole. Raises JobError, StorageError."""
-    request = weights_request(job.model, job.train.seed)
-    if known := known_base(store, request):
-        return known
-    weights = _weights(job)
-    say("note", text=f"reading {weights.uri}")
-    with _downloaded(weights.uri) as path:
-        resolved = ResolvedBase(file_sha256(path))
-        if weights.sha256 not in (None, resolved.weights_sha256):
-            raise JobError(
-                f"model.weights: {weights.uri} has sha256 {resolved.weights_sha256}, and the job file says "
-                f"{weights.sha256}: it is not the file meant."
-            )
-        _read(store, path, weights.uri, resolved.weights_sha256, np.empty(0, np.int64), say)
-    record_base(store, request, resolved)
-    return resolved
 
 
 def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, examples: Examples) -> Words:
@@ -88,35 +65,6 @@ def _merged(first: Words, second: Words) -> Words:
     return Words(ids, counts, train, joined("example")[at])
 
 
-def learn_vectors(job: Job, store: Store, sha256: str, words: Words, say: Say) -> None:
-    """Keeps the vectors of words that nobody asked the file for so far."""
-    missing = np.setdiff1d(words.ids, kept_vectors(store, sha256)[0], assume_unique=True)
-    if not len(missing):
-        return
-    uri = _weights(job).uri
-    say("stage", text=f"looking for the vectors of {len(missing)} words in {uri}")
-    with _downloaded(uri) as path:
-        if file_sha256(path) != sha256:
-            raise StorageError(f"{uri} was written since this run was named: run again.")
-        _read(store, path, uri, sha256, missing, say)
-
-
-def spell(job: Job, ids: np.ndarray) -> list[str]:
-    """The words of these ids, in their order, from the file of vectors. Raises JobError, StorageError."""
-    from job.text.vectors import words_of_ids
-
-    uri = _weights(job).uri
-    with _downloaded(uri) as path:
-        words = words_of_ids(path, ids, uri)
-    missing = len(set(ids.tolist()) - words.keys())
-    if missing:
-        raise StorageError(
-            f"model.weights: {uri} was written since the run: it lacks {missing} of its {len(ids)} words. Put the file "
-            "back that the run was made with."
-        )
-    return [words[id] for id in ids.tolist()]
-
-
 def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     """Writes down the run's vocabulary and what of its words has no vector; returns the latter, which says how often:
     {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all are
@@ -126,7 +74,7 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     known = np.isin(words.ids, kept_vectors(store, run.base.weights_sha256)[1], assume_unique=True)
     if not known.any():
         raise DataError(
-            f"model.weights: {_weights(job).uri} has a vector of none of the {len(words.ids)} words in "
+            f"model.weights: {vectors_named(job).uri} has a vector of none of the {len(words.ids)} words in "
             f"{job.data.source}: it is of another language, or of another kind."
         )
     write_vocabulary(store, run.id, words.ids[known], words.train[known])
@@ -159,29 +107,3 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
             found = words_of(plain(read(key, version)), job.model.max_tokens)
             names |= dict(zip(ids_of_words(found).numpy().tolist(), map(bytes.decode, found.numpy()), strict=True))
     return names
-
-
-def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, say: Say) -> None:
-    from job.text.vectors import read_vectors
-
-    import_tensorflow()
-    found = read_vectors(path, wanted, uri)
-    keep_vectors(store, sha256, wanted, found)
-    skipped = "".join(f", {count} lines skipped ({why})" for why, count in found.skipped.items())
-    say("note", text=f"{found.words} vectors of {found.dimensions} dimensions, {len(found.ids)} kept{skipped}")
-
-
-def _weights(job: Job) -> Weights:
-    weights = job.model.weights_source
-    assert isinstance(weights, Weights)
-    return weights
-
-
-@contextmanager
-def _downloaded(uri: str) -> Iterator[str]:
-    """A copy on this machine."""
-    root, name = split_uri(uri)
-    with scratch() as folder:
-        path = str(Path(folder, "vectors"))
-        open_store(root).download(name, path)
-        yield path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -28,6 +27,7 @@ from job.planning.listing import Seen, numbers, sampled, seen
 from job.planning.timing import stages
 from job.registry.current import read_current
 from job.registry.warm import plan_in_use
+from job.run.events import Announced, Emit
 from job.run.identity import latest_run, prepare_base, run_id
 from job.storage import Store, open_store
 from job.storage.read_only import OverlayStore
@@ -35,8 +35,6 @@ from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 from job.text.vocabulary import read_vocabulary
 from job.wording import plural
-
-Say = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,21 @@ class PlannedRun:
     """Whether the store has the weights."""
 
 
-def forecast(job: Job, say: Say, calibrates: bool | None = None) -> dict[str, Any]:
+def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> dict[str, Any]:
     """The document that `thaw plan --json` prints. Raises what the run itself would raise at its beginning.
 
     `calibrates`: None measures on this machine only where no run like this one was finished. TensorFlow is imported
     only to measure, or where the network of the run was not planned before.
     """
-    job = placed(job, False, say)
+    job = placed(job, False, emit)
     source, below = open_source(job), open_store(job.store, job.storage)
     with scratch() as folder:
         store = OverlayStore(below, folder)
-        say("stage", text=f"listing {source.uri}")
+        emit(Announced(f"listing {source.uri}"))
         with seen(job, source, store) as listed:
-            network = _Network(job, store, say)
+            network = _Network(job, store, emit)
             subject = _subject(job, store, listed, network)
-            return _forecast(job, store, listed, subject, network, calibrates, say)
+            return _forecast(job, store, listed, subject, network, calibrates, emit)
 
 
 def _forecast(
@@ -76,7 +74,7 @@ def _forecast(
     subject: PlannedRun,
     network: _Network,
     calibrates: bool | None,
-    say: Say,
+    emit: Emit,
 ) -> dict[str, Any]:
     source, snapshot, plan, anatomy = open_source(job), listed.snapshot, subject.plan, subject.anatomy
     pooled, inputs = featurizers(job, subject.base, plan)
@@ -102,7 +100,7 @@ def _forecast(
     wants = _needs_calibration(history, missing.examples, [phase.name for phase in found])
     speeds, note = None, ""
     if wants if calibrates is None else calibrates:
-        speeds, note = _calibrated(job, store, network, subject, classes, headers.usable, memories.total, say)
+        speeds, note = _calibrated(job, store, network, subject, classes, headers.usable, memories.total, emit)
         if calibrates and speeds and history:
             history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
@@ -114,8 +112,8 @@ def _forecast(
 class _Network:
     """The network of the job, which is made where it is asked for; this imports TensorFlow."""
 
-    def __init__(self, job: Job, store: Store, say: Say) -> None:
-        self.job, self.store, self.say = job, store, say
+    def __init__(self, job: Job, store: Store, emit: Emit) -> None:
+        self.job, self.store, self.emit = job, store, emit
         self.no_gpu = ""
         self._made: tuple[ResolvedBase, Any] | None = None
 
@@ -128,7 +126,7 @@ class _Network:
                 prepare_process(self.job, worker_cpus(self.job))
             except ClusterError:
                 self.no_gpu = "scaling.gpu: true, and this machine has no GPU"
-            base, network = prepare_base(self.job, self.store, self.say)
+            base, network = prepare_base(self.job, self.store, self.emit)
             self._made = base, network
         return self._made
 
@@ -178,7 +176,7 @@ def _calibrated(
     classes: int,
     encoded: list[bytes],
     worker: int,
-    say: Say,
+    emit: Emit,
 ) -> tuple[Speeds | None, str]:
     """What was measured, with workers of so many bytes; or why nothing was."""
     if not encoded:
@@ -187,7 +185,7 @@ def _calibrated(
     if network.no_gpu:
         return None, f"{network.no_gpu}: nothing was measured"
     devices = devices_here(job, worker)
-    say("stage", text=f"measuring this machine with {plural(len(devices), 'worker')}, for about 20 seconds")
+    emit(Announced(f"measuring this machine with {plural(len(devices), 'worker')}, for about 20 seconds"))
     try:
         return calibrate(job, base, subject.plan, subject.anatomy, classes, encoded, devices, store.folder), ""
     except ClusterError as error:

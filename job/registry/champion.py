@@ -5,7 +5,6 @@ Its own frozen network computes the features of those examples that are new, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from job.features.featurize import Overflow
 from job.features.store import Featurizer, Part, forget_part, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.events import Emit, Warned
 from job.run.run import Run
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys, run_uri
@@ -60,7 +60,7 @@ class ChampionAnswers:
     """Whether the other one is, bool [n]: never about a class that it does not know."""
 
 
-def answers(run: Run, kept: str, champion: str, executor: Executor, say: Callable[..., None]) -> ChampionAnswers:
+def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) -> ChampionAnswers:
     """Asks the model of the run `champion`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
     champion can't be asked any more.
     """
@@ -77,7 +77,7 @@ def answers(run: Run, kept: str, champion: str, executor: Executor, say: Callabl
     plan = model.plan
     for tries in range(TRIES + 1):
         try:
-            done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor, say)
+            done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor, emit)
             ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
             predicted = executor.call(predict, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
             break
@@ -86,7 +86,7 @@ def answers(run: Run, kept: str, champion: str, executor: Executor, say: Callabl
         except CorruptFeatures as error:
             if tries == TRIES:
                 raise
-            say("warning", text=f"{error} It is computed again.")
+            emit(Warned(f"{error} It is computed again."))
             forget_part(store, error.featurizer, error.part)
     names = np.array([*model.classes, ""], object)[predicted]
     return ChampionAnswers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])

@@ -18,11 +18,10 @@ from job.evaluation.paired import Comparison, compare
 from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
+from job.run.events import Announced, Emit, PromotionDecided, StageStarted
 from job.run.run import Run
 from job.storage import TRIES, Store, read_json
 from job.storage.runs import RunKeys
-
-Say = Callable[..., None]
 
 
 def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
@@ -38,7 +37,15 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     return {**result, "promotion": judged, "report": report_uri(store, run)}
 
 
-def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor, say: Say) -> dict[str, Any]:
+def promoted(run: Run, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
+    """The result with `promotion`: what was decided; None where the job does not ask, or there is no model."""
+    if run.job.promote is None or result["model"] is None:
+        return {**result, "promotion": None}
+    emit(StageStarted("promotion"))
+    return {**result, "promotion": judge(run, run.job.promote, result, executor, emit)}
+
+
+def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
     """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
 
     Where another run's model has come into use meanwhile, that is the one to compare with.
@@ -47,8 +54,8 @@ def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor
 
     def against(champion: str) -> ChampionAnswers:
         if champion not in asked:
-            say("stage", text=f"comparing with the model in use ({champion})")
-            asked[champion] = answers(run, result["kept"], champion, executor, say)
+            emit(Announced(f"comparing with the model in use ({champion})"))
+            asked[champion] = answers(run, result["kept"], champion, executor, emit)
         return asked[champion]
 
     for _ in range(TRIES):
@@ -63,7 +70,7 @@ def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor
                 continue
         decided |= {"promoted": decided["promoted"] or mine, "at": now()}
         store.write(run.keys.promotion, json.dumps(decided, indent=1).encode())
-        say("promotion", promoted=decided["promoted"], reason=decided["reason"])
+        emit(PromotionDecided(promoted=decided["promoted"], reason=decided["reason"]))
         return decided
     raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,9 @@ from job.features.dataset import FeatureSet, load_dataset
 from job.features.store import read_stored
 from job.registry.current import read_current
 from job.registry.shift import shift_p_value
+from job.run.events import Announced, Emit, StageStarted
 from job.run.run import Run
+from job.run.state import checkpoints_of
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
@@ -39,6 +42,45 @@ class Decision:
     """The p value of the test whether their features are those of the current model's training examples."""
     current: str | None = None
     """The run whose model was in use."""
+
+
+def whether_to_train(run: Run, emit: Emit) -> Decision:
+    """What is decided before features are computed. A run that was begun goes on."""
+    stored = recorded(run.store, run.id)
+    if run.job.retrain_when is None or (stored and stored.train) or checkpoints_of(run.store, run.id):
+        return Decision(True, "")
+    return _announced(run, decide(run.job, run.store, run.snapshot), emit)
+
+
+def whether_features_say_so(run: Run, decision: Decision, emit: Emit) -> Decision:
+    """The decision, where it has waited for the features of the run's data set."""
+    if decision.train is not None:
+        return decision
+    emit(StageStarted("comparing", "comparing the features of the new examples with those of the others"))
+    return _announced(run, decide_by_features(run, decision), emit)
+
+
+def left_alone(run: Run, decision: Decision, emit: Emit) -> dict[str, Any]:
+    """The result of a run that is not worth it; nothing is written."""
+    emit(Announced("nothing is trained (--set retrain_when=null trains nevertheless)"))
+    return {
+        "run": run.uri,
+        "snapshot": run.snapshot.id,
+        "state": "not worth it",
+        "metrics": {"head": None, "fine_tune": None},
+        "classes": run.snapshot.classes,
+        "model": None,
+        "promotion": None,
+        "decision": asdict(decision),
+    }
+
+
+def _announced(run: Run, decision: Decision, emit: Emit) -> Decision:
+    """Writes it down, unless the features are to decide."""
+    if decision.train is not None:
+        record(run.store, run.id, decision)
+    emit(Announced(f"train? {decision.reason}"))
+    return decision
 
 
 def decide(job: Job, store: Store, snapshot: Snapshot) -> Decision:

@@ -6,16 +6,19 @@ runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
 from job.data.snapshot import Snapshot
 from job.errors import ObjectMissing
-from job.features.cache_plan import Plan, fits
+from job.features.cache_plan import Plan, choose_plan, fits, read_plan, write_plan
+from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
 from job.model.resolved import ResolvedBase
 from job.registry.champion import ChampionModel, load_model
 from job.registry.current import read_current
+from job.run.events import Announced, Emit, Warned
 from job.run.run import Run
 from job.storage import Store, read_json
 
@@ -27,6 +30,33 @@ class WarmStart:
     starts from its layers as well."""
     reason: str
     """In one line."""
+
+
+def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
+    """What was decided before; else that of the model in use, whose features are stored; else one that is new, which
+    takes the `network` with the layers thawed that fine-tuning trains. Writes it down, and the job with it.
+    """
+    plan = read_plan(run.store, run.id)
+    if plan is None:
+        plan = plan_in_use(run.job, run.id, run.store, run.base, run.snapshot)
+        current = read_current(run.store, run.job.name) if plan else None
+        anatomy = read_anatomy(run.store, current.run) if current else None
+        if plan is None:
+            plan = choose_plan(run.job, made := network(), run.snapshot)
+            anatomy = anatomy_of(made, plan.cut)
+        if anatomy:
+            write_anatomy(run.store, run.id, anatomy)
+        write_plan(run.store, run.id, plan)
+    warn_of_end(run.job, read_anatomy(run.store, run.id), emit)
+    emit(Announced(f"cache: {plan.reason}"))
+    run.store.write(run.keys.job, run.job.model_dump_json(indent=1, by_alias=True).encode())
+    return plan
+
+
+def warn_of_end(job: Job, anatomy: Anatomy | None, emit: Emit) -> None:
+    """Warns of a base that ends in a classifier, unless the job says where it is to end."""
+    if anatomy and anatomy.classifier and job.model.end_at is None:
+        emit(Warned(f"model.end_at: {anatomy.classifier.told(job.model.backbone)}"))
 
 
 def warm_start(run: Run) -> WarmStart:

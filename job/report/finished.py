@@ -6,15 +6,35 @@ runs/<run>/report/index.html, report/card.md, record.json, tensorboard/…
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from job.errors import Interrupted, Superseded, headline
-from job.evaluation.documents import Documents
+from job.evaluation.documents import Documents, read_documents
 from job.export.model_card import model_card
 from job.report.answers_drawn import draw_answers
+from job.report.curves import range_curves
 from job.report.examples import chosen_examples
 from job.report.page.render import render
-from job.report.record import make_record, recorded_versions
+from job.report.record import make_record, recorded_versions, versions_here
+from job.run.events import Emit, StageStarted, Warned
+from job.run.run import Run
 from job.storage.runs import RunKeys
+
+
+def reported(run: Run, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """The result with `report`, the page's URI: None where it can't be made, which is no reason to lose the run."""
+    if result["model"] is None:
+        return result
+    emit(StageStarted("report", "making the report"))
+    try:
+        documents = read_documents(run.store, run.id)
+        return {**result, "report": write_report(documents, lambda text: emit(Warned(text)), versions_here())}
+    except (Interrupted, Superseded):
+        raise
+    except Exception as error:
+        text = f"The report could not be made ({headline(error)}). The run is finished; `thaw report {run.uri}`"
+        emit(Warned(f"{text} tries again."))
+        return {**result, "report": None}
 
 
 def write_report(documents: Documents, warn: Callable[[str], None], versions: dict[str, str] | None = None) -> str:
@@ -25,6 +45,8 @@ def write_report(documents: Documents, warn: Callable[[str], None], versions: di
     known = recorded_versions(store, run) if versions is None else versions
     record = make_record(documents, known)
     store.write(RunKeys(run).record, record.model_dump_json(indent=1).encode())
+    if tests := documents.training["range_tests"]:
+        store.write(RunKeys(run).range_tests, range_curves(tests))
     store.write(RunKeys(run).card, model_card(documents, known.get("thaw")).encode())
     examples = chosen_examples(documents)
     store.write(RunKeys(run).page, render(documents, examples, known).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,11 +14,12 @@ from job.data.forms import form_of
 from job.data.snapshot import Snapshot, take_snapshot
 from job.data.text import READING, TOKENISER
 from job.errors import JobError
-from job.features.run_words import resolve_vectors
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.events import Announced, Emit, Noted, SnapshotTaken, Warned
 from job.run.state import read_state
+from job.run.word_vectors import resolve_vectors
 from job.storage import ObjectInfo, Store
 from job.storage.runs import RunKeys
 
@@ -39,36 +39,36 @@ class Found:
     """Where the base had to be made for this: the network, with the layers thawed that fine-tuning trains."""
 
 
-def find_run(job: Job, source: Store, store: Store, say: Callable[..., None], new: bool = False) -> Found:
+def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = False) -> Found:
     """Lists the source, resolves the weights, and says which run that is; or, with `new`, another one of the same.
 
     Imports TensorFlow only where the store does not know the weights yet. Of packed layouts, the indexes of all shards
     must be there.
     """
     snapshot = take_snapshot(job.data, source, store, job.task)
-    say("snapshot", **asdict(snapshot))
+    emit(SnapshotTaken(snapshot))
     for caution in snapshot.cautions:
-        say("warning", text=f"{caution.setting}: {caution.text}")
+        emit(Warned(f"{caution.setting}: {caution.text}"))
     check_class_weights(job.train.class_weights, snapshot.classes)
     base, network = known_base(store, weights_request(job.model, job.train.seed)), None
     if base is None:
-        base, network = prepare_base(job, store, say)
+        base, network = prepare_base(job, store, emit)
     first = run_id(job, snapshot, base)
     return Found(latest_run(store, first, new), first, snapshot, base, network)
 
 
-def prepare_base(job: Job, store: Store, say: Callable[..., None]) -> tuple[ResolvedBase, Any]:
+def prepare_base(job: Job, store: Store, emit: Emit) -> tuple[ResolvedBase, Any]:
     """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
-    say("stage", text=f"preparing {job.model.backbone}")
+    emit(Announced(f"preparing {job.model.backbone}"))
     import_tensorflow()
     from job.model.freezing import freeze, thaw
     from job.model.weights import resolve_base
 
     if job.model.backbone == GLOVE:
-        resolved = resolve_vectors(job, store, say)
+        resolved = resolve_vectors(job, store, emit)
         network = base_of_store(job, store, resolved)
     else:
-        resolved, network = resolve_base(job.model, store, job.train.seed, lambda line: say("note", text=line))
+        resolved, network = resolve_base(job.model, store, job.train.seed, lambda line: emit(Noted(line)))
     form = form_of(job)
     if network.input_shape[1:] != form.shape:
         raise JobError(f"model.backbone: {job.model.backbone} does not take what `task: {job.task}` gives it.")

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from job.errors import JobError, StorageError, Superseded, WriteConflict
+from job.run.events import Announced, Emit, Warned
 from job.run.memory import memory_now, why_ended
 from job.run.state import (
     Document,
@@ -91,7 +92,7 @@ def _renewed(state: Document) -> Document:
 def take(
     store: Store,
     run: str,
-    say: Callable[..., None],
+    emit: Emit,
     lost: Callable[[Superseded], None],
     cancelled: Callable[[str], None] = lambda by: None,
 ) -> Lease:
@@ -114,11 +115,11 @@ def take(
         if is_free(document) or (watched == seen and time.monotonic() - since > LEASE):
             if attempt := _take_over(store, run, document):
                 if told := how_it_ended(document):
-                    say("warning", text=told)
+                    emit(Warned(told))
                 return Lease(store, run, attempt, lost, cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
-            say("stage", text=f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s")
+            emit(Announced(f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s"))
         elif watched != seen:
             raise StorageError(
                 f"{run_uri(store, run)}: attempt {document['attempt']} ({describe(document['holder'])}) is "

@@ -138,6 +138,12 @@ class GuardedStore:
         self._store.forget_unfinished(prefix, seconds)
 
 
+def checkpoints_of(store: Store, run: str) -> list[Document]:
+    """The entries of its checkpoints, the oldest first; none where nobody has worked on the run."""
+    found = read_state(store, run)
+    return found[0]["checkpoints"] if found else []
+
+
 def read_state(store: Store, run: str) -> tuple[Document, str] | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
     key = RunKeys(run).state

@@ -12,18 +12,31 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from job.errors import StorageError
+from job.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Bus,
+    Event,
+    FeaturesCounted,
+    FirstStepMade,
+    HeadTrained,
+    RunFound,
+    SnapshotTaken,
+    StageStarted,
+    TrainingEnded,
+    TrainingStarted,
+    Warned,
+)
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
 INTERVAL = 15.0
 """Seconds between two writes in the middle of a stage: what a killed attempt loses at most."""
 EXTRACTS = ("words", "features")
-Say = Callable[..., None]
 Row = dict[str, Any]
 
 
@@ -36,84 +49,72 @@ def read_timings(store: Store, run: str) -> list[Row]:
     return found if isinstance(found, list) else []
 
 
-class Clock:
-    """The stages of one attempt, one after another. Some are begun by name, some by the events that `say` hears."""
+class StageClock:
+    """The stages of a run, one after another, from the events that begin them; written while an attempt lasts."""
 
-    def __init__(self, say: Say, now: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._now = say, now
+    def __init__(self, bus: Bus, now: Callable[[], float] = time.monotonic) -> None:
+        self._emit, self._now = bus.emit, now
         self._rows: list[Row] = []
         self._before: list[Row] = []
-        self._where: tuple[Store, str] | None = None
-        self._attempt: int | None = None
-        self._fine_tunes = self._told = False
+        self._attempt: AttemptStarted | None = None
+        self._fine_tunes = self._warned = False
         self._resumed = "head"
         self._lock = threading.RLock()
         self._since = self._written = now()
-        self._row = self._new("listing", None)
+        self._row = self._row_of("listing", None)
+        bus.subscribe(Event, self._event)
 
-    def say(self, kind: str, **event: Any) -> None:
-        """Passes it on, and hears what it means for the stages."""
-        self._say(kind, **event)
+    def _event(self, event: Event) -> None:
         with self._lock:
-            handler = getattr(self, f"_on_{kind}", None)
-            if handler is not None:
-                handler(**event)
+            match event:
+                case AttemptStarted():
+                    self._attempt_started(event)
+                case RunFound():
+                    self._fine_tunes = "fine_tune" in event.phases
+                case StageStarted():
+                    self._begin(event.stage, event.workers)
+                case SnapshotTaken():
+                    self._begin("preparing")
+                case FeaturesCounted():
+                    self._features_counted(event)
+                case TrainingStarted():
+                    self._resumed = event.resumed[0] if event.resumed else "head"
+                    self._begin("workers", event.workers)
+                case FirstStepMade() if self._row["stage"] == "workers":  # else a phase has begun that had none to make
+                    self._begin(self._resumed, self._row["workers"])
+                case HeadTrained() if self._fine_tunes:
+                    self._begin("fine_tune", self._row["workers"])
+                case TrainingEnded():
+                    self._begin("workers", self._row["workers"])
+                case AttemptEnded():
+                    self._attempt_ended()
             if self._now() - self._written > INTERVAL:
                 self._lap()
                 self._write()
 
-    def begin(self, stage: str, workers: int | None = None) -> None:
+    def _begin(self, stage: str, workers: int | None = None) -> None:
         """Ends the stage before it."""
-        with self._lock:
-            self._lap()
-            self._row = self._new(stage, workers)
-            self._write()
+        self._lap()
+        self._row = self._row_of(stage, workers)
+        self._write()
 
-    @contextmanager
-    def kept(self, store: Store, run: str, attempt: int) -> Iterator[None]:
+    def _attempt_started(self, attempt: AttemptStarted) -> None:
         """From here on the stages, and those before, are written to the run's folder."""
-        with self._lock:
-            self._where, self._attempt = (store, run), attempt
-            self._before = [row for row in read_timings(store, run) if row.get("attempt") != attempt]
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._lap()
-                self._write()
-                self._where = None
+        self._attempt = attempt
+        rows = read_timings(attempt.run.store, attempt.run.id)
+        self._before = [row for row in rows if row.get("attempt") != attempt.number]
 
-    def _on_run(self, phases: list[str], **_: Any) -> None:
-        self._fine_tunes = "fine_tune" in phases
+    def _attempt_ended(self) -> None:
+        self._lap()
+        self._write()
+        self._attempt = None
 
-    def _on_snapshot(self, **_: Any) -> None:
-        self.begin("preparing")
+    def _features_counted(self, features: FeaturesCounted) -> None:
+        if features.what in EXTRACTS and self._row["stage"] in EXTRACTS:
+            self._begin(features.what, self._row["workers"])
+        self._row |= {"computed": (self._row["computed"] or 0) + features.computed, "stored": features.stored}
 
-    def _on_stage(self, what: str = "", computed: int | None = None, stored: int | None = None, **_: Any) -> None:
-        if computed is None:
-            return
-        if what in EXTRACTS and self._row["stage"] in EXTRACTS:
-            self.begin(what, self._row["workers"])
-        self._row |= {"computed": (self._row["computed"] or 0) + computed, "stored": stored}
-
-    _on_note = _on_stage
-
-    def _on_start(self, workers: int, resumed: list[Any] | None, **_: Any) -> None:
-        self._resumed = resumed[0] if resumed else "head"
-        self.begin("workers", workers)
-
-    def _on_ready(self, **_: Any) -> None:
-        if self._row["stage"] == "workers":  # else a phase has begun that had no step to make
-            self.begin(self._resumed, self._row["workers"])
-
-    def _on_head(self, **_: Any) -> None:
-        if self._fine_tunes:
-            self.begin("fine_tune", self._row["workers"])
-
-    def _on_trained(self, **_: Any) -> None:
-        self.begin("workers", self._row["workers"])
-
-    def _new(self, stage: str, workers: int | None) -> Row:
+    def _row_of(self, stage: str, workers: int | None) -> Row:
         """The row of this stage: that of before, where it is begun once more."""
         for row in self._rows:
             if (row["stage"], row["workers"]) == (stage, workers):
@@ -127,13 +128,13 @@ class Clock:
 
     def _write(self) -> None:
         self._written = self._now()
-        if self._where is None:
+        if self._attempt is None:
             return
-        store, run = self._where
-        mine = [{"attempt": self._attempt, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
+        run, number = self._attempt.run, self._attempt.number
+        mine = [{"attempt": number, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
         try:
-            store.write(RunKeys(run).timings, json.dumps([*self._before, *mine], indent=1).encode())
+            run.store.write(run.keys.timings, json.dumps([*self._before, *mine], indent=1).encode())
         except Exception as error:  # whatever it is, the run goes on
-            if not self._told:
-                self._told = True
-                self._say("warning", text=f"How long the run's stages take can't be written down: {error}")
+            if not self._warned:
+                self._warned = True
+                self._emit(Warned(f"How long the run's stages take can't be written down: {error}"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
+from job.run.events import Emit, Warned
 from job.storage import Store
 
 INTERVAL = 15.0
@@ -16,8 +16,8 @@ LAST = 30.0
 class BackgroundWriter:
     """A thread that writes what was put since it last did. Where the store refuses it there is one warning."""
 
-    def __init__(self, store: Store, what: str, warn: Callable[[str], None]) -> None:
-        self._store, self._what, self._warn = store, what, warn
+    def __init__(self, store: Store, what: str, emit: Emit) -> None:
+        self._store, self._what, self._emit = store, what, emit
         self._wanted: dict[str, bytes] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._write, name=what, daemon=True)
@@ -32,7 +32,7 @@ class BackgroundWriter:
         self._thread.join(LAST)
 
     def _write(self) -> None:
-        told = over = False
+        warned = over = False
         while not over:
             over = self._over.wait(INTERVAL)
             with self._lock:
@@ -41,6 +41,6 @@ class BackgroundWriter:
                 try:
                     self._store.write(key, content)
                 except Exception as error:  # whatever it is, the run goes on
-                    if not told:
-                        told = True
-                        self._warn(f"{self._what} can't be written: {error}")
+                    if not warned:
+                        warned = True
+                        self._emit(Warned(f"{self._what} can't be written: {error}"))

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
-
 from job.report import tfevents
-from job.storage import Store
-from job.storage.runs import RunKeys
+from job.run.events import AttemptEnded, AttemptStarted, Bus, EpochEnded, TrainingStarted, WeightsMeasured
 from job.telemetry.background_writer import BackgroundWriter
 
 POINTS = 1000
@@ -23,61 +16,55 @@ CURVES = {
     "seconds": "seconds",
 }
 """What is drawn of an epoch, at its last step."""
-Say = Callable[..., None]
 
 
-@contextmanager
-def recorded(say: Say, store: Store, run: str, attempt: int) -> Iterator[Say]:
-    """`say`, which also draws the epochs that it is told of: `loss/step`, what CURVES names, and histograms of what is
-    thawed.
+class EventFiles:
+    """Draws the epochs of a run: `loss/step`, what CURVES names, and histograms of what is thawed.
 
     Both phases are on one axis, that of all steps made. Each group of workers has a file of its own,
     `events.out.tfevents.<attempt>.<group>`, which takes the place of what others drew from its first step on.
     """
-    writer = BackgroundWriter(store, "The run's event files for TensorBoard", lambda text: say("warning", text=text))
-    files = _Files(writer, RunKeys(run).tensorboard, attempt)
 
-    def both(kind: str, **event: Any) -> None:
-        say(kind, **event)
-        if kind == "start":
-            files.begin()
-        elif kind == "epoch" and "loss" in event:
-            files.draw(**event)
-        elif kind == "weights":
-            files.draw_weights(**event)
+    def __init__(self, bus: Bus) -> None:
+        self._emit = bus.emit
+        self._writer: BackgroundWriter | None = None
+        self._group, self._file, self._names = 0, b"", ""
+        bus.subscribe(AttemptStarted, self._attempt_started)
+        bus.subscribe(TrainingStarted, self._training_started)
+        bus.subscribe(EpochEnded, self._epoch_ended)
+        bus.subscribe(WeightsMeasured, self._weights_measured)
+        bus.subscribe(AttemptEnded, self._attempt_ended)
 
-    try:
-        yield both
-    finally:
-        writer.close()
+    def _attempt_started(self, attempt: AttemptStarted) -> None:
+        self._writer = BackgroundWriter(attempt.run.store, "The run's event files for TensorBoard", self._emit)
+        self._names = f"{attempt.run.keys.tensorboard}events.out.tfevents.{attempt.number:06d}"
 
-
-class _Files:
-    """Event files as they grow."""
-
-    def __init__(self, writer: BackgroundWriter, prefix: str, attempt: int) -> None:
-        self._writer, self._prefix, self._attempt = writer, prefix, attempt
-        self._group, self._file = 0, b""
-
-    def begin(self) -> None:
+    def _training_started(self, event: TrainingStarted) -> None:
         """Another group of workers is about to begin."""
         self._group, self._file = self._group + 1, b""
 
-    def draw(self, steps: int, losses: np.ndarray, **epoch: Any) -> None:
-        """An epoch whose last step is the run's `steps`-th; `losses` of its steps, float32 [n]."""
-        first = steps - len(losses) + 1
+    def _epoch_ended(self, epoch: EpochEnded) -> None:
+        if epoch.losses is None or epoch.steps is None:
+            return
+        first = epoch.steps - len(epoch.losses) + 1
         records = [] if self._file else [tfevents.version(), tfevents.restart(first)]
-        stride = -(-len(losses) // POINTS)
+        stride = -(-len(epoch.losses) // POINTS)
         records += [
-            tfevents.scalars(first + place, {"loss/step": losses[place]}) for place in range(0, len(losses), stride)
+            tfevents.scalars(first + place, {"loss/step": epoch.losses[place]})
+            for place in range(0, len(epoch.losses), stride)
         ]
-        records.append(tfevents.scalars(steps, {curve: epoch[name] for name, curve in CURVES.items()}))
+        records.append(tfevents.scalars(epoch.steps, {curve: getattr(epoch, name) for name, curve in CURVES.items()}))
         self._add(b"".join(records))
 
-    def draw_weights(self, steps: int, histograms: dict[str, dict[str, Any]]) -> None:
-        """After an epoch whose last step is the run's `steps`-th: job.training.measure.histogram of each variable."""
-        self._add(tfevents.histograms(steps, {f"weights/{path}": found for path, found in histograms.items()}))
+    def _weights_measured(self, weights: WeightsMeasured) -> None:
+        histograms = {f"weights/{path}": histogram for path, histogram in weights.histograms.items()}
+        self._add(tfevents.histograms(weights.steps, histograms))
+
+    def _attempt_ended(self, event: AttemptEnded) -> None:
+        if self._writer:
+            self._writer.close()
 
     def _add(self, records: bytes) -> None:
         self._file += records
-        self._writer.put(f"{self._prefix}events.out.tfevents.{self._attempt:06d}.{self._group:06d}", self._file)
+        if self._writer:
+            self._writer.put(f"{self._names}.{self._group:06d}", self._file)

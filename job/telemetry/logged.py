@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,12 +10,12 @@ from job.config import Job, MLflow
 from job.config.jobfile import checked
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.evaluation.documents import read_documents, report_uri
+from job.run.events import Announced, Emit, Warned
 from job.run.run import open_run
 from job.storage import Store
 from job.storage.runs import run_uri
 from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 
-Say = Callable[..., None]
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -26,7 +25,7 @@ def check_mlflow(job: Job) -> None:
         _target(job.mlflow, job.name)
 
 
-def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], say: Say) -> dict[str, Any]:
+def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """The result with `mlflow`: where it is logged, or None where MLflow has failed, which costs the run nothing."""
     if job.mlflow is None or result["model"] is None:
         return result
@@ -34,19 +33,19 @@ def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], say: S
         target = _target(job.mlflow, job.name)
         logged = read_logged(store, run, target)
         if logged is None:
-            say("stage", text=f"logging to MLflow at {target.shown}")
+            emit(Announced(f"logging to MLflow at {target.shown}"))
             logged = log_to_mlflow(read_documents(store, run), target)
         return {**result, "mlflow": web_page(logged)}
     except (Interrupted, Superseded):
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ThawError) else f"Not logged to MLflow: {headline(error)}."
-        say("warning", text=f"{text} The run is finished; `thaw mlflow {run_uri(store, run)}` logs it.")
+        emit(Warned(f"{text} The run is finished; `thaw mlflow {run_uri(store, run)}` logs it."))
         return {**result, "mlflow": None}
 
 
 def log_run(
-    uri: str, tracking_uri: str | None, experiment: str | None, registered_model: str | None, say: Say
+    uri: str, tracking_uri: str | None, experiment: str | None, registered_model: str | None, emit: Emit
 ) -> dict[str, Any]:
     """Logs what MLflow lacks of a finished run, and returns its mlflow.json. What is None is as its job file says it.
 
@@ -59,11 +58,11 @@ def log_run(
     given = {name: value for name, value in asked.items() if value is not None}
     target = _target(checked(MLflow, {**stated, **given}, "thaw mlflow"), documents.job.name)
     if report_uri(store, run) is None:
-        say("stage", text="making the report")
+        emit(Announced("making the report"))
         from job.report.finished import write_report
 
-        write_report(documents, lambda text: say("warning", text=text))
-    say("stage", text=f"logging to MLflow at {target.shown}")
+        write_report(documents, lambda text: emit(Warned(text)))
+    emit(Announced(f"logging to MLflow at {target.shown}"))
     return log_to_mlflow(documents, target)
 
 

@@ -4,41 +4,63 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from job.run.events import (
+    Announced,
+    Bus,
+    Emit,
+    Event,
+    FeaturesComputed,
+    FeaturesCounted,
+    LayersThawed,
+    RunProgress,
+    ShardsIndexed,
+    SnapshotTaken,
+    StageStarted,
+    StepsMade,
+    TrainingStarted,
+)
 from job.telemetry.console import classes_table
+from job.telemetry.lines import Line, lines_of, result_line
 from job.telemetry.output import Output
-from job.telemetry.run_progress import RunProgress, Tracker, describe
-from job.wording import counted, duration, percent, plural
+from job.telemetry.run_progress import describe
+from job.wording import duration
 
 INTERVAL = 60.0
 """Seconds between two lines about how far a stage is, where there is no bar, and at most between any two lines."""
-CLASSES = 5
-"""That are named with their numbers of examples: the largest."""
 FIGURES = ("percent", "done", "of", "epochs", "loss", "accuracy", "rate", "left")
 """Fields of a RunProgress, in a line about how far a stage is."""
+STEADY = (ShardsIndexed, FeaturesComputed, StepsMade)
+"""Events that a bar is made of."""
 
 
 class Narrator:
-    """Turns the events of a run into lines. In its `with` block, stages that tell nothing are shown as well, or told of
-    once in INTERVAL seconds.
+    """Turns events into lines. In its `with` block, stages that tell nothing are shown as well, or told of once in
+    INTERVAL seconds.
     """
 
-    def __init__(self, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
-        self._output, self._clock, self._tracker, self._seldom = output, clock, Tracker(), Seldom(clock)
-        self._event = self._doing = ""
-        self._told = self._since = self._clock()
+    def __init__(self, bus: Bus, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bus, self._output, self._clock, self._seldom = bus, output, clock, Seldom(clock)
+        self._now = RunProgress()
+        self._moved, self._phase = False, self._now.phase
+        self._doing = ""
+        self._latest = self._since = self._clock()
         self._lock, self._over = threading.RLock(), threading.Event()
         self._over.set()
+        bus.subscribe(Event, self._event)
+
+    @property
+    def emit(self) -> Emit:
+        return self.bus.emit
 
     def __enter__(self) -> Narrator:
         self._over.clear()
-        self._told = self._since = self._clock()
+        self._latest = self._since = self._clock()
         if not self._output.lives:
             threading.Thread(target=self._watch, name="narrator", daemon=True).start()
         return self
@@ -48,164 +70,91 @@ class Narrator:
             self._over.set()
             self._output.end()
 
-    def __call__(self, kind: str, **event: Any) -> None:
-        with self._lock:
-            self._event, phase = kind, self._tracker.now.phase
-            moved = self._tracker.after(kind, event)
-            getattr(self, f"_{kind}")(**event)
-            if kind == "stage":
-                self._begin(event["text"])
-            elif kind in ("snapshot", "start") or self._tracker.now.phase != phase:
-                self._begin("starting to train" if kind == "start" else "")
-            elif moved:
-                self._doing = ""
-
     def beat(self) -> None:
         """Tells of the stage that is under way, where nothing was told for INTERVAL seconds."""
         with self._lock:
             now = self._clock()
-            if self._over.is_set() or now - self._told < INTERVAL:
+            if self._over.is_set() or now - self._latest < INTERVAL:
                 return
-            words, seconds = self._doing or describe(self._tracker.now), now - self._since
+            words, seconds = self._doing or describe(self._now), now - self._since
             self._far(f"{words}, {duration(seconds)} so far", stage=words, seconds=round(seconds, 1))
 
+    def result(self, result: dict[str, Any]) -> None:
+        """Tells the end, for who reads no table."""
+        with self._lock:
+            self._line("result", result_line(result))
+
+    def _event(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, RunProgress):  # comes before the event that it follows from
+                self._now, self._moved = event, True
+                return
+            for line in lines_of(event):
+                self._line(event.kind, line)
+            if isinstance(event, STEADY):
+                self._progress()
+            elif isinstance(event, SnapshotTaken):
+                self._output.table(classes_table(event.snapshot.counts))
+            elif isinstance(event, LayersThawed):
+                self._output.table(_layers_table(event))
+            self._follow(event)
+
+    def _follow(self, event: Event) -> None:
+        """Shows what is under way from this event on."""
+        moved, entered = self._moved, self._now.phase != self._phase
+        self._moved, self._phase = False, self._now.phase
+        if stage := _stage_of(event):
+            self._begin(stage)
+        elif isinstance(event, TrainingStarted):
+            self._begin("starting to train")
+        elif isinstance(event, SnapshotTaken) or entered:
+            self._begin("")
+        elif moved:
+            self._doing = ""
+
     def _watch(self) -> None:
-        while not self._over.wait(self._told + INTERVAL - self._clock()):
+        while not self._over.wait(self._latest + INTERVAL - self._clock()):
             self.beat()
 
     def _begin(self, words: str) -> None:
         self._doing, self._since = words, self._clock()
-        if not self._over.is_set() and (words or self._tracker.now.done is None):
-            self._output.begin(words or describe(self._tracker.now), self._tracker.now)
+        if not self._over.is_set() and (words or self._now.done is None):
+            self._output.begin(words or describe(self._now), self._now)
 
     def _progress(self) -> None:
-        now = self._tracker.now
         if self._output.lives:
-            self._output.progress(now)
-        elif self._seldom.is_due(now):
-            self._far(describe(now))
+            self._output.progress(self._now)
+        elif self._seldom.is_due(self._now):
+            self._far(describe(self._now))
 
-    def _far(self, text: str, **told: Any) -> None:
-        """A line about how far the stage is."""
-        now, self._event = self._tracker.now, "progress"
+    def _far(self, text: str, **fields: Any) -> None:
+        """Writes a line about how far the stage is."""
         self._seldom.is_told()
-        self._line(text, **{name: value for name in FIGURES if (value := getattr(now, name)) is not None}, **told)
+        figures = {name: value for name in FIGURES if (value := getattr(self._now, name)) is not None}
+        self._line(RunProgress.kind, Line(text, {**figures, **fields}))
 
-    def result(self, result: dict[str, Any]) -> None:
-        """The end, for who reads no table."""
-        accuracies = {name: m["accuracy"] for name, m in (result.get("metrics") or {}).items() if m}
-        told = ", ".join(f"{name.replace('_', '-')} {accuracy:.4f}" for name, accuracy in accuracies.items())
-        text = f"{result['state']}: {result['run']}" + (f" (test accuracy: {told})" if told else "")
-        self._event = "result"
-        self._line(text, result=result)
+    def _line(self, kind: str, line: Line) -> None:
+        self._latest = self._clock()
+        self._output.line(line.level, line.text, kind, self._now, line.fields)
 
-    def _line(self, text: str, level: str = "info", **told: Any) -> None:
-        self._told = self._clock()
-        self._output.line(level, text, self._event, self._tracker.now, told)
 
-    def _stage(self, text: str, **told: Any) -> None:
-        self._line(text, **told)
+def _stage_of(event: Event) -> str:
+    """What is under way from now on, in words; empty where the event does not say it."""
+    if isinstance(event, (Announced, StageStarted)):
+        return event.text
+    if isinstance(event, FeaturesCounted) and event.computed:
+        return next(lines_of(event)).text
+    return ""
 
-    def _note(self, text: str, **told: Any) -> None:
-        self._line(text, "debug", **told)
 
-    def _warning(self, text: str) -> None:
-        self._line(text, "warning")
-
-    def _run(self, uri: str, phases: list[str]) -> None:
-        self._line(f"run {uri}", run=uri.rstrip("/").rpartition("/")[2], uri=uri, phases=phases)
-
-    def _attempt(self, number: int) -> None:
-        self._line(f"attempt {number}", "debug", attempt=number)
-
-    def _snapshot(
-        self,
-        id: str,
-        examples: int,
-        counts: dict[str, dict[str, int]],
-        left_out: dict[str, int],
-        rejects: dict[str, int],
-        **_: Any,
-    ) -> None:
-        classes = Counter[str]()
-        for of_split in counts.values():
-            classes.update(of_split)
-        told = ", ".join(f"{label!r} {count:,}" for label, count in classes.most_common(CLASSES))
-        more = f" and {len(classes) - CLASSES:,} more" if len(classes) > CLASSES else ""
-        text = (
-            f"snapshot {id}: {plural(examples, 'example')} in {plural(len(classes), 'class', 'classes')}: {told}{more}"
-        )
-        self._line(text, snapshot=id, examples=examples, counts=counts)
-        text = f"left out: {counted(left_out)}; rejected: {counted(rejects)}"
-        self._line(text, left_out=left_out, rejects=rejects)
-        self._output.table(classes_table(counts))
-
-    def _rejects(self, total: int, listing: dict[str, int], decoding: list[str]) -> None:
-        reasons = [f"{count} {reason}" for reason, count in listing.items()] + decoding
-        self._line(f"{total} rejected: {'; '.join(reasons)}", "warning", rejects=total)
-
-    def _words(self, **words: Any) -> None:
-        self._line(unknown_words(words), words=words)
-
-    def _index(self, **_: Any) -> None:
-        self._progress()
-
-    def _extract(self, **_: Any) -> None:
-        self._progress()
-
-    def _step(self, **_: Any) -> None:
-        self._progress()
-
-    def _start(self, workers: int, resumed: list[Any] | None) -> None:
-        begin = "from the start"
-        if resumed:
-            phase, epoch, step = resumed
-            begin = f"resumed from {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else "")
-        self._line(f"training on {workers} worker{'s' if workers > 1 else ''}, {begin}", workers=workers)
-
-    def _ready(self, at: float, seconds: dict[str, float]) -> None:
-        parts = ", ".join(f"{part} {spent:.1f}" for part, spent in seconds.items())
-        self._line(f"the first step is made, after {sum(seconds.values()):.1f} s ({parts})", "debug", seconds=seconds)
-
-    def _epoch(self, phase: str, epoch: int, losses: Any = None, **event: Any) -> None:
-        loss = f"loss {event['loss']:.4f}" if "loss" in event else "before"
-        validation = f"validation {event['validation_loss']:.4f}, {percent(event['validation_accuracy'])} right"
-        seconds = f"  {_brief(event['seconds'])}" if "seconds" in event else ""
-        self._line(f"{phase.replace('_', '-')} epoch {epoch:>3}  {loss:<11}  {validation}{seconds}", **event)
-
-    def _weights(self, **_: Any) -> None:
-        """It is TensorBoard's."""
-
-    def _head(self, converged: bool, epoch: int, best: int) -> None:
-        verdict = "has converged" if converged else "has not converged"
-        text = f"the head {verdict} after {epoch} epochs; the best was epoch {best}"
-        self._line(text, converged=converged, best=best)
-
-    def _thaw(self, rows: list[list[Any]]) -> None:
-        self._line("thawed", blocks=[row for row in rows if row[3]])
-        table = Table("block", "layers", "parameters", "trainable", box=None, pad_edge=True)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for block, layers, parameters, trainable in rows:
-            style = "" if trainable else "dim"
-            table.add_row(escape(block), str(layers), f"{parameters:,}", f"{trainable:,}", style=style)
-        self._output.table(table)
-
-    def _block(self, block: str, before: float, after: float, share: float, pays: bool, **more: Any) -> None:
-        verdict = "it stays thawed" if pays else "it is frozen again, and no other is tried"
-        told = f"validation loss {before:.4f}, then {after:.4f}, lower in {share:.1%} of the resamples"
-        fields = {"block": block, "before": before, "after": after, "share": share, "pays": pays, **more}
-        self._line(f"{block}: {told}: {verdict}", **fields)
-
-    def _trained(self, kept: str, fine_tuned: bool) -> None:
-        if not fine_tuned:
-            return
-        text = "the fine-tuned model is" if kept == "fine_tune" else "fine-tuning did not help: the head-only model is"
-        self._line(f"{text} the better one on the validation split", kept=kept)
-
-    def _promotion(self, promoted: bool, reason: str) -> None:
-        text = f"{'promoted: it is the model in use now' if promoted else 'not promoted'}: {reason}"
-        self._line(text, promoted=promoted)
+def _layers_table(thawed: LayersThawed) -> Table:
+    table = Table("block", "layers", "parameters", "trainable", box=None, pad_edge=True)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for block, layers, parameters, trainable in thawed.rows:
+        style = "" if trainable else "dim"
+        table.add_row(escape(block), str(layers), f"{parameters:,}", f"{trainable:,}", style=style)
+    return table
 
 
 class Seldom:
@@ -224,14 +173,3 @@ class Seldom:
     def is_told(self) -> None:
         """Something else has told it."""
         self._told = self._clock()
-
-
-def unknown_words(words: dict[str, Any]) -> str:
-    """How many words have no pretrained vector, and which of them occur most often."""
-    worst = ", ".join(f"{word} ({count})" for word, count in words["worst"])
-    told = f"{words['unknown']} of {words['occurrences']} words ({words['rate']:.1%}), {words['unknown_distinct']} of"
-    return f"without a vector: {told} {words['distinct']} different ones{f': {worst}' if worst else ''}"
-
-
-def _brief(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"

@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from job.run.events import RunProgress
 from job.telemetry.printable import plain
-from job.telemetry.run_progress import RunProgress, describe
+from job.telemetry.run_progress import describe
 from job.wording import clock
 
 INDENT, BAR = 7, 12
@@ -28,8 +29,8 @@ class Output(Protocol):
     lives: bool
     """Whether it shows the stage that is under way all the time, so that there need be no lines about it."""
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
-        """`level` is one of STYLES; `told` is what the line is about, as JSON types."""
+    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
+        """`level` is one of STYLES; `fields`: what the line is about, as JSON types."""
 
     def table(self, table: Table) -> None: ...
 
@@ -57,7 +58,7 @@ class TextOutput:
         self._is_bar = False
         self._phase = ""
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
         if now.phase != self._phase:
             self.end()
         minutes, seconds = divmod(int(self._passed() - self._started), 60)
@@ -116,11 +117,11 @@ class JsonOutput:
         self._stream = stream
         self._run: dict[str, Any] = {}
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, told: dict[str, Any]) -> None:
-        self._run |= {name: told[name] for name in ("run", "attempt") if name in told}
+    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
+        self._run |= {name: fields[name] for name in ("run", "attempt") if name in fields}
         where = {name: getattr(now, name) for name in ("phase", "epoch", "step") if getattr(now, name) is not None}
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        document = {"time": time, "level": level, "message": text, "event": event, **self._run, **where, **told}
+        document = {"time": time, "level": level, "message": text, "event": event, **self._run, **where, **fields}
         self._stream.write(json.dumps(document, default=str) + "\n")
         self._stream.flush()
 

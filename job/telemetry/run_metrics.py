@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
-from job.data.snapshot import Snapshot
 from job.errors import NotFinite
-from job.executors import Executor
-from job.training.context import WorkerMetrics
+from job.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Bus,
+    EpochEnded,
+    Event,
+    ExamplesRejected,
+    FeaturesCounted,
+    Noted,
+    StageStarted,
+    Warned,
+)
+from job.run.instruments import Instrument
 
 GAUGES = {
     "thaw_listed_examples": "Examples of the snapshot, in all splits.",
@@ -24,73 +32,76 @@ GAUGES = {
     "thaw_loss_not_finite": "1 where the loss or a weight is not finite, and the run therefore ends.",
 }
 LABELS = ("run_id",)
-STANDING_STILL = ("note", "warning")
+STANDING_STILL = (Noted, Warned)
 """Events that may come again and again while nothing else does."""
 REPEATED = 5.0
 """Seconds after which the gauges are set again: what was not set for 10 seconds is exported no more."""
-Say = Callable[..., None]
 
 
-@contextmanager
-def measured(
-    run: str, snapshot: Snapshot, say: Say, executor: Executor, sleep: Callable[[float], None] = time.sleep
-) -> Iterator[Say]:
-    """`say`, which also sets the gauges that an event is about, for as long as the `with` block lasts.
+class RunGauges:
+    """The gauges of a run, from when others begin to work for it to the end of the attempt.
 
     A run on a cluster that ends by NotFinite waits until Prometheus has read so.
     """
-    meter, over = RunMeter(run, snapshot, executor.metrics), threading.Event()
-
-    def repeat() -> None:
-        while not over.wait(REPEATED):
-            meter.set()
-
-    thread = threading.Thread(target=repeat, name="metrics", daemon=True)
-    thread.start()
-    try:
-        yield meter.heard_by(say)
-    except NotFinite:
-        meter.set(thaw_loss_not_finite=1)
-        sleep(executor.scraped)
-        raise
-    finally:
-        over.set()
-        thread.join()
-
-
-class RunMeter:
-    """The instruments of one attempt."""
 
     def __init__(
-        self, run: str, snapshot: Snapshot, metrics: WorkerMetrics, clock: Callable[[], float] = time.time
+        self, bus: Bus, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.time
     ) -> None:
-        self._where, self._clock = {"run_id": run}, clock
-        self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
+        self._sleep, self._clock = sleep, clock
+        self._attempt: AttemptStarted | None = None
+        self._gauges: dict[str, Instrument] = {}
         self._values: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self.set(thaw_listed_examples=snapshot.examples, thaw_rejects=sum(snapshot.rejects.values()))
-        self.set(thaw_last_progress_time_seconds=self._clock(), thaw_loss_not_finite=0)
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="metrics", daemon=True)
+        bus.subscribe(AttemptStarted, self._attempt_started)
+        bus.subscribe(StageStarted, self._stage_started)
+        bus.subscribe(Event, self._progressed)
+        bus.subscribe(FeaturesCounted, self._features_counted)
+        bus.subscribe(ExamplesRejected, lambda rejects: self._set(thaw_rejects=rejects.total))
+        bus.subscribe(EpochEnded, self._epoch_ended)
+        bus.subscribe(AttemptEnded, self._attempt_ended)
 
-    def heard_by(self, say: Say) -> Say:
-        """`say`, which also sets the gauges that an event is about."""
+    def _attempt_started(self, attempt: AttemptStarted) -> None:
+        self._attempt = attempt
 
-        def both(kind: str, **event: Any) -> None:
-            say(kind, **event)
-            if kind not in STANDING_STILL:
-                self.set(thaw_last_progress_time_seconds=self._clock())
-            if kind == "epoch":
-                loss, accuracy = event["validation_loss"], event["validation_accuracy"]
-                self.set(thaw_validation_loss=loss, thaw_validation_accuracy=accuracy)
-            elif kind == "rejects":
-                self.set(thaw_rejects=event["total"])
-            elif event.get("what") == "features":
-                self.set(thaw_features_stored=event["stored"], thaw_features_computed=event["computed"])
+    def _stage_started(self, stage: StageStarted) -> None:
+        """Makes the gauges before the first stage that has workers: on Ray, this starts it."""
+        if stage.workers is None or self._attempt is None or self._gauges:
+            return
+        metrics, snapshot = self._attempt.executor.metrics, self._attempt.run.snapshot
+        self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
+        self._set(thaw_listed_examples=snapshot.examples, thaw_rejects=sum(snapshot.rejects.values()))
+        self._set(thaw_loss_not_finite=0)
+        self._thread.start()
 
-        return both
+    def _progressed(self, event: Event) -> None:
+        if not isinstance(event, STANDING_STILL):
+            self._set(thaw_last_progress_time_seconds=self._clock())
 
-    def set(self, **values: float) -> None:
-        """These gauges, and again those that were set before."""
+    def _features_counted(self, features: FeaturesCounted) -> None:
+        if features.what == "features":
+            self._set(thaw_features_stored=features.stored, thaw_features_computed=features.computed)
+
+    def _epoch_ended(self, epoch: EpochEnded) -> None:
+        self._set(thaw_validation_loss=epoch.validation_loss, thaw_validation_accuracy=epoch.validation_accuracy)
+
+    def _attempt_ended(self, event: AttemptEnded) -> None:
+        if self._gauges and self._attempt and isinstance(event.error, NotFinite):
+            self._set(thaw_loss_not_finite=1)
+            self._sleep(self._attempt.executor.scraped)
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(REPEATED):
+            self._set()
+
+    def _set(self, **values: float) -> None:
+        """Sets these gauges, and again those that were set before."""
+        if not self._gauges or self._attempt is None:
+            return
         with self._lock:
             self._values |= values
             for name, value in self._values.items():
-                self._gauges[name].set(value, self._where)
+                self._gauges[name].set(value, {"run_id": self._attempt.run.id})

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
+from job.run.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Bus,
+    EpochEnded,
+    FeaturesComputed,
+    HeadTrained,
+    LayersThawed,
+    RunFound,
+    RunProgress,
+    ShardsIndexed,
+    SnapshotTaken,
+    StepsMade,
+    TrainingEnded,
+    TrainingStarted,
+)
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
 
-Say = Callable[..., None]
 Shares = dict[str, tuple[float, float]]
 FIRST: Shares = {"prepare": (0, 2), "index": (0, 2), "extract": (2, 40), "export": (96, 100)}
 """Where each phase begins and ends, in percent of the run."""
@@ -22,113 +35,101 @@ HEAD_ONLY: Shares = {"head": (40, 96)}
 WORDS = {"prepare": "preparing", "index": "shards indexed", "extract": "features", "export": "export"}
 
 
-@dataclass(frozen=True)
-class RunProgress:
-    phase: str = "prepare"
-    """`prepare`, `index`, `extract`, `head`, `fine_tune` or `export`."""
-    percent: float = 0.0
-    """How much of the whole run is done."""
-    done: int | None = None
-    """How many of the shards, the examples or the steps of this phase are done."""
-    of: int | None = None
-    """At most: a phase may converge before its last epoch."""
-    epoch: int | None = None
-    """The one that is under way, or the one that has just ended."""
-    epochs: int | None = None
-    step: int | None = None
-    """Within the epoch; None at its end."""
-    loss: float | None = None
-    accuracy: float | None = None
-    """On the validation split, after the epoch before."""
-    rate: float | None = None
-    """Examples a second."""
-    left: float | None = None
-    """Seconds of this phase, at most."""
+class ProgressTracker:
+    """Emits a RunProgress whenever an event changes how far the run is, before those who subscribed later hear of that
+    event.
 
-
-class Tracker:
-    """Each phase has a fixed share of the run (FIRST, BOTH), which is filled in proportion to its examples or steps.
-
-    A phase that converges before its last epoch jumps to its end, and stages whose work is stored already are passed in
+    Each phase has a fixed share of the run (FIRST, BOTH), which is filled in proportion to its examples or steps. A
+    phase that converges before its last epoch jumps to its end, and stages whose work is stored already are passed in
     no time. The percentage never falls: features that are computed again, or an epoch that is trained again, leave it
     where it was; another run begins anew.
     """
 
-    def __init__(self, fine_tunes: bool = True) -> None:
-        self.now, self._run_uri = RunProgress(), ""
-        self._shares: Shares = {**FIRST, **(BOTH if fine_tunes else HEAD_ONLY)}
+    def __init__(self, bus: Bus) -> None:
+        self.now, self._run_uri, self._emit = RunProgress(), "", bus.emit
+        self._shares: Shares = {**FIRST, **BOTH}
+        bus.subscribe(RunFound, self._run_found)
+        bus.subscribe(SnapshotTaken, lambda event: self._at("prepare", 0))
+        bus.subscribe(ShardsIndexed, lambda index: self._at("index", index.done / index.of, index.done, index.of))
+        bus.subscribe(FeaturesComputed, self._features_computed)
+        bus.subscribe(TrainingStarted, lambda event: self._at(event.resumed[0] if event.resumed else "head", 0))
+        bus.subscribe(StepsMade, self._steps_made)
+        bus.subscribe(EpochEnded, self._epoch_ended)
+        bus.subscribe(HeadTrained, lambda event: self._at("head", 1))
+        bus.subscribe(LayersThawed, lambda event: self._at("fine_tune", 0))
+        bus.subscribe(TrainingEnded, lambda event: self._at("export", 0))
 
-    def after(self, kind: str, event: dict[str, Any]) -> bool:
-        """Whether it changes with this event."""
-        handler = getattr(self, f"_{kind}", None)
-        if handler:
-            handler(**event)
-        return handler is not None
-
-    def _run(self, uri: str, phases: list[str]) -> None:
-        if uri != self._run_uri:
-            self.now, self._run_uri = RunProgress(), uri
-        self._shares = {**FIRST, **(BOTH if "fine_tune" in phases else HEAD_ONLY)}
+    def _run_found(self, found: RunFound) -> None:
+        if found.uri != self._run_uri:
+            self.now, self._run_uri = RunProgress(), found.uri
+        self._shares = {**FIRST, **(BOTH if "fine_tune" in found.phases else HEAD_ONLY)}
         self._at("prepare", 1)
 
-    def _snapshot(self, **_: Any) -> None:
-        self._at("prepare", 0)
+    def _features_computed(self, features: FeaturesComputed) -> None:
+        done, of, rate = features.done, features.of, features.rate
+        self._at("extract", done / of, done, of, rate=rate, left=(of - done) / rate if rate else None)
 
-    def _index(self, done: int, of: int) -> None:
-        self._at("index", done / of, done=done, of=of)
+    def _steps_made(self, steps: StepsMade) -> None:
+        done, of = (steps.epoch - 1) * steps.steps + steps.step, steps.epochs * steps.steps
+        self._at(
+            steps.phase,
+            done / of,
+            done,
+            of,
+            epoch=steps.epoch,
+            epochs=steps.epochs,
+            step=steps.step,
+            loss=steps.loss,
+            accuracy=self.now.accuracy if self.now.phase == steps.phase else None,
+            rate=steps.examples / steps.seconds if steps.seconds else None,
+            left=(of - done) * steps.seconds / steps.step if steps.seconds else None,
+        )
 
-    def _extract(self, done: int, of: int, rate: float | None) -> None:
-        self._at("extract", done / of, done=done, of=of, rate=rate, left=(of - done) / rate if rate else None)
+    def _epoch_ended(self, epoch: EpochEnded) -> None:
+        rate = left = None
+        if epoch.epochs and epoch.seconds and epoch.examples:
+            rate, left = epoch.examples / epoch.seconds, (epoch.epochs - epoch.epoch) * epoch.seconds
+        self._at(
+            epoch.phase,
+            epoch.epoch / epoch.epochs if epoch.epochs else 0,
+            epoch=epoch.epoch,
+            epochs=epoch.epochs,
+            loss=epoch.validation_loss if epoch.loss is None else epoch.loss,
+            accuracy=epoch.validation_accuracy,
+            rate=rate,
+            left=left,
+        )
 
-    def _start(self, resumed: list[Any] | None, **_: Any) -> None:
-        self._at(resumed[0] if resumed else "head", 0)
-
-    def _step(
-        self, phase: str, epoch: int, epochs: int, step: int, steps: int, loss: float, examples: int, seconds: float
-    ) -> None:
-        done, of = (epoch - 1) * steps + step, epochs * steps
-        accuracy = self.now.accuracy if self.now.phase == phase else None
-        rate, left = (examples / seconds, (of - done) * seconds / step) if seconds else (None, None)
-        told = {"epoch": epoch, "epochs": epochs, "step": step, "loss": loss, "accuracy": accuracy}
-        self._at(phase, done / of, done=done, of=of, rate=rate, left=left, **told)
-
-    def _epoch(self, phase: str, epoch: int, epochs: int | None = None, **event: Any) -> None:
-        """`epochs` is missing where none was trained: before fine-tuning, the head's model is measured."""
-        told = {"loss": event.get("loss", event["validation_loss"]), "accuracy": event["validation_accuracy"]}
-        if epochs and event["seconds"]:
-            told |= {"rate": event["examples"] / event["seconds"], "left": (epochs - epoch) * event["seconds"]}
-        self._at(phase, epoch / epochs if epochs else 0, epoch=epoch, epochs=epochs, **told)
-
-    def _head(self, **_: Any) -> None:
-        self._at("head", 1)
-
-    def _thaw(self, **_: Any) -> None:
-        self._at("fine_tune", 0)
-
-    def _trained(self, **_: Any) -> None:
-        self._at("export", 0)
-
-    def _at(self, phase: str, part: float, **told: Any) -> None:
+    def _at(self, phase: str, part: float, done: int | None = None, of: int | None = None, **figures: Any) -> None:
         begin, end = self._shares.get(phase, (0, 0))
         percent = max(self.now.percent, begin + (end - begin) * min(part, 1))
-        self.now = replace(RunProgress(), phase=phase, percent=percent, **told)
+        self.now = RunProgress(phase, percent, done, of, **figures)
+        self._emit(self.now)
 
 
-@contextmanager
-def kept(say: Say, store: Store, run: str, attempt: int, fine_tunes: bool) -> Iterator[Say]:
-    """`say`, which also writes down how far the attempt is, every few seconds, for those who are elsewhere."""
-    tracker = Tracker(fine_tunes)
-    writer = BackgroundWriter(store, "How far the run is", lambda text: say("warning", text=text))
+class ProgressFile:
+    """`runs/<run>/progress.json`: how far the attempt is, written every few seconds for those who are elsewhere."""
 
-    def both(kind: str, **event: Any) -> None:
-        say(kind, **event)
-        if tracker.after(kind, event):
-            writer.put(RunKeys(run).progress, json.dumps({"attempt": attempt, **asdict(tracker.now)}).encode())
+    def __init__(self, bus: Bus) -> None:
+        self._emit = bus.emit
+        self._attempt: AttemptStarted | None = None
+        self._writer: BackgroundWriter | None = None
+        bus.subscribe(AttemptStarted, self._started)
+        bus.subscribe(RunProgress, self._progressed)
+        bus.subscribe(AttemptEnded, self._ended)
 
-    try:
-        yield both
-    finally:
-        writer.close()
+    def _started(self, attempt: AttemptStarted) -> None:
+        self._attempt = attempt
+        self._writer = BackgroundWriter(attempt.run.store, "How far the run is", self._emit)
+
+    def _progressed(self, now: RunProgress) -> None:
+        if self._attempt and self._writer:
+            document = {"attempt": self._attempt.number, **asdict(now)}
+            self._writer.put(self._attempt.run.keys.progress, json.dumps(document).encode())
+
+    def _ended(self, event: AttemptEnded) -> None:
+        if self._writer:
+            self._writer.close()
 
 
 def read_progress(store: Store, run: str, attempt: int) -> RunProgress | None:

@@ -12,13 +12,14 @@ from job.config.jobfile import load_job
 from job.errors import JobError
 from job.evaluation.documents import report_uri
 from job.registry.retrain_policy import recorded
+from job.run.events import RunProgress
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
 from job.run.state import Document, describe, read_state
 from job.storage import Store, open_store, read_json
 from job.storage.runs import RunKeys, run_uri
-from job.telemetry.run_progress import RunProgress, read_progress
 from job.telemetry.run_progress import describe as describe_progress
+from job.telemetry.run_progress import read_progress
 
 
 def open_runs(what: str) -> tuple[Store, str | None]:

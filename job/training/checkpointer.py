@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Superseded
+from job.run.events import Emit, Warned
 from job.run.state import Document, GuardedStore, RunState
 from job.storage import Store
 from job.storage.runs import RunKeys
@@ -23,7 +24,6 @@ from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoin
 
 Entry = dict[str, Any]
 """A checkpoint's entry in the state: name, sha256, bytes, phase, epoch, step, finished."""
-Say = Callable[..., None]
 
 
 class Checkpointer:
@@ -34,13 +34,13 @@ class Checkpointer:
         store: Store,
         state: RunState,
         keep: int,
-        say: Say,
+        emit: Emit,
         measured: Callable[[str, float], None] = lambda phase, seconds: None,
     ) -> None:
         """`keep`: how many of the latest are kept, besides those that are under way. `measured` is told of each one's
         phase, and of the seconds until it was in the list.
         """
-        self._store, self._state, self._keep, self._say = GuardedStore(store, state), state, keep, say
+        self._store, self._state, self._keep, self._emit = GuardedStore(store, state), state, keep, emit
         self._measured = measured
         self._pool = ThreadPoolExecutor(1, "checkpoints")
         self._upload: Future[None] | None = None
@@ -71,7 +71,7 @@ class Checkpointer:
             if wait:
                 raise error if isinstance(error, StorageError) else StorageError(_no_room(error)) from error
             cause = error if isinstance(error, StorageError) else _no_room(error)
-            self._say("warning", text=f"a checkpoint could not be kept: {cause} The one before it counts.")
+            self._emit(Warned(f"a checkpoint could not be kept: {cause} The one before it counts."))
         finally:
             self._upload = None
 
@@ -98,7 +98,7 @@ class Checkpointer:
             self._store.delete(checkpoint_key(self._state.run, old))
 
 
-def latest_checkpoint(store: Store, state: RunState, say: Say) -> tuple[Entry, Checkpoint] | None:
+def latest_checkpoint(store: Store, state: RunState, emit: Emit) -> tuple[Entry, Checkpoint] | None:
     """The newest checkpoint that is what was written; those that are not leave the list, with a warning."""
     entries, broken, found = list(state.read()["checkpoints"]), list[str](), None
     while entries and found is None:
@@ -108,7 +108,7 @@ def latest_checkpoint(store: Store, state: RunState, say: Say) -> tuple[Entry, C
         except (CorruptCheckpoint, ObjectMissing) as error:
             broken.append(entry["name"])
             left = "The checkpoint before it is used." if entries else "None is left: training starts from the start."
-            say("warning", text=f"{error} {left}")
+            emit(Warned(f"{error} {left}"))
     if broken:  # or they would take the places of whole ones
         state.change(lambda now: {**now, "checkpoints": [e for e in now["checkpoints"] if e["name"] not in broken]})
     return found

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from job.config import Job
 from job.data.snapshot import Snapshot
 from job.model.resolved import ResolvedBase
+from job.run.events import Event
+from job.run.instruments import WorkerMetrics
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,6 @@ class Start:
     """When the end of the group before it was noticed (UNIX time, seconds)."""
 
 
-class Instrument(Protocol):
-    """A gauge, a counter or a histogram: it has the one of these verbs that it is for."""
-
-    def set(self, value: float, tags: dict[str, str]) -> None: ...
-    def inc(self, value: float, tags: dict[str, str]) -> None: ...
-    def observe(self, value: float, tags: dict[str, str]) -> None: ...
-
-
-class WorkerMetrics(Protocol):
-    """Makes what Prometheus reads. The same name gives the same instrument."""
-
-    def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
-    def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
-    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> Instrument: ...
-
-
 class WorkerProcess(Protocol):
     """One worker of a group. Those of a node share its disk: they have a `local_rank` among `local_world_size`."""
 
@@ -67,7 +53,7 @@ class WorkerProcess(Protocol):
     """Cores of this worker."""
     metrics: WorkerMetrics
 
-    def say(self, kind: str, **fields: Any) -> None:
+    def emit(self, event: Event) -> None:
         """Sends an event to the driver."""
 
     def from_first(self, value: Any) -> Any:

@@ -14,13 +14,14 @@ import tensorflow as tf
 from job.data import order
 from job.errors import Interrupted, NotFinite
 from job.features.dataset import Dataset
+from job.run.events import EpochEnded, Noted, StepsMade, WeightsMeasured
 from job.training.batches import CHUNK, Batches, fresh_view, proven
 from job.training.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
 from job.training.control import VOTES
 from job.training.convergence import EarlyStopping
 from job.training.measure import histogram, loss_and_accuracy
 from job.training.optimization import learning_rate, make_optimizer
-from job.training.phase_task import PhaseTask, Steps, WorkerContext
+from job.training.phase_task import PhaseTask, WorkerContext
 from job.training.range_test import CYCLE, RATES, range_test
 from job.training.step import make_predict_steps, make_sum, make_train_steps
 
@@ -66,12 +67,12 @@ class Phase:
             loss, accuracy = self.validate()
             stopping = stopping.after(after, loss)
             if not after:
-                record = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
+                record: dict[str, Any] = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
                 history = {**history, name: [record]}
-                self.team.say("epoch", phase=name, **record)
+                self.team.emit(EpochEnded(phase=name, **record))
         if self.task.settings.learning_rate == "auto" and name not in tests:
             tests = {**tests, name: self._range_test()}
-            self.team.say("note", text=f"{name}: the learning rate is {tests[name]['learning_rate']:.2g} (range test)")
+            self.team.emit(Noted(f"{name}: the learning rate is {tests[name]['learning_rate']:.2g} (range test)"))
         carried = {path: value for path, value in (slots or {}).items() if path != self.optimizer.iterations.path}
         for path in self.slots.keys() & carried.keys():  # without the count: the moments of new variables begin at 0
             self.slots[path].assign(carried[path])
@@ -83,11 +84,8 @@ class Phase:
     def resume(self, state: Checkpoint) -> Checkpoint:
         """Takes the variables and the optimizer to where they were."""
 
-        def say(line: str) -> None:
-            self.team.say("note", text=line)
-
-        restore(self.task.variables, state.weights, self.task.name, say)
-        restore(self.slots, state.optimizer, f"{self.task.name} optimizer", say)
+        restore(self.task.variables, state.weights, self.task.name, self._note)
+        restore(self.slots, state.optimizer, f"{self.task.name} optimizer", self._note)
         self._rate = self._highest(state.progress)
         return state
 
@@ -105,7 +103,7 @@ class Phase:
 
     def take(self, weights: Tensors) -> None:
         """Assigns the variables."""
-        restore(self.task.variables, weights, self.task.name, lambda line: self.team.say("note", text=line))
+        restore(self.task.variables, weights, self.task.name, self._note)
 
     def predict(self, examples: np.ndarray, between: Callable[[], None] = lambda: None) -> np.ndarray:
         """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker.
@@ -134,6 +132,9 @@ class Phase:
             self.predict(examples, between), self.data.labels[examples], self.data.weights[examples]
         )
 
+    def _note(self, line: str) -> None:
+        self.team.emit(Noted(line))
+
     def _heed(self, state: Checkpoint) -> None:
         """Raises Interrupted where somebody wants to stop, once what training has come to is kept."""
         if self.sum(self.team.control.wants_stop()).any():
@@ -157,7 +158,7 @@ class Phase:
         if not math.isfinite(validation_loss):
             raise NotFinite(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
         stopping = state.progress.stopping.after(epoch, validation_loss)
-        record = {
+        record: dict[str, Any] = {
             "epoch": epoch,
             "loss": loss,
             "validation_loss": validation_loss,
@@ -171,10 +172,10 @@ class Phase:
             record["blocks"] = state.progress.thawing.blocks
         made = (state.progress.earlier_epochs + epoch) * self.steps
         last = self.task.after + self.task.settings.epochs
-        told = {"epochs": last, "steps": made, "losses": trained.losses}
-        self.team.say("epoch", phase=name, **told, **record)
+        told: dict[str, Any] = {"epochs": last, "steps": made, "losses": trained.losses}
+        self.team.emit(EpochEnded(phase=name, **told, **record))
         if self.team.rank == 0 and (thawed := self.task.thawed):
-            self.team.say("weights", steps=made, histograms={p: histogram(v.numpy()) for p, v in thawed.items()})
+            self.team.emit(WeightsMeasured(steps=made, histograms={p: histogram(v.numpy()) for p, v in thawed.items()}))
         history = {**state.progress.history, name: [*state.progress.history[name], record]}
         finished = stopping.converged or epoch >= last
         before = replace(state.progress, step=0, seen=(0, 0), seconds=0.0)
@@ -235,7 +236,7 @@ class Phase:
         self, epoch: int, step: int, made: int, losses: np.ndarray, seconds: float, latest: float, waits: tf.Tensor
     ) -> None:
         last, size = self.task.after + self.task.settings.epochs, self.task.batch_size
-        told = Steps(self.task.name, epoch, last, step, self.steps, step * size, float(losses.mean()), seconds)
+        told = StepsMade(self.task.name, epoch, last, step, self.steps, step * size, float(losses.mean()), seconds)
         self.team.measured(told, made, made * self.share.size, latest, waits.numpy(), float(losses[-1]))
 
     def _mean_loss(self, examples: np.ndarray, losses: np.ndarray) -> float:

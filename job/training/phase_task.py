@@ -11,28 +11,10 @@ import tensorflow as tf
 
 from job.config import Augment, Optimization
 from job.features.cache import FeatureCache
+from job.run.events import Emit, StepsMade
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
 from job.training.step import Forward
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How far an epoch is."""
-
-    phase: str
-    epoch: int
-    epochs: int
-    """At most."""
-    step: int
-    steps: int
-    """Steps of a whole epoch."""
-    examples: int
-    """Examples of the epoch so far, over all workers."""
-    loss: float
-    """The mean of the epoch's steps so far."""
-    seconds: float
-    """Since the epoch began."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +27,11 @@ class WorkerContext:
     control: Control
     save: Callable[[Checkpoint, bool], None]
     """Keeps a checkpoint, meanwhile or (True) before it returns. Every worker calls it equally often."""
-    say: Callable[..., None]
-    """Sends an event (kind, fields) to the driver, from rank 0 only."""
+    emit: Emit
+    """Sends an event to the driver, from rank 0 only."""
     examples: Callable[[np.ndarray], str]
     """Names some examples (positions in the data set) for a person, and where they are written down."""
-    measured: Callable[[Steps, int, int, float, np.ndarray, float], None] = lambda *_: None
+    measured: Callable[[StepsMade, int, int, float, np.ndarray, float], None] = lambda *_: None
     """Is told of the latest steps: see Meter.steps."""
 
 

@@ -19,6 +19,7 @@ from job.model.flatten import call_frozen, flatten
 from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
 from job.model.heads import head_logits, take_over
 from job.model.network import Network, variables_by_path
+from job.run.events import HeadTrained, LayersThawed
 from job.run.strategy import use_jit
 from job.training.checkpoint import Checkpoint, History, Progress, Tensors, values
 from job.training.loop import Phase
@@ -104,7 +105,7 @@ def train_phases(
     if resumed is None or resumed.progress.phase == "head":
         last = head_phase.run(head_phase.resume(resumed) if resumed else head_phase.begin(None, head={}))
         converged = last.progress.stopping.converged
-        team.say("head", converged=converged, epoch=last.progress.epoch, best=last.progress.stopping.best_epoch)
+        team.emit(HeadTrained(converged=converged, epoch=last.progress.epoch, best=last.progress.stopping.best_epoch))
         head, progress, resumed = last.best, last.progress, None
     else:
         head, progress, converged = resumed.head, resumed.progress, True
@@ -148,10 +149,10 @@ def _fine_tuned(
 
         arguments = network, make, data, team, job.train.seed, progress, head, resumed
         thawed = thaw_block_by_block(settings.unfreeze.auto, *arguments)
-        team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
+        team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
         return thawed
     thaw(network.base, settings.unfreeze)
-    team.say("thaw", rows=[list(row) for row in trainable_rows(network.base, network.head)])
+    team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
     best_before, changed = 0.0, {}
     if warm and warm.fine_tuned:
         warm.take_over(network, warm.fine_tuned)

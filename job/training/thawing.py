@@ -12,6 +12,7 @@ from job.config.training import BlockByBlock, UnfreezeBlocks
 from job.features.dataset import Dataset
 from job.model.freezing import blocks, depths, freeze, thaw
 from job.model.network import Network
+from job.run.events import BlockTried, Noted
 from job.training.checkpoint import Checkpoint, Progress, Tensors, Thawing
 from job.training.loop import Phase
 from job.training.measure import cross_entropies, share_of_gains
@@ -62,13 +63,13 @@ def thaw_block_by_block(
         if resumed is not None:
             state = phase.resume(resumed)
         else:
-            team.say("note", text=f"thawing {names[depth - 1]}, block {depth} of at most {rule.max_blocks}")
+            team.emit(Noted(f"thawing {names[depth - 1]}, block {depth} of at most {rule.max_blocks}"))
             state = phase.begin(progress, head, Thawing(depth, after, decided), slots)
         last = phase.run(state)
         verdict = _weighed(phase, last, data, seed) | {"blocks": depth, "block": names[depth - 1]}
         verdict["pays"] = verdict["share"] >= rule.confidence
         decided, progress, slots, resumed = (*decided, verdict), last.progress, last.optimizer, None
-        team.say("block", **verdict)
+        team.emit(BlockTried(**verdict))
         if not verdict["pays"]:
             phase.take(last.before)
             break

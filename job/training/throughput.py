@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from job.training.context import WorkerMetrics
-from job.training.phase_task import Steps
+from job.run.events import Emit, StepsMade
+from job.run.instruments import WorkerMetrics
 
 TELLING = 1.0
 """Seconds between two words about how far an epoch is."""
@@ -31,19 +30,19 @@ LABELS = ("run_id", "phase", "rank")
 
 
 class Meter:
-    """One for each worker of a run; `say` sends an event to the driver."""
+    """One for each worker of a run; `emit` sends an event to the driver."""
 
     def __init__(
         self,
         run: str,
         rank: int,
-        say: Callable[..., None],
+        emit: Emit,
         metrics: WorkerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         import tensorflow as tf
 
-        self._where, self._say = {"run_id": run, "rank": str(rank)}, say
+        self._where, self._emit = {"run_id": run, "rank": str(rank)}, emit
         self._clock, self._told = clock, 0.0
         self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
@@ -52,7 +51,7 @@ class Meter:
         self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     def steps(
-        self, epoch: Steps, made: int, examples: int, seconds: float, waits: np.ndarray, last_loss: float
+        self, epoch: StepsMade, made: int, examples: int, seconds: float, waits: np.ndarray, last_loss: float
     ) -> None:
         """After the latest steps: so many were `made`, on so many `examples` of this worker, in so many `seconds`, of
         which `waits` (float64 [2]) are for batches and for the sum over the workers.
@@ -68,7 +67,7 @@ class Meter:
             self._gauges[name].set(value, where)
         if self._clock() - self._told > TELLING and epoch.step < epoch.steps:
             self._told = self._clock()
-            self._say("step", **asdict(epoch))
+            self._emit(epoch)
 
     def checkpoint(self, phase: str, seconds: float) -> None:
         self._checkpoints.observe(seconds, {**self._where, "phase": phase})

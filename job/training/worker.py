@@ -13,6 +13,16 @@ import pyarrow.parquet as pq
 
 from job.data.snapshot import Snapshot, read_snapshot
 from job.errors import ClusterError
+from job.run.events import (
+    Emit,
+    Event,
+    FirstStepMade,
+    TrainingEnded,
+    TrainingStarted,
+    Warned,
+    WorkersFormed,
+    WorkersForming,
+)
 from job.run.proxies import told_of_proxies
 from job.run.state import FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
@@ -25,7 +35,6 @@ from job.training.watchdog import Laps, Watchdog
 
 NAMED = 4
 """Examples of a batch that an error names itself."""
-Say = Callable[..., None]
 
 
 def train(recipe: Recipe, context: WorkerProcess) -> None:
@@ -62,23 +71,23 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         watchdog.beat()
         laps.lap(part)
 
-    def say(kind: str, **fields: Any) -> None:
+    def emit(event: Event) -> None:
         if rank == 0:
-            context.say(kind, **fields)
+            context.emit(event)
 
     done("imports")
     if context.local_rank == 0:
         forget_scratch()
-    begun, resumed = _begin(recipe, context, store, say) if rank == 0 else (None, None)
+    begun, resumed = _begin(recipe, context, store, emit) if rank == 0 else (None, None)
     begun = context.from_first(begun)
     done("group")
     if begun is None:
         return
     if context.world_size > 1:  # where they do not find each other, the driver alone can say so: Python stands still
-        say("forming", addresses=group_addresses(), proxies=told_of_proxies())
+        emit(WorkersForming(addresses=group_addresses(), proxies=told_of_proxies()))
     strategy = make_strategy(job, context.world_size)  # before TensorFlow computes anything
     if context.world_size > 1:
-        say("formed")
+        emit(WorkersFormed())
     snapshot = recipe.snapshot
     data = load_dataset(store, run, snapshot.classes, job.train.class_weights)
     cache = NodeCache(None, job.train.cache_limit, context.local_world_size)
@@ -95,22 +104,26 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
     group = RunState(store, run, FencingToken(recipe.attempt, begun["group"]))
-    meter = Meter(run, rank, say, context.metrics)
-    checkpointer = Checkpointer(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
+    meter = Meter(run, rank, emit, context.metrics)
+    checkpointer = Checkpointer(store, group, job.checkpoint.keep, emit, meter.checkpoint) if rank == 0 else None
     stop = context.listen()
     busy = checkpointer.is_busy if checkpointer else lambda: False
 
     def ready() -> None:
         laps.lap("first step")
         restart = {"restart": round(laps.began - begun["noticed"], 2)} if begun["noticed"] else {}
-        say("ready", at=time.time(), seconds={**restart, **laps.seconds})
+        emit(FirstStepMade(at=time.time(), seconds={**restart, **laps.seconds}))
 
     control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
     save = checkpointer.save if checkpointer else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
-    team = WorkerContext(rank, context.world_size, strategy, control, save, say, names, meter.steps)
-    progress = resumed and resumed.progress
-    say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
+    team = WorkerContext(rank, context.world_size, strategy, control, save, emit, names, meter.steps)
+    progress = resumed.progress if resumed else None
+    emit(
+        TrainingStarted(
+            workers=team.world_size, resumed=(progress.phase, progress.epoch, progress.step) if progress else None
+        )
+    )
     inputs = Inputs(pooled, fine_tune, recipe.cut)
     trained = train_phases(job, recipe.until, network, data, inputs, team, resumed, warm)
     watchdog.end()
@@ -118,12 +131,12 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
         blocks = described_blocks(network.base, network.head, recipe.cut)
         _write_result(GuardedStore(store, group), run, trained, data, keys, blocks)
-        say("trained", kept=trained.kept, fine_tuned=trained.fine_tuned is not None)
+        emit(TrainingEnded(kept=trained.kept, fine_tuned=trained.fine_tuned is not None))
         context.end()
 
 
 def _begin(
-    recipe: Recipe, context: WorkerProcess, store: Store, say: Say
+    recipe: Recipe, context: WorkerProcess, store: Store, emit: Emit
 ) -> tuple[dict[str, Any] | None, Checkpoint | None]:
     """What rank 0 tells all: the number of this group, the entry of the checkpoint that it goes on from (or None), and
     when the end of the group before it was noticed; and that checkpoint, which it has read to choose it.
@@ -135,7 +148,7 @@ def _begin(
     if context.is_over():
         return None, None
     group = RunState(store, recipe.run, FencingToken(recipe.attempt)).begin_group()
-    latest = latest_checkpoint(store, group, say)
+    latest = latest_checkpoint(store, group, emit)
     entry, checkpoint = latest or (None, None)
     start = context.start(entry["name"] if entry else "")
     if start.refused:
@@ -155,7 +168,7 @@ def _watchdog(recipe: Recipe, context: WorkerProcess) -> Watchdog:
     def report(stacks: str) -> None:
         key = RunKeys(recipe.run).stacks(f"{where}-{int(time.time())}")
         guarded.write(key, stacks.encode())
-        context.say("warning", text=f"{still}; its stacks: {store.uri}{key}")
+        context.emit(Warned(f"{still}; its stacks: {store.uri}{key}"))
 
     return Watchdog(job.recovery.stall_timeout, report, lambda _: context.leave(still))
 

@@ -14,6 +14,7 @@ from job.deploy.follow import follow
 from job.deploy.progress import reported
 from job.deploy.rayjob_status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
+from job.run.events import Announced
 from support.kube import Kube
 
 ACCESS = Path(__file__).parents[2] / "k8s/base/access.yaml"
@@ -66,6 +67,6 @@ def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, said: Any, mo
     kube.put("rayjobs", {"metadata": {"name": "cells"}})
     monkeypatch.setenv("THAW_RAYJOB", "cells")
     monkeypatch.setenv("THAW_NAMESPACE", "thaw")
-    with reported(said, lambda by: None) as say:
-        say("stage", text="at work")
+    with reported(said, lambda by: None) as emit:
+        emit(Announced("at work"))
     assert used == allowed("thaw-run")

@@ -23,6 +23,7 @@ from job.executors.local import LocalExecutor
 from job.features.extraction import Decoded, Extraction
 from job.features.store import ADDRESS
 from job.model.resolved import ResolvedBase
+from job.run.events import Noted
 from job.run.interrupts import Interrupts
 from job.storage import open_store
 from support.shards import fill
@@ -154,14 +155,14 @@ def test_training_is_asked_to_stop_by_a_signal_and_ends_once_a_checkpoint_is_kep
 
 def test_a_worker_alone_is_all_of_its_group() -> None:
     said: list[str] = []
-    alone = local._Alone(3, executor().metrics, lambda kind, **event: said.append(kind))
+    alone = local._Alone(3, executor().metrics, lambda event: said.append(event.kind))
     assert (alone.rank, alone.world_size, alone.local_rank, alone.local_world_size, alone.cpus) == (0, 1, 0, 1, 3)
     assert alone.from_first("value") == "value"
     start = alone.start("head-1")
     assert (start.pause, start.refused, start.noticed, alone.is_over()) == (0.0, "", None, False)
     alone.end()
-    alone.say("step")
-    assert said == ["step"]
+    alone.emit(Noted("x"))
+    assert said == ["note"]
 
 
 def test_a_worker_that_stands_still_ends_the_process_with_a_line() -> None:

@@ -13,6 +13,7 @@ from job.data.sources.packed import index_key, list_shards, split_key, without_i
 from job.errors import DataError, StorageError
 from job.executors.local import LocalExecutor
 from job.executors.packed_index import index_shards
+from job.run.events import Event, ShardsIndexed
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import data_of, fill
 
@@ -28,12 +29,12 @@ def index(data: Data, source: Store, store: Store, listed: list[ObjectInfo] | No
     """How much was done of how much, as it was said."""
     said: list[tuple[int, int]] = []
 
-    def say(kind: str, done: int, of: int) -> None:
-        assert kind == "index"
-        said.append((done, of))
+    def emit(event: Event) -> None:
+        assert isinstance(event, ShardsIndexed)
+        said.append((event.done, event.of))
 
     missing = without_index(data, source, store, list_shards(data, source) if listed is None else listed)
-    index_shards(data, source, store, missing, LocalExecutor(JOB), say)
+    index_shards(data, source, store, missing, LocalExecutor(JOB), emit)
     return said
 
 

@@ -31,7 +31,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on a cluster nor with a GPU, and no cluster is asked in earnest."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr("job.executors.ray.cluster.placed_there", lambda job, debug, say: ASKED)
+    monkeypatch.setattr("job.executors.ray.cluster.placed_there", lambda job, debug, emit: ASKED)
 
 
 def job_of(scaling: str) -> Job:

@@ -23,6 +23,7 @@ from job.export.samples import Sampler
 from job.run.run import open_run
 from support import exported, images
 from support.cases import slow
+from support.events import Heard
 from support.tools import leave_out
 
 
@@ -42,14 +43,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> exported.Finished:
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> exported.Finished:
     return exported.finished_texts(tmp_path_factory.mktemp("texts"))
-
-
-class Told(list[tuple[str, dict[str, Any]]]):
-    def __call__(self, kind: str, **event: Any) -> None:
-        self.append((kind, event))
-
-    def of(self, kind: str) -> list[str]:
-        return [event["text"] for told, event in self if told == kind]
 
 
 def asking(run: exported.Finished, *names: str) -> Job:
@@ -72,8 +65,8 @@ def sampler(run: exported.Finished) -> Sampler:
 )
 def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.FixtureRequest) -> None:
     run: exported.Finished = request.getfixturevalue(task)
-    say = Told()
-    made = export_run(run.uri, [name], None, say)
+    heard = Heard()
+    made = export_run(run.uri, [name], None, heard)
     assert made == {name: f"{run.uri}model/1/{name}/"}
     folder = run.model / name
     described = json.loads((folder / "format.json").read_text())
@@ -94,11 +87,11 @@ def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.Fix
     assert check["logit_scale"] >= 1
     assert check["largest_logit_difference"] < check["allowed"]["largest_logit_difference"] / 2
     assert described["check"]["examples"] >= 32
-    assert f"{name}: 100.0% of" in say.of("note")[0]
+    assert f"{name}: 100.0% of" in heard.of("note")[0]
 
 
 def test_what_is_there_already_is_not_made_again_and_is_copied(pictures: exported.Finished, tmp_path: Path) -> None:
-    first, again = Told(), Told()
+    first, again = Heard(), Heard()
     export_run(pictures.uri, ["tflite_float16"], None, first)
     made = export_run(pictures.uri, ["tflite_float16"], str(tmp_path / "out"), again)
     assert again == []
@@ -123,7 +116,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     monkeypatch.setattr(tflite_file, "convert", spoiled)
     shutil.rmtree(pictures.model / "tflite_float16", ignore_errors=True)
     with pytest.raises(JobError, match=r"not written.* differ by up to (1|0\.9\d*), 0\.0% keep their class"):
-        export_run(pictures.uri, ["tflite_float16"], None, Told())
+        export_run(pictures.uri, ["tflite_float16"], None, Heard())
     assert not (pictures.model / "tflite_float16").exists()
 
 
@@ -136,18 +129,20 @@ def test_a_run_whose_format_fails_ends_with_its_result_and_a_warning(
     job = asking(pictures, "onnx", "tflite_float16")
     shutil.rmtree(pictures.model / "onnx", ignore_errors=True)
     monkeypatch.setattr(onnx_file, "convert", refuse)
-    say = Told()
-    result = with_formats(job, pictures.store, exported.RUN, pictures.result, say)
+    heard = Heard()
+    result = with_formats(job, pictures.store, exported.RUN, pictures.result, heard)
     assert result["formats"] == {"onnx": None, "tflite_float16": f"{pictures.uri}model/1/tflite_float16/"}
-    assert say.of("warning")[0].startswith("onnx: this network can't be converted: Conv is missing. The run itself is")
+    assert heard.of("warning")[0].startswith(
+        "onnx: this network can't be converted: Conv is missing. The run itself is"
+    )
 
 
 def test_formats_are_no_part_of_the_run_and_nothing_is_said_without_them(pictures: exported.Finished) -> None:
     job = asking(pictures, "onnx")
     assert job.meaning() == pictures.job.meaning()
-    say = Told()
-    assert with_formats(pictures.job, pictures.store, exported.RUN, pictures.result, say) == pictures.result
-    assert say == []
+    heard = Heard()
+    assert with_formats(pictures.job, pictures.store, exported.RUN, pictures.result, heard) == pictures.result
+    assert heard == []
 
 
 def test_a_source_that_is_gone_is_named(pictures: exported.Finished) -> None:
@@ -158,7 +153,7 @@ def test_a_source_that_is_gone_is_named(pictures: exported.Finished) -> None:
         with pytest.raises(
             DataError, match=r"source/: 0 of the run's examples can still be read there, .* put the oth"
         ):
-            export_run(pictures.uri, ["onnx"], None, Told())
+            export_run(pictures.uri, ["onnx"], None, Heard())
     finally:
         (source.parent / "elsewhere").rename(source)
 
@@ -180,13 +175,13 @@ def test_texts_need_no_source_but_their_vectors(texts: exported.Finished, tmp_pa
     content = vectors.read_bytes()
     shutil.rmtree(source)
     try:
-        export_run(texts.uri, ["tflite_float16"], str(tmp_path / "out"), Told())
+        export_run(texts.uri, ["tflite_float16"], str(tmp_path / "out"), Heard())
         lines = (tmp_path / "out/tflite_float16/vocabulary.txt").read_text().splitlines()
         assert {"mast", "n't", "rope"} <= set(lines)
         shutil.rmtree(texts.model / "onnx", ignore_errors=True)
         vectors.write_bytes(b"\n".join(line for line in content.splitlines() if not line.startswith(b"rope ")))
         with pytest.raises(StorageError, match=r"vectors\.txt was written since the run: it lacks 1 of its \d+ words"):
-            export_run(texts.uri, ["onnx"], None, Told())
+            export_run(texts.uri, ["onnx"], None, Heard())
     finally:
         shutil.copytree(tmp_path / "copied/source", source)
         vectors.write_bytes(content)
@@ -196,8 +191,8 @@ def test_texts_need_no_source_but_their_vectors(texts: exported.Finished, tmp_pa
 def test_a_recurrent_network_is_for_onnx(tmp_path: Path) -> None:
     run = exported.finished_texts(tmp_path, 60, "model.encoder=gru")
     with pytest.raises(JobError, match=r"tflite_float16: .* lacks what it needs \(TensorListReserve\)\. Use"):
-        export_run(run.uri, ["tflite_float16"], None, Told())
-    assert export_run(run.uri, ["onnx"], None, Told())
+        export_run(run.uri, ["tflite_float16"], None, Heard())
+    assert export_run(run.uri, ["onnx"], None, Heard())
 
 
 def test_layers_in_bfloat16_are_exported_in_float32() -> None:
@@ -225,7 +220,7 @@ def test_what_is_unknown_or_not_installed_is_told_first(
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda package: None)
     with pytest.raises(JobError, match=told):
-        export_run(pictures.uri, [name], None, Told())
+        export_run(pictures.uri, [name], None, Heard())
 
 
 def test_a_run_without_a_model_is_told(tmp_path: Path) -> None:
@@ -233,4 +228,4 @@ def test_a_run_without_a_model_is_told(tmp_path: Path) -> None:
     store, _ = open_run(str(tmp_path / "store/runs/x"))
     store.write("runs/x/job.json", b"{}")
     with pytest.raises(JobError, match="has no finished model: run it to its end first"):
-        export_run(str(tmp_path / "store/runs/x"), ["onnx"], None, Told())
+        export_run(str(tmp_path / "store/runs/x"), ["onnx"], None, Heard())

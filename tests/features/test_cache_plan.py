@@ -227,7 +227,7 @@ def test_a_network_that_takes_what_the_other_task_gives(task: str, other: str, t
     store = open_store(job.store)
     store.write("x", b"")
     with pytest.raises(JobError, match=f"does not take what `task: {other}` gives it"):
-        prepare_base(wrong, store, lambda kind, **event: None)
+        prepare_base(wrong, store, lambda event: None)
 
 
 def test_what_is_decoded_depends_on_the_decoding_alone(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +17,16 @@ from job.data.text import decode_text, ids_of_words
 from job.errors import DataError, JobError, StorageError
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, read_examples
-from job.features.run_words import Words, count_words, learn_vectors, note_words, resolve_vectors
+from job.features.run_words import Words, count_words, note_words
 from job.features.store import known, write_part
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
 from job.run.run import Run
+from job.run.word_vectors import learn_vectors, resolve_vectors
 from job.storage import Store, open_store
 from job.text.vocabulary import kept_vectors, read_vocabulary
 from support import texts
+from support.events import Heard
 
 EXAMPLES = 40
 
@@ -39,14 +40,6 @@ store: 'file://{folder}/store/'
 model: {{backbone: glove, weights: '{folder}/vectors.txt', max_tokens: 8}}
 """
     return parse_job(text, settings)
-
-
-class Told(list[tuple[str, dict[str, Any]]]):
-    def __call__(self, kind: str, **event: Any) -> None:
-        self.append((kind, event))
-
-    def texts(self) -> str:
-        return "\n".join(str(event.get("text")) for _, event in self)
 
 
 def fill(folder: Path, count: int = EXAMPLES) -> None:
@@ -99,26 +92,26 @@ def test_words_are_counted_over_all_and_over_the_train_split(tmp_path: Path) -> 
 
 def test_only_new_words_are_looked_for(tmp_path: Path) -> None:
     fill(tmp_path, 24)
-    job, store, say = job_of(tmp_path), open_store(f"file://{tmp_path}/store/"), Told()
-    sha256 = resolve_vectors(job, store, say).weights_sha256
+    job, store, heard = job_of(tmp_path), open_store(f"file://{tmp_path}/store/"), Heard()
+    sha256 = resolve_vectors(job, store, heard).weights_sha256
     assert sha256 == hashlib.sha256((tmp_path / "vectors.txt").read_bytes()).hexdigest()
     _, words = counted(job, store)
-    learn_vectors(job, store, sha256, words, say)
+    learn_vectors(job, store, sha256, words.ids, heard)
     asked, found, values = kept_vectors(store, sha256)
     np.testing.assert_array_equal(asked, words.ids)
     assert id_of(texts.UNKNOWN) not in found
     assert values.shape == (len(found), texts.DIMENSIONS)
-    say.clear()
-    learn_vectors(job, store, sha256, words, say)
-    assert not say
+    heard.clear()
+    learn_vectors(job, store, sha256, words.ids, heard)
+    assert not heard
 
     (tmp_path / "source" / "cooking" / "new.txt").write_text("other7 broth")
     (tmp_path / "vectors.txt").touch()
     _, more = counted(job, store)
-    learn_vectors(job, store, sha256, more, say)
+    learn_vectors(job, store, sha256, more.ids, heard)
     fresh = set(more.ids.tolist()) - set(words.ids.tolist())
     assert id_of("other7") in fresh
-    assert f"the vectors of {len(fresh)} words" in say.texts()
+    assert f"the vectors of {len(fresh)} words" in "\n".join(heard.texts)
     again = kept_vectors(store, sha256)
     row = dict(zip(again[1].tolist(), again[2].tolist(), strict=True))
     assert all(row[id] == vector for id, vector in zip(found.tolist(), values.tolist(), strict=True))
@@ -127,22 +120,22 @@ def test_only_new_words_are_looked_for(tmp_path: Path) -> None:
 def test_a_file_that_was_written_since_is_not_the_one_that_was_named(tmp_path: Path) -> None:
     fill(tmp_path)
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
-    sha256 = resolve_vectors(job, store, Told()).weights_sha256
+    sha256 = resolve_vectors(job, store, Heard()).weights_sha256
     _, words = counted(job, store)
     (tmp_path / "vectors.txt").write_bytes(texts.vectors(201))
     with pytest.raises(StorageError, match=r"vectors\.txt was written since this run was named"):
-        learn_vectors(job, store, sha256, words, Told())
+        learn_vectors(job, store, sha256, words.ids, Heard())
     other = job_of(tmp_path, f"model.weights={{uri: 'file://{tmp_path}/vectors.txt', sha256: '{sha256}'}}")
     with pytest.raises(JobError, match="it is not the file meant"):
-        resolve_vectors(other, store, Told())
+        resolve_vectors(other, store, Heard())
 
 
 def test_unknown_words_are_counted_and_the_worst_are_named(tmp_path: Path) -> None:
     fill(tmp_path)
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
-    base = resolve_vectors(job, store, Told())
+    base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
-    learn_vectors(job, store, base.weights_sha256, words, Told())
+    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     told = note_words(run_of(job, store, base), words, examples)
     by_hand = [word for key in texts.folder_of(EXAMPLES) for word in words_by_hand(key)]
     unknown = by_hand.count(texts.UNKNOWN)
@@ -156,9 +149,9 @@ def test_vectors_of_another_language(tmp_path: Path) -> None:
     (tmp_path / "vectors.txt").write_text("мачта 0.1 0.2\n")
     fill(tmp_path)
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
-    base = resolve_vectors(job, store, Told())
+    base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
-    learn_vectors(job, store, base.weights_sha256, words, Told())
+    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     with pytest.raises(DataError, match="has a vector of none of the"):
         note_words(run_of(job, store, base), words, examples)
 
@@ -175,10 +168,10 @@ def test_vectors_of_another_language(tmp_path: Path) -> None:
 def test_what_may_train_is_frequent_in_the_train_split(setting: str, trained: int | None, tmp_path: Path) -> None:
     fill(tmp_path)
     job, store = job_of(tmp_path, setting), open_store(f"file://{tmp_path}/store/")
-    base = resolve_vectors(job, store, Told())
+    base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
     assert base_of_store(job, store, base).output_shape == (None, texts.DIMENSIONS)
-    learn_vectors(job, store, base.weights_sha256, words, Told())
+    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     note_words(run_of(job, store, base), words, examples)
     ids, train = read_vocabulary(store, "run")
     occurring = int((train > 0).sum())

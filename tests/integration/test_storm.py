@@ -154,7 +154,8 @@ def test_what_is_put_into_s3_arrives_in_the_cluster(tmp_path: Path, s3_bucket: C
         for numbers in (range(OBJECTS), range(OBJECTS, OBJECTS + 3), range(OBJECTS, OBJECTS + 3)):
             site.put(numbers)
             works_through(site)
-    assert site.decisions() == ["created", "created", "exists"], "the last three were written again, as they were"
+    assert created(site) == 2
+    assert site.decisions()[-1] == "exists", "the last three were written again, as they were"
     assert len(site.rayjobs()) == 2
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     left: dict[str, Any] = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
@@ -173,8 +174,16 @@ def test_what_is_put_into_gcs_arrives_in_the_cluster(
             for number in numbers:
                 mailbox.send(*gcs_event(bucket, f"images/{site.key(number)}", payload="JSON_API_V1"))
             works_through(site)
-    assert site.decisions() == ["created", "created"]
+    assert created(site) == 2
     assert mailbox.messages == {}
+
+
+def created(site: Site) -> int:
+    """How many RayJobs were decided on. Where the events of one state come in two parts, the second part finds its
+    RayJob there."""
+    decisions = site.decisions()
+    assert set(decisions) <= {"created", "exists"}
+    return decisions.count("created")
 
 
 def works_through(site: Site) -> None:

@@ -7,11 +7,14 @@ import pytest
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot
 from job.features.cache_plan import Plan
+from job.model.anatomy import Anatomy
+from job.model.classifier import Classifier
 from job.model.resolved import ResolvedBase
 from job.registry import warm
 from job.registry.champion import ChampionModel
 from job.run.run import Run
 from job.storage import open_store
+from support.events import Heard
 
 JOB = """
 name: cells
@@ -53,3 +56,15 @@ def test_the_head_alone_and_why(changes: tuple[str, ...], kept: str, why: str, m
 def test_nothing_is_missed_where_nothing_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("phases.fine_tune.warm_epochs=null",)
     assert told(monkeypatch, wanted=asked) == "the head starts from that of cells-1; new classes start afresh: c"
+
+
+@pytest.mark.parametrize(("settings", "warnings"), [([], 1), (["model.end_at=classes"], 0)])
+def test_a_base_that_ends_in_a_classifier_is_a_warning_unless_the_job_says_so(
+    settings: list[str], warnings: int
+) -> None:
+    heard = Heard()
+    anatomy = Anatomy((), 1, 0, 0, 0, (), Classifier("classes", 5, "softmax", "pool"))
+    warm.warn_of_end(parse_job(JOB, settings), anatomy, heard)
+    assert len(heard) == warnings
+    expected = "warning: model.end_at: efficientnet_lite0 ends in a classifier"
+    assert all(text.startswith(expected) for text in heard.texts)

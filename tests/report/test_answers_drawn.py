@@ -21,10 +21,12 @@ from job.report.answers_drawn import draw_answers
 from job.report.drawings import captioned, confusion_picture, most_confused
 from job.report.examples import chosen_examples
 from job.report.finished import write_report
+from job.run.events import AttemptEnded, Bus
 from job.telemetry.board import mirror
-from job.telemetry.event_files import recorded
+from job.telemetry.event_files import EventFiles
 from support import finished
 from support.browser import browser
+from support.events import attempt_started
 from support.finished import Made
 from support.servers import answering, free_port
 
@@ -87,8 +89,10 @@ def test_names_mean_nothing_in_a_description_nor_in_a_picture(tmp_path: Path) ->
 def test_a_run_that_is_taken_up_again_draws_nothing_twice(tmp_path: Path) -> None:
     documents, _ = draw(Made(tmp_path))
     before = read_back(documents, tmp_path)
-    with recorded(lambda *_, **__: None, documents.store, documents.run, attempt=2):
-        pass
+    bus = Bus()
+    EventFiles(bus)
+    bus.emit(attempt_started(documents.store, documents.run, number=2))
+    bus.emit(AttemptEnded())
     write_report(documents, print)
     assert read_back(documents, tmp_path) == before
 

@@ -71,7 +71,7 @@ def hold(store: Store) -> Iterator[Hold]:
 
 def taken(store: Store, said: list[str] | None = None) -> Lease:
     told = [] if said is None else said
-    return take(store, "run", lambda kind, text: told.append(text), _unexpected)
+    return take(store, "run", lambda event: told.append(event.text), _unexpected)
 
 
 def _unexpected(error: Superseded) -> None:
@@ -290,7 +290,7 @@ def test_who_goes_on_with_a_run_is_told_how_the_attempt_before_ended(store: Stor
     assert 0 < seen["used"] < seen["total"]
     kill(process)
     told: list[tuple[str, str]] = []
-    with take(store, "run", lambda kind, text: told.append((kind, text)), _unexpected):
+    with take(store, "run", lambda event: told.append((event.kind, event.text)), _unexpected):
         ((kind, text),) = told
         assert kind == "warning"
         assert text.startswith(f"attempt 1 (process {process.pid} on ")

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from job.errors import StorageError
-from job.run.timings import Clock, read_timings
+from job.run.events import (
+    AttemptEnded,
+    Bus,
+    EpochEnded,
+    FeaturesCounted,
+    FirstStepMade,
+    HeadTrained,
+    RunFound,
+    SnapshotTaken,
+    StageStarted,
+    TrainingEnded,
+    TrainingStarted,
+    Warned,
+)
+from job.run.timings import StageClock, read_timings
 from job.storage import Store
 from job.storage.runs import RunKeys
+from support.events import SNAPSHOT, Heard, attempt_started
 
 
 class Time:
@@ -25,8 +41,11 @@ class Time:
         self.now += seconds
 
 
-def nothing(kind: str, **event: Any) -> None:
-    pass
+@contextmanager
+def attempt_of(bus: Bus, store: Store, number: int) -> Iterator[None]:
+    bus.emit(attempt_started(store, number=number))
+    yield
+    bus.emit(AttemptEnded())
 
 
 def spent(store: Store, attempt: int = 1) -> dict[str, float]:
@@ -35,27 +54,28 @@ def spent(store: Store, attempt: int = 1) -> dict[str, float]:
 
 def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
     time = Time()
-    clock = Clock(nothing, time)
+    bus = Bus()
+    StageClock(bus, time)
     time.pass_by(1)
-    clock.say("snapshot", id="x")
+    bus.emit(SnapshotTaken(SNAPSHOT))
     time.pass_by(2)
-    clock.say("run", uri="x", phases=["head", "fine_tune"])
-    with clock.kept(store, "run", 1):
-        clock.begin("features", 3)
+    bus.emit(RunFound(uri="x", phases=("head", "fine_tune")))
+    with attempt_of(bus, store, 1):
+        bus.emit(StageStarted("features", workers=3))
         time.pass_by(10)
-        clock.say("stage", text="computing", what="features", computed=70, stored=30)
-        clock.begin("workers", 2)
+        bus.emit(FeaturesCounted("features", computed=70, stored=30))
+        bus.emit(StageStarted("workers", workers=2))
         time.pass_by(5)
-        clock.say("start", workers=2, resumed=None)
+        bus.emit(TrainingStarted(workers=2, resumed=None))
         time.pass_by(6)
-        clock.say("ready", at=0, seconds={})
+        bus.emit(FirstStepMade(at=0, seconds={}))
         time.pass_by(20)
-        clock.say("epoch", phase="head", epoch=1)
-        clock.say("head", converged=True, epoch=1, best=1)
+        bus.emit(EpochEnded("head", 1, 0.5, 0.5))
+        bus.emit(HeadTrained(converged=True, epoch=1, best=1))
         time.pass_by(40)
-        clock.say("trained", kept="head", fine_tuned=True)
+        bus.emit(TrainingEnded(kept="head", fine_tuned=True))
         time.pass_by(3)
-        clock.begin("export")
+        bus.emit(StageStarted("export"))
         time.pass_by(4)
     rows = read_timings(store, "run")
     assert spent(store) == {
@@ -80,12 +100,13 @@ def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
 def test_an_attempt_appends_and_one_that_resumes_in_fine_tuning_has_no_head(store: Store) -> None:
     for attempt in (1, 2):
         time = Time()
-        clock = Clock(nothing, time)
-        clock.say("run", uri="x", phases=["head", "fine_tune"])
-        with clock.kept(store, "run", attempt):
-            clock.begin("workers", 2)
-            clock.say("start", workers=2, resumed=["fine_tune", 3, 7] if attempt == 2 else None)
-            clock.say("ready", at=0, seconds={})
+        bus = Bus()
+        StageClock(bus, time)
+        bus.emit(RunFound(uri="x", phases=("head", "fine_tune")))
+        with attempt_of(bus, store, attempt):
+            bus.emit(StageStarted("workers", workers=2))
+            bus.emit(TrainingStarted(workers=2, resumed=("fine_tune", 3, 7) if attempt == 2 else None))
+            bus.emit(FirstStepMade(at=0, seconds={}))
             time.pass_by(8)
     assert spent(store, 1)["head"] == 8
     assert spent(store, 2)["fine_tune"] == 8
@@ -94,14 +115,15 @@ def test_an_attempt_appends_and_one_that_resumes_in_fine_tuning_has_no_head(stor
 
 def test_a_head_that_has_converged_before_makes_no_stage_when_the_first_step_is_fine_tunings(store: Store) -> None:
     time = Time()
-    clock = Clock(nothing, time)
-    clock.say("run", uri="x", phases=["head", "fine_tune"])
-    with clock.kept(store, "run", 1):
-        clock.begin("workers", 2)
-        clock.say("start", workers=2, resumed=["head", 13, 0])
-        clock.say("head", converged=True, epoch=13, best=8)
+    bus = Bus()
+    StageClock(bus, time)
+    bus.emit(RunFound(uri="x", phases=("head", "fine_tune")))
+    with attempt_of(bus, store, 1):
+        bus.emit(StageStarted("workers", workers=2))
+        bus.emit(TrainingStarted(workers=2, resumed=("head", 13, 0)))
+        bus.emit(HeadTrained(converged=True, epoch=13, best=8))
         time.pass_by(5)
-        clock.say("ready", at=0, seconds={})
+        bus.emit(FirstStepMade(at=0, seconds={}))
         time.pass_by(30)
     assert spent(store)["fine_tune"] == 35
     assert "head" not in spent(store)
@@ -109,46 +131,50 @@ def test_a_head_that_has_converged_before_makes_no_stage_when_the_first_step_is_
 
 def test_workers_that_start_again_are_counted_together(store: Store) -> None:
     time = Time()
-    clock = Clock(nothing, time)
-    with clock.kept(store, "run", 1):
+    bus = Bus()
+    StageClock(bus, time)
+    with attempt_of(bus, store, 1):
         for _ in range(2):
-            clock.say("start", workers=2, resumed=None)
+            bus.emit(TrainingStarted(workers=2, resumed=None))
             time.pass_by(5)
-            clock.say("ready", at=0, seconds={})
+            bus.emit(FirstStepMade(at=0, seconds={}))
             time.pass_by(7)
     assert (spent(store)["workers"], spent(store)["head"]) == (10, 14)
 
 
 def test_what_a_killed_attempt_has_done_is_there_but_for_the_last_seconds(store: Store) -> None:
     time = Time()
-    clock = Clock(nothing, time)
-    kept = clock.kept(store, "run", 1)
-    kept.__enter__()
-    clock.begin("fine_tune", 2)
+    bus = Bus()
+    StageClock(bus, time)
+    bus.emit(attempt_started(store))
+    bus.emit(StageStarted("fine_tune", workers=2))
     for _ in range(10):
         time.pass_by(10)
-        clock.say("epoch", phase="fine_tune", epoch=1)
+        bus.emit(EpochEnded("fine_tune", 1, 0.5, 0.5))
     assert spent(store)["fine_tune"] == 100
 
 
 def test_a_store_that_refuses_is_told_of_once_and_ends_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    clock = Clock(lambda kind, **event: told.append(f"{kind}: {event.get('text')}"))
+    heard, bus = Heard(), Bus()
+    StageClock(bus)
+    bus.subscribe(Warned, heard)
 
     def refuse(key: str, data: bytes) -> str:
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(store, "write", refuse)
-    with clock.kept(store, "run", 1):
-        clock.begin("features")
-        clock.begin("export")
-    assert told == ["warning: How long the run's stages take can't be written down: the disk is full"]
+    with attempt_of(bus, store, 1):
+        bus.emit(StageStarted("features"))
+        bus.emit(StageStarted("export"))
+    assert heard.texts == ["warning: How long the run's stages take can't be written down: the disk is full"]
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b""])
 def test_what_is_no_list_counts_as_nothing(content: bytes, store: Store) -> None:
     store.write(RunKeys("run").timings, content)
     assert read_timings(store, "run") == []
-    with Clock(nothing).kept(store, "run", 2):
+    bus = Bus()
+    StageClock(bus)
+    with attempt_of(bus, store, 2):
         pass
     assert [row["attempt"] for row in json.loads(store.read(RunKeys("run").timings))] == [2]

@@ -134,4 +134,4 @@ def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None)
     def examples(positions: np.ndarray) -> str:
         return f"examples {positions.tolist()}"
 
-    return WorkerContext(0, 1, tf.distribute.get_strategy(), control, save, lambda kind, **event: None, examples)
+    return WorkerContext(0, 1, tf.distribute.get_strategy(), control, save, lambda event: None, examples)

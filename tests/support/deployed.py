@@ -12,6 +12,7 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.deploy.api import Api, connect
 from job.model.resolved import record_key, weights_request
+from job.run.events import Event
 from job.storage import open_store
 from support.following import NAME, Following
 from support.images import folder_of
@@ -23,8 +24,8 @@ from support.tools import need
 class Said(list[str]):
     """What a person was told."""
 
-    def __call__(self, kind: str, **event: object) -> None:
-        self.append(str(event.get("text", kind)))
+    def __call__(self, event: Event) -> None:
+        self.append(str(getattr(event, "text", event.kind)))
 
 
 @pytest.fixture

@@ -21,15 +21,17 @@ from job.export.checksums import upload_files
 from job.export.exporter import write_model
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
-from job.features.run_words import count_words, learn_vectors, note_words, resolve_vectors
+from job.features.run_words import count_words, note_words
 from job.features.store import Featurizer, known, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
 from job.run.run import Run
+from job.run.word_vectors import learn_vectors, resolve_vectors
 from job.storage import Store, open_store
 from job.storage.scratch import scratch
 from support import images, texts
+from support.events import Heard
 from support.networks import own_base
 
 RUN = "tiny-0123456789ab"
@@ -93,14 +95,10 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     ids = np.stack([form_of(job).read(one) for one in encoded])
     write_part(store, featurizer, found.addresses, ids)
     words = count_words(store, featurizer, known(store, featurizer), found)
-    base = resolve_vectors(job, store, say)
-    learn_vectors(job, store, base.weights_sha256, words, say)
+    base = resolve_vectors(job, store, Heard())
+    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     note_words(Run(job, RUN, store, snapshot, base), words, found)
     return _exported(job, store, snapshot, found, encoded, base_of_run(job, store, RUN, base))
-
-
-def say(kind: str, **event: Any) -> None:
-    """Tells nobody."""
 
 
 def _filled(folder: Path, job: Job, objects: dict[str, bytes]) -> tuple[Store, Snapshot, Examples, list[bytes]]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from job.errors import JobError, StorageError
+from job.run.events import AttemptEnded, Bus, EpochEnded, TrainingEnded, TrainingStarted, Warned, WeightsMeasured
 from job.storage import Store, open_store
 from job.storage.runs import RunKeys
 from job.telemetry.board import mirror
-from job.telemetry.event_files import recorded
+from job.telemetry.event_files import EventFiles
 from job.telemetry.status import open_runs
 from job.training.measure import histogram
 from support.cases import slow
+from support.events import Heard, attempt_started
 from support.servers import answering, free_port
 
 
@@ -48,24 +52,29 @@ def curves(store: Store, folder: Path, run: str) -> dict[str, list[tuple[int, fl
     return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
-def nothing(kind: str, **event: Any) -> None:
-    pass
+@contextmanager
+def recorded(store: Store, attempt: int = 1) -> Iterator[Bus]:
+    """The bus of an attempt at the run `a`."""
+    bus = Bus()
+    EventFiles(bus)
+    bus.emit(attempt_started(store, "a", attempt))
+    yield bus
+    bus.emit(AttemptEnded())
 
 
 def test_both_phases_are_on_one_axis_and_what_is_done_again_is_drawn_once(tmp_path: Path) -> None:
-    store, told = open_store(f"file://{tmp_path}/store"), []
-    with recorded(lambda kind, **event: told.append(kind), store, "a", attempt=1) as say:
-        say("start", workers=2, resumed=None)
-        say("epoch", **epoch(2, [4, 3]))
-        say("epoch", **epoch(4, [2, 1], 2))
-        say("start", workers=1, resumed=["head", 1, 0])
-        say("epoch", **epoch(4, [2.5, 1.5], 2))
-        say("trained", kept="head", fine_tuned=False)
-    assert told == ["start", "epoch", "epoch", "start", "epoch", "trained"]
-    with recorded(nothing, store, "a", attempt=2) as say:
-        say("start", workers=1, resumed=["fine_tune", 0, 0])
-        say("epoch", phase="fine_tune", epoch=0, validation_loss=0.5, validation_accuracy=0.75)
-        say("epoch", **epoch(6, [1.25, 1]))
+    store = open_store(f"file://{tmp_path}/store")
+    with recorded(store) as bus:
+        bus.emit(TrainingStarted(workers=2, resumed=None))
+        bus.emit(EpochEnded(**epoch(2, [4, 3])))
+        bus.emit(EpochEnded(**epoch(4, [2, 1], 2)))
+        bus.emit(TrainingStarted(workers=1, resumed=("head", 1, 0)))
+        bus.emit(EpochEnded(**epoch(4, [2.5, 1.5], 2)))
+        bus.emit(TrainingEnded(kept="head", fine_tuned=False))
+    with recorded(store, 2) as bus:
+        bus.emit(TrainingStarted(workers=1, resumed=("fine_tune", 0, 0)))
+        bus.emit(EpochEnded(phase="fine_tune", epoch=0, validation_loss=0.5, validation_accuracy=0.75))
+        bus.emit(EpochEnded(**epoch(6, [1.25, 1])))
     drawn = curves(store, tmp_path, "a")
     assert drawn["loss/step"] == [(1, 4), (2, 3), (3, 2.5), (4, 1.5), (5, 1.25), (6, 1)]
     assert drawn["loss/epoch"] == [(2, 3.5), (4, 2), (6, 1.125)]
@@ -75,10 +84,10 @@ def test_both_phases_are_on_one_axis_and_what_is_done_again_is_drawn_once(tmp_pa
 
 def test_weights_are_drawn_as_histograms(tmp_path: Path) -> None:
     store, values = open_store(f"file://{tmp_path}/store"), np.array([[-1.0, 0.0], [0.25, 2.0]], np.float32)
-    with recorded(nothing, store, "a", attempt=1) as say:
-        say("start", workers=1, resumed=None)
-        say("epoch", **epoch(2, [4, 3]))
-        say("weights", steps=2, histograms={"block5_conv/kernel": histogram(values)})
+    with recorded(store) as bus:
+        bus.emit(TrainingStarted(workers=1, resumed=None))
+        bus.emit(EpochEnded(**epoch(2, [4, 3])))
+        bus.emit(WeightsMeasured(steps=2, histograms={"block5_conv/kernel": histogram(values)}))
     mirror(store, "runs/", tmp_path)
     (drawn,) = EventAccumulator(str(tmp_path / "a")).Reload().Histograms("weights/block5_conv/kernel")
     found = drawn.histogram_value
@@ -94,9 +103,9 @@ def test_weights_are_drawn_as_histograms(tmp_path: Path) -> None:
 
 def test_of_a_long_epoch_some_steps_are_drawn(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store")
-    with recorded(nothing, store, "a", attempt=1) as say:
-        say("start", workers=1, resumed=None)
-        say("epoch", **epoch(2500, list(range(2500))))
+    with recorded(store) as bus:
+        bus.emit(TrainingStarted(workers=1, resumed=None))
+        bus.emit(EpochEnded(**epoch(2500, list(range(2500)))))
     drawn = curves(store, tmp_path, "a")["loss/step"]
     assert drawn[:2] == [(1, 0), (4, 3)]
     assert len(drawn) == 834
@@ -105,20 +114,20 @@ def test_of_a_long_epoch_some_steps_are_drawn(tmp_path: Path) -> None:
 def test_a_store_that_refuses_them_is_told_of_once_and_nothing_else_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, told = open_store(f"file://{tmp_path}/store"), []
+    store, heard = open_store(f"file://{tmp_path}/store"), Heard()
 
     def refuse(*_: Any) -> str:
         raise StorageError("file:///store/x: no space left on device.")
 
     monkeypatch.setattr(type(store), "write", refuse)
     monkeypatch.setattr("job.telemetry.background_writer.INTERVAL", 0.05)
-    with recorded(lambda kind, **event: told.append((kind, event)), store, "a", attempt=1) as say:
+    with recorded(store) as bus:
+        bus.subscribe(Warned, heard)
         for number in range(1, 4):
-            say("start", workers=1, resumed=None)
-            say("epoch", **epoch(number, [1], number))
+            bus.emit(TrainingStarted(workers=1, resumed=None))
+            bus.emit(EpochEnded(**epoch(number, [1], number)))
             time.sleep(0.2)
-    warnings = [event["text"] for kind, event in told if kind == "warning"]
-    assert warnings == [
+    assert heard.of("warning") == [
         "The run's event files for TensorBoard can't be written: file:///store/x: no space left on device."
     ]
 
@@ -142,9 +151,9 @@ def test_files_grow_where_they_are_and_others_are_left_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize("what", ["{store}", *slow("{store}runs/a/", "{folder}/store/runs/a", "{job}")])
 def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None:
     store, port = open_store(f"file://{tmp_path}/store/"), free_port()
-    with recorded(nothing, store, "a", attempt=1) as say:
-        say("start", workers=1, resumed=None)
-        say("epoch", **epoch(1, [4]))
+    with recorded(store) as bus:
+        bus.emit(TrainingStarted(workers=1, resumed=None))
+        bus.emit(EpochEnded(**epoch(1, [4])))
     store.write("runs/a/result.json", b"{}")
     (tmp_path / "job.yaml").write_text(f"{{name: a, data: {{source: 'file:///none/'}}, store: '{store.uri}'}}")
     where = what.format(store=store.uri, folder=tmp_path, job=tmp_path / "job.yaml")

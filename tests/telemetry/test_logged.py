@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from job import entry as pipeline
+from job import entry
 from job.cli import thaw
 from job.config import MLflow
 from job.config.jobfile import parse_job
@@ -18,7 +18,9 @@ from job.evaluation.documents import Documents
 from job.model.resolved import ResolvedBase
 from job.run.identity import Found
 from job.telemetry.logged import check_mlflow, log_run, with_mlflow
+from job.telemetry.observed import run_observed
 from support import tracking
+from support.events import Heard
 from support.servers import free_port
 
 JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', mlflow: %s}"
@@ -32,26 +34,18 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-class Told:
-    def __init__(self) -> None:
-        self.texts: dict[str, list[str]] = {}
-
-    def __call__(self, kind: str, text: str = "", **event: Any) -> None:
-        self.texts.setdefault(kind, []).append(text)
-
-
-def logged(documents: Documents, uri: str, told: Told) -> dict[str, Any]:
+def logged(documents: Documents, uri: str, told: Heard) -> dict[str, Any]:
     """What the end of a run makes of it."""
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=uri)})
     return with_mlflow(job, documents.store, documents.run, documents.result, told)
 
 
 def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_is_logged(tmp_path: Path) -> None:
-    documents, told, uri = tracking.finished_run(tmp_path), Told(), f"http://127.0.0.1:{free_port()}"
+    documents, told, uri = tracking.finished_run(tmp_path), Heard(), f"http://127.0.0.1:{free_port()}"
     assert logged(documents, uri, told) == {**documents.result, "mlflow": None}
-    assert told.texts["warning"] == [
-        f"MLflow at {uri} does not answer ([Errno 111] Connection refused): see that it is up, and that it can be "
-        f"reached from here. The run is finished; `thaw mlflow {documents.uri}` logs it."
+    assert told.of("warning") == [
+        f"MLflow at {uri} does not answer ([Errno 111] Connection refused): see that it is up, and that it "
+        f"can be reached from here. The run is finished; `thaw mlflow {documents.uri}` logs it."
     ]
     with pytest.raises(StorageError, match="does not answer"):
         log_run(documents.uri, uri, None, None, told)
@@ -68,30 +62,30 @@ def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatc
     """As the retry of a RayJob does whose first attempt was lost after its result."""
     documents, there = tracking.finished_run(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
     found = Found(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
-    monkeypatch.setattr(pipeline, "find_run", lambda *_: found)
+    monkeypatch.setattr(entry, "find_run", lambda *_: found)
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
-    result = pipeline.run_job(job, "all", Told())
+    result = run_observed(job, "all", Heard())
     (logged,) = tracking.all_of(there, "tiny")
     assert result["mlflow"].startswith("runs:/")
     assert (logged["status"], len(logged["versions"])) == ("FINISHED", 1)
 
 
 def test_a_run_that_is_logged_does_not_ask_mlflow_again(tmp_path: Path) -> None:
-    documents, told, there = tracking.finished_run(tmp_path), Told(), f"sqlite:///{tmp_path}/mlflow.db"
+    documents, told, there = tracking.finished_run(tmp_path), Heard(), f"sqlite:///{tmp_path}/mlflow.db"
     first = logged(documents, there, told)
     (tmp_path / "mlflow.db").unlink()
     assert logged(documents, there, told) == first
     assert first["mlflow"].startswith("runs:/")
     assert not (tmp_path / "mlflow.db").exists()
-    assert "warning" not in told.texts
+    assert not [text for text in told.texts if text.startswith("warning")]
 
 
 def test_nothing_is_logged_that_was_not_asked_for_or_has_no_model(tmp_path: Path) -> None:
-    job, told = parse_job(JOB % "{tracking_uri: 'http://127.0.0.1:9'}"), Told()
+    job, told = parse_job(JOB % "{tracking_uri: 'http://127.0.0.1:9'}"), Heard()
     store: Any = None
     assert with_mlflow(job, store, "a", {"model": None}, told) == {"model": None}
     assert with_mlflow(parse_job(JOB % "null"), store, "a", {"model": "x"}, told) == {"model": "x"}
-    assert told.texts == {}
+    assert told == []
 
 
 def test_a_job_that_names_no_server_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,31 +13,48 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from job.data.snapshot import Snapshot
+from job.run.events import (
+    Announced,
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    ExamplesRejected,
+    FeaturesComputed,
+    HeadTrained,
+    LayersThawed,
+    RunFound,
+    SnapshotTaken,
+    StepsMade,
+    TrainingEnded,
+    TrainingStarted,
+    Warned,
+)
 from job.telemetry.narrator import Narrator
 from job.telemetry.output import JsonOutput, TextOutput
+from support.events import narrated
 
 COUNTED = ("train", "validation", "test")
 COUNTS = {"defective": 3, "functional": 8}
 EPOCH = {"loss": 0.44, "validation_loss": 0.375, "validation_accuracy": 0.8125, "seconds": 4.0, "examples": 1831}
-TOLD: list[tuple[str, dict[str, Any]]] = [
-    ("stage", {"text": "listing s3://bucket/cells/"}),
-    ("snapshot", {"id": "52ec", "examples": 33, "counts": dict.fromkeys(COUNTED, COUNTS),
-                  "left_out": {".txt": 8, ".dat": 1200}, "rejects": {"empty object": 1}}),
-    ("run", {"uri": "s3://bucket/store/runs/cells-f234600bf4b8/", "phases": ["head", "fine_tune"]}),
-    ("attempt", {"number": 2}),
-    ("extract", {"done": 0, "of": 33, "rate": None}),
-    ("extract", {"done": 11, "of": 33, "rate": 2.0}),
-    ("extract", {"done": 33, "of": 33, "rate": 2.0}),
-    ("start", {"workers": 2, "resumed": ["head", 1, 5]}),
-    ("step", {"phase": "head", "epoch": 2, "epochs": 60, "step": 9, "steps": 58, "loss": 0.5, "examples": 288,
-              "seconds": 1.0}),
-    ("epoch", {"phase": "head", "epoch": 2, "epochs": 60, "steps": 116, "losses": np.zeros(3), **EPOCH}),
-    ("head", {"converged": True, "epoch": 7, "best": 2}),
-    ("thaw", {"rows": [["stem", 4, 992, 0], ["block15", 12, 1025408, 1009792]]}),
-    ("epoch", {"phase": "fine_tune", "epoch": 0, "validation_loss": 0.375, "validation_accuracy": 0.8125}),
-    ("trained", {"kept": "head", "fine_tuned": True}),
-    ("warning", {"text": "the report can't be made"}),
-]  # fmt: skip
+SNAPSHOT = Snapshot("52ec", 33, [], dict.fromkeys(COUNTED, COUNTS), {"empty object": 1}, {}, {".txt": 8, ".dat": 1200})
+TOLD: list[Event] = [
+    Announced("listing s3://bucket/cells/"),
+    SnapshotTaken(SNAPSHOT),
+    RunFound("s3://bucket/store/runs/cells-f234600bf4b8/", ("head", "fine_tune")),
+    AttemptStarted(2, None, None),  # type: ignore[arg-type]
+    FeaturesComputed(0, 33, None),
+    FeaturesComputed(11, 33, 2.0),
+    FeaturesComputed(33, 33, 2.0),
+    TrainingStarted(2, ("head", 1, 5)),
+    StepsMade("head", 2, 60, 9, 58, 288, 0.5, 1.0),
+    EpochEnded("head", 2, epochs=60, steps=116, losses=np.zeros(3), **EPOCH),
+    HeadTrained(converged=True, epoch=7, best=2),
+    LayersThawed([["stem", 4, 992, 0], ["block15", 12, 1025408, 1009792]]),
+    EpochEnded("fine_tune", 0, 0.375, 0.8125),
+    TrainingEnded("head", fine_tuned=True),
+    Warned("the report can't be made"),
+]
 LINES = """\
 00:00  listing s3://bucket/cells/
 00:00  snapshot 52ec: 33 examples in 2 classes: 'functional' 24, 'defective' 9
@@ -64,18 +81,18 @@ LINES = """\
 
 def text(tell: Callable[[Narrator], None], **terminal: Any) -> str:
     output = io.StringIO()
-    tell(Narrator(TextOutput(Console(file=output, **{"width": 4096, **terminal}), lambda: 0.0)))
+    tell(narrated(TextOutput(Console(file=output, **{"width": 4096, **terminal}), lambda: 0.0)))
     return output.getvalue()
 
 
-def everything(say: Narrator) -> None:
-    for kind, event in TOLD:
-        say(kind, **event)
+def everything(narrator: Narrator) -> None:
+    for event in TOLD:
+        narrator.emit(event)
 
 
 def documents(tell: Callable[[Narrator], None], clock: Callable[[], float] = time.monotonic) -> list[dict[str, Any]]:
     output = io.StringIO()
-    tell(Narrator(JsonOutput(output), clock))
+    tell(narrated(JsonOutput(output), clock))
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
@@ -106,12 +123,14 @@ NARROW = """\
 
 
 def test_lines_end_between_words_and_a_uri_stays_whole() -> None:
-    def tell(say: Narrator) -> None:
+    def tell(narrator: Narrator) -> None:
         told = "cache: stored at re_lu (3.5 KiB an example, 292 KiB of 9 GiB): an epoch reads for 0.0002 s instead of "
-        say("stage", text=f"{told}computing for 0.095 s on this machine")
+        narrator.emit(Announced(f"{told}computing for 0.095 s on this machine"))
         uri = "s3://a-bucket/with/a/long/path/and/a/rather/long/name/of/an/object/too.png"
-        say("warning", text=f"can't be read: {uri} twice")
-        say("epoch", phase="fine_tune", epoch=12, epochs=12, **{**EPOCH, "validation_accuracy": 1.0, "seconds": 49.4})
+        narrator.emit(Warned(f"can't be read: {uri} twice"))
+        narrator.emit(
+            EpochEnded(phase="fine_tune", epoch=12, epochs=12, **{**EPOCH, "validation_accuracy": 1.0, "seconds": 49.4})
+        )
 
     assert text(tell, force_terminal=True, color_system=None, width=80) == NARROW
     assert max(map(len, NARROW.splitlines()[-1:])) <= 80
@@ -126,10 +145,10 @@ def test_lines_end_between_words_and_a_uri_stays_whole() -> None:
     ],
 )
 def test_a_bar_is_whole_and_tells_what_there_is_room_for(width: int, shown: str) -> None:
-    def tell(say: Narrator) -> None:
-        say("epoch", phase="fine_tune", epoch=0, validation_loss=0.375, validation_accuracy=0.8125)
+    def tell(narrator: Narrator) -> None:
+        narrator.emit(EpochEnded(phase="fine_tune", epoch=0, validation_loss=0.375, validation_accuracy=0.8125))
         step = {"epoch": 31, "epochs": 60, "step": 1, "steps": 58, "loss": 0.5, "examples": 288, "seconds": 1.0}
-        say("step", phase="fine_tune", **step)
+        narrator.emit(StepsMade(phase="fine_tune", **step))
 
     drawn = text(tell, force_terminal=True, color_system=None, width=width, _environ={})
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.replace("\r", "\n")).splitlines()
@@ -145,8 +164,8 @@ def test_a_terminal_that_can_only_write_lines_has_lines() -> None:
 def test_of_many_classes_the_largest_and_the_smallest_are_told() -> None:
     counts = {f"class {number:04d}": number for number in range(1000)}
 
-    def tell(say: Narrator) -> None:
-        say("snapshot", id="a", examples=1, counts=dict.fromkeys(COUNTED, counts), left_out={}, rejects={})
+    def tell(narrator: Narrator) -> None:
+        narrator.emit(SnapshotTaken(Snapshot("a", 1, [], dict.fromkeys(COUNTED, counts), {}, {})))
 
     lines = text(tell).splitlines()
     assert lines[0].endswith(
@@ -162,8 +181,8 @@ def test_of_many_classes_the_largest_and_the_smallest_are_told() -> None:
 
 
 def test_where_it_is_narrow_a_bar_has_one_line() -> None:
-    def tell(say: Narrator) -> None:
-        say("extract", done=11, of=33, rate=2.0)
+    def tell(narrator: Narrator) -> None:
+        narrator.emit(FeaturesComputed(done=11, of=33, rate=2.0))
 
     drawn = text(tell, force_terminal=True, color_system=None, width=50)
     bar = next(line for line in drawn.replace("\r", "\n").splitlines() if "33 %" in line)
@@ -198,13 +217,15 @@ def test_a_log_has_a_document_a_line_that_says_where_it_is() -> None:
 def test_a_log_tells_once_a_minute_how_far_a_stage_is() -> None:
     now = 1000.0
 
-    def tell(say: Narrator) -> None:
+    def tell(narrator: Narrator) -> None:
         nonlocal now
         step = {"phase": "head", "epochs": 10, "steps": 100, "loss": 0.5}
         for second in range(1, 301):
             now += 1
             epoch, made = divmod(second - 1, 100)
-            say("step", epoch=epoch + 1, step=made + 1, examples=32 * (made + 1), seconds=made + 1.0, **step)
+            narrator.emit(
+                StepsMade(epoch=epoch + 1, step=made + 1, examples=32 * (made + 1), seconds=made + 1.0, **step)
+            )
 
     told = documents(tell, lambda: now)
     assert [(one["epoch"], one["step"]) for one in told] == [(1, 62), (2, 23), (2, 84), (3, 45)]
@@ -215,16 +236,16 @@ def test_a_log_tells_once_a_minute_how_far_a_stage_is() -> None:
 
 def test_the_result_ends_a_log() -> None:
     result = {"run": "s3://b/runs/x/", "state": "finished", "metrics": {"head": {"accuracy": 0.75}, "fine_tune": None}}
-    (told,) = documents(lambda say: say.result(result))
+    (told,) = documents(lambda narrator: narrator.result(result))
     assert told["message"] == "finished: s3://b/runs/x/ (test accuracy: head 0.7500)"
     assert told["result"] == result
 
 
 def test_keys_are_told_as_they_are_whatever_brackets_they_have() -> None:
-    def tell(say: Narrator) -> None:
-        say("rejects", total=1, listing={}, decoding=["red/[/old]/a[1].png: empty file"])
-        say("warning", text="[bold] s3://bucket/[old]/x")
-        say("snapshot", id="a", examples=1, counts={split: {"[/old]": 1} for split in COUNTED}, left_out={}, rejects={})
+    def tell(narrator: Narrator) -> None:
+        narrator.emit(ExamplesRejected(total=1, listing={}, decoding=["red/[/old]/a[1].png: empty file"]))
+        narrator.emit(Warned("[bold] s3://bucket/[old]/x"))
+        narrator.emit(SnapshotTaken(Snapshot("a", 1, [], {split: {"[/old]": 1} for split in COUNTED}, {}, {})))
 
     told = text(tell)
     assert "1 rejected: red/[/old]/a[1].png: empty file" in told
@@ -233,5 +254,5 @@ def test_keys_are_told_as_they_are_whatever_brackets_they_have() -> None:
 
 
 def test_a_line_break_in_a_key_does_not_break_a_log() -> None:
-    (told,) = documents(lambda say: say("warning", text="a\nb\u2028c"))
+    (told,) = documents(lambda narrator: narrator.emit(Warned("a\nb\u2028c")))
     assert told["message"] == "a\nb\u2028c"

@@ -5,51 +5,82 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from job.data.snapshot import Snapshot
 from job.errors import NotFinite, TrainingError
+from job.run.events import (
+    Announced,
+    AttemptEnded,
+    Bus,
+    EpochEnded,
+    Event,
+    ExamplesRejected,
+    FeaturesComputed,
+    FeaturesCounted,
+    Noted,
+    StageStarted,
+    TrainingStarted,
+    Warned,
+)
+from job.storage import open_store
 from job.telemetry import run_metrics as meter
-from job.telemetry.run_metrics import GAUGES, RunMeter, measured
+from job.telemetry.run_metrics import GAUGES, RunGauges
+from support.events import Executor, attempt_started
 from support.measuring import FakeMetrics
 
-COUNTS = {split: {"a": 2} for split in ("train", "validation", "test")}
-SNAPSHOT = Snapshot("id", 6, ["a"], COUNTS, {"empty object": 1}, {"a": 1})
 LAST, WRONG = "thaw_last_progress_time_seconds", "thaw_loss_not_finite"
 
 
 @pytest.fixture
-def metrics() -> FakeMetrics:
-    return FakeMetrics()
+def executor() -> Executor:
+    return Executor()
 
 
-class Asked:
-    """An executor, as far as it is asked for figures: `scraped` is how long Prometheus takes to read them."""
-
-    def __init__(self, metrics: FakeMetrics, scraped: float = 0.0) -> None:
-        self.metrics, self.scraped = metrics, scraped
+@pytest.fixture
+def metrics(executor: Executor) -> FakeMetrics:
+    return executor.metrics
 
 
-def test_gauges_follow_the_events_which_are_passed_on(metrics: FakeMetrics) -> None:
-    told: list[str] = []
+@pytest.fixture
+def begun(executor: Executor, tmp_path: Path) -> Callable[..., Bus]:
+    """The bus of an attempt at `cells-1` whose workers begin."""
 
-    def heard(kind: str, **event: Any) -> None:
-        told.append(kind)
+    def begin(**how: Any) -> Bus:
+        bus = Bus()
+        RunGauges(bus, **how)
+        bus.emit(attempt_started(open_store(f"file://{tmp_path}/"), "cells-1", executor=executor))
+        bus.emit(StageStarted("features", workers=1))
+        return bus
 
-    say = RunMeter("cells-1", SNAPSHOT, metrics).heard_by(heard)
+    return begin
+
+
+def test_gauges_follow_the_events(metrics: FakeMetrics, begun: Callable[..., Bus]) -> None:
+    bus = begun()
     gauges = metrics.values
     assert gauges.keys() == {"thaw_listed_examples", "thaw_rejects", LAST, WRONG}
     assert (gauges["thaw_listed_examples"], gauges["thaw_rejects"], gauges[WRONG]) == (6, 1, 0)
-    say("stage", text="computing", what="words", computed=9, stored=9)
-    say("stage", text="computing", what="features", computed=4, stored=2)
-    say("rejects", total=3, listing={}, decoding=[])
-    say("epoch", phase="head", epoch=1, validation_loss=0.5, validation_accuracy=0.75)
-    assert told == ["stage", "stage", "rejects", "epoch"]
+    bus.emit(FeaturesCounted("words", computed=9, stored=9))
+    bus.emit(FeaturesCounted("features", computed=4, stored=2))
+    bus.emit(ExamplesRejected(total=3, listing={}, decoding=[]))
+    bus.emit(EpochEnded("head", 1, validation_loss=0.5, validation_accuracy=0.75))
+    bus.emit(AttemptEnded())
     gauges = metrics.values
     assert all(one.tags == {"run_id": "cells-1"} for one in metrics.found)
     assert gauges == dict(zip(GAUGES, (6, 3, 2, 4, 0.5, 0.75, gauges[LAST], 0), strict=True))
+
+
+def test_nothing_is_measured_before_workers_begin(executor: Executor, tmp_path: Path) -> None:
+    """On Ray, the first gauge would start it."""
+    bus = Bus()
+    RunGauges(bus)
+    bus.emit(attempt_started(open_store(f"file://{tmp_path}/"), executor=executor))
+    bus.emit(StageStarted("report", "making the report"))
+    bus.emit(AttemptEnded(NotFinite("head: the loss is not finite")))
+    assert executor.metrics.found == []
 
 
 def wait_for(met: Callable[[], bool]) -> None:
@@ -59,46 +90,50 @@ def wait_for(met: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def nothing(kind: str, **event: Any) -> None:
-    pass
-
-
-def test_a_run_gets_on_by_all_but_what_it_says_while_it_stands_still(metrics: FakeMetrics) -> None:
+def test_a_run_gets_on_by_all_but_what_it_says_while_it_stands_still(
+    metrics: FakeMetrics, begun: Callable[..., Bus]
+) -> None:
     now = 1000.0
-    say = RunMeter("cells-1", SNAPSHOT, metrics, lambda: now).heard_by(nothing)
+    bus = begun(clock=lambda: now)
     assert metrics.values[LAST] == 1000, "from its begin on"
-    for kind, got_on in (("note", 0), ("warning", 0), ("stage", 1), ("extract", 1), ("start", 1), ("step", 1)):
+    events: list[tuple[Event, bool]] = [
+        (Noted("x"), False), (Warned("x"), False), (Announced("x"), True), (FeaturesComputed(1, 2, None), True),
+        (TrainingStarted(1, None), True),
+    ]  # fmt: skip
+    for event, got_on in events:
         now += 10
         before = metrics.values[LAST]
-        say(kind)
-        assert metrics.values[LAST] == (now if got_on else before), kind
+        bus.emit(event)
+        assert metrics.values[LAST] == (now if got_on else before), event
+    bus.emit(AttemptEnded())
 
 
 def test_gauges_are_set_again_for_as_long_as_the_run_lasts(
-    metrics: FakeMetrics, monkeypatch: pytest.MonkeyPatch
+    metrics: FakeMetrics, begun: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is not set again Ray exports no more."""
     monkeypatch.setattr(meter, "REPEATED", 0.01)
-    with measured("cells-1", SNAPSHOT, nothing, Asked(metrics)):
-        for _ in range(3):
-            metrics.found.clear()
-            wait_for(lambda: len(metrics.values) == 4)
+    bus = begun()
+    for _ in range(3):
+        metrics.found.clear()
+        wait_for(lambda: len(metrics.values) == 4)
+    bus.emit(AttemptEnded())
     assert [thread for thread in threading.enumerate() if thread.name == "metrics"] == []
 
 
-def test_a_run_that_is_not_finite_waits_for_as_long_as_prometheus_takes(metrics: FakeMetrics) -> None:
+def test_a_run_that_is_not_finite_waits_for_as_long_as_prometheus_takes(
+    executor: Executor, metrics: FakeMetrics, begun: Callable[..., Bus]
+) -> None:
     found: list[float] = []
 
     def sleep(seconds: float) -> None:
         found.append(seconds)
         assert metrics.values[WRONG] == 1
 
-    executor = Asked(metrics, 30.0)
-    with pytest.raises(NotFinite), measured("cells-1", SNAPSHOT, nothing, executor, sleep):
-        raise NotFinite("head: the loss is not finite")
+    executor.scraped = 30.0
+    begun(sleep=sleep).emit(AttemptEnded(NotFinite("head: the loss is not finite")))
     assert found == [30.0]
     assert metrics.values[WRONG] == 1
-    with pytest.raises(TrainingError), measured("cells-1", SNAPSHOT, nothing, executor, sleep):
-        raise TrainingError("head: it has not converged")
+    begun(sleep=sleep).emit(AttemptEnded(TrainingError("head: it has not converged")))
     assert found == [30.0]
     assert metrics.values[WRONG] == 0

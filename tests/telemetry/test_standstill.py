@@ -12,16 +12,28 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from job.data.snapshot import Snapshot
+from job.run.events import (
+    Announced,
+    AttemptStarted,
+    FeaturesComputed,
+    Noted,
+    RunFound,
+    SnapshotTaken,
+    StepsMade,
+    TrainingStarted,
+)
 from job.telemetry import narrator
 from job.telemetry.narrator import Narrator
 from job.telemetry.output import JsonOutput, TextOutput
+from support.events import narrated
 
 COUNTS = {split: {"defective": 3, "functional": 8} for split in ("train", "validation", "test")}
 
 
 def documents(tell: Callable[[Narrator], None], clock: Callable[[], float]) -> list[dict[str, Any]]:
     output = io.StringIO()
-    tell(Narrator(JsonOutput(output), clock))
+    tell(narrated(JsonOutput(output), clock))
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
@@ -33,34 +45,34 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def passes(self, say: Narrator, seconds: int) -> None:
+    def passes(self, narrator: Narrator, seconds: int) -> None:
         """A second at a time."""
         for _ in range(seconds):
             self.now += 1
-            say.beat()
+            narrator.beat()
 
 
 def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing() -> None:
     clock = Clock()
 
-    def tell(say: Narrator) -> None:
-        with say:
-            say("stage", text="listing s3://bucket/cells/")
-            clock.passes(say, 130)
-            say("snapshot", id="52ec", examples=33, counts=COUNTS, left_out={}, rejects={})
-            say("run", uri="s3://bucket/store/runs/cells-f2/", phases=["head", "fine_tune"])
-            say("attempt", number=2)
-            clock.passes(say, 61)
-            say("stage", text="starting 2 workers (each 1 CPU)")
-            clock.passes(say, 40)
-            say("note", text="no worker is at work")
-            clock.passes(say, 59)
-            say("start", workers=2, resumed=None)
-            clock.passes(say, 65)
+    def tell(narrator: Narrator) -> None:
+        with narrator:
+            narrator.emit(Announced("listing s3://bucket/cells/"))
+            clock.passes(narrator, 130)
+            narrator.emit(SnapshotTaken(Snapshot("52ec", 33, [], COUNTS, {}, {})))
+            narrator.emit(RunFound(uri="s3://bucket/store/runs/cells-f2/", phases=("head", "fine_tune")))
+            narrator.emit(AttemptStarted(2, None, None))
+            clock.passes(narrator, 61)
+            narrator.emit(Announced("starting 2 workers (each 1 CPU)"))
+            clock.passes(narrator, 40)
+            narrator.emit(Noted("no worker is at work"))
+            clock.passes(narrator, 59)
+            narrator.emit(TrainingStarted(workers=2, resumed=None))
+            clock.passes(narrator, 65)
             step = {"epochs": 60, "steps": 58, "loss": 0.5, "examples": 288, "seconds": 1.0}
-            say("step", phase="head", epoch=2, step=9, **step)
-            clock.passes(say, 114)
-        clock.passes(say, 300)
+            narrator.emit(StepsMade(phase="head", epoch=2, step=9, **step))
+            clock.passes(narrator, 114)
+        clock.passes(narrator, 300)
 
     told = [one for one in documents(tell, clock) if one["event"] == "progress"]
     assert [one["message"] for one in told] == [
@@ -79,12 +91,12 @@ def test_a_log_tells_once_a_minute_of_a_stage_that_tells_nothing() -> None:
 def test_a_stage_that_tells_how_far_it_is_is_told_of_once_a_minute_and_not_twice() -> None:
     clock = Clock()
 
-    def tell(say: Narrator) -> None:
-        with say:
+    def tell(narrator: Narrator) -> None:
+        with narrator:
             for second in range(1, 301):
                 step = {"epochs": 9, "steps": 1000, "loss": 0.5, "examples": 32 * second, "seconds": float(second)}
-                say("step", phase="head", epoch=1, step=second, **step)
-                clock.passes(say, 1)
+                narrator.emit(StepsMade(phase="head", epoch=1, step=second, **step))
+                clock.passes(narrator, 1)
 
     assert [one["step"] for one in documents(tell, clock)] == [60, 120, 180, 240, 300]
 
@@ -100,11 +112,11 @@ def test_a_log_beats_by_itself_and_no_more_after_the_end(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(narrator, "INTERVAL", 0.01)
     log = Log()
-    with Narrator(JsonOutput(log)) as say:
-        say("stage", text="making the report")
+    with narrated(JsonOutput(log)) as telling:
+        telling.emit(Announced("making the report"))
         assert beaten.wait(30)
     written = log.getvalue()
-    say.beat()
+    telling.beat()
     for thread in threading.enumerate():
         if thread.name == "narrator":
             thread.join(30)
@@ -112,17 +124,17 @@ def test_a_log_beats_by_itself_and_no_more_after_the_end(monkeypatch: pytest.Mon
 
 
 def test_a_terminal_shows_a_stage_without_a_bar_with_the_time_that_it_takes() -> None:
-    def tell(say: Narrator) -> None:
-        with say:
-            say("stage", text="listing s3://[bucket]/cells/")
-            say("snapshot", id="52ec", examples=33, counts=COUNTS, left_out={}, rejects={})
-            say("stage", text="computing the features of 33 examples")
-            say("extract", done=11, of=33, rate=2.0)
-            say("extract", done=33, of=33, rate=2.0)
-            say("stage", text="starting a worker (1 CPU)")
+    def tell(narrator: Narrator) -> None:
+        with narrator:
+            narrator.emit(Announced("listing s3://[bucket]/cells/"))
+            narrator.emit(SnapshotTaken(Snapshot("52ec", 33, [], COUNTS, {}, {})))
+            narrator.emit(Announced("computing the features of 33 examples"))
+            narrator.emit(FeaturesComputed(done=11, of=33, rate=2.0))
+            narrator.emit(FeaturesComputed(done=33, of=33, rate=2.0))
+            narrator.emit(Announced("starting a worker (1 CPU)"))
 
     output = io.StringIO()
-    tell(Narrator(TextOutput(Console(file=output, force_terminal=True, color_system=None, width=80, _environ={}))))
+    tell(narrated(TextOutput(Console(file=output, force_terminal=True, color_system=None, width=80, _environ={}))))
     drawn = output.getvalue()
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.replace("\r", "\n")).splitlines()
     shown = [line.rstrip() for line in lines if re.match(r" {5}[-\\\\|/] \d:\d\d:\d\d ", line)]

@@ -32,7 +32,7 @@ def at(step: int) -> Checkpoint:
 
 
 def told(said: list[str]) -> Any:
-    return lambda kind, text: said.append(f"{kind}: {text}")
+    return lambda event: said.append(f"{event.kind}: {event.text}")
 
 
 def files(store: Store) -> list[str]:

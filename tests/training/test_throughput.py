@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from job.training.phase_task import Steps
+from job.run.events import StepsMade
 from job.training.step import make_train_steps
 from job.training.throughput import COUNTERS, GAUGES, Meter
+from support.events import Heard
 from support.measuring import FakeMetrics
 
 SLEEP = 0.02
-EPOCH = Steps("head", 3, 60, 7, 58, 224, 0.5, 14.0)
+EPOCH = StepsMade("head", 3, 60, 7, 58, 224, 0.5, 14.0)
 
 
 def test_steps_are_counted_with_their_waits() -> None:
-    told: list[dict[str, Any]] = []
+    told = Heard()
     metrics = FakeMetrics()
-    meter = Meter("cells-1", 2, lambda kind, **event: told.append({"kind": kind, **event}), metrics)
+    meter = Meter("cells-1", 2, told, metrics)
     meter.steps(EPOCH, 4, 64, 1.5, np.array([0.25, 0.0]), 0.4)
     meter.checkpoint("head", 2.5)
     values = metrics.values
@@ -33,20 +33,15 @@ def test_steps_are_counted_with_their_waits() -> None:
     assert all(one.tags == {"run_id": "cells-1", "rank": "2", "phase": "head"} for one in metrics.found)
     verbs = {**dict.fromkeys(COUNTERS, "inc"), **dict.fromkeys(GAUGES, "set"), "thaw_checkpoint_seconds": "observe"}
     assert all(one.verb == verbs[one.name] for one in metrics.found)
-    assert told == [
-        {
-            "kind": "step", "phase": "head", "epoch": 3, "epochs": 60, "step": 7, "steps": 58, "examples": 224,
-            "loss": 0.5, "seconds": 14.0,
-        }
-    ]  # fmt: skip
+    assert told == [EPOCH]
 
 
 def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step() -> None:
     now, told = 100.0, list[int]()
-    meter = Meter("cells-1", 0, lambda kind, step, **event: told.append(step), FakeMetrics(), lambda: now)
+    meter = Meter("cells-1", 0, lambda event: told.append(event.step), FakeMetrics(), lambda: now)
     for step in range(1, 11):
         now += 0.25
-        of = Steps("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)
+        of = StepsMade("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)
         meter.steps(of, 1, 32, 0.25, np.zeros(2), 0.5)
     assert told == [1, 6]
 

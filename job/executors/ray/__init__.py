@@ -11,10 +11,11 @@ from job.errors import ThawError
 from job.executors.placement import is_here, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
+from job.run.events import Emit
+from job.run.instruments import WorkerMetrics
 from job.run.interrupts import Interrupts
-from job.training.context import Recipe, WorkerMetrics
+from job.training.context import Recipe
 
-Say = Callable[..., None]
 T = TypeVar("T")
 R = TypeVar("R")
 SCRAPED = 30.0
@@ -24,8 +25,8 @@ SCRAPED = 30.0
 class RayExecutor:
     """Starts Ray, or connects to it, when it is first asked for something."""
 
-    def __init__(self, job: Job, debug: bool, say: Say) -> None:
-        self._job, self._debug, self._say = job, debug, say
+    def __init__(self, job: Job, debug: bool, emit: Emit) -> None:
+        self._job, self._debug, self._emit = job, debug, emit
         self.featurizers = extract_processes(job)[1]
         self.scraped = 0.0 if is_here() else SCRAPED  # KubeRay deletes a run's pods at once
         self._stack, self._connected = ExitStack(), False
@@ -43,23 +44,23 @@ class RayExecutor:
 
         return RayMetrics()
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, say: Say) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
         self._connect()
         from job.executors.ray.tasks import map_unordered
 
-        return map_unordered(function, list(items), doing, say)
+        return map_unordered(function, list(items), doing, emit)
 
-    def extract(self, work: Extraction, say: Say) -> Iterator[Extracted]:
+    def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         self._connect()
         from job.executors.ray.ray_data import extract
 
-        return extract(work, say)
+        return extract(work, emit)
 
-    def train(self, recipe: Recipe, interrupts: Interrupts, say: Say) -> None:
+    def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
         self._connect()
         from job.executors.ray.ray_train import run_training
 
-        run_training(recipe, interrupts, say)
+        run_training(recipe, interrupts, emit)
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """On a cluster in a process of a worker's node, since the head's has no GPU."""
@@ -76,5 +77,5 @@ class RayExecutor:
 
     def _connect(self) -> None:
         if not self._connected:
-            self._stack.enter_context(ray_cluster(self._job, self._debug, self._say))
+            self._stack.enter_context(ray_cluster(self._job, self._debug, self._emit))
             self._connected = True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from job.errors import ClusterError, ThawError, headline
 from job.features.extraction import Extraction
+from job.run.events import Emit, Noted
 
 if TYPE_CHECKING:
     import ray.data
@@ -65,7 +66,7 @@ class Actor(ABC, Generic[Row]):
         """What becomes of a row."""
 
 
-def rows_of(data: ray.data.Dataset, doing: str, say: Callable[..., None]) -> Iterator[dict[str, Any]]:
+def rows_of(data: ray.data.Dataset, doing: str, emit: Emit) -> Iterator[dict[str, Any]]:
     """Raises a ThawError that the actors and tasks carried as it was, and ClusterError where anything else failed.
 
     `doing`: what then failed, for the message. Says a note a minute while no row comes.
@@ -74,7 +75,7 @@ def rows_of(data: ray.data.Dataset, doing: str, say: Callable[..., None]) -> Ite
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:
-        with _told_while_idle(doing, say) as has_come:
+        with _told_while_idle(doing, emit) as has_come:
             for row in data.iter_rows():
                 has_come()
                 yield row
@@ -91,7 +92,7 @@ def rows_of(data: ray.data.Dataset, doing: str, say: Callable[..., None]) -> Ite
 
 
 @contextmanager
-def _told_while_idle(doing: str, say: Callable[..., None]) -> Iterator[Callable[[], None]]:
+def _told_while_idle(doing: str, emit: Emit) -> Iterator[Callable[[], None]]:
     """Says how much room the cluster has, once a minute in which what this yields was not called."""
     calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
@@ -102,7 +103,7 @@ def _told_while_idle(doing: str, say: Callable[..., None]) -> Iterator[Callable[
                 goes_on = calls.get(timeout=IDLE)
             except queue.Empty:
                 with suppress(Exception):  # where Ray itself is gone, who waits for the rows finds out
-                    say("note", text=f"{doing}: nothing came of it for {IDLE:g} s ({_room()})")
+                    emit(Noted(f"{doing}: nothing came of it for {IDLE:g} s ({_room()})"))
 
     threading.Thread(target=watch, daemon=True).start()
     try:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from job.executors.placement import cpus_here, is_here, with_workers, worker_cpu
 from job.executors.ray.folder import own_token, ray_folder, some_home
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
+from job.run.events import Announced, Emit, Warned
 from job.run.proxies import past_proxies, set_proxies
 
 ENVIRONMENT = {
@@ -51,7 +52,7 @@ def set_environment() -> None:
 
 
 @contextmanager
-def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None = None) -> Iterator[None]:
+def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iterator[None]:
     """Connects to Ray, or starts it here and ends it afterwards. Raises ClusterError."""
     set_environment()
     import ray
@@ -59,8 +60,8 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
     if ray.is_initialized():
         yield
         return
-    if say is not None:
-        say("stage", text="starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}")
+    if emit is not None:
+        emit(Announced("starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}"))
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
     with ExitStack() as stack:
@@ -72,7 +73,7 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
             settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             settings["_temp_dir"] = stack.enter_context(ray_folder())
             own_token()
-        _start(settings, debug, say or (lambda kind, **fields: None))
+        _start(settings, debug, emit or (lambda event: None))
         # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
         stack.enter_context(redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)))
         stack.callback(ray.shutdown)
@@ -81,7 +82,7 @@ def ray_cluster(job: Job, debug: bool = False, say: Callable[..., None] | None =
         yield
 
 
-def _start(settings: dict[str, Any], debug: bool, say: Callable[..., None]) -> None:
+def _start(settings: dict[str, Any], debug: bool, emit: Emit) -> None:
     """Starts Ray, or connects to it; on a machine that is too busy for its patience it is tried again."""
     import ray
 
@@ -100,7 +101,7 @@ def _start(settings: dict[str, Any], debug: bool, say: Callable[..., None]) -> N
                 raise ClusterError(f"{told} (--debug shows its logs).") from error
             with suppress(Exception):
                 ray.shutdown()
-            say("warning", text=f"Ray did not start at {where} ({headline(error)}): trying again")
+            emit(Warned(f"Ray did not start at {where} ({headline(error)}): trying again"))
 
 
 @contextmanager
@@ -160,13 +161,13 @@ def _set_up_libraries(debug: bool) -> None:
             logging.getLogger(name).setLevel(level)  # what Ray Data logs as an error is raised as well
 
 
-def placed_there(job: Job, debug: bool, say: Callable[..., None]) -> Job:
+def placed_there(job: Job, debug: bool, emit: Emit) -> Job:
     """The job with what `scaling.workers: auto` means on the cluster that RAY_ADDRESS names: a worker for each GPU, or
     for each node that computes, with the cores of the smallest one; 1 where none has come so far.
     """
     import ray
 
-    with ray_cluster(with_workers(job, "ray", 1), debug, say):
+    with ray_cluster(with_workers(job, "ray", 1), debug, emit):
         if job.scaling.gpu:
             return with_workers(job, "ray", max(1, int(ray.cluster_resources().get("GPU", 0))))
         cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]

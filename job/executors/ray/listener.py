@@ -11,6 +11,7 @@ from typing import Any
 from job import errors
 from job.errors import ClusterError, ThawError
 from job.executors.ray.actors import IDLE
+from job.run.events import Emit, Event, Noted, TrainingEnded, WorkerFailed, WorkersFormed, WorkersForming
 from job.run.proxies import not_formed
 
 FORMING = 120.0
@@ -18,16 +19,14 @@ FORMING = 120.0
 
 
 class Listener:
-    """A thread that hands the workers' events to `say`, and says so where none is at work. Workers that do not come
+    """A thread that hands the workers' events to `emit`, and says so where none is at work. Workers that do not come
     together never end: it breaks off what waits for them.
     """
 
-    def __init__(
-        self, events: Any, say: Callable[..., None], ledger: Any, wanted: str, break_off: Callable[[], None]
-    ) -> None:
-        self._events, self._say, self._ledger, self._wanted = events, say, ledger, wanted
+    def __init__(self, events: Any, emit: Emit, ledger: Any, wanted: str, break_off: Callable[[], None]) -> None:
+        self._events, self._emit, self._ledger, self._wanted = events, emit, ledger, wanted
         self._break_off = break_off
-        self._forming: dict[str, Any] | None = None
+        self._forming: WorkersForming | None = None
         self._until = 0.0
         self.error: ThawError | None = None
         self.trained = False
@@ -57,32 +56,33 @@ class Listener:
                     if self._forming and not self._patience():
                         self._give_up(self._forming)
                     elif ray.get(self._ledger.is_idle.remote(IDLE)):
-                        self._say("note", text=f"no worker is at work: waiting for {self._wanted}")
+                        self._emit(Noted(f"no worker is at work: waiting for {self._wanted}"))
                     continue
                 if event is None:
                     return
-                self._tell(**event)
+                self._tell(event)
 
-    def _tell(self, kind: str, **event: Any) -> None:
-        if kind == "error":
-            self.error = self.error or getattr(errors, event["type"])(*event["arguments"])
-            return
-        if kind in ("forming", "formed"):
-            self._forming, self._until = event if kind == "forming" else None, time.monotonic() + FORMING
-            return
-        self.trained |= kind == "trained"
-        self._say(kind, **event)
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, WorkerFailed):
+            self.error = self.error or getattr(errors, event.error)(*event.arguments)
+        elif isinstance(event, WorkersForming):
+            self._forming, self._until = event, time.monotonic() + FORMING
+        elif isinstance(event, WorkersFormed):
+            self._forming = None
+        else:
+            self.trained |= isinstance(event, TrainingEnded)
+            self._emit(event)
 
     def _patience(self) -> float:
         """Seconds until the next look at the workers."""
         return max(0.0, min(IDLE, self._until - time.monotonic())) if self._forming else IDLE
 
-    def _give_up(self, group: dict[str, Any]) -> None:
+    def _give_up(self, group: WorkersForming) -> None:
         import ray
 
         self._forming = None
         if ray.get(self._ledger.is_broken.remote()):
             return
-        self.error = self.error or ClusterError(not_formed(**group, seconds=FORMING))
+        self.error = self.error or ClusterError(not_formed(group.addresses, group.proxies, FORMING))
         ray.get(self._ledger.end.remote())
         self._break_off()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,13 +22,13 @@ from job.features.extraction import Decoded, Extracted, Extraction, write_parts
 from job.features.featurize import FrozenNetwork
 from job.features.store import ADDRESS
 from job.features.workload import CHUNK
+from job.run.events import Emit
 
 READERS = 8
 """Objects that one decoder reads at a time."""
-Say = Callable[..., None]
 
 
-def extract(work: Extraction, say: Say) -> Iterator[Extracted]:
+def extract(work: Extraction, emit: Emit) -> Iterator[Extracted]:
     """Computes and stores features in Ray's processes. Needs Ray."""
     decoders, networks = extract_processes(work.job)
     failures = work.job.recovery.max_failures
@@ -47,7 +47,7 @@ def extract(work: Extraction, say: Say) -> Iterator[Extracted]:
         decoded = tasks.map(DecodeObjects, compute=pool, **options)  # type: ignore[arg-type]
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=networks)
     written = decoded.map(Featurize, compute=pool, num_gpus=1 if work.job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
-    for row in rows_of(written, "Extracting features", say):
+    for row in rows_of(written, "Extracting features", emit):
         yield Extracted(int(row["done"]), json.loads(row["gone"]))
 
 

@@ -16,6 +16,7 @@ from job.executors.ray.actors import cluster_error, one_line
 from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
 from job.executors.ray.listener import Listener
 from job.executors.ray.train_worker import train_worker
+from job.run.events import Announced, Emit
 from job.run.interrupts import Interrupts
 from job.storage.scratch import scratch
 from job.training.context import Recipe
@@ -26,7 +27,7 @@ HEARING = 15
 """Seconds in which workers that train have heard that they are to stop."""
 
 
-def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None]) -> None:
+def run_training(recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
     """Trains until `recipe.until`; the results are in the store. Raises what the workers raised.
 
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
@@ -40,7 +41,7 @@ def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
-    listener = Listener(events, say, ledger, _wanted(job), interrupts.break_off)
+    listener = Listener(events, emit, ledger, _wanted(job), interrupts.break_off)
     train = {"recipe": recipe, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
 
     def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
@@ -67,7 +68,7 @@ def run_training(recipe: Recipe, interrupts: Interrupts, say: Callable[..., None
             ),
         )
 
-    say("stage", text=f"starting {_wanted(job)}")
+    emit(Announced(f"starting {_wanted(job)}"))
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
             _fit(trainer, ledger, job.recovery)

@@ -11,16 +11,17 @@ import ray.data
 
 from job.executors.ray.actors import carried, rows_of
 from job.executors.ray.datasource import TASKS
+from job.run.events import Emit
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_unordered(function: Callable[[T], R], items: list[T], doing: str, say: Callable[..., None]) -> Iterator[R]:
+def map_unordered(function: Callable[[T], R], items: list[T], doing: str, emit: Emit) -> Iterator[R]:
     """What becomes of each item, which is something that Arrow can hold, or None. Needs Ray."""
     kept = ray.put(items)
     tasks = ray.data.from_items([{"at": at} for at in range(len(items))], override_num_blocks=min(len(items), TASKS))
-    for row in rows_of(tasks.map(partial(_row, function, kept)), doing, say):
+    for row in rows_of(tasks.map(partial(_row, function, kept)), doing, emit):
         yield row["result"]
 
 

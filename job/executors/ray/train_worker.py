@@ -11,7 +11,9 @@ from typing import Any
 from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
 from job.executors.ray.ray_metrics import RayMetrics
 from job.libraries import import_tensorflow
-from job.training.context import Start, WorkerMetrics
+from job.run.events import Event, WorkerFailed
+from job.run.instruments import WorkerMetrics
+from job.training.context import Start
 from job.training.watchdog import INTERVAL, STALLED
 from job.training.worker import train
 
@@ -33,7 +35,7 @@ def train_worker(config: dict[str, Any]) -> None:
         raise
     except ThawError as error:
         part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
-        context.say("error", type=type(error).__name__, arguments=(str(error), *part))
+        context.emit(WorkerFailed(type(error).__name__, (str(error), *part)))
         ray.get(context.ledger.end.remote())
         raise
     except Exception as error:
@@ -52,8 +54,8 @@ class RayContext:
         self.metrics: WorkerMetrics = RayMetrics()
         self.events, self.ledger = events, ledger
 
-    def say(self, kind: str, **fields: Any) -> None:
-        self.events.put({"kind": kind, **fields})
+    def emit(self, event: Event) -> None:
+        self.events.put(event)
 
     def from_first(self, value: Any) -> Any:
         from ray.train.collective import broadcast_from_rank_zero

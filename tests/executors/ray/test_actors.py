@@ -24,7 +24,7 @@ def slow(row: dict[str, Any]) -> dict[str, Any]:
 def test_a_note_while_no_row_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors, "IDLE", 1.0)
     notes: list[str] = []
-    rows = rows_of(ray.data.range(1).map(slow), "Counting", lambda kind, text: notes.append(f"{kind}: {text}"))
+    rows = rows_of(ray.data.range(1).map(slow), "Counting", lambda event: notes.append(f"{event.kind}: {event.text}"))
     assert list(rows) == [{"id": 0}]
     assert len(notes) >= 3
     assert notes[0].startswith("note: Counting: nothing came of it for 1 s (")
@@ -36,7 +36,7 @@ def test_a_note_while_no_row_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_finds_no_room_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 3)
-    rows = rows_of(ray.data.range(1).map(slow, num_gpus=1), "Counting", lambda kind, text: None)
+    rows = rows_of(ray.data.range(1).map(slow, num_gpus=1), "Counting", lambda event: None)
     with pytest.raises(ClusterError, match=r"Counting failed on the cluster: nothing came of it in 0.05 minutes, its"):
         list(rows)
 

@@ -57,7 +57,7 @@ def test_waiting_for_ray_is_a_stage_but_where_it_is_there_already(
         monkeypatch.setattr(f"ray.{name}", lambda answer=answer, **_: answer)
     for is_there in (False, True):
         monkeypatch.setattr("ray.is_initialized", lambda is_there=is_there: is_there)
-        with ray_cluster(parse_job(JOB), say=lambda kind, text: heard.append(text)):
+        with ray_cluster(parse_job(JOB), emit=lambda event: heard.append(event.text)):
             pass
     assert heard == told
 
@@ -86,7 +86,7 @@ class Starts:
 @pytest.mark.parametrize("fails", range(STARTS))
 def test_a_start_that_fails_is_tried_again_with_a_warning_each(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
     starts, told = Starts(monkeypatch, fails), list[tuple[str, str]]()
-    with ray_cluster(parse_job(JOB), say=lambda kind, text: told.append((kind, text))):
+    with ray_cluster(parse_job(JOB), emit=lambda event: told.append((event.kind, event.text))):
         assert starts.tried == fails + 1
         assert starts.ended == fails
     again = "Ray did not start at this machine (Exception: The current node timed out during startup.): trying again"
@@ -96,7 +96,7 @@ def test_a_start_that_fails_is_tried_again_with_a_warning_each(fails: int, monke
 
 def test_after_three_tries_it_is_the_clusters_error(monkeypatch: pytest.MonkeyPatch) -> None:
     starts, told = Starts(monkeypatch, STARTS), list[str]()
-    with pytest.raises(ClusterError) as caught, ray_cluster(parse_job(JOB), say=lambda kind, text: told.append(kind)):
+    with pytest.raises(ClusterError) as caught, ray_cluster(parse_job(JOB), emit=lambda event: told.append(event.kind)):
         pass
     assert str(caught.value) == (
         "Ray can't be reached or started at this machine, in 3 tries: Exception: The current node timed out during "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray.data
@@ -18,6 +18,7 @@ from job.executors.packed_index import index_shards
 from job.executors.ray import RayExecutor
 from job.executors.ray.actors import rows_of
 from job.executors.ray.datasource import read_records
+from job.run.events import Event, ShardsIndexed
 from job.storage import ObjectInfo, Store, open_store
 from support.shards import MAKERS, Rows, data_of, fill
 
@@ -36,14 +37,14 @@ def index(settings: Data, source: Store, store: Store, listed: list[ObjectInfo] 
     """What was said of the progress."""
     said: list[dict[str, int]] = []
 
-    def say(kind: str, **told: Any) -> None:
-        if kind == "index":
-            said.append(told)
+    def emit(event: Event) -> None:
+        if isinstance(event, ShardsIndexed):
+            said.append(asdict(event))
 
     found = list_shards(settings, source) if listed is None else listed
     if missing := without_index(settings, source, store, found):
-        with RayExecutor(JOB, False, say) as executor:
-            index_shards(settings, source, store, missing, executor, say)
+        with RayExecutor(JOB, False, emit) as executor:
+            index_shards(settings, source, store, missing, executor, emit)
     return said
 
 

@@ -14,6 +14,7 @@ from job.errors import ClusterError
 from job.executors.ray import listener as listening
 from job.executors.ray.ledger import Ledger
 from job.executors.ray.listener import Listener
+from job.run.events import WorkersFormed, WorkersForming
 from job.run.strategy import free_addresses
 
 
@@ -48,12 +49,12 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Listener, Ledger, 
     monkeypatch.setattr(listening, "FORMING", 0.2)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     events, ledger, broken_off = Events(), Ledger(), threading.Event()
-    listener = Listener(events, lambda kind, **event: None, Actor(ledger), "2 workers", broken_off.set)
+    listener = Listener(events, lambda event: None, Actor(ledger), "2 workers", broken_off.set)
     yield listener, ledger, events, broken_off
     listener.stopped()
 
 
-FORMING = {"kind": "forming", "addresses": free_addresses("127.0.0.1", 2), "proxies": "http_proxy=http://proxy:3128"}
+FORMING = WorkersForming(free_addresses("127.0.0.1", 2), "http_proxy=http://proxy:3128")
 
 
 def test_workers_that_do_not_come_together_end_the_run(driver: Any) -> None:
@@ -64,7 +65,7 @@ def test_workers_that_do_not_come_together_end_the_run(driver: Any) -> None:
     assert isinstance(listener.error, ClusterError)
     for told in (
         "The 2 training workers (",
-        f"nobody answers at {FORMING['addresses'][0]}",
+        f"nobody answers at {FORMING.addresses[0]}",
         "proxies (http_proxy=http",
     ):
         assert told in str(listener.error)
@@ -79,6 +80,6 @@ def test_workers_that_came_together_or_are_begun_anew_go_on(what: str, driver: A
         ledger.preempted()
     events.put(FORMING)
     if what == "formed":
-        events.put({"kind": "formed"})
+        events.put(WorkersFormed())
     assert not broken_off.wait(1)
     assert (listener.error, ledger.is_over()) == (None, False)

@@ -21,14 +21,15 @@ from job.export import exporter as export
 from job.export.formats import reloaded
 from job.export.formats.check import Agreement
 from job.export.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
-from job.features.run_words import resolve_vectors
 from job.model.network import variables_by_path
 from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
 from job.model.weights import resolve_base
 from job.run.run import Run
+from job.run.word_vectors import resolve_vectors
 from job.storage import open_store
 from support import exported
+from support.events import Heard
 from support.finished import parquet
 from support.kinds import READ
 
@@ -63,7 +64,7 @@ def snapshot_of(run: exported.Finished) -> Snapshot:
 
 def base_of(run: exported.Finished) -> ResolvedBase:
     if run.job.task == "text":
-        return resolve_vectors(run.job, run.store, exported.say)
+        return resolve_vectors(run.job, run.store, Heard())
     return resolve_base(run.job.model, run.store, 0, print)[0]
 
 

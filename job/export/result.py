@@ -1,0 +1,71 @@
+"""The end of a run's training: its metrics, its exported model, and result.json, which says that it is finished."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from job import __version__
+from job.errors import Interrupted, Superseded, WriteConflict, headline
+from job.evaluation.documents import documents_of
+from job.evaluation.predictions import logits_of, predictions_table
+from job.export.model_card import model_card
+from job.libraries import import_tensorflow
+from job.run.events import Emit, StageStarted, Warned
+from job.run.run import Run
+from job.storage import read_json
+
+
+def finish(run: Run, attempt: int, *, stop_at_head: bool, emit: Emit) -> dict[str, Any]:
+    """Evaluates and exports. The result is written last: its existence means that the run is finished.
+
+    Returns {run, snapshot, state, metrics: {head, fine_tune}, classes, model}, and `kept` and `thawed` with a model,
+    `task` and `words` of texts. Where it is to `stop_at_head`, there is no model and nothing is written.
+    """
+    metrics = test_metrics(run)
+    result: dict[str, Any] = {
+        "run": run.uri,
+        "snapshot": run.snapshot.id,
+        "state": "head" if stop_at_head else "finished",
+        "metrics": {"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
+        "classes": run.snapshot.classes,
+        "model": None,
+    }
+    if run.job.task == "text":
+        words = read_json(run.store, run.keys.words)
+        result |= {"task": "text", **({"words": words} if words else {})}
+    if stop_at_head:
+        return result
+    emit(StageStarted("export", "exporting the model"))
+    import_tensorflow()
+    from job.export.exporter import export_model
+
+    training = json.loads(run.store.read(run.keys.training))
+    result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
+    result["model"] = export_model(run, attempt, kept=kept, metrics=metrics, card=card_of(run, result, emit))
+    try:
+        run.store.write_if_unchanged(run.keys.result, json.dumps(result, indent=1).encode(), None)
+    except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost
+        result = json.loads(run.store.read(run.keys.result))
+    return result
+
+
+def card_of(run: Run, result: dict[str, Any], emit: Emit) -> str | None:
+    """The model card; None where it can't be made, which is no reason to lose the model."""
+    try:
+        return model_card(documents_of(run.store, run.id, result), __version__)
+    except (Interrupted, Superseded):
+        raise
+    except Exception as error:
+        emit(Warned(f"The model card could not be made: {headline(error)}"))
+        return None
+
+
+def test_metrics(run: Run) -> dict[str, Any]:
+    """What each of the run's models (`head`, `fine_tune`) comes to on the test split."""
+    from job.evaluation.metrics import evaluate
+
+    table = predictions_table(run.store, run.id)
+    labels = table["label"].to_numpy()
+    models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
+    return {name: evaluate(logits_of(table, name), labels) for name in models}

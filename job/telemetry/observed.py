@@ -1,0 +1,40 @@
+"""A run with all that listens to it: what a verb calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from job.config import Job
+from job.entry import run_job
+from job.run.events import Bus, Emit, Event
+from job.run.interrupts import Interrupts
+from job.run.timings import StageClock
+from job.storage import open_store
+from job.telemetry.event_files import EventFiles
+from job.telemetry.logged import check_mlflow, with_mlflow
+from job.telemetry.run_metrics import RunGauges
+from job.telemetry.run_progress import ProgressFile, ProgressTracker
+
+
+def run_observed(
+    job: Job,
+    phase: str,
+    emit: Emit,
+    *,
+    debug: bool = False,
+    new: bool = False,
+    interrupts: Interrupts | None = None,
+) -> dict[str, Any]:
+    """Runs or continues the run as `run_job` does; `emit` gets its events, and how far it is.
+
+    The run's folder gets its timings, its progress and its event files, and Prometheus its gauges. Where the job asks
+    for MLflow, the result has `mlflow`: where it is logged.
+    """
+    check_mlflow(job)
+    bus = Bus()
+    ProgressTracker(bus)
+    bus.subscribe(Event, emit)
+    StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
+    result = run_job(job, phase, bus.emit, debug=debug, new=new, interrupts=interrupts)
+    run = str(result["run"]).rstrip("/").rpartition("/")[2]
+    return with_mlflow(job, open_store(job.store, job.storage), run, result, emit)
