@@ -108,7 +108,7 @@ class ProgressTracker:
 
 
 class ProgressFile:
-    """`runs/<run>/progress.json`: how far the attempt is, written every few seconds for those who are elsewhere."""
+    """`runs/<run>/standing.json`: how far the attempt is, written every few seconds for those who are elsewhere."""
 
     def __init__(self, bus: Bus) -> None:
         self._emit = bus.emit

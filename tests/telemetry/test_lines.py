@@ -14,7 +14,7 @@ from job.telemetry.lines import lines_of
 OTHERWISE = {
     "AttemptEnded": "files are closed, and what ends the run is told where it is caught",
     "FeaturesComputed": "a bar, or a line once in a while",
-    "RunProgress": "the bar, the RayJob and progress.json",
+    "RunProgress": "the bar, the RayJob and standing.json",
     "ShardsIndexed": "a bar, or a line once in a while",
     "StepsMade": "a bar, or a line once in a while",
     "WeightsMeasured": "TensorBoard",
