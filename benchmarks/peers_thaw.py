@@ -68,7 +68,7 @@ def _accuracy_of_last(recipe: Recipe, run: Path) -> float:
     store = open_store(f"file://{run.parents[1]}/")
     found = read_state(store, run.name)
     assert found is not None
-    last = load_checkpoint(store, run.name, found[0]["checkpoints"][-1])
+    last = load_checkpoint(store, run.name, found.state.checkpoints[-1])
     assert (last.progress.phase, last.progress.finished) == ("fine_tune", True)
     base, _ = build_model(recipe.seed, run.parents[1])
     network = build_network(base, build_head(base.output_shape[-1], MODEL.head, len(CLASSES), recipe.seed))

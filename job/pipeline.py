@@ -77,7 +77,7 @@ def _check_head(attempt: Attempt) -> None:
     if attempt.phase != "fine_tune":
         return
     entries = checkpoints_of(attempt.run.store, attempt.run.id)
-    if not any(entry["phase"] == "fine_tune" or entry["finished"] for entry in entries):
+    if not any(entry.phase == "fine_tune" or entry.finished for entry in entries):
         raise TrainingError(
             f"--phase fine_tune: {attempt.run.uri} has no checkpoint of a converged head "
             "to start from. Run `thaw run` with --phase head first, or without --phase for both."

@@ -69,6 +69,6 @@ def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
     store, run = open_run(name)
     state = cancel(store, run)
     return (
-        f"Attempt {state['attempt']} of {run_uri(store, run)} is asked to end: within seconds it keeps a "
+        f"Attempt {state.attempt} of {run_uri(store, run)} is asked to end: within seconds it keeps a "
         "checkpoint, and running again goes on from it."
     )

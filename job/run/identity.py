@@ -107,7 +107,7 @@ def latest_run(store: Store, run: str, another: bool) -> str:
     if not another:
         return latest
     found = read_state(store, latest)
-    return latest if found and not found[0]["attempt"] else following
+    return latest if found and not found.state.attempt else following
 
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,12 @@ from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.run.events import Announced, Emit, Warned
 from job.run.memory import memory_now, why_ended
 from job.run.state import (
-    Document,
+    Cancellation,
     FencingToken,
     GuardedStore,
+    Holder,
     RunState,
+    State,
     create_state,
     describe,
     first_state,
@@ -66,7 +69,7 @@ class Lease:
         self._released.set()
         self._thread.join()
         try:
-            self.state.change(lambda state: {**state, "holder": None})
+            self.state.change(lambda state: replace(state, holder=None))
         except StorageError:
             if kind is None:
                 raise
@@ -80,13 +83,13 @@ class Lease:
                 return self._lost(error)
             except StorageError:  # nobody can take the run either while the storage is away
                 continue
-            if not told and "cancelled" in state:
+            if not told and state.cancelled is not None:
                 told = True
-                self._cancelled("`thaw cancel` of {by} at {at}".format(**state["cancelled"]))
+                self._cancelled(f"`thaw cancel` of {state.cancelled.by} at {state.cancelled.at}")
 
 
-def _renewed(state: Document) -> Document:
-    return {**state, "renewals": state["renewals"] + 1, "memory": memory_now()}
+def _renewed(state: State) -> State:
+    return replace(state, renewals=state.renewals + 1, memory=memory_now())
 
 
 def take(
@@ -110,62 +113,61 @@ def take(
                 return Lease(store, run, 1, lost, cancelled)
             except WriteConflict:
                 continue
-        document, _ = found
-        seen = document["attempt"], document["renewals"]
-        if is_free(document) or (watched == seen and time.monotonic() - since > LEASE):
-            if attempt := _take_over(store, run, document):
-                if told := how_it_ended(document):
+        state = found.state
+        seen = state.attempt, state.renewals
+        if is_free(state) or (watched == seen and time.monotonic() - since > LEASE):
+            if attempt := _take_over(store, run, state):
+                if told := how_it_ended(state):
                     emit(Warned(told))
                 return Lease(store, run, attempt, lost, cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
-            emit(Announced(f"attempt {document['attempt']} of this run may be at work: watching it for {LEASE:g} s"))
+            emit(Announced(f"attempt {state.attempt} of this run may be at work: watching it for {LEASE:g} s"))
         elif watched != seen:
             raise StorageError(
-                f"{run_uri(store, run)}: attempt {document['attempt']} ({describe(document['holder'])}) is "
+                f"{run_uri(store, run)}: attempt {state.attempt} ({describe(state.holder)}) is "
                 "at work on this run: wait for it, or end it."
             )
         time.sleep(LOOK)
 
 
-def _take_over(store: Store, run: str, seen: Document) -> int | None:
+def _take_over(store: Store, run: str, seen: State) -> int | None:
     """The number of the new attempt; None where someone else was faster."""
-    state = RunState(store, run, FencingToken(seen["attempt"]))
+    state = RunState(store, run, FencingToken(seen.attempt))
     mine = _holder()
 
-    def edit(document: Document) -> Document:
-        if document["renewals"] != seen["renewals"]:
+    def edit(now: State) -> State:
+        if now.renewals != seen.renewals:
             raise WriteConflict("renewed")
-        kept = {name: value for name, value in document.items() if name not in ("cancelled", "memory")}
-        return {**kept, "attempt": document["attempt"] + 1, "holder": mine}
+        return replace(now, attempt=now.attempt + 1, holder=mine, cancelled=None, memory=None)
 
     try:
-        return int(state.change(edit)["attempt"])
+        return state.change(edit).attempt
     except (WriteConflict, Superseded):
         found = read_state(store, run)
-        ours = found is not None and found[0]["holder"] == mine  # the answer to our own write was lost
-        return int(found[0]["attempt"]) if found and ours else None
+        ours = found is not None and found.state.holder == mine  # the answer to our own write was lost
+        return found.state.attempt if found and ours else None
 
 
-def cancel(store: Store, run: str) -> Document:
+def cancel(store: Store, run: str) -> State:
     """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
     where = run_uri(store, run)
-    wish = {"by": f"{_user()} on {socket.gethostname()}", "at": _now()}
+    wish = Cancellation(f"{_user()} on {socket.gethostname()}", _now())
     while True:
         found = read_state(store, run)
         if found is None:
             raise JobError(f"{where}: there is no such run: nobody has worked on it.")
-        document, _ = found
-        if is_free(document):
-            raise JobError(f"{where}: nobody works on this run: attempt {document['attempt']} has ended.")
-        if rayjob := document["holder"].get("rayjob"):
+        state = found.state
+        if state.holder is None or is_free(state):
+            raise JobError(f"{where}: nobody works on this run: attempt {state.attempt} has ended.")
+        if rayjob := state.holder.rayjob:
             raise JobError(
-                f"{where}: attempt {document['attempt']} runs in the RayJob {rayjob}, which would start it again: "
+                f"{where}: attempt {state.attempt} runs in the RayJob {rayjob}, which would start it again: "
                 f"`thaw cancel {rayjob}` ends it."
             )
         try:
-            return RunState(store, run, FencingToken(document["attempt"])).change(
-                lambda now: {"cancelled": wish, **now}
+            return RunState(store, run, FencingToken(state.attempt)).change(
+                lambda now: replace(now, cancelled=now.cancelled or wish)
             )
         except Superseded:
             continue
@@ -174,48 +176,45 @@ def cancel(store: Store, run: str) -> Document:
 def reserve(store: Store, run: str) -> None:
     """Makes `run` the latest of the runs of the same thing, to be taken by whoever works on it first."""
     with suppress(WriteConflict):  # it is reserved, or at work, already
-        create_state(store, run, {**first_state(None), "attempt": 0})
+        create_state(store, run, replace(first_state(None), attempt=0))
 
 
-def is_free(document: Document) -> bool:
+def is_free(state: State) -> bool:
     """Whether the attempt has ended, or its process is gone from this machine."""
-    holder = document["holder"]
+    holder = state.holder
     if holder is None:
         return True
     here = _myself()
-    if not here["boot"] or any(holder[name] != here[name] for name in ("boot", "processes")):
+    if not here.boot or (holder.boot, holder.processes) != (here.boot, here.processes):
         return False
-    return _started(holder["pid"]) != holder["started"]
+    return _started(holder.pid) != holder.started
 
 
-def how_it_ended(document: Document) -> str:
+def how_it_ended(state: State) -> str:
     """What is told of an attempt that has left the run without a word; empty where it has given it back."""
-    holder = document["holder"]
+    holder = state.holder
     if holder is None:
         return ""
-    boot, first = _myself()["boot"], holder.get("memory")
-    why = why_ended(first, document.get("memory") or first, memory_now() if boot and holder["boot"] == boot else None)
-    return (
-        f"attempt {document['attempt']} ({describe(holder)}) ended without a word: it was killed, or its machine.{why}"
-    )
+    boot, first = _myself().boot, holder.memory
+    why = why_ended(first, state.memory or first, memory_now() if boot and holder.boot == boot else None)
+    return f"attempt {state.attempt} ({describe(holder)}) ended without a word: it was killed, or its machine.{why}"
 
 
-def _holder() -> Document:
+def _holder() -> Holder:
     """This process as one that takes a run."""
-    return {"memory": memory_now(), **_myself()}
+    return replace(_myself(), memory=memory_now())
 
 
-def _myself() -> Document:
-    """This process, so that others can tell whether it lives."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": _now(),
-        "rayjob": os.environ.get("THAW_RAYJOB", ""),
-        "boot": _text("/proc/sys/kernel/random/boot_id"),
-        "processes": _namespace(),
-        "started": _started(os.getpid()),
-    }
+def _myself() -> Holder:
+    return Holder(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        since=_now(),
+        rayjob=os.environ.get("THAW_RAYJOB", ""),
+        boot=_text("/proc/sys/kernel/random/boot_id"),
+        processes=_namespace(),
+        started=_started(os.getpid()),
+    )
 
 
 def _user() -> str:

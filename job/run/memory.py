@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 CGROUPS = (
@@ -30,8 +30,8 @@ class Memory:
     """Processes that the kernel has ended for want of memory since the machine started."""
 
 
-def memory_now() -> dict[str, int] | None:
-    """A Memory, as JSON; None where this is no Linux."""
+def memory_now() -> Memory | None:
+    """The memory of this process at this moment; None where this is no Linux."""
     try:
         machine = _table("/proc/meminfo")
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -40,22 +40,22 @@ def memory_now() -> dict[str, int] | None:
             if (most := _number(limit)) is not None and most < total:
                 free, total = min(free, most - (_number(usage) or 0)), most
         kills = _table("/proc/vmstat").get("oom_kill", 0)
-        return asdict(Memory(pages * os.sysconf("SC_PAGE_SIZE"), max(0, free), total, kills))
+        return Memory(pages * os.sysconf("SC_PAGE_SIZE"), max(0, free), total, kills)
     except (OSError, KeyError, ValueError, IndexError):
         return None
 
 
-def why_ended(first: dict[str, int] | None, last: dict[str, int] | None, now: dict[str, int] | None) -> str:
+def why_ended(first: Memory | None, last: Memory | None, now: Memory | None) -> str:
     """What the memory of a process that ended without a word tells of its end: when it began, when it was last seen,
     and now, on the same machine (None: it is another one, or it was started anew). Empty where it tells nothing.
     """
     if last is None:
         return ""
-    seen = f"it had {last['used'] / 2**30:.1f} GiB when it was last seen, and {last['free'] / 2**30:.1f} GiB were free"
+    seen = f"it had {last.used / 2**30:.1f} GiB when it was last seen, and {last.free / 2**30:.1f} GiB were free"
     less = "Give it more memory, or lower train.batch_size"
-    if first and now and now["kills"] > first["kills"]:
+    if first and now and now.kills > first.kills:
         return f" Since it began, the kernel has ended a process for want of memory; {seen}. {less}."
-    if last["free"] < SCARCE * last["total"]:
+    if last.free < SCARCE * last.total:
         return f" Perhaps the kernel ended it for want of memory: {seen}. {less}."
     return ""
 

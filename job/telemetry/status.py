@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from job.registry.retrain_policy import recorded
 from job.run.events import RunProgress
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
-from job.run.state import Document, describe, read_state
+from job.run.state import State, describe, first_state, read_state
 from job.storage import Store, open_store, read_json
 from job.storage.runs import RunKeys, run_uri
 from job.telemetry.run_progress import describe as describe_progress
@@ -51,21 +51,21 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
     where = run_uri(store, run)
     if found is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
-    document: Document = found[0] if found else {"attempt": 0, "holder": None, "checkpoints": []}
+    state = found.state if found else replace(first_state(None), attempt=0)
     plan = read_json(store, RunKeys(run).plan)
-    free = is_free(document)
+    free = is_free(state)
     left_alone = decision is not None and decision.train is False
-    ended = "not worth it" if left_alone else "ended" if document["attempt"] else "reserved"
-    standing = None if result else read_progress(store, run, document["attempt"])
+    ended = "not worth it" if left_alone else "ended" if state.attempt else "reserved"
+    standing = None if result else read_progress(store, run, state.attempt)
     return {
         "run": where,
         "state": "finished" if result else "working" if not free else ended,
-        "attempt": document["attempt"],
-        "holder": None if free else describe(document["holder"]),
-        "alive": False if free else is_renewed(store, run, document) if watch and not result else None,
-        "cancelled": document.get("cancelled"),
+        "attempt": state.attempt,
+        "holder": None if free else describe(state.holder),
+        "alive": False if free else is_renewed(store, run, state) if watch and not result else None,
+        "cancelled": state.cancelled and asdict(state.cancelled),
         "standing": standing and asdict(standing),
-        "checkpoint": _last_checkpoint(document),
+        "checkpoint": _last_checkpoint(state),
         "cache": plan["reason"] if plan else None,
         "decision": decision and asdict(decision),
         "result": result,
@@ -75,14 +75,14 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
 
 
 def is_renewed(
-    store: Store, run: str, seen: Document, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
+    store: Store, run: str, seen: State, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
 ) -> bool:
     """Whether the lease is renewed, or passes to another attempt, within `patience` seconds. No clocks are compared."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         sleep(LOOK)
         found = read_state(store, run)
-        if found and (found[0]["attempt"], found[0]["renewals"]) != (seen["attempt"], seen["renewals"]):
+        if found and (found.state.attempt, found.state.renewals) != (seen.attempt, seen.renewals):
             return True
     return False
 
@@ -119,8 +119,8 @@ def describe_run(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _last_checkpoint(document: Document) -> dict[str, Any] | None:
-    if not document["checkpoints"]:
+def _last_checkpoint(state: State) -> dict[str, Any] | None:
+    if not state.checkpoints:
         return None
-    entry = document["checkpoints"][-1]
-    return {name: entry[name] for name in ("phase", "epoch", "step", "finished")}
+    entry = state.checkpoints[-1]
+    return {name: getattr(entry, name) for name in ("phase", "epoch", "step", "finished")}

@@ -10,20 +10,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
 
 from safetensors import SafetensorError
 
 from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Superseded
 from job.run.events import Emit, Warned
-from job.run.state import Document, GuardedStore, RunState
+from job.run.state import CheckpointEntry, GuardedStore, RunState, State
 from job.storage import Store
 from job.storage.runs import RunKeys
 from job.storage.scratch import scratch
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-
-Entry = dict[str, Any]
-"""A checkpoint's entry in the state: name, sha256, bytes, phase, epoch, step, finished."""
 
 
 class Checkpointer:
@@ -41,7 +38,7 @@ class Checkpointer:
         phase, and of the seconds until it was in the list.
         """
         self._store, self._state, self._keep, self._emit = GuardedStore(store, state), state, keep, emit
-        self._measured = measured
+        self._measured, self._keys = measured, RunKeys(state.run)
         self._pool = ThreadPoolExecutor(1, "checkpoints")
         self._upload: Future[None] | None = None
 
@@ -78,55 +75,56 @@ class Checkpointer:
     def _put(self, checkpoint: Checkpoint, taken: float) -> None:
         progress, token = checkpoint.progress, self._state.token
         where = f"{progress.phase}-{progress.epoch:05}-{progress.step:07}"
-        entry: Entry = {"name": f"{where}-{token.attempt}-{token.group}.safetensors"}
+        name = f"{where}-{token.attempt}-{token.group}.safetensors"
         with scratch() as folder:
             path = os.path.join(folder, "checkpoint")
-            entry |= {"sha256": write_checkpoint(path, checkpoint), "bytes": os.path.getsize(path)}
-            self._store.upload(checkpoint_key(self._state.run, entry), path)
-        entry |= {name: getattr(progress, name) for name in ("phase", "epoch", "step", "finished")}
-        dropped: list[Entry] = []
+            sha256, size = write_checkpoint(path, checkpoint), os.path.getsize(path)
+            self._store.upload(self._keys.checkpoint(name), path)
+        place = progress.phase, progress.epoch, progress.step, progress.finished
+        entry = CheckpointEntry(name, sha256, size, *place)
+        dropped: list[CheckpointEntry] = []
 
-        def listed(state: Document) -> Document:
-            others = [other for other in state["checkpoints"] if other["name"] != entry["name"]]
+        def listed(state: State) -> State:
+            others = [other for other in state.checkpoints if other.name != name]
             kept = others[max(0, len(others) + 1 - self._keep) :]
             dropped[:] = others[: len(others) - len(kept)]
-            return {**state, "checkpoints": [*kept, entry]}
+            return replace(state, checkpoints=(*kept, entry))
 
         self._state.change(listed)
         self._measured(progress.phase, time.monotonic() - taken)
         for old in dropped:
-            self._store.delete(checkpoint_key(self._state.run, old))
+            self._store.delete(self._keys.checkpoint(old.name))
 
 
-def latest_checkpoint(store: Store, state: RunState, emit: Emit) -> tuple[Entry, Checkpoint] | None:
+def latest_checkpoint(store: Store, state: RunState, emit: Emit) -> tuple[CheckpointEntry, Checkpoint] | None:
     """The newest checkpoint that is what was written; those that are not leave the list, with a warning."""
-    entries, broken, found = list(state.read()["checkpoints"]), list[str](), None
+    entries, broken, found = list(state.read().checkpoints), list[str](), None
     while entries and found is None:
         entry = entries.pop()
         try:
             found = entry, load_checkpoint(store, state.run, entry)
         except (CorruptCheckpoint, ObjectMissing) as error:
-            broken.append(entry["name"])
+            broken.append(entry.name)
             left = "The checkpoint before it is used." if entries else "None is left: training starts from the start."
             emit(Warned(f"{error} {left}"))
     if broken:  # or they would take the places of whole ones
-        state.change(lambda now: {**now, "checkpoints": [e for e in now["checkpoints"] if e["name"] not in broken]})
+        state.change(lambda now: replace(now, checkpoints=tuple(e for e in now.checkpoints if e.name not in broken)))
     return found
 
 
-def load_checkpoint(store: Store, run: str, entry: Entry) -> Checkpoint:
+def load_checkpoint(store: Store, run: str, entry: CheckpointEntry) -> Checkpoint:
     """Raises CorruptCheckpoint, ObjectMissing or another StorageError."""
-    key = checkpoint_key(run, entry)
+    key = RunKeys(run).checkpoint(entry.name)
     with scratch() as folder:
         path = os.path.join(folder, "checkpoint")
         store.download(key, path)
-        return read_checkpoint(path, f"{store.uri}{key}", entry["sha256"])
+        return read_checkpoint(path, f"{store.uri}{key}", entry.sha256)
 
 
 def forget_unlisted(store: Store, state: RunState) -> None:
     """Deletes what groups before this one uploaded and did not get to list."""
-    token, prefix = state.token, checkpoint_key(state.run, {"name": ""})
-    listed = {entry["name"] for entry in state.read()["checkpoints"]}
+    token, prefix = state.token, RunKeys(state.run).checkpoint("")
+    listed = {entry.name for entry in state.read().checkpoints}
     guarded = GuardedStore(store, state)
     for info in list(store.list(prefix)):
         name = info.key.removeprefix(prefix)
@@ -134,10 +132,6 @@ def forget_unlisted(store: Store, state: RunState) -> None:
         ours = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
         if ours and name not in listed and tuple(map(int, numbers)) < (token.attempt, token.group or 0):
             guarded.delete(info.key)
-
-
-def checkpoint_key(run: str, entry: Entry) -> str:
-    return RunKeys(run).checkpoint(entry["name"])
 
 
 def _no_room(error: Exception) -> str:

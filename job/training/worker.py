@@ -150,7 +150,7 @@ def _begin(
     group = RunState(store, recipe.run, FencingToken(recipe.attempt)).begin_group()
     latest = latest_checkpoint(store, group, emit)
     entry, checkpoint = latest or (None, None)
-    start = context.start(entry["name"] if entry else "")
+    start = context.start(entry.name if entry else "")
     if start.refused:
         raise ClusterError(f"{start.refused} (--debug shows the workers' logs).")
     time.sleep(start.pause)

@@ -285,4 +285,4 @@ def test_a_state_that_was_only_reserved_says_so(job: Job, said: Any, kube: Kube,
     submitted(job, overlay, said, new=True)
     found = read_state(open_store(job.store), run)
     assert found is not None
-    assert (found[0]["attempt"], found[0]["holder"]) == (0, None)
+    assert (found.state.attempt, found.state.holder) == (0, None)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from job.run import lease
 from job.run.identity import latest_run
 from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
-from job.run.state import read_state
+from job.run.state import CheckpointEntry, State, read_state
 from job.storage import Store
 from job.storage.runs import RunKeys
 
@@ -78,10 +79,13 @@ def _unexpected(error: Superseded) -> None:
     raise AssertionError(error)
 
 
-def state_of(store: Store) -> dict[str, Any]:
+ONE = CheckpointEntry("one", "", 0, "head", 1, 0, finished=False)
+
+
+def state_of(store: Store) -> State:
     found = read_state(store, "run")
     assert found is not None
-    return found[0]
+    return found.state
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -94,15 +98,15 @@ def test_attempts_are_counted_and_a_run_that_ended_is_free_at_once(store: Store)
         told: list[str] = []
         with taken(store, told) as mine:
             assert mine.state.token.attempt == attempt
-            assert state_of(store)["holder"]["pid"] == os.getpid()
-        assert state_of(store)["holder"] is None
+            assert state_of(store).holder.pid == os.getpid()
+        assert state_of(store).holder is None
         assert told == []
 
 
 def test_a_run_is_free_after_an_error_too(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), taken(store):
         raise ZeroDivisionError
-    assert state_of(store)["holder"] is None
+    assert state_of(store).holder is None
 
 
 def test_a_living_attempt_keeps_its_run(store: Store, hold: Hold) -> None:
@@ -129,7 +133,7 @@ def test_a_killed_attempt_of_another_machine_is_followed_when_its_lease_has_run_
 ) -> None:
     kill(hold())
     here = lease._myself
-    monkeypatch.setattr(lease, "_myself", lambda: {**here(), "boot": "another machine"})
+    monkeypatch.setattr(lease, "_myself", lambda: replace(here(), boot="another machine"))
     begun = time.monotonic()
     with taken(store) as mine:
         assert mine.state.token.attempt == 2
@@ -154,7 +158,7 @@ def test_an_attempt_that_slept_through_its_lease_writes_nothing_more(store: Stor
         after = {info.key: info.version for info in store.list() if info.key != RunKeys("run").state}
         assert after == before
         assert store.read("zombie") == b"early\n"
-        assert state_of(store)["attempt"] == 2
+        assert state_of(store).attempt == 2
 
 
 def test_of_many_that_come_at_once_one_gets_the_run(store: Store) -> None:
@@ -178,7 +182,7 @@ def test_of_many_that_come_at_once_one_gets_the_run(store: Store) -> None:
         thread.join()
     assert len(got) == 1
     assert len(refused) == 5
-    assert state_of(store)["attempt"] == 1
+    assert state_of(store).attempt == 1
 
 
 def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +193,12 @@ def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(store: Store, mon
             raise StorageError("away")
 
         monkeypatch.setattr(mine.state.store, "write_if_unchanged", away)
-        before = state_of(store)["renewals"]
+        before = state_of(store).renewals
         time.sleep(4 * TIMES[1])
-        assert state_of(store)["renewals"] == before
+        assert state_of(store).renewals == before
         monkeypatch.setattr(mine.state.store, "write_if_unchanged", write)
         time.sleep(4 * TIMES[1])
-        assert state_of(store)["renewals"] > before
+        assert state_of(store).renewals > before
 
 
 def test_who_holds_a_run_that_is_cancelled_hears_of_it_once(store: Store) -> None:
@@ -206,15 +210,15 @@ def test_who_holds_a_run_that_is_cancelled_hears_of_it_once(store: Store) -> Non
         came.set()
 
     with take(store, "run", lambda *_, **__: None, _unexpected, hear) as mine:
-        mine.state.change(lambda state: {**state, "checkpoints": ["one"]})
-        wish = cancel(store, "run")["cancelled"]
-        assert cancel(store, "run")["cancelled"] == wish
+        mine.state.change(lambda state: replace(state, checkpoints=(ONE,)))
+        wish = cancel(store, "run").cancelled
+        assert cancel(store, "run").cancelled == wish
         assert came.wait(20)
-        before = state_of(store)["renewals"]
-        while state_of(store)["renewals"] < before + 3:
+        before = state_of(store).renewals
+        while state_of(store).renewals < before + 3:
             time.sleep(TIMES[1])
-        assert state_of(store)["checkpoints"] == ["one"]
-    assert heard == [f"`thaw cancel` of {wish['by']} at {wish['at']}"]
+        assert state_of(store).checkpoints == (ONE,)
+    assert heard == [f"`thaw cancel` of {wish.by} at {wish.at}"]
 
 
 def test_a_cancelled_run_ends_as_after_sigterm(store: Store) -> None:
@@ -226,15 +230,15 @@ def test_a_cancelled_run_ends_as_after_sigterm(store: Store) -> None:
     with pytest.raises(Interrupted, match=r"Stopped by `thaw cancel` of .* on .* at 20.*: what is done is kept") as end:
         work()
     assert end.value.exit_code == 143
-    assert state_of(store)["holder"] is None
+    assert state_of(store).holder is None
 
 
 def test_running_a_cancelled_run_again_goes_on_with_it(store: Store) -> None:
     with taken(store):
         cancel(store, "run")
-    assert "cancelled" in state_of(store)
+    assert state_of(store).cancelled is not None
     with taken(store):
-        assert "cancelled" not in state_of(store)
+        assert state_of(store).cancelled is None
 
 
 def test_cancelling_waits_for_nobody_and_finds_the_attempt_that_has_taken_over(
@@ -247,7 +251,7 @@ def test_cancelling_waits_for_nobody_and_finds_the_attempt_that_has_taken_over(
         answers = iter([stale])
         monkeypatch.setattr(lease, "read_state", lambda *where: next(answers, None) or read(*where))
         monkeypatch.setattr(lease, "is_free", lambda document: False)
-        assert cancel(store, "run")["attempt"] == 2
+        assert cancel(store, "run").attempt == 2
 
 
 def test_nothing_is_cancelled_where_nobody_works(store: Store) -> None:
@@ -263,7 +267,7 @@ def test_a_run_of_a_rayjob_is_cancelled_by_its_name(store: Store, monkeypatch: p
     monkeypatch.setenv("THAW_RAYJOB", "cells-0123456789ab")
     with taken(store), pytest.raises(JobError, match="`thaw cancel cells-0123456789ab` ends it"):
         cancel(store, "run")
-    assert "cancelled" not in state_of(store)
+    assert state_of(store).cancelled is None
 
 
 def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: Store) -> None:
@@ -283,11 +287,10 @@ def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: 
 def test_who_goes_on_with_a_run_is_told_how_the_attempt_before_ended(store: Store, hold: Hold) -> None:
     process = hold()
     end = time.monotonic() + 30
-    while "memory" not in state_of(store):
+    while (seen := state_of(store).memory) is None:
         assert time.monotonic() < end
         time.sleep(TIMES[1])
-    seen = state_of(store)["memory"]
-    assert 0 < seen["used"] < seen["total"]
+    assert 0 < seen.used < seen.total
     kill(process)
     told: list[tuple[str, str]] = []
     with take(store, "run", lambda event: told.append((event.kind, event.text)), _unexpected):

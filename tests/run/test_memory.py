@@ -6,28 +6,30 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from job.run import lease, memory
 from job.run.lease import how_it_ended, take
-from job.run.memory import memory_now, why_ended
-from job.run.state import Document, read_state
+from job.run.memory import Memory, memory_now, why_ended
+from job.run.state import State, first_state, read_state
 from job.storage import open_store
 
 GIB = 2**30
 SEEN = "it had 3.0 GiB when it was last seen, and 2.0 GiB were free"
 LESS = "Give it more memory, or lower train.batch_size."
 KILLED = f" Since it began, the kernel has ended a process for want of memory; {SEEN}. {LESS}"
-PLENTY = {"used": 3 * GIB, "free": 2 * GIB, "total": 16 * GIB, "kills": 7}
+PLENTY = Memory(used=3 * GIB, free=2 * GIB, total=16 * GIB, kills=7)
 
 
-def of(**changed: int) -> dict[str, int]:
-    return {**PLENTY, **changed}
+def of(**changed: int) -> Memory:
+    return replace(PLENTY, **changed)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def of(**changed: int) -> dict[str, int]:
     ],
 )
 def test_the_kernels_kills_and_memory_that_was_scarce_are_told_of(
-    first: dict[str, int] | None, last: dict[str, int] | None, now: dict[str, int] | None, told: str
+    first: Memory | None, last: Memory | None, now: Memory | None, told: str
 ) -> None:
     found = why_ended(first, last, now)
     if told == "Perhaps":
@@ -68,7 +70,7 @@ def total_of(folder: Path, limit: str) -> tuple[int, int]:
     (folder / "limit").write_text(limit)
     found = memory_now()
     assert found is not None
-    return found["free"], found["total"]
+    return found.free, found.total
 
 
 def test_a_container_has_no_more_than_its_limit(group: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_process_knows_what_it_has() -> None:
     held[::4096] = b"x" * len(held[::4096])
     after = memory_now()
     assert after is not None
-    assert 48 * 2**20 < after["used"] - before["used"] < 128 * 2**20
+    assert 48 * 2**20 < after.used - before.used < 128 * 2**20
 
 
 def test_where_nothing_is_known_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,55 +103,51 @@ def test_where_nothing_is_known_nothing_is_told(monkeypatch: pytest.MonkeyPatch)
     assert memory_now() is None
 
 
-def attempt(**changed: object) -> Document:
+def attempt(last: Memory | None = PLENTY, **holder: Any) -> State:
     """The state of a run whose third attempt works in this boot of this machine, with memory to spare."""
-    holder = {**lease._myself(), "pid": 7, "host": "here", "since": "noon", "memory": PLENTY}
-    return {"attempt": 3, "holder": holder, "memory": PLENTY, **changed}
+    mine = replace(lease._myself(), **{"pid": 7, "host": "here", "since": "noon", "memory": PLENTY, **holder})
+    return replace(first_state(mine), attempt=3, memory=last)
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What it has now."""
-    found = of()
-    monkeypatch.setattr(lease, "memory_now", lambda: found)
-    return found
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what the machine has now."""
+
+    def has(**changed: int) -> None:
+        monkeypatch.setattr(lease, "memory_now", lambda: of(**changed))
+
+    has()
+    return has
 
 
 GONE = "attempt 3 (process 7 on here, since noon) ended without a word: it was killed, or its machine."
 
 
-def test_an_attempt_that_was_killed_is_told_of(machine: dict[str, int]) -> None:
+def test_an_attempt_that_was_killed_is_told_of(machine: Callable[..., None]) -> None:
     assert how_it_ended(attempt()) == GONE
 
 
-def test_an_attempt_that_has_given_the_run_back_is_not(machine: dict[str, int]) -> None:
-    machine["kills"] += 1
-    assert how_it_ended(attempt(holder=None)) == ""
+def test_an_attempt_that_has_given_the_run_back_is_not(machine: Callable[..., None]) -> None:
+    machine(kills=8)
+    assert how_it_ended(replace(attempt(), holder=None)) == ""
 
 
-def test_a_kill_since_it_began_is_told_of_on_the_same_boot_of_the_same_machine(machine: dict[str, int]) -> None:
-    machine["kills"] += 1
-    document = attempt()
-    assert how_it_ended(document) == GONE + KILLED
-    document["holder"]["boot"] = "another"
-    assert how_it_ended(document) == GONE
+def test_a_kill_since_it_began_is_told_of_on_the_same_boot_of_the_same_machine(machine: Callable[..., None]) -> None:
+    machine(kills=8)
+    assert how_it_ended(attempt()) == GONE + KILLED
+    assert how_it_ended(attempt(boot="another")) == GONE
 
 
-def test_scarce_memory_is_told_of_wherever_it_was(machine: dict[str, int]) -> None:
-    document = attempt(memory=of(free=GIB // 4))
-    document["holder"]["boot"] = "another"
-    assert how_it_ended(document).startswith(f"{GONE} Perhaps the kernel ended it for want of memory: it had 3.0 GiB")
+def test_scarce_memory_is_told_of_wherever_it_was(machine: Callable[..., None]) -> None:
+    state = attempt(of(free=GIB // 4), boot="another")
+    assert how_it_ended(state).startswith(f"{GONE} Perhaps the kernel ended it for want of memory: it had 3.0 GiB")
 
 
 def test_an_attempt_that_ended_before_it_renewed_its_lease_is_known_by_what_it_had_as_it_began(
-    machine: dict[str, int],
+    machine: Callable[..., None],
 ) -> None:
-    document = attempt()
-    del document["memory"]
-    document["holder"]["memory"] = of(free=GIB // 4)
-    assert "and 0.2 GiB were free" in how_it_ended(document)
-    del document["holder"]["memory"]  # of an earlier release
-    assert how_it_ended(document) == GONE
+    assert "and 0.2 GiB were free" in how_it_ended(attempt(None, memory=of(free=GIB // 4)))
+    assert how_it_ended(attempt(None, memory=None)) == GONE, "of an earlier release"
 
 
 GREEDY = """
@@ -214,7 +212,7 @@ def test_a_run_that_the_kernel_ended_for_want_of_memory_says_so_to_who_goes_on_w
         assert mine.state.token.attempt == 2
         found = read_state(store, "run")
         assert found is not None
-        assert "memory" not in found[0], "that of the attempt before is not taken for this one's"
+        assert found.state.memory is None, "that of the attempt before is not taken for this one's"
     ((kind, text),) = told
     assert kind == "warning"
     assert text.startswith(f"attempt 1 (process {process.pid} on ")

@@ -5,21 +5,35 @@ from __future__ import annotations
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from job.errors import StorageError, Superseded, WriteConflict
-from job.run.state import FencingToken, GuardedStore, RunState, create_state, first_state, read_state
+from job.run.state import (
+    CheckpointEntry,
+    FencingToken,
+    GuardedStore,
+    Holder,
+    RunState,
+    create_state,
+    first_state,
+    read_state,
+)
 from job.storage import Store, open_store
 from job.storage.runs import RunKeys
 
-HOLDER = {"host": "here", "pid": 1, "since": "today"}
+HOLDER = Holder("here", 1, "today")
 
 
 @pytest.fixture
 def store(store_uri: str) -> Store:
     return open_store(store_uri)
+
+
+def entry(name: str) -> CheckpointEntry:
+    return CheckpointEntry(name, "", 0, "head", 1, 0, finished=False)
 
 
 def begun(store: Store) -> RunState:
@@ -29,7 +43,7 @@ def begun(store: Store) -> RunState:
 
 def taken_over(store: Store) -> None:
     RunState(store, "run", FencingToken(1)).change(
-        lambda state: {**state, "attempt": 2, "holder": {**HOLDER, "pid": 2}}
+        lambda state: replace(state, attempt=2, holder=replace(HOLDER, pid=2))
     )
 
 
@@ -46,20 +60,20 @@ def test_changes_from_many_sides_are_all_kept(store: Store) -> None:
 
     def add(number: int) -> None:
         mine = [first, *others][number % 4]
-        mine.change(lambda state: {**state, "checkpoints": [*state["checkpoints"], number]})
+        mine.change(lambda state: replace(state, checkpoints=(*state.checkpoints, entry(str(number)))))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(24)))
-    assert sorted(first.read()["checkpoints"]) == list(range(24))
+    assert sorted(int(kept.name) for kept in first.read().checkpoints) == list(range(24))
 
 
 def test_a_superseded_attempt_changes_nothing(store: Store) -> None:
     old = begun(store)
-    old.change(lambda state: {**state, "renewals": 7})
+    old.change(lambda state: replace(state, renewals=7))
     taken_over(store)
     before = store.read(RunKeys("run").state)
     with pytest.raises(Superseded, match=r"attempt 2 \(process 2 on here, since today\) has taken this run over"):
-        old.change(lambda state: {**state, "checkpoints": ["mine"]})
+        old.change(lambda state: replace(state, checkpoints=(entry("mine"),)))
     with pytest.raises(Superseded):
         old.read()
     assert store.read(RunKeys("run").state) == before
@@ -71,8 +85,8 @@ def test_a_new_group_supersedes_the_one_before_it(store: Store) -> None:
     second = attempt.begin_group()
     with pytest.raises(Superseded, match="replaced by others"):
         first.change(lambda state: state)
-    second.change(lambda state: {**state, "checkpoints": ["second"]})
-    assert attempt.read()["checkpoints"] == ["second"]
+    second.change(lambda state: replace(state, checkpoints=(entry("second"),)))
+    assert attempt.read().checkpoints == (entry("second"),)
 
 
 def test_a_guarded_store_writes_nothing_for_a_superseded_attempt(
@@ -116,8 +130,8 @@ def test_a_write_whose_answer_was_lost_is_not_made_twice(store: Store) -> None:
     begun(store)
     losing = LosesAnswers(store)
     state = RunState(losing, "run", FencingToken(1))  # type: ignore[arg-type]
-    state.change(lambda document: {**document, "renewals": document["renewals"] + 1})
-    assert (state.read()["renewals"], losing.lost) == (1, 1)
+    state.change(lambda now: replace(now, renewals=now.renewals + 1))
+    assert (state.read().renewals, losing.lost) == (1, 1)
 
 
 def test_a_state_of_another_version_or_none_at_all_is_refused_by_name(store: Store) -> None:
@@ -126,7 +140,10 @@ def test_a_state_of_another_version_or_none_at_all_is_refused_by_name(store: Sto
     with pytest.raises(StorageError, match=r"runs/run/state\.json was written by another version"):
         state.read()
     store.write(RunKeys("run").state, b"{")
-    with pytest.raises(StorageError, match=r"runs/run/state\.json is no JSON"):
+    with pytest.raises(StorageError, match=r"runs/run/state\.json is not what it should be \(Invalid JSON"):
+        state.read()
+    store.write(RunKeys("run").state, json.dumps({"format": 1, "attempt": "many"}).encode())
+    with pytest.raises(StorageError, match=r"runs/run/state\.json is not what it should be \(attempt: Input should be"):
         state.read()
     store.delete(RunKeys("run").state)
     with pytest.raises(StorageError, match=r"runs/run/state\.json is gone"):

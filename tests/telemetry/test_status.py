@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,20 @@ from job.errors import JobError
 from job.run import lease
 from job.run.lease import cancel, take
 from job.run.run import open_run
-from job.run.state import read_state
+from job.run.state import CheckpointEntry, create_state, read_state
 from job.storage import Store, open_store
 from job.telemetry.run_progress import RunProgress
 from job.telemetry.status import describe_run, is_renewed, open_runs, run_status
 from support.imported import called_in_new_process
 
-CHECKPOINT = {"name": "x", "phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
+CHECKPOINT = CheckpointEntry("x", "", 0, "fine_tune", 3, 7, finished=False)
 
 
 @pytest.fixture
 def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lease, "RENEWAL", 0.05)
     with take(store, "run", lambda *_, **__: None, lambda error: None) as mine:
-        mine.state.change(lambda state: {**state, "checkpoints": [CHECKPOINT]})
+        mine.state.change(lambda state: replace(state, checkpoints=(CHECKPOINT,)))
         yield
 
 
@@ -119,13 +119,13 @@ def test_whether_it_is_alive_is_not_watched_unless_asked_for(store: Store, held:
 
 
 def test_a_holder_that_does_not_renew_gives_no_sign_of_life(store: Store, held: None) -> None:
-    state = read_state(store, "run")
-    assert state is not None
-    assert is_renewed(store, "run", {**state[0], "renewals": -1}, sleep=lambda _: None)
+    found = read_state(store, "run")
+    assert found is not None
+    assert is_renewed(store, "run", replace(found.state, renewals=-1), sleep=lambda _: None)
     lease_before, slept = lease.RENEWAL, []
     lease.RENEWAL = 1e9
-    store.write("runs/other/state.json", json.dumps(state[0]).encode())
-    assert not is_renewed(store, "other", state[0], sleep=slept.append, patience=0.05)
+    create_state(store, "other", found.state)
+    assert not is_renewed(store, "other", found.state, sleep=slept.append, patience=0.05)
     lease.RENEWAL = lease_before
     assert slept
     status = {**run_status(store, "run", watch=False), "alive": False}

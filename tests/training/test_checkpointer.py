@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from job.errors import StorageError, Superseded
-from job.run.state import FencingToken, RunState, create_state, first_state
+from job.run.state import FencingToken, Holder, RunState, create_state, first_state
 from job.storage import Store
 from job.training.checkpoint import Checkpoint, Progress
 from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint
@@ -21,7 +21,7 @@ FOLDER = "runs/run/checkpoints/"
 
 @pytest.fixture
 def state(store: Store) -> RunState:
-    create_state(store, "run", first_state({"host": "here", "pid": 1, "since": "today"}))
+    create_state(store, "run", first_state(Holder("here", 1, "today")))
     return RunState(store, "run", FencingToken(1)).begin_group()
 
 
@@ -79,12 +79,12 @@ def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: R
     assert "head-00001-0000002-1-1.safetensors" in said[0]
     assert said[0].endswith("The checkpoint before it is used.")
     checkpointer.save(at(3), wait=True)
-    assert [entry["step"] for entry in state.read()["checkpoints"]] == [1, 3], "it takes no place of a whole one"
+    assert [entry.step for entry in state.read().checkpoints] == [1, 3], "it takes no place of a whole one"
     for step in (1, 3):
         broken(store, f"head-00001-000000{step}-1-1.safetensors", how)
     assert latest(store, state, said) is None
     assert said[-1].endswith("None is left: training starts from the start.")
-    assert state.read()["checkpoints"] == []
+    assert state.read().checkpoints == ()
 
 
 def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(

@@ -1,0 +1,52 @@
+"""Documents in the store: JSON that has the fields of a dataclass, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from job.errors import ObjectMissing, StorageError
+from job.storage import Store
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+
+def read_document(store: Store, key: str, kind: type[T]) -> T | None:
+    """The document; None where it is missing. Raises StorageError, which names it, where it is none of its kind."""
+    try:
+        content = store.read(key)
+    except ObjectMissing:
+        return None
+    return decoded(content, kind, f"{store.uri}{key}")
+
+
+def write_document(store: Store, key: str, document: DataclassInstance) -> None:
+    store.write(key, encoded(document))
+
+
+def decoded(content: bytes, kind: type[T], where: str) -> T:
+    """The same of what was read from `where`."""
+    try:
+        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for a Hashable
+        return adapter.validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        what = f"{field}: {first['msg']}" if field else first["msg"]
+        raise StorageError(f"{where} is not what it should be ({what}): delete it, and run again.") from error
+
+
+def encoded(document: DataclassInstance) -> bytes:
+    return json.dumps(asdict(document), indent=1).encode()
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    return TypeAdapter(kind)
