@@ -40,7 +40,8 @@ MAX_BYTES: int = Data.model_fields["max_bytes"].default
 LAST = 5
 """Seconds that requests which are being answered still have when the server ends."""
 HEADERS = [("X-Frame-Options", "DENY"), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
-ADDRESS = re.compile(r"[\d.]+|\[[\da-f:.]+\]")
+ADDRESS = re.compile(r"[\d.]+|\[[^]]+\]")
+"""An IP address in a Host header: no DNS leads there."""
 URLENCODED = "application/x-www-form-urlencoded"
 """What curl calls all that it sends with --data-binary, and with -d, which leaves out line ends."""
 EXAMPLE = "curl -F file=@picture.jpg sends one"
@@ -75,12 +76,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def http_server(application: Application) -> uvicorn.Server:
-    """Nothing that clients do is logged."""
+    """The same whatever else is installed. Nothing that clients do is logged."""
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         application,
         http="h11",
         ws="none",
+        loop="asyncio",
         lifespan="off",
         log_level="critical",
         headers=HEADERS,
