@@ -12,7 +12,7 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -57,8 +57,9 @@ def sweep(
     """
     if job.phases.fine_tune is None:
         raise JobError("phases.fine_tune: null: a sweep compares how deep fine-tuning thaws.")
-    trials = [Trial(blocks, job.train.seed + more) for blocks in sorted(set(depths)) for more in range(seeds)]
-    deepest = next(trial for trial in trials if trial.blocks == max(depths))
+    depths = sorted(set(depths))
+    trials = [Trial(blocks, job.train.seed + more) for blocks in depths for more in range(seeds)]
+    deepest = trials[-seeds]  # the first of its depth
     others = [trial for trial in trials if trial != deepest]
     store = open_store(job.store, job.storage)
     with Interrupts(), _runner(job, at_once, emit, debug) as run_all:
@@ -69,8 +70,8 @@ def sweep(
                 _share(trial_job(job, trial), store, plan)
         results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
-    found = {"depths": [_summary(blocks, rows) for blocks in sorted(set(depths))], "runs": rows}
-    return {"sweep": _write(job, store, sorted(set(depths)), seeds, found), **found}
+    found = {"depths": [_summary(blocks, rows) for blocks in depths], "runs": rows}
+    return {"sweep": _write(job, store, depths, seeds, found), **found}
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
@@ -89,28 +90,22 @@ def trial_job(job: Job, trial: Trial) -> Job:
     return Job.model_validate({**document, "phases": phases, "train": train, **off})
 
 
-def _runner(job: Job, at_once: int | None, emit: Emit, debug: bool) -> AbstractContextManager[RunAll]:
-    if is_local(job):
-        return _one_by_one(job, emit, debug)
-    return _side_by_side(placed(job, debug, emit), at_once, emit)
-
-
 @contextmanager
-def _one_by_one(job: Job, emit: Emit, debug: bool) -> Iterator[RunAll]:
-    """In this process, which imports TensorFlow once."""
+def _runner(job: Job, at_once: int | None, emit: Emit, debug: bool) -> Iterator[RunAll]:
+    """Runs trials one after another in this process, which imports TensorFlow once; or on Ray, side by side, each in a
+    process of its own.
+    """
 
-    def run(trial: Trial) -> dict[str, Any]:
+    def embedded(trial: Trial) -> dict[str, Any]:
         emit(Announced(trial.name))
         return run_observed(trial_job(job, trial), "all", emit, debug=debug)
 
-    yield lambda trials: {trial: run(trial) for trial in trials}
-
-
-@contextmanager
-def _side_by_side(job: Job, at_once: int | None, emit: Emit) -> Iterator[RunAll]:
-    """Each in a process of its own, on Ray."""
+    if is_local(job):
+        yield lambda trials: {trial: embedded(trial) for trial in trials}
+        return
     from job.executors.ray.cluster import room
 
+    job = placed(job, debug, emit)
     with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, emit) as running:
         yield lambda trials: dict(zip(trials, pool.map(running.run, trials), strict=True))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 
 import click
 
@@ -66,25 +65,24 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json
     print_forecast(console(stderr=False), found)
 
 
-class Depths(click.ParamType):
-    name = "0,1,2"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> list[int]:
-        if isinstance(value, list):
-            return value
-        try:
-            depths = [int(part) for part in value.split(",")]
-        except ValueError:
-            depths = [-1]
-        if min(depths) < 0 or not max(depths):
-            self.fail(f"numbers of blocks with commas between them are needed, such as 0,1,2: got {value!r}")
-        return depths
+def _depths(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    depths = [int(part) if part.strip().isdecimal() else -1 for part in value.split(",")]
+    if min(depths) < 0 or not max(depths):
+        raise click.BadParameter(f"numbers of blocks with commas between them are needed, such as 0,1,2: got {value!r}")
+    return depths
 
 
 @thaw.command()
 @click.argument("job", type=click.Path())
 @overrides
-@click.option("--unfreeze", type=Depths(), default="0,1,2,3", show_default=True, help="Blocks to thaw, from the top.")
+@click.option(
+    "--unfreeze",
+    metavar="0,1,2",
+    callback=_depths,
+    default="0,1,2,3",
+    show_default=True,
+    help="Blocks to thaw, from the top.",
+)
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each depth.")
 @click.option("--at-once", type=click.IntRange(min=1), help="Side by side, on Ray.  [default: what it has room for]")
 @log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from job.export.predict import loaded
-from job.serving.server import Server
 from support import browser, exported, texts
 from support.cases import slow
 from support.images import picture
+from support.served import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+MODEL = "s3://models/tiny/"
 SIZES = {"phone": {"width": 360, "height": 740}, "desktop": {"width": 1280, "height": 800}}
 DROP = """async ([content, name]) => {
   const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), dropped = new DataTransfer();
@@ -41,30 +41,17 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return browser.axe_script(tmp_path_factory.mktemp("axe"))
 
 
-@contextmanager
-def served(predictor: Any) -> Iterator[str]:
-    server = Server("127.0.0.1", 0, predictor, "s3://models/tiny/", lambda line: None)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.uri
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def pictures(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     run = exported.finished_pictures(tmp_path_factory.mktemp("pictures"))
-    with loaded(run.uri) as predictor, served(predictor) as uri:
+    with loaded(run.uri) as predictor, served(predictor, MODEL) as uri:
         yield uri
 
 
 @pytest.fixture(scope="module")
 def words(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     run = exported.finished_texts(tmp_path_factory.mktemp("texts"))
-    with loaded(run.uri) as predictor, served(predictor) as uri:
+    with loaded(run.uri) as predictor, served(predictor, MODEL) as uri:
         yield uri
 
 
@@ -137,7 +124,7 @@ def test_many_classes_with_hostile_names(chromium: Browser) -> None:
     names = ["<img src=x onerror=alert(1)>", "two\nlines", "\u202etext", "🦭", *(f"class {n}" for n in range(996))]
     answer = {"class": names[0], "probabilities": dict(zip(names, [0.5, *[0.5 / 999] * 999], strict=True))}
     predictor = SimpleNamespace(task="image", classes=names, answers=lambda encoded: [answer])
-    with served(predictor) as uri, opened(chromium, uri, viewport=SIZES["phone"]) as page:
+    with served(predictor, MODEL) as uri, opened(chromium, uri, viewport=SIZES["phone"]) as page:
         drop(page, picture(0, "red"), "<b>.png")
         page.get_by_text("990 other classes, 49.5 % together").wait_for()
         assert page.locator("#answer li").count() == 10

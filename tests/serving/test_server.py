@@ -12,25 +12,28 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from job.errors import JobError
-from job.export.predict import loaded
+from job.export.predict import Predictor, loaded
 from job.serving import server as serving
-from job.serving.server import Server, serve
-from job.serving.uploads import uploads
+from job.serving.server import serve
 from support import exported
 from support.cases import slow
 from support.images import encode, picture
 from support.kinds import READ, REFUSED
+from support.served import served
 from support.tools import need
 
 
@@ -39,23 +42,32 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> exported.Finished:
     return exported.finished_pictures(tmp_path_factory.mktemp("run"))
 
 
+class Server(NamedTuple):
+    uri: str
+    predictor: Predictor
+    told: list[str]
+    """What was said on the terminal."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        where = urlsplit(self.uri)
+        assert where.hostname
+        assert where.port
+        return where.hostname, where.port
+
+
 @pytest.fixture(scope="module")
 def server(run: exported.Finished) -> Iterator[Server]:
-    with loaded(str(run.model)) as predictor:
-        server = Server("127.0.0.1", 0, predictor, str(run.model), lambda line: None)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    told: list[str] = []
+    with loaded(str(run.model)) as predictor, served(predictor, str(run.model), told=told) as uri:
+        yield Server(uri, predictor, told)
 
 
 def ask(
     server: Server, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any, http.client.HTTPMessage]:
-    host, port = server.server_address[:2]
-    with closing(http.client.HTTPConnection(str(host), port, timeout=60)) as connection:
+    host, port = server.address
+    with closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
         connection.request(method, path, body, {"Host": f"127.0.0.1:{port}", **(headers or {})})
         reply = connection.getresponse()
         content = reply.read()
@@ -72,8 +84,7 @@ def test_a_picture_is_answered_as_the_network_answers(server: Server, run: expor
 
 def curl(server: Server, *words: str) -> tuple[int, Any]:
     """The status, and what was answered."""
-    host, port = server.server_address[:2]
-    command = ["curl", "--silent", "--write-out", "\n%{http_code}", *words, f"http://{host}:{port}/predict"]
+    command = ["curl", "--silent", "--write-out", "\n%{http_code}", *words, f"{server.uri}predict"]
     *lines, status = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return int(status), json.loads("".join(lines))
 
@@ -117,12 +128,13 @@ def test_several_files_are_answered_in_their_order(server: Server, run: exported
     ("body", "headers", "told"),
     [
         (*form(("file", b"x.jpg")), "The field 'file' is no file: curl -F file=@picture.jpg sends one (with the @)."),
-        (*form(), "This is no form that can be read ("),
-        (form(("f/x", b"x"))[0][:-20], form()[1], "This is no form that can be read (CloseBoundaryNotFoundDefect)"),
-        (b"x", {"Content-Type": "multipart/form-data"}, "This is no form that can be read (NoBoundary"),
-        (b"", {"Content-Type": "Multipart/Form-Data; boundary=a"}, "This is no form that can be read ("),
+        (*form(), "This form is empty, or cut short: curl -F file=@picture.jpg sends one."),
+        (form(("f/x", b"x"))[0][:-20], form()[1], "This form is empty, or cut short"),
+        (b"x", form()[1], "Invalid multipart data"),
+        (b"x", {"Content-Type": "multipart/form-data"}, "Missing boundary in multipart"),
+        (b"", {"Content-Type": "Multipart/Form-Data; boundary=a"}, "This form is empty, or cut short"),
     ],
-    ids=["no @", "empty", "cut short", "no boundary", "nothing"],
+    ids=["no @", "empty", "cut short", "no form", "no boundary", "nothing"],
 )
 def test_a_form_that_has_no_file_gets_a_sentence(
     body: bytes, headers: dict[str, str], told: str, server: Server
@@ -131,13 +143,69 @@ def test_a_form_that_has_no_file_gets_a_sentence(
     assert (status, json.loads(content)["error"][: len(told)]) == (400, told)
 
 
-def test_what_is_in_a_form_comes_out_as_it_was() -> None:
-    for seed in range(200):
-        draw = random.Random(seed)
-        whole = draw.randbytes(300)
-        lines = bytes(draw.choice(b"\r\n-limt:\0\x85\x0c\x1c ") for _ in range(60))
-        body, headers = form(("file/a", whole), ("file/b", lines))
-        assert [one.content for one in uploads(headers["Content-Type"], body, texts=False)] == [whole, lines]
+class Noting:
+    """A model that notes what it is asked about, and whether it is asked about two things at a time."""
+
+    classes = ("noted",)
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.asked: list[bytes] = []
+        self.at_once = 0
+        self._asking = threading.Lock()
+
+    def answers(self, encoded: list[bytes]) -> list[dict[str, Any]]:
+        self.at_once += not self._asking.acquire(blocking=False)
+        time.sleep(0.01)
+        self.asked += encoded
+        self._asking.release()
+        return [{"class": "noted", "probabilities": {"noted": 1.0}} for _ in encoded]
+
+
+@contextmanager
+def noting(task: str) -> Iterator[tuple[Server, Noting]]:
+    model, told = Noting(task), list[str]()
+    with served(model, "noting", told=told) as uri:
+        yield Server(uri, cast(Predictor, model), told), model
+    assert told == []
+
+
+def test_what_is_sent_comes_out_as_it_was() -> None:
+    with noting("image") as (server, model):
+        for seed in range(100):
+            draw = random.Random(seed)
+            whole = draw.randbytes(300 if seed else 3 * 2**20)
+            lines = bytes(draw.choice(b"\r\n-limt:\0\x85\x0c\x1c ") for _ in range(60))
+            assert ask(server, "POST", "/predict", *form(("file/a", whole), ("file/b", lines)))[0] == 200
+            assert ask_raw(server, whole) == b'{"class": "noted", "probabilities": {"noted": 1.0}}\n'
+            assert model.asked == [whole, lines, whole]
+            model.asked.clear()
+
+
+def test_a_form_may_have_the_texts_themselves() -> None:
+    with noting("text") as (server, model):
+        body, headers = form(("text", "Größe, 寸法".encode()), ("file/b.txt", b"words"))
+        status, content, _ = ask(server, "POST", "/predict", body, headers)
+        assert (status, [one["file"] for one in json.loads(content)["answers"]]) == (200, ["text", "b.txt"])
+        assert model.asked == ["Größe, 寸法".encode(), b"words"]
+
+
+def test_the_model_is_asked_one_thing_at_a_time() -> None:
+    with noting("image") as (server, model), ThreadPoolExecutor(8) as clients:
+        statuses = list(clients.map(lambda n: ask(server, "POST", "/predict", b"%d" % n)[0], range(40)))
+        assert (statuses, model.at_once) == ([200] * 40, 0)
+        assert sorted(model.asked) == sorted(b"%d" % n for n in range(40))
+
+
+def test_clients_that_are_slow_or_leave_hold_up_nobody() -> None:
+    begun = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n" + b"x" * 1000
+    with noting("image") as (server, model), ExitStack() as slow_ones:
+        for _ in range(100):
+            slow_ones.enter_context(socket.create_connection(server.address)).sendall(begun)
+            with socket.create_connection(server.address) as leaving:
+                leaving.sendall(begun)
+        assert ask(server, "POST", "/predict", b"whole")[0] == 200
+        assert model.asked == [b"whole"]
 
 
 def test_every_kind_of_picture_is_answered_as_the_network_answers(server: Server, run: exported.Finished) -> None:
@@ -188,30 +256,52 @@ def test_other_sites_pages_may_not_ask(headers: dict[str, str], status: int, ser
 
 def test_what_is_too_large_is_refused_unread(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "MAX_BYTES", 1000)
-    status, content, headers = ask(server, "POST", "/predict", b"x" * 1001)
+    status, content, _ = ask(server, "POST", "/predict", b"x" * 1001)
     assert (status, json.loads(content)) == (413, {"error": "This is larger than 1000 bytes."})
-    assert headers["Connection"] == "close"
-    host, port = server.server_address[:2]
-    with socket.create_connection((str(host), port), timeout=30) as client:
+    with socket.create_connection(server.address, timeout=30) as client:
         client.sendall(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000\r\nExpect: 100-continue\r\n\r\n"
         )
         assert client.recv(1000).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.parametrize("length", ["-1", "1e3", "", "9" * 30])
-def test_a_length_that_is_none_is_refused(length: str, server: Server) -> None:
-    assert ask(server, "POST", "/predict", headers={"Content-Length": length})[0] == 411
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"", 411),
+        (b"Transfer-Encoding: chunked", 411),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 2", 411),
+        (b"Content-Length: -1", 400),
+        (b"Content-Length: 1e3", 400),
+        (b"Content-Length: ", 400),
+        (b"Content-Length: " + b"9" * 30, 400),
+    ],
+    ids=lambda value: value.decode() if isinstance(value, bytes) else str(value),
+)
+def test_a_length_that_is_none_is_refused(said: bytes, status: int, server: Server) -> None:
+    with socket.create_connection(server.address, timeout=30) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + said + b"\r\n\r\n2\r\nxx\r\n0\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 %d" % status)
 
 
 def test_the_page_may_talk_to_nobody_else(server: Server) -> None:
-    status, page, headers = ask(server, "GET", "/")
-    assert status == 200
-    assert b"http://" not in page
-    assert b"https://" not in page
-    assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert "connect-src 'self'" in headers["Content-Security-Policy"]
-    assert ask(server, "GET", "/../../etc/passwd")[0] == 404
+    for path in ("/", "/page.js", "/page.css"):
+        status, content, headers = ask(server, "GET", path)
+        assert (status, headers["X-Frame-Options"], headers["Cache-Control"]) == (200, "DENY", "no-store")
+        assert b"http://" not in content
+        assert b"https://" not in content
+    (policy,) = re.findall(r'"Content-Security-Policy" content="(.*?)"', ask(server, "GET", "/")[1].decode())
+    assert {"default-src 'none'", "connect-src 'self'"} <= set(policy.split("; "))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/../../etc/passwd"), ("GET", "/%2e%2e/server.py"), ("GET", "/predict"), ("POST", "/model"), ("PUT", "/")],
+)
+def test_where_nothing_is_the_way_is_told(method: str, path: str, server: Server) -> None:
+    told = {"error": "There is nothing here: the page is /, and /predict takes POST."}
+    status, content, _ = ask(server, method, path)
+    assert (status, json.loads(content)) == (404, told)
 
 
 def test_an_answer_that_is_not_a_number_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +310,18 @@ def test_an_answer_that_is_not_a_number_is_told(server: Server, monkeypatch: pyt
     status, content, _ = ask(server, "POST", "/predict", b"x")
     assert status == 500
     assert "not a number" in json.loads(content)["error"]
+
+
+def test_a_model_that_fails_is_told_to_both(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(encoded: list[bytes]) -> None:
+        raise MemoryError("no room\nfor it")
+
+    monkeypatch.setattr(server.predictor, "answers", failing)
+    status, content, _ = ask(server, "POST", "/predict", b"x")
+    assert (status, json.loads(content)) == (500, {"error": "The model failed: MemoryError: no room."})
+    assert server.told == ["MemoryError: no room"]
+    monkeypatch.undo()
+    assert ask(server, "POST", "/predict", picture(0, "red"))[0] == 200
 
 
 def test_the_request_of_the_docs_fits_the_signature(run: exported.Finished) -> None:
@@ -235,7 +337,7 @@ def test_the_request_of_the_docs_fits_the_signature(run: exported.Finished) -> N
 
 
 def test_a_port_that_is_taken_is_one_sentence(server: Server, run: exported.Finished) -> None:
-    port = server.server_address[1]
+    port = server.address[1]
     with pytest.raises(JobError, match=rf"can't listen on 127\.0\.0\.1, port {port}: .*Name another --port"):
         serve(str(run.model), "127.0.0.1", port, lambda line: None)
 

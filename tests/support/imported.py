@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-HEAVY = {"tensorflow", "keras", "ray", "boto3", "kubernetes", "mlflow"}
+HEAVY = {"tensorflow", "keras", "ray", "boto3", "kubernetes", "mlflow", "starlette", "uvicorn"}
 CODE = """
 import io, json, sys
 from contextlib import redirect_stdout
