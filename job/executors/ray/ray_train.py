@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +14,7 @@ from job.executors.placement import worker_cpus
 from job.executors.ray.actors import cluster_error, one_line
 from job.executors.ray.ledger import PAUSES, beside_driver, make_ledger
 from job.executors.ray.listener import Listener
-from job.executors.ray.train_worker import train_worker
+from job.executors.ray.train_worker import WorkerConfig, train_worker
 from job.run.events import Announced, Emit
 from job.run.interrupts import Interrupts
 from job.storage.scratch import scratch
@@ -33,45 +32,16 @@ def run_training(recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
     Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
     of no checkpoint, and what it stores is thrown away.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.util.queue import Queue
-
-    from job.executors.ray.tf_config import GroupConfig
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
     listener = Listener(events, emit, ledger, _wanted(job), interrupts.break_off)
-    train = {"recipe": recipe, "cpus": worker_cpus(job), "events": events, "ledger": ledger}
-
-    def trainer(folder: str, failures: int, preemptions: int) -> DataParallelTrainer:
-        """One that bears with so many of both; -1: with any number."""
-        return DataParallelTrainer(
-            train_worker,
-            train_loop_config=train,
-            backend_config=GroupConfig(),
-            scaling_config=ScalingConfig(
-                num_workers=_workers(job),
-                use_gpu=job.scaling.gpu,
-                resources_per_worker=_resources(job),
-                elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
-            ),
-            run_config=RunConfig(
-                name=recipe.run,
-                storage_path=folder,
-                failure_config=FailureConfig(
-                    max_failures=failures,
-                    max_preemption_failures=preemptions,  # type: ignore[call-arg]
-                    controller_failure_limit=0,
-                ),
-                callbacks=[_deaths(ledger)],
-            ),
-        )
-
+    config = WorkerConfig(recipe=recipe, cpus=worker_cpus(job), events=events, ledger=ledger)
     emit(Announced(f"starting {_wanted(job)}"))
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
-            _fit(trainer, ledger, job.recovery)
+            _fit(config, job.recovery)
     except ThawError:
         raise
     except KeyboardInterrupt:  # of the listener, where that has an error
@@ -90,7 +60,38 @@ def run_training(recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
         raise ClusterError("The training workers ended without a result. Run again with --debug to see their logs.")
 
 
-def _fit(trainer: Callable[[str, int, int], Any], ledger: Any, recovery: Recovery) -> None:
+def _trainer(config: WorkerConfig, folder: str, *, failures: int, preemptions: int) -> Any:
+    """Ray's trainer, which bears with so many failures and preemptions; -1: with any number."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from job.executors.ray.tf_config import GroupConfig
+
+    job = config["recipe"].job
+    return DataParallelTrainer(
+        train_worker,  # type: ignore[arg-type]  # Ray knows a dict where this knows its keys
+        train_loop_config=dict(config),
+        backend_config=GroupConfig(),
+        scaling_config=ScalingConfig(
+            num_workers=_workers(job),
+            use_gpu=job.scaling.gpu,
+            resources_per_worker=_resources(job),
+            elastic_resize_monitor_interval_s=RESIZE,  # type: ignore[call-arg]
+        ),
+        run_config=RunConfig(
+            name=config["recipe"].run,
+            storage_path=folder,
+            failure_config=FailureConfig(
+                max_failures=failures,
+                max_preemption_failures=preemptions,  # type: ignore[call-arg]
+                controller_failure_limit=0,
+            ),
+            callbacks=[_deaths(config["ledger"])],
+        ),
+    )
+
+
+def _fit(config: WorkerConfig, recovery: Recovery) -> None:
     """Trains. Ray is asked again, without end while it finds no room for the workers; where workers stopped because
     their node is about to go; and where some have died before they were under way, which counts as a failure. What they
     raised they would raise again.
@@ -98,13 +99,14 @@ def _fit(trainer: Callable[[str, int, int], Any], ledger: Any, recovery: Recover
     import ray
     from ray.train import ControllerError
 
+    ledger, limit = config["ledger"], recovery.max_preemption_failures
     failures = preemptions = 0
-    limit = recovery.max_preemption_failures
     while not ray.get(ledger.is_over.remote()):
         left = max(0, recovery.max_failures - ray.get(ledger.failures.remote()))
         try:
             with scratch() as folder:
-                trainer(folder, left, -1 if limit is None else limit - preemptions).fit()
+                borne = -1 if limit is None else limit - preemptions
+                _trainer(config, folder, failures=left, preemptions=borne).fit()
         except ControllerError as error:
             cause = error.controller_failure
             if type(cause).__name__ == "WorkerGroupStartupTimeoutError":

@@ -6,20 +6,32 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypedDict
 
 from job.errors import CorruptFeatures, Interrupted, Replaced, ThawError, headline
 from job.executors.ray.ray_metrics import RayMetrics
 from job.libraries import import_tensorflow
 from job.run.events import Event, WorkerFailed
 from job.run.instruments import WorkerMetrics
-from job.training.context import Start
+from job.training.context import Recipe, Start
 from job.training.watchdog import INTERVAL, STALLED
 from job.training.worker import train
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """`config`: recipe (a Recipe), cpus, events (a Ray queue), ledger (a Ray actor).
+class WorkerConfig(TypedDict):
+    """What every worker of a run is given."""
+
+    recipe: Recipe
+    cpus: int
+    """Cores of a worker."""
+    events: Any
+    """A Ray queue of events."""
+    ledger: Any
+    """The actor that knows how the groups of workers are doing."""
+
+
+def train_worker(config: WorkerConfig) -> None:
+    """Trains as one of the workers.
 
     An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
     wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
