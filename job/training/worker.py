@@ -51,8 +51,9 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     from job.model.networks import network_of_run
     from job.training.checkpointer import Checkpointer, load_checkpoint
     from job.training.control import Control
+    from job.training.factory import Inputs, PhaseFactory
     from job.training.phase_task import WorkerContext
-    from job.training.phases import Inputs, WarmWeights, train_phases
+    from job.training.phases import WarmWeights, train_phases
     from job.training.throughput import Meter
 
     job, run, rank = recipe.job, recipe.run, context.rank
@@ -95,8 +96,10 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         resumed = load_checkpoint(store, run, begun["entry"])
     done("restore")
     group = RunState(store, run, FencingToken(recipe.attempt, begun["group"]))
-    meter = Meter(run, rank, say, context.metrics)
-    checkpointer = Checkpointer(store, group, job.checkpoint.keep, say, meter.checkpoint) if rank == 0 else None
+    meter = Meter(run, rank, say=say, metrics=context.metrics)
+    checkpointer = None
+    if rank == 0:
+        checkpointer = Checkpointer(store, group, keep=job.checkpoint.keep, say=say, measured=meter.checkpoint)
     stop = context.listen()
     busy = checkpointer.is_busy if checkpointer else lambda: False
 
@@ -105,14 +108,15 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
         restart = {"restart": round(laps.began - begun["noticed"], 2)} if begun["noticed"] else {}
         say("ready", at=time.time(), seconds={**restart, **laps.seconds})
 
-    control = Control(job.checkpoint, rank, stop, busy, watchdog.beat, ready)
+    control = Control(job.checkpoint, rank, stop, is_busy=busy, beat=watchdog.beat, ready=ready)
     save = checkpointer.save if checkpointer else lambda checkpoint, wait: None
     names = _names(store, run, snapshot, data)
     team = WorkerContext(rank, context.world_size, strategy, control, save, say, names, meter.steps)
     progress = resumed and resumed.progress
     say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
     inputs = Inputs(pooled, fine_tune, recipe.cut)
-    trained = train_phases(job, recipe.until, network, data, inputs, team, resumed, warm)
+    factory = PhaseFactory(job, network, data, inputs, team)
+    trained = train_phases(factory, until=recipe.until, resumed=resumed, warm=warm)
     watchdog.end()
     if rank == 0:
         keys = read_snapshot(store, snapshot, ["key"])["key"].take(data.rows[trained.examples])
