@@ -1,9 +1,12 @@
 """How a phase is trained.
 
-Every worker runs this from the same checkpoint. An epoch is a few calls of the network, each of which makes many steps
-and ends with votes: whether to save, whether to stop, how many steps come next. The votes of all workers come back as
-one sum, the same for all. The rest of what is decided follows from the losses, which are those of all workers, too. So
-all workers make the same steps, save at the same step, and stop at the same step.
+A phase is a number of epochs; it ends earlier once `patience` epochs have not lowered the validation loss, and what it
+leaves is the best of them. An epoch is a few calls of the network, each of which makes many steps. A checkpoint holds
+all that the next step depends on, also in the middle of an epoch: who goes on from it ends with the same bytes.
+
+Every worker runs this, from the same checkpoint. With the gradients of each call travel votes: whether to save, whether
+to stop, how many steps come next. They come back as their sum, the same for all, as are the losses. So all workers
+make the same steps, save at the same step, and stop at the same step.
 """
 
 from __future__ import annotations

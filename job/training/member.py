@@ -55,6 +55,8 @@ class Beginning(NamedTuple):
 
 
 class Member:
+    """Does a worker's part of the training."""
+
     def __init__(self, recipe: Recipe, context: WorkerProcess, *, watchdog: Watchdog, laps: Laps) -> None:
         self.recipe, self.context, self.watchdog, self.laps = recipe, context, watchdog, laps
         self.job, self.run, self.keys = recipe.job, recipe.run, RunKeys(recipe.run)
@@ -84,7 +86,7 @@ class Member:
         team = self._team(state, data, strategy=strategy, noticed=group.noticed)
         progress = checkpoint and checkpoint.progress
         self.say("start", workers=team.world_size, resumed=progress and [progress.phase, progress.epoch, progress.step])
-        factory = PhaseFactory(self.job, network, data, inputs, team)
+        factory = PhaseFactory(self.job, network, data, inputs=inputs, team=team)
         trained = train_phases(factory, until=self.recipe.until, resumed=checkpoint, warm=warm)
         self.watchdog.end()
         if self.is_first:
@@ -139,9 +141,13 @@ class Member:
     def _warm_weights(self) -> WarmWeights | None:
         if not (source := self.recipe.warm_start):
             return None
-        names = ("head", "fine_tuned") if source["fine_tuned"] else ("head",)
-        tensors = [load(self.store.read(RunKeys(source["run"]).weights(name))) for name in names]
-        return WarmWeights(source["classes"], self.recipe.snapshot.classes, *tensors)
+        keys = RunKeys(source["run"])
+        return WarmWeights(
+            before=source["classes"],
+            classes=self.recipe.snapshot.classes,
+            head=load(self.store.read(keys.weights("head"))),
+            fine_tuned=load(self.store.read(keys.weights("fine_tuned"))) if source["fine_tuned"] else None,
+        )
 
     def _team(
         self, state: RunState, data: Dataset, *, strategy: tf.distribute.Strategy, noticed: float | None

@@ -83,10 +83,23 @@ class Phase:
         learned = previous.optimizer if previous else {}
         for path in task.optimizer.moments.keys() & learned.keys():  # those of new variables begin at 0
             self.slots[path].assign(learned[path])
-        progress = Progress(task.name, before, False, stopping, history, epochs_before=before, range_tests=tests)
         weights = values(task.variables)
-        caller = previous.caller if previous else CallerState()
-        return Checkpoint(progress, weights, weights, values(self.slots), caller)
+        progress = Progress(
+            phase=task.name,
+            epoch=before,
+            epochs_before=before,
+            finished=False,
+            stopping=stopping,
+            history=history,
+            range_tests=tests,
+        )
+        return Checkpoint(
+            progress=progress,
+            weights=weights,
+            best=weights,
+            optimizer=values(self.slots),
+            caller=previous.caller if previous else CallerState(),
+        )
 
     def resume(self, state: Checkpoint) -> Checkpoint:
         """Takes the variables and the optimizer to where they were."""
@@ -102,8 +115,8 @@ class Phase:
         """The learning rates of the phase."""
         rate = self.task.settings.learning_rate
         highest = progress.range_tests[self.task.name]["learning_rate"] if rate == "auto" else rate
-        first = progress.epochs_before * self.steps_per_epoch
-        return Schedule(self.task.settings, highest, self.steps_per_epoch, first)
+        first_step = progress.epochs_before * self.steps_per_epoch
+        return Schedule(self.task.settings, highest, self.steps_per_epoch, first_step=first_step)
 
     def batches(self, epoch: int, first: int) -> EpochBatches:
         """This worker's batches of an epoch, from its step `first` on."""

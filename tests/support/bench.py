@@ -62,7 +62,7 @@ class Bench:
         stop: threading.Event | None = None,
         warm: WarmWeights | None = None,
     ) -> Trained:
-        factory = PhaseFactory(job, self.network, self.data, self.inputs, team(job, saved, stop))
+        factory = PhaseFactory(job, self.network, self.data, inputs=self.inputs, team=team(job, saved, stop))
         return train_phases(factory, until=until, resumed=resumed, warm=warm)
 
 
