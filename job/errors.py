@@ -8,7 +8,7 @@
     │   ├── AccessDenied         the credentials are missing or not allowed to do this
     │   ├── WriteConflict        a conditional write was refused: someone else wrote first
     │   ├── CorruptFeatures      a stored feature is not what was written: it is computed again
-    │   ├── CorruptCheckpoint    a checkpoint is not what was written: the one before it is used
+    │   ├── CorruptCheckpoint    a checkpoint is not what can be read here: the one before it is used
     │   └── Superseded           another attempt has this run
     │       └── Replaced         another group of this attempt's workers trains
     ├── TrainingError         5  head not converged, nothing to resume from

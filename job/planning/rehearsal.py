@@ -193,7 +193,7 @@ def _play(
 ) -> tuple[PhaseSpeeds, PhaseSpeeds | None]:
     """The speeds of the head, and of fine-tuning."""
     from job.model.freezing import freeze, thaw
-    from job.training.phases import fine_tune_forward, head_forward, trainable
+    from job.training.factory import fine_tune_forward, head_forward, trainable
 
     job, repeats = rehearsal.job, rehearsal.repeats
     freeze(network.model)
@@ -227,18 +227,19 @@ def _steps(
 
     from job.training.control import VOTES
     from job.training.optimization import make_optimizer
-    from job.training.step import make_predict_steps, make_train_steps
+    from job.training.step import StepInputs, make_predict_steps, make_train_steps
 
     settings, size = getattr(job.phases, phase), len(inputs)
     batch = inputs, np.zeros(size, np.int32), np.full(size, 1 / size, np.float32), np.arange(size, dtype=np.int32)
     data = tf.data.Dataset.from_tensors((*batch, np.zeros(2, np.int64))).repeat()
-    spec, some = tf.data.IteratorSpec(data.element_spec), list(variables.values())
-    optimizer = make_optimizer(settings, phase, some)
-    how = some, optimizer, jit_compile, [1.0] * len(some), settings.label_smoothing
-    train = make_train_steps(strategy, spec, forward, *how)
-    predict = make_predict_steps(strategy, spec, forward, rank)
-    rates, seeds, votes = tf.zeros([count]), tf.zeros([count, 2], tf.int32), tf.zeros([VOTES])
-    return lambda: train(iter(data), rates, seeds, votes), lambda: predict(iter(data), tf.constant(1))
+    spec = tf.data.IteratorSpec(data.element_spec)
+    optimizer, smoothing = make_optimizer(settings, phase, variables), settings.label_smoothing
+    train = make_train_steps(
+        strategy, spec, forward=forward, optimizer=optimizer, jit_compile=jit_compile, smoothing=smoothing
+    )
+    predict = make_predict_steps(strategy, spec, forward=forward, rank=rank)
+    given = StepInputs(tf.zeros([count]), tf.zeros([count, 2], tf.int32), tf.zeros([VOTES]))
+    return lambda: train(iter(data), given), lambda: predict(iter(data), tf.constant(1))
 
 
 def _timed(train: Callable[[], Any], predict: Callable[[], Any], count: int, repeats: int) -> PhaseSpeeds:

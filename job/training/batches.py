@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +42,7 @@ class Batches:
         cache: FeatureCache,
         data: Dataset,
         share: order.WorkerShare,
+        *,
         augment: Augment | None = None,
         mixes: bool = False,
     ) -> None:
@@ -50,7 +52,7 @@ class Batches:
         self._failed: Exception | None = None
 
     def read(
-        self, examples: np.ndarray, view: int = 0, first: int = 0, kept: np.ndarray | None = None
+        self, examples: np.ndarray, *, view: int = 0, first: int = 0, kept: np.ndarray | None = None
     ) -> Iterator[tuple[tf.Tensor, ...]]:
         """This worker's part of each global batch over `examples` (positions in the data set, int64 [n], in order),
         from step `first` on.
@@ -69,9 +71,13 @@ class Batches:
         """The type of `read`'s iterators."""
         return tf.data.IteratorSpec(self._pipeline.element_spec)
 
-    def error(self, error: tf.errors.OpError) -> Exception:
-        """What made a reading fail, of which tf.data makes a text."""
-        return self._failed or error
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """What made a reading fail is raised as it was; tf.data makes a text of it."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise self._failed or error from None
 
     @cached_property
     def _pipeline(self) -> tf.data.Dataset:

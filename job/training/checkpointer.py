@@ -30,6 +30,7 @@ class Checkpointer:
         self,
         store: Store,
         state: RunState,
+        *,
         keep: int,
         emit: Emit,
         measured: Callable[[str, float], None] = lambda phase, seconds: None,
@@ -97,19 +98,19 @@ class Checkpointer:
 
 
 def latest_checkpoint(store: Store, state: RunState, emit: Emit) -> tuple[CheckpointEntry, Checkpoint] | None:
-    """The newest checkpoint that is what was written; those that are not leave the list, with a warning."""
-    entries, broken, found = list(state.read().checkpoints), list[str](), None
-    while entries and found is None:
+    """The newest checkpoint that can be read; those that can't leave the list, with a warning."""
+    entries, broken, latest = list(state.read().checkpoints), list[str](), None
+    while entries and latest is None:
         entry = entries.pop()
         try:
-            found = entry, load_checkpoint(store, state.run, entry)
+            latest = entry, load_checkpoint(store, state.run, entry)
         except (CorruptCheckpoint, ObjectMissing) as error:
             broken.append(entry.name)
             left = "The checkpoint before it is used." if entries else "None is left: training starts from the start."
             emit(Warned(f"{error} {left}"))
     if broken:  # or they would take the places of whole ones
         state.change(lambda now: replace(now, checkpoints=tuple(e for e in now.checkpoints if e.name not in broken)))
-    return found
+    return latest
 
 
 def load_checkpoint(store: Store, run: str, entry: CheckpointEntry) -> Checkpoint:

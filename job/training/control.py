@@ -35,6 +35,7 @@ class Control:
         policy: CheckpointPolicy,
         rank: int = 0,
         stop: threading.Event | None = None,
+        *,
         is_busy: Callable[[], bool] = lambda: False,
         beat: Callable[[], None] = lambda: None,
         ready: Callable[[], None] = lambda: None,

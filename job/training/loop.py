@@ -1,305 +1,236 @@
-"""One phase of training: epochs of equal work for every worker, validation, early stopping, checkpoints."""
+"""How a phase is trained.
+
+A phase is a number of epochs; it ends earlier once `patience` epochs have not lowered the validation loss, and what it
+leaves is the best of them. An epoch is a few calls of the network, each of which makes many steps. A checkpoint holds
+all that the next step depends on, also in the middle of an epoch: who goes on from it ends with the same bytes.
+
+Every worker runs this, from the same checkpoint. With the gradients of each call travel votes: whether to save, whether
+to stop, how many steps come next. They come back as their sum, the same for all, as are the losses. So all workers
+make the same steps, save at the same step, and stop at the same step.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from job.data import order
 from job.errors import Interrupted, NotFinite
-from job.features.dataset import Dataset
-from job.run.events import EpochEnded, Noted, StepsMade, WeightsMeasured
-from job.training.batches import CHUNK, Batches, fresh_view, proven
-from job.training.checkpoint import Checkpoint, History, Progress, Tensors, Thawing, restore, values
-from job.training.control import VOTES
-from job.training.convergence import EarlyStopping
-from job.training.measure import histogram, loss_and_accuracy
-from job.training.optimization import learning_rate, make_optimizer
-from job.training.phase_task import PhaseTask, WorkerContext
-from job.training.range_test import CYCLE, RATES, range_test
-from job.training.step import make_predict_steps, make_sum, make_train_steps
-
-PHASE_STREAMS = {"head": 0, "fine_tune": 2**20}
-"""Added to the epoch, so that the phases draw different orders."""
+from job.run.events import EpochEnded, StepsMade, WeightsMeasured
+from job.training.batches import proven
+from job.training.checkpoint import Checkpoint, values
+from job.training.control import StepDecision
+from job.training.measure import Score, histogram
+from job.training.optimization import Schedule
+from job.training.phase import EpochBatches, Phase
+from job.training.phase_task import Call
+from job.training.step import StepInputs, StepResults
 
 
-class Phase:
-    """Trains `task.variables` on the data set's train split."""
+def train_phase(phase: Phase, state: Checkpoint) -> Checkpoint:
+    """Makes the epochs that are left after `state`, and returns the last checkpoint. The variables are left as they
+    were at the best validation loss.
 
-    def __init__(self, task: PhaseTask, data: Dataset, team: WorkerContext) -> None:
-        self.task, self.data, self.team = task, data, team
-        self.train, self.sizes = data.splits["train"], data.sizes("train")
-        self.share = order.WorkerShare(task.batch_size, team.rank, team.world_size)
-        self.steps = order.steps_per_epoch(len(self.train), task.batch_size)
-        variables = list(task.variables.values())
-        assert variables, f"{task.name}: nothing is trainable"
-        self.optimizer = make_optimizer(task.settings, task.name, variables)
-        self.slots = {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
-        self.plain = Batches(task.inputs[0], data, self.share)
-        mixes = task.settings.mixup > 0
-        self.views = [Batches(cache, data, self.share, task.augment, mixes) for cache in task.inputs]
-        self.unchanged = Batches(task.inputs[0], data, self.share, mixes=True) if mixes else self.plain
-        rates = [task.rates.get(path, 1.0) for path in task.variables]
-        how = task.forward, variables, self.optimizer, task.jit_compile, rates, task.settings.label_smoothing
-        self.train_steps = make_train_steps(team.strategy, self.unchanged.spec, *how)
-        self.predict_steps = make_predict_steps(team.strategy, self.plain.spec, task.forward, team.rank)
-        self.sum = make_sum(team.strategy)
-        self._due = False
-        self._rate = 0.0
+    Raises TrainingError, and Interrupted where a worker was asked to stop, once a checkpoint is kept.
+    """
+    while not state.progress.finished:
+        state = train_epoch(phase, state)
+    phase.assign(state.best)
+    return state
 
-    def begin(
-        self, before: Progress | None, head: Tensors, thawing: Thawing | None = None, slots: Tensors | None = None
-    ) -> Checkpoint:
-        """The state before the first epoch. `before` is how far training came before it; `slots` are those of the
-        optimizer before, by path.
-        """
-        name, after = self.task.name, self.task.after
-        empty: History = {"head": [], "fine_tune": []}
-        history, tests = (before.history, before.range_tests) if before else (empty, {})
-        stopping = EarlyStopping(self.task.settings.patience)
-        if self.task.trained:
-            loss, accuracy = self.validate()
-            stopping = stopping.after(after, loss)
-            if not after:
-                record: dict[str, Any] = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
-                history = {**history, name: [record]}
-                self.team.emit(EpochEnded(phase=name, **record))
-        if self.task.settings.learning_rate == "auto" and name not in tests:
-            tests = {**tests, name: self._range_test()}
-            self.team.emit(Noted(f"{name}: the learning rate is {tests[name]['learning_rate']:.2g} (range test)"))
-        carried = {path: value for path, value in (slots or {}).items() if path != self.optimizer.iterations.path}
-        for path in self.slots.keys() & carried.keys():  # without the count: the moments of new variables begin at 0
-            self.slots[path].assign(carried[path])
-        progress = Progress(name, after, False, stopping, history, thawing=thawing, range_tests=tests)
-        self._rate = self._highest(progress)
-        now = values(self.task.variables)
-        return Checkpoint(progress, now, now, head, values(self.slots), now if thawing else {})
 
-    def resume(self, state: Checkpoint) -> Checkpoint:
-        """Takes the variables and the optimizer to where they were."""
+def train_epoch(phase: Phase, state: Checkpoint) -> Checkpoint:
+    """Makes the epoch's steps that are left after `state`, validates, and returns the checkpoint after the epoch."""
+    epoch = open_epoch(phase, state)
+    decision = StepDecision(save=False, stop=False)  # where no step is left: the attempt before ended in validation
+    while epoch.step < phase.steps_per_epoch:
+        began = time.monotonic()
+        inputs = next_steps(phase, epoch)
+        results = phase.make_steps(epoch.batches, inputs)
+        record_steps(phase, epoch, results, began=began)
+        decision = phase.team.control.decision(results.votes.numpy(), len(inputs.seeds), time.monotonic() - began)
+        is_over = epoch.step == phase.steps_per_epoch
+        if decision.save or is_over:
+            state = checkpoint(phase, epoch, state)
+        if decision.stop:
+            stop(phase, state)
+        if decision.save and not is_over:
+            save(phase, state)
+    digest = proven(state.progress.seen, phase.data.ids[phase.train], f"{phase.task.name}: epoch {epoch.number}")
+    score = phase.validate(between=lambda: stop_if_asked(phase, state))
+    state = close_epoch(phase, epoch, state, score=score, digest=digest)
+    if decision.save or state.progress.finished:
+        save(phase, state, wait=state.progress.finished)
+    return state
 
-        restore(self.task.variables, state.weights, self.task.name, self._note)
-        restore(self.slots, state.optimizer, f"{self.task.name} optimizer", self._note)
-        self._rate = self._highest(state.progress)
-        return state
 
-    def run(self, state: Checkpoint) -> Checkpoint:
-        """Runs the rest of the phase and returns its last checkpoint; the variables are left at their best.
+@dataclass
+class Epoch:
+    """The epoch that is under way."""
 
-        Raises TrainingError, and Interrupted where it was asked to stop, once a checkpoint is kept.
-        """
-        while not state.progress.finished:
-            state = self._epoch(state)
-            if state.progress.finished or self._due:
-                self._save(state, wait=state.progress.finished)
-        self.take(state.best)
-        return state
+    number: int
+    last: int
+    """The number of the phase's last epoch, at most."""
+    batches: EpochBatches
+    schedule: Schedule
+    began: float
+    """time.monotonic(), without the time between attempts."""
+    step: int
+    """Steps made, of all attempts."""
+    losses: np.ndarray
+    """Of those steps, float32 [step]."""
+    seen: np.ndarray
+    """The proofs of what this worker has read, int64 [2]. The first worker's has those of attempts before."""
 
-    def take(self, weights: Tensors) -> None:
-        """Assigns the variables."""
-        restore(self.task.variables, weights, self.task.name, self._note)
 
-    def predict(self, examples: np.ndarray, between: Callable[[], None] = lambda: None) -> np.ndarray:
-        """Logits of these examples (int64 [n]) in their order, float32 [n, classes], the same on every worker.
+def open_epoch(phase: Phase, state: Checkpoint) -> Epoch:
+    """The epoch after the last one that is complete, at the step that `state` has reached."""
+    progress, number = state.progress, state.progress.epoch + 1
+    return Epoch(
+        number=number,
+        last=progress.epochs_before + phase.task.settings.epochs,
+        began=time.monotonic() - progress.seconds,
+        batches=phase.batches(number, progress.step),
+        schedule=phase.schedule(progress),
+        step=progress.step,
+        losses=state.losses,
+        seen=_of_first_worker(phase, progress.seen),
+    )
 
-        `between` is called every few steps, by all workers at the same time.
-        """
-        size, world_size = self.task.batch_size, self.team.world_size
-        steps = order.steps_per_epoch(len(examples), size)
-        shares = [order.WorkerShare(size, rank, world_size) for rank in range(world_size)]
-        rows = np.stack([share.places(len(examples), 0, steps)[0] for share in shares])
-        batches, answers = self.plain.read(examples), []
-        for first in range(0, steps, CHUNK):
-            count = tf.constant(min(CHUNK, steps - first))
-            answers.append(self._guarded(self.plain, self.predict_steps, batches, count).numpy())
-            self.team.control.beat()
-            between()
-        found = np.concatenate(answers, axis=1)
-        logits = np.empty([len(examples), found.shape[-1]], np.float32)
-        logits[rows[rows >= 0]] = found[rows >= 0]
-        return logits
 
-    def validate(self, between: Callable[[], None] = lambda: None) -> tuple[float, float]:
-        """Weighted mean cross-entropy and accuracy on the validation split."""
-        examples = self.data.splits["validation"]
-        return loss_and_accuracy(
-            self.predict(examples, between), self.data.labels[examples], self.data.weights[examples]
-        )
+def next_steps(phase: Phase, epoch: Epoch) -> StepInputs:
+    """Learning rates, seeds and votes of the steps of the next call; there is at least one."""
+    control = phase.team.control
+    first = (epoch.number - 1) * phase.steps_per_epoch + epoch.step
+    steps = first + np.arange(control.steps(first, phase.steps_per_epoch - epoch.step))
+    return StepInputs(
+        learning_rates=tf.constant([epoch.schedule.rate(int(step)) for step in steps], tf.float32),
+        seeds=phase.step_seeds(steps),
+        votes=tf.constant(control.votes(first + len(steps))),
+    )
 
-    def _note(self, line: str) -> None:
-        self.team.emit(Noted(line))
 
-    def _heed(self, state: Checkpoint) -> None:
-        """Raises Interrupted where somebody wants to stop, once what training has come to is kept."""
-        if self.sum(self.team.control.wants_stop()).any():
-            self._save(state, wait=True)
-            progress = state.progress
-            raise Interrupted(f"stopped at step {progress.step} of {progress.phase} epoch {progress.epoch + 1}")
+def record_steps(phase: Phase, epoch: Epoch, results: StepResults, *, began: float) -> None:
+    """Adds the steps of a call, which began at `began`, to the epoch. Raises NotFinite, naming the first step whose
+    loss is not finite.
+    """
+    losses, task = results.losses.numpy(), phase.task
+    epoch.losses, epoch.seen = np.concatenate([epoch.losses, losses]), epoch.seen + results.proof.numpy()
+    epoch.step += len(losses)
+    reached = StepsMade(
+        phase=task.name,
+        epoch=epoch.number,
+        epochs=epoch.last,
+        step=epoch.step,
+        steps=phase.steps_per_epoch,
+        examples=epoch.step * task.batch_size,
+        loss=float(epoch.losses.mean()),
+        seconds=time.monotonic() - epoch.began,
+    )
+    call = Call(
+        steps=len(losses),
+        examples=len(losses) * phase.share.size,
+        seconds=time.monotonic() - began,
+        waits=results.waits.numpy(),
+        loss=float(losses[-1]),
+    )
+    phase.team.measured(reached, call)
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        raise _not_finite(phase, epoch, "the loss is", step=epoch.step - len(losses) + int(wrong[0]))
 
-    def _save(self, state: Checkpoint, wait: bool) -> None:
-        self.team.save(state, wait)
-        self.team.control.saved()
-        self._due = False
 
-    def _epoch(self, state: Checkpoint) -> Checkpoint:
-        name, epoch = self.task.name, state.progress.epoch + 1
-        started = time.monotonic() - state.progress.seconds
-        examples = self.train[order.epoch_order(self.sizes, self.task.batch_size, self.task.seed, self._stream(epoch))]
-        trained = self._train_epoch(epoch, examples, state)
-        digest = proven(trained.progress.seen, self.data.ids[self.train], f"{name}: epoch {epoch}")
-        loss = self._mean_loss(examples, trained.losses)
-        validation_loss, validation_accuracy = self.validate(lambda: self._heed(trained))
-        if not math.isfinite(validation_loss):
-            raise NotFinite(f"{name}: the validation loss is not finite after epoch {epoch}. {self._advice()}")
-        stopping = state.progress.stopping.after(epoch, validation_loss)
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "loss": loss,
-            "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
-            "learning_rate": self._learning_rate(epoch * self.steps - 1),
-            "seconds": round(time.monotonic() - started, 3),
-            "examples": len(self.train),
-            "digest": digest,
-        }
-        if state.progress.thawing:
-            record["blocks"] = state.progress.thawing.blocks
-        made = (state.progress.earlier_epochs + epoch) * self.steps
-        last = self.task.after + self.task.settings.epochs
-        told: dict[str, Any] = {"epochs": last, "steps": made, "losses": trained.losses}
-        self.team.emit(EpochEnded(phase=name, **told, **record))
-        if self.team.rank == 0 and (thawed := self.task.thawed):
-            self.team.emit(WeightsMeasured(steps=made, histograms={p: histogram(v.numpy()) for p, v in thawed.items()}))
-        history = {**state.progress.history, name: [*state.progress.history[name], record]}
-        finished = stopping.converged or epoch >= last
-        before = replace(state.progress, step=0, seen=(0, 0), seconds=0.0)
-        progress = replace(before, epoch=epoch, finished=finished, stopping=stopping, history=history)
-        best = trained.weights if stopping.best_epoch == epoch else state.best
-        return replace(trained, progress=progress, best=best, losses=np.empty(0, np.float32))
+def checkpoint(phase: Phase, epoch: Epoch, state: Checkpoint) -> Checkpoint:
+    """`state` at the step that the epoch has reached: all workers call it. Raises NotFinite."""
+    if not all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in phase.task.variables.values()):
+        raise _not_finite(phase, epoch, "its weights are", step=epoch.step - 1)
+    ids, misplaced = phase.sum_over_workers(epoch.seen).tolist()
+    epoch.seen = _of_first_worker(phase, (ids, misplaced))
+    seconds = time.monotonic() - epoch.began
+    progress = replace(state.progress, step=epoch.step, seen=(ids, misplaced), seconds=seconds)
+    weights, optimizer = values(phase.task.variables), values(phase.slots)
+    return replace(state, progress=progress, weights=weights, optimizer=optimizer, losses=epoch.losses)
 
-    def _stream(self, epoch: int) -> int:
-        """The number that the epoch's random draws begin with."""
-        return PHASE_STREAMS[self.task.name] + epoch
 
-    def _train_epoch(self, epoch: int, examples: np.ndarray, state: Checkpoint) -> Checkpoint:
-        """Makes the steps of the epoch over `examples` from that of `state` on; the state after the last one.
+def save(phase: Phase, state: Checkpoint, wait: bool = False) -> None:
+    phase.team.save(state, wait)
+    phase.team.control.saved()
 
-        Raises NotFinite naming the first step whose loss is not finite, and Interrupted.
-        """
-        before = (epoch - 1) * self.steps
-        view = (epoch - 1) % self.task.views
-        reader = self.views[view if len(self.views) > 1 else 0]
-        if self.task.augment is not None and self.task.views == 1:
-            view = fresh_view(self.task.seed, self._stream(epoch))
-        elif view == 0:
-            reader = self.unchanged
-        step, control = state.progress.step, self.team.control
-        losses, started = state.losses, time.monotonic() - state.progress.seconds
-        seen = np.array(state.progress.seen if self.team.rank == 0 else (0, 0), np.int64)
-        mixing = len(examples), self.task.settings.mixup, self.task.seed, self._stream(epoch)
-        batches = reader.read(examples, view, step, order.mixing_shares(*mixing) if self.task.settings.mixup else None)
-        while step < self.steps:
-            begun = time.monotonic()
-            done = before + np.arange(step, step + control.steps(before + step, self.steps - step))
-            rates = tf.constant([self._learning_rate(int(made)) for made in done], tf.float32)
-            draws = PHASE_STREAMS[self.task.name] * 2**10 % 2**31 + done
-            seeds = tf.constant([[self.task.seed, draw] for draw in draws], tf.int32)
-            votes = tf.constant(control.votes(before + step + len(done)))
-            some, read, votes, waits = self._guarded(reader, self.train_steps, batches, rates, seeds, votes)
-            losses, seen = np.concatenate([losses, some.numpy()]), seen + read.numpy()
-            now = time.monotonic()
-            self._measured(epoch, step + len(done), len(done), losses, now - started, now - begun, waits)
-            self._check_finite(losses, step, epoch, examples)
-            step += len(done)
-            decision = control.decision(votes.numpy(), len(done), time.monotonic() - begun)
-            self._due = decision.save and not decision.stop
-            if step == self.steps or decision.save:
-                self._check_weights(step, epoch, examples)
-                total = self.sum(seen).tolist()
-                seen = np.array(total if self.team.rank == 0 else (0, 0), np.int64)
-                made = replace(state.progress, step=step, seen=tuple(total), seconds=time.monotonic() - started)
-                weights, optimizer = values(self.task.variables), values(self.slots)
-                state = replace(state, progress=made, weights=weights, optimizer=optimizer, losses=losses)
-            if decision.stop or (decision.save and step < self.steps):
-                self._save(state, wait=decision.stop)
-            if decision.stop:
-                raise Interrupted(f"stopped at step {step} of {self.task.name} epoch {epoch}")
-        return state
 
-    def _measured(
-        self, epoch: int, step: int, made: int, losses: np.ndarray, seconds: float, latest: float, waits: tf.Tensor
-    ) -> None:
-        last, size = self.task.after + self.task.settings.epochs, self.task.batch_size
-        told = StepsMade(self.task.name, epoch, last, step, self.steps, step * size, float(losses.mean()), seconds)
-        self.team.measured(told, made, made * self.share.size, latest, waits.numpy(), float(losses[-1]))
+def stop(phase: Phase, state: Checkpoint) -> NoReturn:
+    """Raises Interrupted once the checkpoint is kept."""
+    save(phase, state, wait=True)
+    progress = state.progress
+    raise Interrupted(f"stopped at step {progress.step} of {progress.phase} epoch {progress.epoch + 1}")
 
-    def _mean_loss(self, examples: np.ndarray, losses: np.ndarray) -> float:
-        """Weighted, of all steps over `examples`."""
-        sums = np.add.reduceat(self.data.weights[examples], np.arange(0, len(examples), self.task.batch_size))
-        return float(np.average(losses.astype(np.float64), weights=sums))
 
-    def _check_finite(self, losses: np.ndarray, first: int, epoch: int, examples: np.ndarray) -> None:
-        """Looks at the losses from step `first` on. Raises NotFinite."""
-        wrong = np.flatnonzero(~np.isfinite(losses[first:]))
-        if not len(wrong):
-            return
-        raise self._not_finite("the loss is", first + int(wrong[0]), epoch, examples)
+def stop_if_asked(phase: Phase, state: Checkpoint) -> None:
+    """All workers call it at the same time."""
+    if phase.sum_over_workers(phase.team.control.wants_stop()).any():
+        stop(phase, state)
 
-    def _check_weights(self, step: int, epoch: int, examples: np.ndarray) -> None:
-        """After `step` steps. Raises NotFinite."""
-        if not all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in self.task.variables.values()):
-            raise self._not_finite("its weights are", step - 1, epoch, examples)
 
-    def _not_finite(self, what: str, step: int, epoch: int, examples: np.ndarray) -> NotFinite:
-        batch = examples[step * self.task.batch_size : (step + 1) * self.task.batch_size]
-        return NotFinite(
-            f"{self.task.name}: {what} not finite at step {step + 1} of epoch {epoch}, on "
-            f"{self.team.examples(batch)}. {self._advice()}"
-        )
+def close_epoch(phase: Phase, epoch: Epoch, state: Checkpoint, *, score: Score, digest: str) -> Checkpoint:
+    """The checkpoint after the epoch: its record, whether it was the best one, whether the phase is finished."""
+    task, progress = phase.task, state.progress
+    if not math.isfinite(score.loss):
+        what = f"{task.name}: the validation loss is not finite after epoch {epoch.number}."
+        raise NotFinite(f"{what} {_advice(phase, epoch)}")
+    record = {
+        "epoch": epoch.number,
+        "loss": _mean_loss(phase, epoch),
+        "validation_loss": score.loss,
+        "validation_accuracy": score.accuracy,
+        "learning_rate": epoch.schedule.rate(epoch.number * phase.steps_per_epoch - 1),
+        "seconds": round(time.monotonic() - epoch.began, 3),
+        "examples": len(phase.train),
+        "digest": digest,
+        **task.record,
+    }
+    steps = (progress.epochs_of_others + epoch.number) * phase.steps_per_epoch
+    phase.team.emit(EpochEnded(phase=task.name, epochs=epoch.last, steps=steps, losses=epoch.losses, **record))
+    if phase.team.rank == 0 and (thawed := task.thawed):
+        phase.team.emit(WeightsMeasured(steps=steps, histograms={p: histogram(v.numpy()) for p, v in thawed.items()}))
+    stopping = progress.stopping.after(epoch.number, score.loss)
+    progress = replace(
+        progress,
+        epoch=epoch.number,
+        finished=stopping.converged or epoch.number >= epoch.last,
+        stopping=stopping,
+        history={**progress.history, task.name: [*progress.history[task.name], record]},
+        step=0,
+        seen=(0, 0),
+        seconds=0.0,
+    )
+    best = state.weights if stopping.best_epoch == epoch.number else state.best
+    return replace(state, progress=progress, best=best, losses=np.empty(0, np.float32))
 
-    def _guarded(self, reader: Batches, steps: Callable[..., Any], *arguments: Any) -> Any:
-        """Raises what made the reader fail as it was."""
-        try:
-            return steps(*arguments)
-        except tf.errors.OpError as error:
-            raise reader.error(error) from None
 
-    def _range_test(self) -> dict[str, Any]:
-        """Leaves variables and optimizer as they were."""
-        variables = {**self.task.variables, **self.slots}
-        size, cycle, now, made = self.task.batch_size, min(CYCLE, self.steps), values(variables), 0
-        examples = self.train[order.epoch_order(self.sizes, size, self.task.seed, self._stream(0))][: cycle * size]
-        rounds = np.tile(examples, -(-(cycle + len(RATES)) // cycle))
-        batches = self.unchanged.read(rounds, kept=np.ones(len(rounds), np.float32))  # nothing is mixed
+def _of_first_worker(phase: Phase, seen: tuple[int, int]) -> np.ndarray:
+    """What the first worker adds to, int64 [2]; all others begin at 0, so that the sum over all counts it once."""
+    return np.array(seen if phase.team.rank == 0 else (0, 0), np.int64)
 
-        def make_steps(rates: np.ndarray) -> np.ndarray:
-            nonlocal made
-            seeds = tf.constant([[self.task.seed, -1 - made - place] for place in range(len(rates))], tf.int32)
-            made += len(rates)
-            steps = batches, tf.constant(rates, tf.float32), seeds, tf.zeros([VOTES])
-            losses, *_ = self._guarded(self.unchanged, self.train_steps, *steps)
-            self.team.control.beat()
-            return losses.numpy()
 
-        found = range_test(make_steps, cycle)
-        for path, variable in variables.items():
-            variable.assign(now[path])
-        return found
+def _mean_loss(phase: Phase, epoch: Epoch) -> float:
+    """The mean of the epoch's losses, in which each step has the weight of its examples."""
+    weights = phase.data.weights[epoch.batches.examples]
+    of_steps = np.add.reduceat(weights, np.arange(0, len(weights), phase.task.batch_size))
+    return float(np.average(epoch.losses.astype(np.float64), weights=of_steps))
 
-    def _highest(self, progress: Progress) -> float:
-        """The highest learning rate of the phase's schedule."""
-        rate = self.task.settings.learning_rate
-        return progress.range_tests[self.task.name]["learning_rate"] if rate == "auto" else rate
 
-    def _learning_rate(self, step: int) -> float:
-        settings, steps = self.task.settings, self.task.settings.epochs * self.steps
-        return learning_rate(settings, self._rate, step - self.task.after * self.steps, steps, self.steps)
+def _not_finite(phase: Phase, epoch: Epoch, what: str, *, step: int) -> NotFinite:
+    """`step` counts the steps of the epoch from 0."""
+    size = phase.task.batch_size
+    examples = phase.team.examples(epoch.batches.examples[step * size : (step + 1) * size])
+    return NotFinite(
+        f"{phase.task.name}: {what} not finite at step {step + 1} of epoch {epoch.number}, on {examples}. "
+        f"{_advice(phase, epoch)}"
+    )
 
-    def _advice(self) -> str:
-        return f"Lower phases.{self.task.name}.learning_rate ({self._rate:g}) and run again."
+
+def _advice(phase: Phase, epoch: Epoch) -> str:
+    return f"Lower phases.{phase.task.name}.learning_rate ({epoch.schedule.highest:g}) and run again."

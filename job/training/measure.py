@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,16 +13,23 @@ CELLS = 1024
 """Groups of examples that are alike, which resamples are drawn from where there are more examples."""
 
 
+class Score(NamedTuple):
+    loss: float
+    """The weighted mean of the cross-entropy."""
+    accuracy: float
+    """The plain one."""
+
+
 def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The cross entropy of each example, float64 [n], from logits float32 [n, classes]."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 
 
-def loss_and_accuracy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Weighted mean cross-entropy and plain accuracy of logits float32 [n, classes]."""
+def score(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Score:
+    """Loss and accuracy of logits float32 [n, classes]."""
     losses = cross_entropies(logits, labels)
-    return float(np.average(losses, weights=weights)), float(np.mean(logits.argmax(axis=1) == labels))
+    return Score(float(np.average(losses, weights=weights)), float(np.mean(logits.argmax(axis=1) == labels)))
 
 
 def share_of_gains(gains: np.ndarray, seed: int) -> float:

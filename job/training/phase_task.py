@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,10 +12,24 @@ import tensorflow as tf
 
 from job.config import Augment, Optimization
 from job.features.cache import FeatureCache
-from job.run.events import Emit, StepsMade
+from job.run.events import Emit, Noted, StepsMade
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
+from job.training.optimization import PhaseOptimizer
 from job.training.step import Forward
+
+
+class Call(NamedTuple):
+    """The latest steps, which were one call of the network."""
+
+    steps: int
+    examples: int
+    """Of this worker; padding counts."""
+    seconds: float
+    waits: np.ndarray
+    """float64 [2]: of the seconds, those for batches and for the sum over the workers."""
+    loss: float
+    """Of the last step."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +46,11 @@ class WorkerContext:
     """Sends an event to the driver, from rank 0 only."""
     examples: Callable[[np.ndarray], str]
     """Names some examples (positions in the data set) for a person, and where they are written down."""
-    measured: Callable[[StepsMade, int, int, float, np.ndarray, float], None] = lambda *_: None
-    """Is told of the latest steps: see Meter.steps."""
+    measured: Callable[[StepsMade, Call], None] = lambda steps, call: None
+    """Is told of the latest steps."""
+
+    def note(self, text: str) -> None:
+        self.emit(Noted(text))
 
 
 @dataclass(frozen=True)
@@ -46,18 +64,21 @@ class PhaseTask:
     inputs: list[FeatureCache]
     """What `forward` takes, by view."""
     forward: Forward
-    variables: dict[str, keras.Variable]
-    """The trainable ones, by path."""
+    optimizer: PhaseOptimizer
+    """Of the variables that the phase trains."""
     trained: bool = False
     """Whether the model that the phase begins with was trained before: it counts as the best so far."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """Factors for the learning rates of some of the variables, by path."""
-    after: int = 0
-    """Epochs of the same name that were made before it, with less of the network thawed."""
     views: int = 1
     augment: Augment | None = None
     """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
     jit_compile: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+    """What the record of each epoch says besides what was measured."""
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The trainable ones, by path."""
+        return self.optimizer.variables
 
     @property
     def thawed(self) -> dict[str, keras.Variable]:

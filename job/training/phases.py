@@ -2,40 +2,142 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from job.config import FineTunePhase, Job, UnfreezeAuto
 from job.errors import TrainingError
-from job.features.cache import FeatureCache
-from job.features.dataset import Dataset
-from job.model.cut import cut_named, split
-from job.model.depthwise import call_with_fast_gradients
-from job.model.flatten import call_frozen, flatten
-from job.model.freezing import freeze, has_depthwise, thaw, trainable_rows
-from job.model.heads import head_logits, take_over
+from job.model.freezing import freeze, thaw, trainable_rows
+from job.model.heads import take_over
 from job.model.network import Network, variables_by_path
 from job.run.events import HeadTrained, LayersThawed
-from job.run.strategy import use_jit
-from job.training.checkpoint import Checkpoint, History, Progress, Tensors, values
-from job.training.loop import Phase
-from job.training.phase_task import PhaseTask, WorkerContext
-from job.training.step import Forward
-from job.training.thawing import Thawed, thaw_block_by_block
+from job.training.checkpoint import CallerState, Checkpoint, History, Progress, Tensors, values
+from job.training.factory import PhaseFactory, trainable
+from job.training.loop import train_phase
+from job.training.phase import Phase
+from job.training.thawing import FineTuned, Verdict, thaw_block_by_block
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The stored features on this node, by view, and where in the network they belong."""
+class Trained:
+    """What a worker ends with: the variables that differ from the frozen base, and the logits to measure it by."""
 
-    pooled: list[FeatureCache]
-    fine_tune: list[FeatureCache]
-    cut: str | None
-    """The layer whose output `fine_tune` holds; None where it holds what is decoded."""
+    head: Tensors
+    """The converged head."""
+    converged: bool
+    logits: dict[str, np.ndarray]
+    """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
+    examples: np.ndarray
+    """Those of the validation and the test split: positions in the data set, int64 [n]."""
+    progress: Progress
+    fine_tuned: Tensors | None = None
+    """Head and thawed variables at the best validation loss; None where only the head was trained."""
+    kept: str = "head"
+    """`fine_tune`, or `head` where that was the better one on the validation split."""
+    thawed: tuple[Verdict, ...] = ()
+    """What `unfreeze: auto` decided about each block that it tried."""
+
+    @property
+    def history(self) -> History:
+        return self.progress.history
+
+
+def train_phases(
+    factory: PhaseFactory, *, until: str, resumed: Checkpoint | None = None, warm: WarmWeights | None = None
+) -> Trained:
+    """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
+
+    The head is trained on the frozen base. If it has converged, top layers of the base are thawed and fine-tuned with
+    it. Both models are asked for the validation and test split, which is what they are measured by.
+    """
+    job, network, data = factory.job, factory.network, factory.data
+    freeze_base(network)
+    if warm:
+        warm.take_over(network, warm.head)
+    head = factory.head(trained=warm is not None)
+    state = train_head(head, resumed)
+    examples = np.concatenate([data.splits["validation"], data.splits["test"]])
+    trained = Trained(
+        head=state.caller.tensors["head"],
+        converged=state.caller.document["converged"],
+        logits={"head": head.predict(examples)},
+        examples=examples,
+        progress=state.progress,
+    )
+    if until == "head" or job.phases.fine_tune is None:
+        return trained
+    check_converged(trained, job)
+    statistics = _moving_statistics(network.base)
+    tuned = fine_tune(factory, job.phases.fine_tune, state, warm=warm)
+    _assert_unmoved(statistics, _moving_statistics(network.base))
+    return replace(
+        trained,
+        fine_tuned=values(trainable(network.model)),
+        kept="fine_tune" if tuned.improved else "head",
+        thawed=tuned.verdicts,
+        logits={**trained.logits, "fine_tune": tuned.phase.predict(examples)},
+        progress=tuned.last.progress,
+    )
+
+
+def freeze_base(network: Network) -> None:
+    """The head's layers alone are trainable."""
+    freeze(network.model)
+    for layer in network.head.layers:
+        layer.trainable = True
+
+
+def train_head(phase: Phase, resumed: Checkpoint | None) -> Checkpoint:
+    """The last checkpoint of the head phase, or `resumed` where that is one of fine-tuning; the head is at its best.
+
+    It holds the head and whether it has converged, which all checkpoints after it hold, too.
+    """
+    if resumed and resumed.progress.phase == "fine_tune":
+        phase.assign(resumed.caller.tensors["head"])
+        return resumed
+    state = train_phase(phase, phase.resume(resumed) if resumed else phase.begin())
+    stopping = state.progress.stopping
+    phase.team.emit(HeadTrained(converged=stopping.converged, epoch=state.progress.epoch, best=stopping.best_epoch))
+    return replace(state, caller=CallerState({"converged": stopping.converged}, {"head": state.best}))
+
+
+def check_converged(trained: Trained, job: Job) -> None:
+    """Raises TrainingError where the head has not converged and the job does not allow that."""
+    settings = job.phases.fine_tune
+    if not trained.converged and settings and not settings.allow_unconverged_head:
+        raise TrainingError(
+            f"The head has not converged in phases.head.epochs ({job.phases.head.epochs}) epochs: fine-tuning it would "
+            "destroy good weights. Raise phases.head.epochs, or set phases.fine_tune.allow_unconverged_head: true."
+        )
+
+
+def fine_tune(
+    factory: PhaseFactory, settings: FineTunePhase, state: Checkpoint, *, warm: WarmWeights | None
+) -> FineTuned:
+    """Thaws and fine-tunes. `state` is the last checkpoint of the head, or one of fine-tuning to go on from."""
+    if isinstance(settings.unfreeze, UnfreezeAuto):
+        tuned = thaw_block_by_block(factory, settings, settings.unfreeze.auto, state=state)
+        _tell_thawed(factory)
+        return tuned
+    thaw(factory.network.base, settings.unfreeze)
+    _tell_thawed(factory)
+    best_before = 0.0
+    if warm and warm.fine_tuned:
+        warm.take_over(factory.network, warm.fine_tuned)
+        best_before = min(record["validation_loss"] for record in state.progress.history["head"])
+        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
+    phase = factory.fine_tune(settings)
+    resumes = state.progress.phase == "fine_tune"
+    last = train_phase(phase, phase.resume(state) if resumes else phase.begin(state))
+    stopping = last.progress.stopping
+    return FineTuned(phase, last, improved=stopping.best_epoch > 0 or stopping.best_loss < best_before)
+
+
+def _tell_thawed(factory: PhaseFactory) -> None:
+    network = factory.network
+    factory.team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
 
 
 @dataclass(frozen=True)
@@ -58,185 +160,8 @@ class WarmWeights:
                 variable.assign(weights[path])
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a worker ends with: the variables that differ from the frozen base, and the logits to measure it by."""
-
-    head: Tensors
-    """The converged head."""
-    converged: bool
-    fine_tuned: Tensors | None
-    """Head and thawed variables at the best validation loss; None where only the head was trained."""
-    kept: str
-    """`fine_tune`, or `head` where that was the better one on the validation split."""
-    thawed: tuple[dict[str, Any], ...]
-    """What `unfreeze: auto` decided about each block that it tried."""
-    logits: dict[str, np.ndarray]
-    """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
-    examples: np.ndarray
-    progress: Progress
-
-    @property
-    def history(self) -> History:
-        return self.progress.history
-
-
-def train_phases(
-    job: Job,
-    until: str,
-    network: Network,
-    data: Dataset,
-    inputs: Inputs,
-    team: WorkerContext,
-    resumed: Checkpoint | None,
-    warm: WarmWeights | None = None,
-) -> Trained:
-    """Runs what is left of the phases up to `until` (`head` or `fine_tune`), from `resumed` where there is one.
-
-    1. in the head phase: resume at its epoch   2. in fine-tuning: resume at its epoch   3. else: from the start.
-    """
-    freeze(network.model)
-    for layer in network.head.layers:
-        layer.trainable = True
-    if warm:
-        warm.take_over(network, warm.head)
-    examples = np.concatenate([data.splits["validation"], data.splits["test"]])
-    head_phase = Phase(_head_task(job, network, inputs, warm is not None), data, team)
-    if resumed is None or resumed.progress.phase == "head":
-        last = head_phase.run(head_phase.resume(resumed) if resumed else head_phase.begin(None, head={}))
-        converged = last.progress.stopping.converged
-        team.emit(HeadTrained(converged=converged, epoch=last.progress.epoch, best=last.progress.stopping.best_epoch))
-        head, progress, resumed = last.best, last.progress, None
-    else:
-        head, progress, converged = resumed.head, resumed.progress, True
-        head_phase.take(head)
-    logits = {"head": head_phase.predict(examples)}
-    if until == "head" or job.phases.fine_tune is None:
-        return Trained(head, converged, None, "head", (), logits, examples, progress)
-
-    if not converged and not job.phases.fine_tune.allow_unconverged_head:
-        raise TrainingError(
-            f"The head has not converged in phases.head.epochs ({job.phases.head.epochs}) epochs: fine-tuning it would "
-            "destroy good weights. Raise phases.head.epochs, or set phases.fine_tune.allow_unconverged_head: true."
-        )
-    statistics = _moving_statistics(network.base)
-    tuned = _fine_tuned(job, network, data, inputs, team, progress, head, resumed, warm)
-    _assert_unmoved(statistics, _moving_statistics(network.base))
-    kept = "fine_tune" if tuned.improved else "head"
-    logits["fine_tune"] = tuned.phase.predict(examples)
-    variables = values(trainable(network.model))
-    return Trained(head, converged, variables, kept, tuned.decided, logits, examples, tuned.last.progress)
-
-
-def _fine_tuned(
-    job: Job,
-    network: Network,
-    data: Dataset,
-    inputs: Inputs,
-    team: WorkerContext,
-    progress: Progress,
-    head: Tensors,
-    resumed: Checkpoint | None,
-    warm: WarmWeights | None,
-) -> Thawed:
-    """The rest of fine-tuning; what stays thawed is, and is at its best."""
-    settings = job.phases.fine_tune
-    assert settings is not None
-    if isinstance(settings.unfreeze, UnfreezeAuto):
-
-        def make(rates: dict[str, float], after: int) -> Phase:
-            return Phase(_fine_tune_task(job, network, inputs, settings, rates, after), data, team)
-
-        arguments = network, make, data, team, job.train.seed, progress, head, resumed
-        thawed = thaw_block_by_block(settings.unfreeze.auto, *arguments)
-        team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
-        return thawed
-    thaw(network.base, settings.unfreeze)
-    team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
-    best_before, changed = 0.0, {}
-    if warm and warm.fine_tuned:
-        warm.take_over(network, warm.fine_tuned)
-        best_before = min(record["validation_loss"] for record in progress.history["head"])
-        changed = {"epochs": settings.warm_epochs}
-    phase = Phase(_fine_tune_task(job, network, inputs, settings.model_copy(update=changed)), data, team)
-    last = phase.run(phase.resume(resumed) if resumed else phase.begin(progress, head))
-    stopping = last.progress.stopping
-    return Thawed(last, phase, stopping.best_epoch > 0 or stopping.best_loss < best_before, ())
-
-
-def _head_task(job: Job, network: Network, inputs: Inputs, warm: bool) -> PhaseTask:
-    return PhaseTask(
-        name="head",
-        settings=job.phases.head,
-        batch_size=job.train.batch_size,
-        seed=job.train.seed,
-        inputs=inputs.pooled,
-        views=len(inputs.pooled),
-        forward=head_forward(job, network.head),
-        variables=trainable(network.head),
-        trained=warm,
-        jit_compile=use_jit(job, depthwise=False),
-    )
-
-
-def _fine_tune_task(
-    job: Job,
-    network: Network,
-    inputs: Inputs,
-    settings: FineTunePhase,
-    rates: dict[str, float] | None = None,
-    after: int = 0,
-) -> PhaseTask:
-    """`rates` are factors for the learning rates, by layer."""
-    forward, jit_compile = fine_tune_forward(job, network, inputs.cut)
-    variables = trainable(network.model)
-    by_path = {path: (rates or {}).get(path.partition("/")[0], 1.0) for path in variables}
-    return PhaseTask(
-        name="fine_tune",
-        settings=settings,
-        batch_size=job.train.batch_size,
-        seed=job.train.seed,
-        inputs=inputs.fine_tune,
-        views=job.train.views,
-        forward=forward,
-        variables=variables,
-        trained=True,
-        rates=by_path,
-        after=after,
-        augment=job.augment if inputs.cut is None and job.augment.active else None,
-        jit_compile=jit_compile,
-    )
-
-
-def fine_tune_forward(job: Job, network: Network, cut: str | None) -> tuple[Forward, bool]:
-    """Takes what is stored at the cut, or what is decoded where there is none; and whether XLA compiles it."""
-    on_features = head_forward(job, network.head)
-    call = call_frozen if job.scaling.gpu else call_with_fast_gradients
-    rest = network.base if cut is None else split(network.base, cut_named(network.base, cut))[1]
-
-    def forward(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
-        return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
-
-    return forward, use_jit(job, has_depthwise(rest))
-
-
-def head_forward(job: Job, head: keras.Model) -> Forward:
-    """Takes pooled features."""
-
-    def forward(features: tf.Tensor, dropout: Any) -> tf.Tensor:
-        if dropout is None:
-            return head(features, training=False)
-        seed, positions = dropout
-        return head_logits(head, features, seed, positions, job.train.batch_size)
-
-    return forward
-
-
-def trainable(model: keras.Model) -> dict[str, keras.Variable]:
-    return {path: variable for path, variable in sorted(variables_by_path(model).items()) if variable.trainable}
-
-
 def _moving_statistics(base: keras.Model) -> Tensors:
+    """Those of batch normalization."""
     moving = {
         path: v for path, v in variables_by_path(base).items() if path.endswith(("moving_mean", "moving_variance"))
     }

@@ -27,11 +27,11 @@ def range_test(make_steps: Callable[[np.ndarray], np.ndarray], cycle: int) -> di
     their losses. A first round at the rate 0 has the losses that all others are divided by, and fills the optimizer's
     moments. Then the rate rises with each step.
     """
-    first = np.concatenate([make_steps(some) for some in _calls(np.zeros(cycle))])
+    first = np.concatenate([make_steps(rates) for rates in _calls(np.zeros(cycle))])
     losses = np.empty(0)
-    for some in _calls(RATES):
-        batches = (len(losses) + np.arange(len(some))) % cycle
-        losses = np.concatenate([losses, make_steps(some) / np.maximum(first[batches], 1e-12)])
+    for rates in _calls(RATES):
+        batches = (len(losses) + np.arange(len(rates))) % cycle
+        losses = np.concatenate([losses, make_steps(rates) / np.maximum(first[batches], 1e-12)])
         smooth = smoothed(losses)
         if not np.isfinite(smooth).all() or smooth[-1] > DIVERGED:
             break
@@ -47,8 +47,8 @@ def _calls(rates: np.ndarray) -> list[np.ndarray]:
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
     """float64 [k]: their mean so far, of which the latest count most (without a bias to the start)."""
-    mean, found = 0.0, []
+    mean, means = 0.0, []
     for count, loss in enumerate(losses, start=1):
         mean = MEMORY * mean + (1 - MEMORY) * loss
-        found.append(mean / (1 - MEMORY**count))
-    return np.array(found)
+        means.append(mean / (1 - MEMORY**count))
+    return np.array(means)

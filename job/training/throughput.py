@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from job.run.events import Emit, StepsMade
 from job.run.instruments import WorkerMetrics
+from job.training.phase_task import Call
 
-TELLING = 1.0
-"""Seconds between two words about how far an epoch is."""
+EVENT_SECONDS = 1.0
+"""Between two events about how far an epoch is."""
 CHECKPOINT_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 COUNTERS = {
     "thaw_steps": "Steps of training.",
@@ -36,6 +35,7 @@ class Meter:
         self,
         run: str,
         rank: int,
+        *,
         emit: Emit,
         metrics: WorkerMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -43,30 +43,27 @@ class Meter:
         import tensorflow as tf
 
         self._where, self._emit = {"run_id": run, "rank": str(rank)}, emit
-        self._clock, self._told = clock, 0.0
+        self._clock, self._last_event = clock, 0.0
         self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
-        told = "From when a checkpoint is taken to when it is in the store's list."
-        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", told, LABELS, CHECKPOINT_SECONDS)
+        text = "From when a checkpoint is taken to when it is in the store's list."
+        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", text, LABELS, CHECKPOINT_SECONDS)
         self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
 
-    def steps(
-        self, epoch: StepsMade, made: int, examples: int, seconds: float, waits: np.ndarray, last_loss: float
-    ) -> None:
-        """After the latest steps: so many were `made`, on so many `examples` of this worker, in so many `seconds`, of
-        which `waits` (float64 [2]) are for batches and for the sum over the workers.
-        """
+    def steps(self, epoch: StepsMade, call: Call) -> None:
+        """After a call of the network, with which the epoch has come so far."""
         where = {**self._where, "phase": epoch.phase}
-        for name, value in zip(COUNTERS, (made, examples, seconds, *waits.tolist()), strict=True):
+        counted = (call.steps, call.examples, call.seconds, *call.waits.tolist())
+        for name, value in zip(COUNTERS, counted, strict=True):
             if value > 0:
                 self._counters[name].inc(value, where)
-        gauges: dict[str, float] = {"thaw_loss": last_loss}
+        gauges: dict[str, float] = {"thaw_loss": call.loss}
         if self._has_gpu:
             gauges |= _gpu_memory()
         for name, value in gauges.items():
             self._gauges[name].set(value, where)
-        if self._clock() - self._told > TELLING and epoch.step < epoch.steps:
-            self._told = self._clock()
+        if self._clock() - self._last_event > EVENT_SECONDS and epoch.step < epoch.steps:
+            self._last_event = self._clock()
             self._emit(epoch)
 
     def checkpoint(self, phase: str, seconds: float) -> None:
@@ -76,5 +73,5 @@ class Meter:
 def _gpu_memory() -> dict[str, float]:
     import tensorflow as tf
 
-    found: dict[str, Any] = tf.config.experimental.get_memory_info("GPU:0")
-    return {"thaw_gpu_memory_bytes": found["current"], "thaw_gpu_memory_peak_bytes": found["peak"]}
+    memory: dict[str, Any] = tf.config.experimental.get_memory_info("GPU:0")
+    return {"thaw_gpu_memory_bytes": memory["current"], "thaw_gpu_memory_peak_bytes": memory["peak"]}

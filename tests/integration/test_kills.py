@@ -27,7 +27,7 @@ from kills import Kill, Outcome, Scene, Watched, run_with_kills
 from job.run.drain import drain
 from job.run.processes import command_line, descendants
 from support.forked import THAW, Forked
-from support.killed import JOB, Start, epochs, left_by_killed_attempts, reached, stop, uploading, written
+from support.killed import BLOCKS, JOB, Start, epochs, left_by_killed_attempts, reached, stop, uploading, written
 from support.prepared import prepare_run
 
 ON_RAY = pytest.param(f"{JOB}scaling: {{{{workers: 2}}}}\n", id="on Ray", marks=pytest.mark.slow)
@@ -90,7 +90,7 @@ def forked(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
         start = Forked if list(command[: len(THAW)]) == THAW else as_typed
         return start(command, environment)
 
-    if job == JOB:
+    if job in (JOB, BLOCKS):
         monkeypatch.setattr(Watched, "_start", staticmethod(begin))
 
 
@@ -134,6 +134,31 @@ def test_a_run_killed_in_its_stages_ends_with_the_same_bytes(
     assert done.result["metrics"] == undisturbed.result["metrics"]
     assert (len(set(done.digests)), len(done.digests)) == (1, len(undisturbed.digests)), "each saw each example once"
     assert left_by_killed_attempts(done) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", [pytest.param(BLOCKS, id="embedded")])
+def test_a_run_killed_within_a_block_and_between_two_ends_with_the_same_bytes(
+    job: str, undisturbed: Outcome, tmp_path: Path
+) -> None:
+    def between(scene: Scene) -> bool:
+        return any((entry["epoch"], entry["finished"]) == (12, True) for entry in fine_tuning(scene))
+
+    def fine_tuning(scene: Scene) -> list[dict[str, Any]]:
+        return [entry for entry in scene.checkpoints() if entry["phase"] == "fine_tune"]
+
+    moments = {"first": reached("fine_tune", 4), "between": between, "second": reached("fine_tune", 16)}
+    kills = [Kill(name, "driver", when) for name, when in moments.items()]
+    done = run_with_kills(prepare_run(tmp_path, job), tmp_path / "store", kills)
+    assert done.struck == [f"{name}: driver" for name in moments]
+    assert re.search(r"resumed from fine-tune epoch ([4-9]|1[01])\b", done.told)
+    assert re.search(r"resumed from fine-tune epoch 12$", done.told, re.MULTILINE)
+    assert re.search(r"resumed from fine-tune epoch (1[6-9]|2\d)\b", done.told)
+    assert [block["pays"] for block in done.result["thawed"]] == [True, True]
+    assert done.result["thawed"] == undisturbed.result["thawed"]
+    assert done.weights == undisturbed.weights
+    assert done.result["metrics"] == undisturbed.result["metrics"]
+    assert (len(set(done.digests)), len(done.digests)) == (1, len(undisturbed.digests)), "each saw each example once"
 
 
 def test_an_undisturbed_run_is_one_process_without_ray(undisturbed_jobs: Callable[[str], Undisturbed]) -> None:

@@ -17,7 +17,8 @@ from job.model.freezing import freeze, thaw
 from job.model.heads import build_head, head_logits
 from job.model.network import build_network, variables_by_path
 from job.model.words import Vocabulary
-from job.training.step import make_train_steps
+from job.training.optimization import PhaseOptimizer
+from job.training.step import StepInputs, make_train_steps
 
 LENGTH, DIMENSIONS = 6, 4
 IDS = np.array([70, 20, 2**61, 5, 33], np.int64)
@@ -73,9 +74,9 @@ def test_only_the_table_that_trains_moves(rule: object, optimizer: str) -> None:
     assert legal_cuts(network.base) == [], "what the rows of a run's words are is nothing to store"
     before = {path: np.array(v.numpy()) for path, v in variables_by_path(network.base).items()}
     assert {path for path, v in variables_by_path(network.model).items() if v.trainable} == {"word_vectors/trained"}
-    variables = [v for v in variables_by_path(network.model).values() if v.trainable]
+    variables = {path: v for path, v in variables_by_path(network.model).items() if v.trainable}
     made = keras.optimizers.SGD(1.0) if optimizer == "sgd" else keras.optimizers.AdamW(0.1, weight_decay=0.5)
-    made.build(variables)
+    made.build(list(variables.values()))
 
     def batches() -> tf.data.Dataset:
         labels, weights = np.array([0, 1, 2, 0], np.int32), np.full(4, 0.25, np.float32)
@@ -86,9 +87,15 @@ def test_only_the_table_that_trains_moves(rule: object, optimizer: str) -> None:
         return network.model(words, training=False)
 
     spec = tf.data.IteratorSpec(batches().element_spec)
-    rates = [1.0] * len(variables)
-    steps = make_train_steps(tf.distribute.get_strategy(), spec, forward, variables, made, False, rates, smoothing=0.0)
-    steps(iter(batches()), tf.constant([0.1] * 3), tf.zeros([3, 2], tf.int32), tf.zeros([1]))
+    steps = make_train_steps(
+        tf.distribute.get_strategy(),
+        spec,
+        forward=forward,
+        optimizer=PhaseOptimizer(made, variables),
+        jit_compile=False,
+        smoothing=0.0,
+    )
+    steps(iter(batches()), StepInputs(tf.constant([0.1] * 3), tf.zeros([3, 2], tf.int32), tf.zeros([1])))
     after = {path: np.array(v.numpy()) for path, v in variables_by_path(network.base).items()}
     assert (before["word_vectors/trained"] != after["word_vectors/trained"]).any(axis=1).all()
     for path in before.keys() - {"word_vectors/trained"}:

@@ -22,8 +22,9 @@ from job.model.network import Network, build_network
 from job.storage import Store
 from job.training.checkpoint import Checkpoint
 from job.training.control import Control
+from job.training.factory import Inputs, PhaseFactory
 from job.training.phase_task import WorkerContext
-from job.training.phases import Inputs, Trained, WarmWeights, train_phases
+from job.training.phases import Trained, WarmWeights, train_phases
 from support.networks import own_base
 from support.stored import caches, store_dataset
 
@@ -61,7 +62,8 @@ class Bench:
         stop: threading.Event | None = None,
         warm: WarmWeights | None = None,
     ) -> Trained:
-        return train_phases(job, until, self.network, self.data, self.inputs, team(job, saved, stop), resumed, warm)
+        factory = PhaseFactory(job, self.network, self.data, inputs=self.inputs, team=team(job, saved, stop))
+        return train_phases(factory, until=until, resumed=resumed, warm=warm)
 
 
 def set_up(
@@ -134,4 +136,12 @@ def team(job: Job, saved: list[Checkpoint], stop: threading.Event | None = None)
     def examples(positions: np.ndarray) -> str:
         return f"examples {positions.tolist()}"
 
-    return WorkerContext(0, 1, tf.distribute.get_strategy(), control, save, lambda event: None, examples)
+    return WorkerContext(
+        rank=0,
+        world_size=1,
+        strategy=tf.distribute.get_strategy(),
+        control=control,
+        save=save,
+        emit=lambda event: None,
+        examples=examples,
+    )

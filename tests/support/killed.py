@@ -32,6 +32,8 @@ train: {{batch_size: 16, views: 2, cache: "on"}}
 checkpoint: {{every_steps: 4, every_minutes: null, keep: 2}}
 recovery: {{max_failures: 20}}
 """
+BLOCKS = JOB.replace("{{from: conv_1}}", "{{auto: {{confidence: 0.51}}}}").replace("epochs: 24", "epochs: 12")
+"""The same with two blocks, one after another: epochs 1 to 12 of fine-tuning are the first one's."""
 
 Start = Callable[[list[str]], Watched]
 """Starts an attempt at the run of a test's folder."""

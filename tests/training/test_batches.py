@@ -56,10 +56,8 @@ def order_of(data: Dataset, epoch: int = 1, batch_size: int = BATCH) -> np.ndarr
 
 
 def tensors(reader: Batches, examples: np.ndarray, view: int = 0) -> list[tuple[tf.Tensor, ...]]:
-    try:
-        return list(reader.read(examples, view))
-    except tf.errors.OpError as error:
-        raise reader.error(error) from None
+    with reader.own_errors():
+        return list(reader.read(examples, view=view))
 
 
 def arrays(reader: Batches, examples: np.ndarray, view: int = 0) -> list[tuple[np.ndarray, ...]]:
@@ -129,7 +127,7 @@ def test_each_example_comes_with_the_same_other_one_whatever_the_number_of_worke
         found = []
         for rank in range(world_size):
             reader = Batches(
-                cache_of(store, data, tmp_path), data, WorkerShare(BATCH, rank, world_size), augment, mixes=True
+                cache_of(store, data, tmp_path), data, WorkerShare(BATCH, rank, world_size), augment=augment, mixes=True
             )
             for *parts, _ in reader.read(examples, view=1, kept=kept):
                 rows = zip(*(part.numpy() for part in parts), strict=True)
@@ -199,7 +197,7 @@ def test_drawn_images_are_functions_of_the_example_and_the_view(world_size: int,
     store, data = store_inputs(tmp_path, images, "uint8")
     for rank in range(world_size):
         share = WorkerShare(BATCH, rank, world_size)
-        reader = Batches(cache_of(store, data, tmp_path), data, share, EVERYTHING)
+        reader = Batches(cache_of(store, data, tmp_path), data, share, augment=EVERYTHING)
         for epoch, view in enumerate((fresh_view(0, 1), 3, fresh_view(0, 2))):
             examples = order_of(data, epoch)
             rows = rows_of(examples, share)
@@ -241,7 +239,7 @@ def test_a_corrupt_part_is_named(augment: Augment | None, tmp_path: Path, monkey
     store, data = store_inputs(tmp_path, noise((4, 4, 3)), "uint8")
     part, featurizer = late_part(data), data.inputs[0].featurizer
     store.delete(f"features/{featurizer.id}/{part.name}.parquet")
-    reader = Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1), augment)
+    reader = Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1), augment=augment)
     with pytest.raises(CorruptFeatures, match=f"{part.name}.parquet is gone") as caught:
         tensors(reader, order_of(data))
     assert (caught.value.featurizer, caught.value.part) == (featurizer.id, part.name)

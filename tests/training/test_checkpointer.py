@@ -12,7 +12,7 @@ import pytest
 from job.errors import StorageError, Superseded
 from job.run.state import FencingToken, Holder, RunState, create_state, first_state
 from job.storage import Store
-from job.training.checkpoint import Checkpoint, Progress
+from job.training.checkpoint import CallerState, Checkpoint, Progress, Tensors
 from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint
 from job.training.convergence import EarlyStopping
 
@@ -28,7 +28,12 @@ def state(store: Store) -> RunState:
 def at(step: int) -> Checkpoint:
     tensors = {"layer/kernel": np.full([3, 2], step, np.float32)}
     progress = Progress("head", 1, False, EarlyStopping(3), step=step, seen=(-(2**62), 0))
-    return Checkpoint(progress, tensors, tensors, {}, tensors, losses=np.arange(step, dtype=np.float32))
+    caller = CallerState({"so far": [step]}, {"head": tensors})
+    return Checkpoint(progress, tensors, tensors, tensors, caller, losses=np.arange(step, dtype=np.float32))
+
+
+def bytes_of(tensors: Tensors) -> dict[str, bytes]:
+    return {path: value.tobytes() for path, value in tensors.items()}
 
 
 def told(said: list[str]) -> Any:
@@ -45,16 +50,17 @@ def latest(store: Store, state: RunState, said: list[str]) -> int | None:
 
 
 def test_the_latest_come_back_and_the_rest_is_deleted(store: Store, state: RunState) -> None:
-    checkpointer = Checkpointer(store, state, 2, told([]))
+    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
     assert latest(store, state, []) is None
     for step in range(1, 5):
         checkpointer.save(at(step), wait=step == 4)
     found = latest_checkpoint(store, state, told([]))
     assert found is not None
     assert found[1].progress == at(4).progress
-    for role in ("weights", "best", "head", "optimizer"):
-        mine, theirs = getattr(found[1], role), getattr(at(4), role)
-        assert {path: value.tobytes() for path, value in mine.items()} == {p: v.tobytes() for p, v in theirs.items()}
+    for role in ("weights", "best", "optimizer"):
+        assert bytes_of(getattr(found[1], role)) == bytes_of(getattr(at(4), role))
+    assert found[1].caller.document == at(4).caller.document
+    assert bytes_of(found[1].caller.tensors["head"]) == bytes_of(at(4).caller.tensors["head"])
     assert found[1].losses.tolist() == [0, 1, 2, 3]
     assert files(store) == ["head-00001-0000003-1-1.safetensors", "head-00001-0000004-1-1.safetensors"]
 
@@ -70,7 +76,7 @@ def broken(store: Store, name: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "cut short", "empty", "tampered"])
 def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: RunState) -> None:
-    checkpointer = Checkpointer(store, state, 2, told([]))
+    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
     for step in (1, 2):
         checkpointer.save(at(step), wait=True)
     broken(store, "head-00001-0000002-1-1.safetensors", how)
@@ -87,11 +93,29 @@ def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: R
     assert state.read().checkpoints == ()
 
 
+def test_a_run_goes_back_to_its_start_where_its_checkpoints_are_of_another_version(
+    store: Store, state: RunState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
+    with monkeypatch.context() as patch:
+        patch.setattr("job.training.checkpoint.FORMAT", 3)
+        for step in (1, 2):
+            checkpointer.save(at(step), wait=True)
+    said: list[str] = []
+    assert latest(store, state, said) is None
+    other = ".safetensors is of another version of Thaw: this one can't go on from it."
+    assert said[0].endswith(f"head-00001-0000002-1-1{other} The checkpoint before it is used.")
+    assert said[1].endswith(f"head-00001-0000001-1-1{other} None is left: training starts from the start.")
+    assert state.read()["checkpoints"] == []
+    checkpointer.save(at(3), wait=True)
+    assert latest(store, state, []) == 3
+
+
 def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(
     store: Store, state: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    checkpointer = Checkpointer(store, state, 1, told(said))
+    checkpointer = Checkpointer(store, state, keep=1, say=told(said))
     checkpointer.save(at(1), wait=True)
 
     def full(path: str, checkpoint: Checkpoint) -> str:
@@ -120,7 +144,7 @@ def test_training_does_not_wait_for_an_upload(store: Store, state: RunState, mon
         return upload(self, key, path)
 
     monkeypatch.setattr(type(store), "upload", slow)
-    checkpointer = Checkpointer(store, state, 2, told([]))
+    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
     checkpointer.save(at(1), wait=False)
     assert checkpointer.is_busy()
     assert latest(store, state, []) is None, "not listed before it is there"
@@ -131,7 +155,7 @@ def test_training_does_not_wait_for_an_upload(store: Store, state: RunState, mon
 
 
 def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -> None:
-    old = Checkpointer(store, state, 2, told([]))
+    old = Checkpointer(store, state, keep=2, say=told([]))
     old.save(at(1), wait=True)
     new = RunState(store, "run", FencingToken(1)).begin_group()
     old.save(at(2), wait=False)
@@ -141,7 +165,7 @@ def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -
 
 
 def test_what_nobody_listed_is_deleted_by_those_who_come_after(store: Store, state: RunState) -> None:
-    Checkpointer(store, state, 2, told([])).save(at(1), wait=True)
+    Checkpointer(store, state, keep=2, say=told([])).save(at(1), wait=True)
     for name in ("head-00001-0000002-1-1.safetensors", "head-00001-0000002-9-1.safetensors", "notes.txt"):
         store.write(FOLDER + name, b"half")
     new = RunState(store, "run", replace(state.token, group=None)).begin_group()

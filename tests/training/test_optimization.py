@@ -8,15 +8,16 @@ import pytest
 import tensorflow as tf
 
 from job.config import FineTunePhase, Optimization
-from job.training.optimization import FIRST, LAST, RISE, learning_rate, make_optimizer
-from job.training.step import Forward, make_train_steps
+from job.training.optimization import FIRST, LAST, RISE, Schedule, make_optimizer
+from job.training.step import Forward, StepInputs, make_train_steps
 
 STEPS, PER_EPOCH = 100, 10
 
 
 def rates(**settings: object) -> list[float]:
     phase = FineTunePhase.model_validate({"epochs": 10, "learning_rate": 2.0, **settings})
-    return [learning_rate(phase, 2.0, step, STEPS, PER_EPOCH) for step in range(STEPS)]
+    schedule = Schedule(phase, highest=2.0, steps_per_epoch=PER_EPOCH)
+    return [schedule.rate(step) for step in range(STEPS)]
 
 
 def test_constant() -> None:
@@ -47,6 +48,12 @@ def test_warmup_rises_in_a_straight_line_to_the_schedule() -> None:
     )
 
 
+def test_a_phase_whose_steps_are_numbered_on_begins_its_schedule_anew() -> None:
+    phase = FineTunePhase(epochs=10, learning_rate=2.0, schedule="one_cycle")
+    later = Schedule(phase, highest=2.0, steps_per_epoch=PER_EPOCH, first_step=30)
+    assert [later.rate(30 + step) for step in range(STEPS)] == rates(schedule="one_cycle")
+
+
 def variables() -> dict[str, keras.Variable]:
     names = {"dense/kernel": (2, 3), "dense/bias": (3,), "norm/gamma": (3,)}
     return {
@@ -57,17 +64,17 @@ def variables() -> dict[str, keras.Variable]:
 def test_only_kernels_decay() -> None:
     settings = Optimization(epochs=1, learning_rate=0.1, optimizer="adamw", weight_decay=0.5)
     moved = variables()
-    optimizer = make_optimizer(settings, "fine_tune", list(moved.values()))
-    optimizer.learning_rate = 0.1
-    optimizer.apply([tf.zeros(v.shape) for v in moved.values()], list(moved.values()))
+    optimizer = make_optimizer(settings, "fine_tune", moved)
+    optimizer.apply([tf.zeros(v.shape) for v in moved.values()], tf.constant(0.1))
     assert moved["dense/kernel"].numpy() == pytest.approx(0.95)
     assert moved["dense/bias"].numpy().tolist() == moved["norm/gamma"].numpy().tolist() == [1, 1, 1]
 
 
 def test_slots_have_the_same_paths_whatever_was_made_before() -> None:
     settings = Optimization(epochs=1, learning_rate=0.1)
-    paths = [[v.path for v in make_optimizer(settings, "head", list(variables().values())).variables] for _ in range(2)]
-    assert paths[0] == paths[1]
+    made = [make_optimizer(settings, "head", variables()) for _ in range(2)]
+    assert list(made[0].slots) == list(made[1].slots)
+    assert made[0].slots.keys() - made[0].moments.keys() == {"head/iteration"}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -153,8 +160,13 @@ def run_batch(
 ) -> float:
     """The last step's loss on the same batch again and again."""
     data, strategy = tf.data.Dataset.from_tensors(batch).repeat(), tf.distribute.get_strategy()
-    optimizer, spec = make_optimizer(settings, "head", [weight]), tf.data.IteratorSpec(data.element_spec)
-    made = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [factor], smoothing)
-    seeds = tf.zeros([steps, 2], tf.int32)
-    found, *_ = made(iter(data), tf.fill([steps], rate), seeds, tf.zeros([1]))
-    return float(found[-1])
+    made = make_train_steps(
+        strategy,
+        tf.data.IteratorSpec(data.element_spec),
+        forward=forward,
+        optimizer=make_optimizer(settings, "head", {"weight": weight}, multipliers={"weight": factor}),
+        jit_compile=False,
+        smoothing=smoothing,
+    )
+    inputs = StepInputs(tf.fill([steps], rate), tf.zeros([steps, 2], tf.int32), tf.zeros([1]))
+    return float(made(iter(data), inputs).losses[-1])

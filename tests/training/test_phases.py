@@ -14,7 +14,9 @@ from job.errors import CorruptCheckpoint, Interrupted, NotFinite, TrainingError
 from job.model.network import Network, variables_by_path
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.training.convergence import EarlyStopping
-from job.training.loop import Phase
+from job.training.measure import Score
+from job.training.optimization import PhaseOptimizer
+from job.training.phase import Phase
 from job.training.phases import Trained, WarmWeights
 from job.training.step import make_train_steps
 from support.bench import job_of, set_up
@@ -86,11 +88,12 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
     """The loss of the last step tells nothing of what that step has made of the weights."""
     job = job_of(OWN, "checkpoint.every_steps=2")
 
-    def overflowing(strategy: Any, spec: Any, forward: Any, variables: Any, *others: Any) -> Any:
-        steps = make_train_steps(strategy, spec, forward, variables, *others)
-        return lambda *batch: (steps(*batch), variables[0].assign(variables[0] + np.inf))[0]
+    def overflowing(strategy: Any, spec: Any, *, optimizer: PhaseOptimizer, **others: Any) -> Any:
+        steps = make_train_steps(strategy, spec, optimizer=optimizer, **others)
+        first = next(iter(optimizer.variables.values()))
+        return lambda *batch: (steps(*batch), first.assign(first + np.inf))[0]
 
-    monkeypatch.setattr("job.training.loop.make_train_steps", overflowing)
+    monkeypatch.setattr("job.training.phase.make_train_steps", overflowing)
     saved: list[Checkpoint] = []
     with pytest.raises(NotFinite, match=r"head: its weights are not finite at step 2 of epoch 1, on examples \["):
         set_up(job, tmp_path).train(job, "head", saved)
@@ -105,9 +108,9 @@ def test_a_signal_is_heard_during_validation(tmp_path: Path, monkeypatch: pytest
     asked = threading.Event()
     validate = Phase.validate
 
-    def validating(self: Phase, *arguments: Any) -> tuple[float, float]:
+    def validating(self: Phase, **named: Any) -> Score:
         asked.set()
-        return validate(self, *arguments)
+        return validate(self, **named)
 
     stopped = set_up(job, tmp_path / "stopped")
     with monkeypatch.context() as patch:
@@ -151,6 +154,8 @@ def test_every_checkpoint_leads_to_the_same_end(backbone: str, stop: int, cut: s
     assert resumed.fine_tuned.keys() == whole.fine_tuned.keys()
     assert curves(resumed) == curves(whole)
     assert digests(resumed) == digests(whole)
+    assert not whole.converged
+    assert not resumed.converged, "a head that was fine-tuned though it had not converged"
     different = [
         path for path, value in whole.fine_tuned.items() if resumed.fine_tuned[path].tobytes() != value.tobytes()
     ]
@@ -224,7 +229,7 @@ def test_changed_trainable_variables_are_reported_not_guessed() -> None:
     told: list[str] = []
     kept, fresh, other = (keras.Variable(np.zeros(n, np.float32)) for n in (2, 2, 3))
     tensors = {"kept": np.ones(2, np.float32), "other": np.ones(2, np.float32), "gone": np.ones(2, np.float32)}
-    restore({"kept": kept, "fresh": fresh, "other": other}, tensors, "head", told.append)
+    restore({"kept": kept, "fresh": fresh, "other": other}, tensors, what="head", log=told.append)
     assert kept.numpy().tolist() == [1, 1]
     assert fresh.numpy().tolist() == [0, 0]
     assert told == [

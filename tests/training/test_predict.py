@@ -24,7 +24,8 @@ from job.training.step import make_predict_steps
 rank = int(sys.argv[1])
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 batches = tf.data.Dataset.from_tensors((tf.fill([2, 3], float(rank)),)).repeat()
-steps = make_predict_steps(strategy, tf.data.IteratorSpec(batches.element_spec), lambda inputs, _: inputs, rank)
+spec = tf.data.IteratorSpec(batches.element_spec)
+steps = make_predict_steps(strategy, spec, forward=lambda inputs, _: inputs, rank=rank)
 found = steps(iter(batches), tf.constant(2))
 print(found.shape.as_list(), found[:, 0, 0, 0].numpy().astype(int).tolist())
 """
@@ -39,7 +40,7 @@ def test_what_others_predict_is_put_in_the_order_of_their_ranks(monkeypatch: pyt
     monkeypatch.setattr(step, "_gather", gather)
     batches = tf.data.Dataset.from_tensors((tf.ones([4, 2]),)).repeat()
     spec = tf.data.IteratorSpec(batches.element_spec)
-    steps = step.make_predict_steps(tf.distribute.get_strategy(), spec, lambda inputs, _: inputs, rank=10)
+    steps = step.make_predict_steps(tf.distribute.get_strategy(), spec, forward=lambda inputs, _: inputs, rank=10)
     found = steps(iter(batches), tf.constant(3)).numpy()
     assert found.shape == (3, 3, 4, 2)
     assert [np.unique(part).tolist() for part in found] == [[0], [2], [10]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import tensorflow as tf
 from job.config import Job
 from job.model.network import variables_by_path
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from job.training.loop import Phase
+from job.training.phase import Phase
 from job.training.phases import Trained
 from support.bench import Bench, job_of, set_up
 from support.cases import slow
@@ -101,17 +100,18 @@ def test_deeper_blocks_learn_at_lower_rates_and_slots_are_carried_over(
     begun: list[Checkpoint] = []
     begin = Phase.begin
 
-    def watched(self: Phase, *arguments: Any, **named: Any) -> Checkpoint:
+    def watched(self: Phase, previous: Checkpoint | None = None) -> Checkpoint:
         phases.append(self)
-        begun.append(begin(self, *arguments, **named))
+        begun.append(begin(self, previous))
         return begun[-1]
 
     monkeypatch.setattr(Phase, "begin", watched)
     saved: list[Checkpoint] = []
     train(job("phases.fine_tune.unfreeze={auto: {rate_decay: 0.25}}"), tmp_path, saved)
-    assert [phase.task.rates.get(CONV_0) for phase in phases[1:]] == [None, 0.25]
-    assert [phase.task.rates[path] for phase in phases[1:] for path in (CONV_1, "head_logits/kernel")] == [1.0] * 4
-    last = next(state for state in saved[::-1] if state.progress.thawing and state.progress.thawing.blocks == 1)
+    multipliers = [phase.task.optimizer.multipliers for phase in phases[1:]]
+    assert [of_phase.get(CONV_0) for of_phase in multipliers] == [None, 0.25]
+    assert [of_phase[path] for of_phase in multipliers for path in (CONV_1, "head_logits/kernel")] == [1.0] * 4
+    last = next(state for state in saved[::-1] if tried(state) == 1)
     shared = last.optimizer.keys() - {"fine_tune/iteration"}
     assert shared < begun[2].optimizer.keys()
     assert all(np.array_equal(begun[2].optimizer[path], last.optimizer[path]) for path in shared)
@@ -130,17 +130,23 @@ def test_every_checkpoint_leads_to_the_same_end(every: int, tmp_path: Path) -> N
     whole, _ = train(job_, tmp_path / "whole", saved)
     assert [block["pays"] for block in whole.thawed][:1] == [True], "else there is one block only"
     stages = [state for state in saved if state.progress.phase == "fine_tune"]
-    assert {state.progress.thawing.blocks for state in stages[::every] if state.progress.thawing} == {1, 2}
+    assert {tried(state) for state in stages[::every]} == {1, 2}
     for number, state in enumerate(stages[::every]):
         write = write_checkpoint(tmp_path / "checkpoint", state)
         resumed = read_checkpoint(tmp_path / "checkpoint", "here", write)
         assert resumed.progress == state.progress
+        assert resumed.caller.document == state.caller.document
         again, _ = train(job_, tmp_path / str(number), [], resumed)
         assert again.thawed == whole.thawed
         assert _curve(again) == _curve(whole)
         assert {path: value.tobytes() for path, value in again.fine_tuned.items()} == {
             path: value.tobytes() for path, value in whole.fine_tuned.items()
         }
+
+
+def tried(state: Checkpoint) -> int | None:
+    """The number of blocks that are thawed in a checkpoint of fine-tuning."""
+    return len(state.caller.document["verdicts"]) + 1 if state.progress.phase == "fine_tune" else None
 
 
 def _curve(trained: Trained) -> list[tuple[float | None, float]]:

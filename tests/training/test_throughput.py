@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from job.run.events import StepsMade
-from job.training.step import make_train_steps
+from job.training.optimization import PhaseOptimizer
+from job.training.phase_task import Call
+from job.training.step import StepInputs, make_train_steps
 from job.training.throughput import COUNTERS, GAUGES, Meter
 from support.events import Heard
 from support.measuring import FakeMetrics
@@ -22,8 +24,8 @@ EPOCH = StepsMade("head", 3, 60, 7, 58, 224, 0.5, 14.0)
 def test_steps_are_counted_with_their_waits() -> None:
     told = Heard()
     metrics = FakeMetrics()
-    meter = Meter("cells-1", 2, told, metrics)
-    meter.steps(EPOCH, 4, 64, 1.5, np.array([0.25, 0.0]), 0.4)
+    meter = Meter("cells-1", 2, emit=told, metrics=metrics)
+    meter.steps(EPOCH, Call(4, 64, 1.5, np.array([0.25, 0.0]), loss=0.4))
     meter.checkpoint("head", 2.5)
     values = metrics.values
     assert values.keys() <= {*COUNTERS, *GAUGES, "thaw_checkpoint_seconds"}
@@ -38,11 +40,11 @@ def test_steps_are_counted_with_their_waits() -> None:
 
 def test_the_driver_is_told_once_a_second_and_not_of_an_epochs_last_step() -> None:
     now, told = 100.0, list[int]()
-    meter = Meter("cells-1", 0, lambda event: told.append(event.step), FakeMetrics(), lambda: now)
+    meter = Meter("cells-1", 0, emit=lambda event: told.append(event.step), metrics=FakeMetrics(), clock=lambda: now)
     for step in range(1, 11):
         now += 0.25
         of = StepsMade("head", 1, 60, step, 10, 32 * step, 0.5, 0.25 * step)
-        meter.steps(of, 1, 32, 0.25, np.zeros(2), 0.5)
+        meter.steps(of, Call(1, 32, 0.25, np.zeros(2), loss=0.5))
     assert told == [1, 6]
 
 
@@ -65,12 +67,20 @@ def waits(pause: float, count: int) -> np.ndarray:
         return tf.matmul(inputs, weight.value)
 
     spec, strategy = tf.data.IteratorSpec(data.element_spec), tf.distribute.get_strategy()
-    steps = make_train_steps(strategy, spec, forward, [weight], optimizer, False, [1.0], 0.0)
+    steps = make_train_steps(
+        strategy,
+        spec,
+        forward=forward,
+        optimizer=PhaseOptimizer(optimizer, {"weight": weight}),
+        jit_compile=False,
+        smoothing=0.0,
+    )
+    inputs = StepInputs(tf.fill([count], 0.1), tf.zeros([count, 2], tf.int32), tf.zeros([1]))
     begun = time.monotonic()
-    *_, found = steps(iter(data), tf.fill([count], 0.1), tf.zeros([count, 2], tf.int32), tf.zeros([1]))
-    assert (found.numpy() >= 0).all()
-    assert found.numpy().sum() <= time.monotonic() - begun
-    return found.numpy()
+    found = steps(iter(data), inputs).waits.numpy()
+    assert (found >= 0).all()
+    assert found.sum() <= time.monotonic() - begun
+    return found
 
 
 def test_waiting_for_batches_is_told_apart_from_computing() -> None:

@@ -1,0 +1,57 @@
+"""What training leaves in the store for the stages after it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save
+
+from job.features.dataset import Dataset
+from job.storage import Store
+from job.storage.runs import RunKeys
+from job.training.phases import Trained
+
+
+def write_result(
+    store: Store,
+    run: RunKeys,
+    trained: Trained,
+    *,
+    data: Dataset,
+    keys: pa.ChunkedArray,
+    blocks: list[dict[str, Any]],
+) -> None:
+    """Writes the trained variables, the logits on validation and test, and last what was decided (training.json).
+
+    `keys` are those of `trained.examples`; `blocks` describe the network, from the bottom to the top.
+    """
+    store.write(run.weights("head"), save(trained.head))
+    if trained.fine_tuned is not None:
+        store.write(run.weights("fine_tuned"), save(trained.fine_tuned))
+    store.write(run.predictions, _predictions(trained, data, keys))
+    decided = {name: getattr(trained, name) for name in ("kept", "converged", "thawed", "history")}
+    decided |= {"range_tests": trained.progress.range_tests, "blocks": blocks}
+    models = {"head": trained.head, "fine_tune": trained.fine_tuned or {}}
+    decided["parameters"] = {phase: sum(value.size for value in tensors.values()) for phase, tensors in models.items()}
+    store.write(run.training, json.dumps(decided).encode())
+
+
+def _predictions(trained: Trained, data: Dataset, keys: pa.ChunkedArray) -> bytes:
+    """A Parquet file with a row for each example: key, split, label, the logits of each model."""
+    splits = np.full(len(data.labels), "", object)
+    for split, members in data.splits.items():
+        splits[members] = split
+    columns = {
+        "key": keys,
+        "split": pa.array(splits[trained.examples]),
+        "label": pa.array(data.labels[trained.examples]),
+        **{f"logits_{name}": pa.array(list(logits)) for name, logits in trained.logits.items()},
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
