@@ -30,7 +30,7 @@ from job.evaluation.intervals import (
 from job.evaluation.metrics import wrong_answers
 from job.evaluation.verdict import majority, verdict
 from job.report.examples import ShownExamples
-from job.report.page.charts import bar_chart, calibration_chart, interval_chart
+from job.report.page.charts import MetricIntervals, bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.freeze_diagram import FreezeDiagram, network_of
 from job.report.page.learning import Learning, learning_of
@@ -171,15 +171,14 @@ def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | Non
 
 
 def _quality(metrics: list[MetricRow], models: list[str]) -> Markup:
-    styles = dict(zip(models, ("s1", "s2"), strict=False))
     rows = []
     for row in metrics:
         pairs = zip(models, row.cells, strict=True)
-        some = [(styles[model], interval) for model, (_, interval) in pairs if interval is not None]
-        if some:
-            rows.append((row.label, some))
-    named = " and ".join(NAMES[model] for model in models)
-    return interval_chart(f"{named}: each metric of the table beside, with its 95 % interval", rows)
+        if known := {model: interval for model, (_, interval) in pairs if interval is not None}:
+            rows.append(MetricIntervals(row.name, row.label, known))
+    names = {model: NAMES[model] for model in models}
+    told = f"{' and '.join(names.values())}: each metric of the table beside, with its 95 % interval"
+    return interval_chart(told, names, rows)
 
 
 def _pairs(confusion: list[list[int]], classes: list[str]) -> list[Pair]:
