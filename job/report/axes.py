@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -41,6 +41,7 @@ class Axis:
     low: float
     high: float
     ticks: Sequence[float]
+    _: KW_ONLY
     label: str = ""
     written: Callable[[float], str] = number
     """A tick in words."""
@@ -58,13 +59,14 @@ def linear(values: Iterable[float], label: str = "", written: Callable[[float], 
     """An axis that holds all values, from one round number to another."""
     known = list(values)
     ticks = round_ticks(min(known), max(known))
-    return Axis(ticks[0], ticks[-1], ticks, label, written)
+    return Axis(ticks[0], ticks[-1], ticks, label=label, written=written)
 
 
 def counts(values: Iterable[int], label: str = "") -> Axis:
     """An axis from 0 that holds all counts."""
     ticks = round_ticks(0, max(values))
-    return Axis(0, ticks[-1], [tick for tick in ticks if tick == int(tick)], label, "{:,.0f}".format)
+    whole = [tick for tick in ticks if tick == int(tick)]
+    return Axis(0, ticks[-1], whole, label=label, written="{:,.0f}".format)
 
 
 def shares(values: Iterable[float], label: str = "") -> Axis:
@@ -73,7 +75,7 @@ def shares(values: Iterable[float], label: str = "") -> Axis:
     return linear([max(max(known) - 0.05, 0.0), *known], label, in_percent)
 
 
-def whole(first: int, last: int, label: str = "") -> Axis:
+def steps(first: int, last: int, label: str = "") -> Axis:
     """An axis of what is counted, with some room at its ends."""
     step = 1
     if last - first > 12:
@@ -81,7 +83,7 @@ def whole(first: int, last: int, label: str = "") -> Axis:
         step = round(second - start)
     ticks = [tick for tick in range(first, last + 1) if tick % step == 0]
     room = 0.5 if first == last else 0.02 * (last - first)
-    return Axis(first - room, last + room, ticks, label)
+    return Axis(first - room, last + room, ticks, label=label)
 
 
 def logarithmic(values: Iterable[float], label: str = "") -> Axis:
@@ -90,4 +92,4 @@ def logarithmic(values: Iterable[float], label: str = "") -> Axis:
     first, last = math.floor(math.log10(min(known)) + 1e-9), math.ceil(math.log10(max(known)) - 1e-9)
     last = max(last, first + 1)
     ticks = [10.0**power for power in range(first, last + 1, 1 + (last - first) // 8)]
-    return Axis(10.0**first, 10.0**last, ticks, label, log=True)
+    return Axis(10.0**first, 10.0**last, ticks, label=label, log=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from job.report.axes import Axis, linear, logarithmic, shares, whole
+from job.report.axes import Axis, linear, logarithmic, shares, steps
 from job.report.svg import Chart, svg_file
 from job.wording import percent, plural, shortened
 
@@ -32,7 +32,7 @@ def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
     bars = f"the standard error of {depths[0]['examples']:,} examples" if alone else "their standard deviation"
     told = f"how deep to thaw ({plural(runs, 'seed')})"
     accuracies, seconds = ([_depth(depth, what, alone) for depth in depths] for what in ("accuracy", "seconds"))
-    x = whole(accuracies[0].blocks, accuracies[-1].blocks, "blocks thawed, from the top (0: the head alone)")
+    x = steps(accuracies[0].blocks, accuracies[-1].blocks, "blocks thawed, from the top (0: the head alone)")
     above = Chart(
         "accuracy on the test split",
         replace(x, label=""),
@@ -47,7 +47,7 @@ def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
         for row in rows:
             low, high = (min(max(row.value + side, chart.y.low), chart.y.high) for side in (-row.spread, row.spread))
             ends = (row.blocks, low), (row.blocks, high)
-            chart.interval(ends, (row.blocks, row.value), "s2", written(row.value))
+            chart.interval(ends, (row.blocks, row.value), "s2", title=written(row.value))
     return svg_file(f"{name}: {told}", [above, below])
 
 
@@ -77,7 +77,7 @@ def _range_curve(phase: str, test: dict[str, Any]) -> Chart:
     chart = Chart(
         told,
         logarithmic([*rates, chosen], "learning rate"),
-        Axis(0.0, DIVERGED, [0, 0.5, 1, 1.5, 2], "loss / the batch's loss before"),
+        Axis(0.0, DIVERGED, [0, 0.5, 1, 1.5, 2], label="loss / the batch's loss before"),
         title=told,
         legend=[("curve each", "each step"), ("curve s2", "smoothed")],
         marks=[(chosen, f"learning rate {chosen:.2g}")],

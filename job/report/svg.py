@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.resources import files
 
 from markupsafe import Markup, escape
@@ -31,6 +31,7 @@ class Chart:
     """What the chart says, for who can't see it."""
     x: Axis
     y: Axis
+    _: KW_ONLY
     title: str = ""
     legend: Sequence[tuple[str, str]] = ()
     """For each line its style (`curve` or `whisker`, and which one) and its name."""
@@ -50,10 +51,10 @@ class Chart:
         self._left, self._right = max(self.left, max(names, default=0) + 10), self.width - 18
         self._top = 0.0
         if self.title:
-            self._text(0, self._line(), self.title, "start", "title")
+            self._text(0, self._line(), self.title, anchor="start", style="title")
         self._keys()
         if self.y.label:
-            self._text(0, self._line(), self.y.label, "start")
+            self._text(0, self._line(), self.y.label, anchor="start")
         if self.marks:
             self._line()
         self._top += 10
@@ -77,12 +78,11 @@ class Chart:
             elif part and self._top <= part[0][1] <= self._bottom:
                 self._over.append(_dot(part[0], style))
 
-    def interval(self, ends: tuple[Point, Point], value: Point, style: str, title: str = "") -> None:
+    def interval(self, ends: tuple[Point, Point], value: Point, style: str, *, title: str) -> None:
         """A dot and its whisker."""
         (left, bottom), (right, top) = (self._at(*point) for point in ends)
-        inside = f"<title>{escape(title)}</title>" if title else ""
         path = f'<path class="whisker {style}" d="M{left:.1f} {bottom:.1f} L{right:.1f} {top:.1f}"/>'
-        self._over.append(f"<g>{inside}{path}{_dot(self._at(*value), style)}</g>")
+        self._over.append(f"<g><title>{escape(title)}</title>{path}{_dot(self._at(*value), style)}</g>")
 
     def bar(self, left: float, right: float, high: float, *, title: str) -> None:
         """A bar from the bottom, a pixel high at least unless it is empty."""
@@ -118,7 +118,7 @@ class Chart:
         self._top += LINE
         return self._top - 4
 
-    def _text(self, x: float, y: float, words: str, anchor: str = "middle", style: str = "tick") -> None:
+    def _text(self, x: float, y: float, words: str, *, anchor: str = "middle", style: str = "tick") -> None:
         place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
         self._over.append(f'<text class="{style}" {place}>{escape(words)}</text>')
 
@@ -131,14 +131,14 @@ class Chart:
             self._over.append(f'<path class="{style}" d="M{x:.1f} {y - 4:.1f} h22"/>')
             if style.startswith("whisker"):
                 self._over.append(_dot((x + 11, y - 4), style.removeprefix("whisker ")))
-            self._text(x + 28, y, name, "start")
+            self._text(x + 28, y, name, anchor="start")
             x += wide + 14
 
     def _axes(self) -> None:
         for tick in self.y.ticks:
             (left, y), (right, _) = self._at(self.x.low, tick), self._at(self.x.high, tick)
             self._plotted.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
-            self._text(left - 6, y + 4, self.y.written(tick), "end")
+            self._text(left - 6, y + 4, self.y.written(tick), anchor="end")
         for tick in self.x.ticks:
             x, y = self._at(tick, self.y.low)
             self._over.append(f'<path class="grid" d="M{x:.1f} {y:.1f}v4"/>')

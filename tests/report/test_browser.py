@@ -73,10 +73,11 @@ def file(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param)
 
 
-def looked(model: Any, form: Any, mistakes: list[shown.Shown], *_: Any) -> list[shown.Looked]:
+def looked(model: Any, form: Any, mistakes: list[shown.Shown], **_: Any) -> list[shown.Looked]:
     words = [("<b>cell</b>", 0.4), ("the", -0.1), ("defect", 0.02)]
     return [
-        shown.Looked(one, one.picture, [] if number else words, "It rests on x.") for number, one in enumerate(mistakes)
+        shown.Looked(one, one.seen.picture, [] if number else words, "It rests on x.")
+        for number, one in enumerate(mistakes)
     ]
 
 

@@ -254,7 +254,7 @@ def test_pictures_of_every_kind_become_thumbnails(mode: str) -> None:
     buffer = io.BytesIO()
     image = Image.new(mode, (300, 100), 40_000 if mode == "I;16" else None)
     image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    small = opened(buffer.getvalue(), image_form(32, "stretch", 10**6), "image", 160).picture
+    small = opened(buffer.getvalue(), image_form(32, "stretch", 10**6), task="image", side=160).picture
     assert small is not None
     assert small.size == (160, 53)
     if mode == "I;16":

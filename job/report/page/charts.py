@@ -9,12 +9,15 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from job.evaluation.intervals import Bin, Interval
-from job.report.axes import Axis, counts, in_percent, linear, logarithmic, round_ticks, shares, whole
+from job.report.axes import Axis, counts, in_percent, linear, logarithmic, round_ticks, shares, steps
 from job.report.svg import Chart, Point, text_width
 from job.wording import metric, percent
 
 DECADES = 2.0
 """Powers of ten between the lowest and the highest loss, from which on the axis is logarithmic."""
+
+ROOM = 360.0
+"""Pixels of a plot's width, at least."""
 
 
 class Curve(NamedTuple):
@@ -29,18 +32,18 @@ def loss_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, 
     if not losses:
         return None
     wide = min(losses) > 0 and math.log10(max(losses) / min(losses)) > DECADES
-    return _learning(told, curves, marks, logarithmic(losses) if wide else linear(losses))
+    return _learning(told, curves, marks, y=logarithmic(losses) if wide else linear(losses))
 
 
 def accuracy_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
     """The accuracies of both phases; None where there is none."""
     accuracies = [y for curve in curves for _, y in curve.points]
-    return _learning(told, curves, marks, shares(accuracies)) if accuracies else None
+    return _learning(told, curves, marks, y=shares(accuracies)) if accuracies else None
 
 
-def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], y: Axis) -> Markup:
+def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], *, y: Axis) -> Markup:
     epochs = [*(x for curve in curves for x, _ in curve.points), *(x for x, _ in marks)]
-    x = whole(round(min(epochs)), round(max(epochs)), "epochs, of both phases")
+    x = steps(round(min(epochs)), round(max(epochs)), "epochs, of both phases")
     legend = list({curve.name: (f"curve {curve.style}", curve.name) for curve in curves}.values())
     chart = Chart(told, x, y, legend=legend, marks=marks)
     for curve in curves:
@@ -73,26 +76,28 @@ def interval_chart(told: str, models: dict[str, str], rows: Sequence[MetricInter
             at = middle + (0.14 - 0.28 * place if len(models) > 1 else 0)
             words = f"{models[model]}: {metric(row.name, interval.value)}"
             ends = (interval.low, at), (interval.high, at)
-            chart.interval(ends, (interval.value, at), styles[model], words)
+            chart.interval(ends, (interval.value, at), styles[model], title=words)
     return chart.svg()
 
 
 def calibration_chart(told: str, bins: Sequence[Bin]) -> Markup:
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    x = Axis(0, 1, ticks, "probability of the answer", in_percent)
-    chart = Chart(told, x, Axis(0, 1, ticks, "share that is right", in_percent), plot=280)
+    x = Axis(0, 1, ticks, label="probability of the answer", written=in_percent)
+    y = Axis(0, 1, ticks, label="share that is right", written=in_percent)
+    chart = Chart(told, x, y, plot=280)
     chart.line([(0, 0), (1, 1)], "ideal")
     chart.line([(one.confidence, one.right.value) for one in bins], "s2")
     for one in bins:
         at, right = one.confidence, one.right
-        chart.interval(((at, right.low), (at, right.high)), (at, right.value), "s2", percent(right.value))
+        chart.interval(((at, right.low), (at, right.high)), (at, right.value), "s2", title=percent(right.value))
     return chart.svg()
 
 
 def bar_chart(told: str, bars: Sequence[tuple[str, int]]) -> Markup:
     """Counts by a name, in their order; as many of the names are written as have room."""
     y = counts(count for _, count in bars)
-    every = math.ceil(len(bars) * (max(text_width(name) for name, _ in bars) + 12) / 360)
+    room = (ROOM / len(bars)) / (max(text_width(name) for name, _ in bars) + 12)
+    every = math.ceil(1 / room)
     names = {place + 0.5: name for place, (name, _) in enumerate(bars) if place % every == 0}
     chart = Chart(told, Axis(0, len(bars), list(names), written=names.__getitem__), y)
     for place, (name, count) in enumerate(bars):
