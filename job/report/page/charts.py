@@ -15,7 +15,6 @@ from job.wording import metric, percent
 
 DECADES = 2.0
 """Powers of ten between the lowest and the highest loss, from which on the axis is logarithmic."""
-
 ROOM = 360.0
 """Pixels of a plot's width, at least."""
 
@@ -96,8 +95,7 @@ def calibration_chart(told: str, bins: Sequence[Bin]) -> Markup:
 def bar_chart(told: str, bars: Sequence[tuple[str, int]]) -> Markup:
     """Counts by a name, in their order; as many of the names are written as have room."""
     y = counts(count for _, count in bars)
-    room = (ROOM / len(bars)) / (max(text_width(name) for name, _ in bars) + 12)
-    every = math.ceil(1 / room)
+    every = math.ceil(len(bars) * (max(text_width(name) for name, _ in bars) + 12) / ROOM)
     names = {place + 0.5: name for place, (name, _) in enumerate(bars) if place % every == 0}
     chart = Chart(told, Axis(0, len(bars), list(names), written=names.__getitem__), y)
     for place, (name, count) in enumerate(bars):
