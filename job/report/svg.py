@@ -7,6 +7,7 @@ theme.css, which follow the reader's light or dark system; its words stay text.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.resources import files
@@ -202,5 +203,19 @@ def svg_file(told: str, charts: Sequence[Chart]) -> bytes:
     height += margin - gap
     size = f'width="{width * 1.25:.0f}" height="{height * 1.25:.0f}" viewBox="0 0 {width} {height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(told)}">'
+    head += f"<title>{escape(told)}</title><style>{_plain_theme()}</style>"
     ground = '<rect class="ground" width="100%" height="100%"/>'
-    return f"{head}<title>{escape(told)}</title><style>{theme()}</style>{ground}{''.join(parts)}</svg>\n".encode()
+    return f"{head}{ground}{''.join(parts)}</svg>\n".encode()
+
+
+def _plain_theme() -> str:
+    """The theme without variables, which viewers that are no browsers don't know: its rules in light colours, and then
+    in dark ones.
+    """
+    variables, rules = theme().split("svg text", 1)
+    light, dark = (dict(re.findall(r"(--\w+): (#\w+)", part)) for part in variables.split("@media")[:2])
+
+    def written(colours: dict[str, str]) -> str:
+        return re.sub(r"var\((--\w+)\)", lambda name: colours[name[1]], f"svg text{rules}")
+
+    return f"{written(light)}@media screen and (prefers-color-scheme: dark) {{\n{written(dark)}}}\n"

@@ -66,13 +66,10 @@ def learning_of(training: dict[str, Any]) -> Learning:
             epochs.append(Epoch(phase, record["epoch"], **values, **rates))
     told = _told(history, training)
     named = "Learning curves: {} at each epoch. " + told
+    losses, accuracies = _drawn([*curves["loss"], *curves["validation_loss"]]), _drawn(curves["validation_accuracy"])
     return Learning(
-        loss_chart(
-            named.format("training and validation loss"),
-            _drawn([*curves["loss"], *curves["validation_loss"]]),
-            marks,
-        ),
-        accuracy_chart(named.format("validation accuracy"), _drawn(curves["validation_accuracy"]), marks),
+        loss_chart(named.format("training and validation loss"), losses, marks),
+        accuracy_chart(named.format("validation accuracy"), accuracies, marks),
         [name for _, name in marks],
         epochs,
         told,
