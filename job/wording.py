@@ -96,3 +96,9 @@ def shortened(text: str, length: int) -> str:
     """In one line."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def both_ends(text: str, length: int) -> str:
+    """In one line, cut in its middle: names often begin alike."""
+    line, head = " ".join(text.split()), length // 2
+    return line if len(line) <= length else f"{line[:head]}…{line[len(line) + head + 1 - length :]}"

@@ -63,10 +63,10 @@ import_tensorflow()
 told["again"] = len(sys.modules) - len(modules)
 import {", ".join(ours)}
 told["ours"] = kept_out()
-import pandas, scipy.ndimage, sklearn.linear_model, matplotlib.figure, PIL.Image
-figure = matplotlib.figure.Figure()
-figure.subplots().plot(pandas.Series([1.0, 2.0]))
-figure.canvas.draw()
+import pandas, scipy.ndimage, sklearn.linear_model, PIL.Image
+frame = pandas.DataFrame({{"x": [1.0, 2.0]}})
+sklearn.linear_model.LinearRegression().fit(frame, scipy.ndimage.gaussian_filter(frame["x"], 1))
+PIL.Image.fromarray(frame.to_numpy(dtype="uint8"))
 print(json.dumps(told))
 """)
     modules, finders, brought = (found.pop(name) for name in ("modules", "finders", "ours"))

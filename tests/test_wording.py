@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from job.wording import size, work
+from job.wording import both_ends, size, work
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,9 @@ def test_bytes_are_fewer_than_1024_of_their_unit(count: float, told: str) -> Non
 )
 def test_multiply_adds_are_fewer_than_1000_of_their_unit(count: float, told: str) -> None:
     assert work(count) == told
+
+
+def test_a_long_name_keeps_both_of_its_ends() -> None:
+    assert both_ends("abc\n defghij", 11) == "abc defghij"
+    assert both_ends("abcdefghijkl", 11) == "abcde…hijkl"
+    assert all(len(both_ends("a" * 100, length)) == length for length in range(2, 50))

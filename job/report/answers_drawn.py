@@ -13,7 +13,7 @@ from job.data.order import steps_per_epoch
 from job.evaluation.documents import Documents
 from job.report import tfevents
 from job.report.drawings import SIDE, captioned, confusion_picture
-from job.report.examples import Opened, ShownExamples, answer_to, opened
+from job.report.examples import Answer, Opened, ShownExamples, answer_to, opened
 from job.storage.runs import RunKeys
 from job.wording import NAMES, percent, plural, shortened
 
@@ -29,7 +29,7 @@ def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[
     records = [tfevents.version(), *(_confusion(documents, model, last[model]) for model in documents.models)]
     form, task = form_of(documents.job), documents.job.task
     keys = documents.predictions.keys
-    found = {at: opened(examples.originals[keys[at]], form, task, SIDE) for at in examples.mistakes}
+    found = {at: opened(examples.originals[keys[at]], form, task=task, side=SIDE) for at in examples.mistakes}
     records += (_texts if task == "text" else _pictures)(documents, found, last[documents.kept])
     store.write(key, b"".join(records))
     if missing := [one.missing for one in found.values() if one.missing is not None]:
@@ -60,10 +60,11 @@ def _pictures(documents: Documents, mistakes: dict[int, Opened], step: int) -> l
     for number, (at, one) in enumerate(mistakes.items(), start=1):
         if one.picture is None:
             continue
-        key, truth, answer, chance, truth_chance = _mistake(documents, at)
-        lines = [f"answer ({percent(chance)}): {answer}", f"truth ({percent(truth_chance)}): {truth}", key]
-        safe = [tfevents.plain_markdown(word) for word in (answer, truth, key)]
-        told = f"answer **{safe[0]}** ({percent(chance)}), truth **{safe[1]}** ({percent(truth_chance)}): {safe[2]}"
+        answer = _mistake(documents, at)
+        chance, truth_chance = percent(answer.chance), percent(answer.truth_chance)
+        lines = [f"answer ({chance}): {answer.label}", f"truth ({truth_chance}): {answer.truth}", answer.key]
+        label, truth, key = map(tfevents.plain_markdown, (answer.label, answer.truth, answer.key))
+        told = f"answer **{label}** ({chance}), truth **{truth}** ({truth_chance}): {key}"
         records.append(tfevents.picture(step, f"mistakes/{number:02d}", captioned(one.picture, lines), told))
     return records
 
@@ -73,13 +74,15 @@ def _texts(documents: Documents, mistakes: dict[int, Opened], step: int) -> list
     for at, one in mistakes.items():
         if one.text is None:
             continue
-        key, truth, answer, chance, truth_chance = _mistake(documents, at)
-        cells = [answer, percent(chance), truth, percent(truth_chance), one.text, key]
+        answer = _mistake(documents, at)
+        chances = percent(answer.chance), percent(answer.truth_chance)
+        cells = [answer.label, chances[0], answer.truth, chances[1], one.text, answer.key]
         rows.append(f"| {' | '.join(map(tfevents.plain_markdown, cells))} |")
     return [tfevents.text(step, "mistakes", "\n".join(rows))] if rows[2:] else []
 
 
-def _mistake(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
-    """As of `answer_to`, key, class and answer each in one line."""
-    key, truth, answer, chance, truth_chance = answer_to(documents, at)
-    return shortened(key, 200), shortened(truth, 200), shortened(answer, 200), chance, truth_chance
+def _mistake(documents: Documents, at: int) -> Answer:
+    """The answer, with its names each in one line."""
+    answer = answer_to(documents, at)
+    key, truth, label = (shortened(name, 200) for name in (answer.key, answer.truth, answer.label))
+    return answer._replace(key=key, truth=truth, label=label)

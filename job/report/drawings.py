@@ -1,56 +1,76 @@
-"""Pictures with words in them, for where neither a page nor a vector can be shown."""
+"""Pictures as pixels, for TensorBoard, which shows no SVG.
+
+Their words are in DejaVu Sans (fonts/), since a machine may have no font at all; what it lacks is an empty box.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from job.wording import shortened
+from job.wording import both_ends, shortened
 
+FONT = Path(__file__).parent / "fonts/DejaVuSans.ttf"
 MOST_CLASSES = 24
 """Classes in a drawn confusion matrix; where there are more, those that are confused most are drawn."""
-WITH_SHARES = 12
-"""Classes at most where a cell has room for its share as well."""
-FEW = 4
-"""Classes at most whose names and counts are written larger."""
 RIGHT, WRONG = (37, 99, 235), (180, 83, 9)
+DARK = 0.9
+"""The share from which on a cell is so dark that white letters are easier to read than black ones."""
 SIDE = 224
 """Pixels of the longer side of an example."""
 MARGIN, LINE, SIZE = 8, 18, 13
 """Pixels: of a caption, of one of its lines, of its letters."""
 
 
+class _Scale(NamedTuple):
+    """Pixels of a cell, and of the letters of names and of counts; whether a cell has room for zeros and shares."""
+
+    cell: int
+    names: int
+    counts: int
+    roomy: bool
+
+
+def _scale(classes: int) -> _Scale:
+    if classes <= 4:
+        return _Scale(82, 18, 21, roomy=True)
+    return _Scale(82, 14, 14, roomy=True) if classes <= 12 else _Scale(55, 14, 12, roomy=False)
+
+
 def confusion_picture(confusion: Sequence[Sequence[int]], classes: list[str], title: str) -> Image.Image:
     """True classes in rows, answers in columns; shades are shares of the row. `confusion` int [classes, classes]."""
     counts = np.array(confusion)
     drawn = most_confused(counts, MOST_CLASSES)
-    names = [shortened(classes[at], 24) for at in drawn]
-    full, few = len(drawn) <= WITH_SHARES, len(drawn) <= FEW
-    font, cell = _font(18 if few else 14), 82 if full else 55
-    lines = title.splitlines() + _some(drawn, classes)
-    slanted = max(map(font.getlength, names)) > cell - MARGIN
-    below = [_slanted(name, font) if slanted else _line(name, font) for name in names]
-    left, top = 2 * MARGIN + _height(font) + _wide(names, font), 2 * MARGIN + len(lines) * _height(font)
-    side = cell * len(drawn)
-    width = left + max(side + MARGIN, _wide(lines, font) - left + 2 * MARGIN)
-    height = top + side + max(label.height for label in below) + _height(font) + 2 * MARGIN
-    whole = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(whole)
-    draw.multiline_text((MARGIN, MARGIN), "\n".join(lines), "black", font)
-    _cells(draw, (left, top), cell, counts, drawn, _font(21 if few else 14 if full else 12), full)
-    for at, (name, label) in enumerate(zip(names, below, strict=True)):
-        middle = int((at + 0.5) * cell)
-        draw.text((left - MARGIN // 2, top + middle), name, "black", font, anchor="rm")
-        x = left + middle - (label.width - _height(font) // 2 if slanted else label.width // 2)
-        whole.paste("black", (max(x, 0), top + side + MARGIN // 2), label)
-    draw.text((left + side // 2, height - MARGIN), "answer", "black", font, anchor="mb")
-    upright = _line("true class", font).rotate(90, expand=True)
-    whole.paste("black", (MARGIN // 2, top + (side - upright.height) // 2), upright)
+    scale = _scale(len(drawn))
+    if len(drawn) < len(classes):
+        title += f"\n{len(drawn)} of {len(classes):,} classes: those confused most"
+    names = [_words(both_ends(classes[at], 24), scale.names) for at in drawn]
+    slanted = max(name.width for name in names) > scale.cell - MARGIN
+    below = [_slanted(name) if slanted else name for name in names]
+    heading, across = _words(title, scale.names), _words("answer", scale.names)
+    upright = _words("true class", scale.names).rotate(90, expand=True)
+    left = upright.width + max(name.width for name in names) + 3 * MARGIN
+    top, side = heading.height + 2 * MARGIN, scale.cell * len(drawn)
+    foot = top + side + max(label.height for label in below) + MARGIN
+    size = max(left + side, heading.width + MARGIN) + MARGIN, foot + across.height + MARGIN
+    whole = Image.new("RGB", size, "white")
+    whole.paste(_cells(counts, drawn, scale), (left, top))
+    for mask, corner in (
+        (heading, (MARGIN, MARGIN)),
+        (upright, (MARGIN // 2, top + (side - upright.height) // 2)),
+        (across, (left + (side - across.width) // 2, foot)),
+    ):
+        whole.paste("black", corner, mask)
+    for place, (name, label) in enumerate(zip(names, below, strict=True)):
+        middle = round((place + 0.5) * scale.cell)
+        whole.paste("black", (left - MARGIN // 2 - name.width, top + middle - name.height // 2), name)
+        x = middle - (label.width - name.height // 2 if slanted else label.width // 2)
+        whole.paste("black", (max(left + x, 0), top + side + MARGIN // 2), label)
     return whole
 
 
@@ -81,63 +101,43 @@ def captioned(picture: Image.Image, lines: list[str]) -> Image.Image:
     return whole
 
 
-def _some(drawn: list[int], classes: list[str]) -> list[str]:
-    few = len(drawn) < len(classes)
-    return [f"{len(drawn)} of {len(classes):,} classes: those confused most"] if few else []
-
-
-def _cells(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    cell: int,
-    counts: np.ndarray,
-    drawn: list[int],
-    font: ImageFont.FreeTypeFont,
-    full: bool,
-) -> None:
-    shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(drawn, drawn)]
+def _cells(counts: np.ndarray, drawn: list[int], scale: _Scale) -> Image.Image:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cell, font = scale.cell, _font(scale.counts)
+    whole = Image.new("RGB", (cell * len(drawn) + 1,) * 2, "white")
+    draw = ImageDraw.Draw(whole)
     for row, true in enumerate(drawn):
-        tested = counts[true].any()
         for column, answer in enumerate(drawn):
-            count, share = counts[true, answer], shares[row, column]
-            x, y = corner[0] + column * cell, corner[1] + row * cell
+            count, share = counts[true, answer], shares[true, answer]
+            x, y = column * cell, row * cell
             hue = np.array(RIGHT if row == column else WRONG)
             shade = tuple(int(value) for value in 255 - share * (255 - hue))
             draw.rectangle((x, y, x + cell, y + cell), shade, "lightgray")
-            if not count and not full:
-                continue
-            told = f"{count:,}\n{share:.0%}" if full and tested else f"{count:,}"
-            colour = "white" if share > 0.65 else "black" if count else "darkgray"
-            draw.multiline_text((x + cell // 2, y + cell // 2), told, colour, font, anchor="mm", align="center")
+            if count or scale.roomy:
+                words = f"{count:,}\n{share:.0%}" if scale.roomy and counts[true].any() else f"{count:,}"
+                colour = "white" if share > DARK else "black" if count else "darkgray"
+                draw.multiline_text((x + cell // 2, y + cell // 2), words, colour, font, anchor="mm", align="center")
+    return whole
 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which Matplotlib brings (importing it takes longer than drawing): what it lacks is an empty box."""
-    found = find_spec("matplotlib")
-    assert found is not None
-    assert found.origin is not None
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.truetype(FONT, size)
 
 
-def _height(font: ImageFont.FreeTypeFont) -> int:
-    return sum(font.getmetrics()) + 2
-
-
-def _wide(lines: list[str], font: ImageFont.FreeTypeFont) -> int:
-    return max((int(font.getlength(line)) for line in lines), default=0) + MARGIN
-
-
-def _line(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """A mask of the text."""
-    mask = Image.new("L", (max(1, int(font.getlength(text))), _height(font)))
-    ImageDraw.Draw(mask).text((0, 0), text, 255, font)
+def _words(text: str, size: int) -> Image.Image:
+    """A mask of the lines of a text."""
+    font = _font(size)
+    lines, high = text.splitlines() or [""], sum(font.getmetrics()) + 2
+    mask = Image.new("L", (max(1, *(int(font.getlength(line)) for line in lines)), high * len(lines)))
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(mask).text((0, high * number), line, 255, font)
     return mask
 
 
-def _slanted(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _slanted(words: Image.Image) -> Image.Image:
     """The same at 45 degrees: it ends at its upper right corner."""
-    return _line(text, font).rotate(45, expand=True, resample=Image.Resampling.BICUBIC)
+    return words.rotate(45, expand=True, resample=Image.Resampling.BICUBIC)
 
 
 def _fitting(line: str, font: ImageFont.FreeTypeFont) -> str:

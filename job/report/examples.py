@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -49,15 +50,27 @@ def chosen_examples(documents: Documents) -> ShownExamples:
     return ShownExamples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
 
 
-def answer_to(documents: Documents, at: int) -> tuple[str, str, str, float, float]:
-    """What the kept model answered: key, class and answer; the probability of the answer, and that of the class."""
+class Answer(NamedTuple):
+    """What the kept model answered to an example."""
+
+    key: str
+    truth: str
+    label: str
+    chance: float
+    """The probability of the answer."""
+    truth_chance: float
+    """The probability of the true class."""
+
+
+def answer_to(documents: Documents, at: int) -> Answer:
+    """`at`: the example's place among the answers."""
     predictions, classes = documents.predictions, documents.snapshot.classes
     chances, label = predictions.chances[documents.kept][at], int(predictions.labels[at])
     answer = int(chances.argmax())
-    return predictions.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label])
+    return Answer(predictions.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label]))
 
 
-def opened(original: bytes | str, form: Form, task: str, side: int) -> Opened:
+def opened(original: bytes | str, form: Form, *, task: str, side: int) -> Opened:
     """`original` as in ShownExamples; `side`: most pixels of the longer side of a picture."""
     if isinstance(original, str):
         return Opened(missing=original)

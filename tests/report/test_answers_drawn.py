@@ -168,6 +168,14 @@ def test_shades_are_shares_of_the_row() -> None:
         assert sum(max(abs(np.subtract(pixel, colour))) <= 2 for pixel in pixels) > 1000, colour
 
 
+def test_counts_and_names_are_written_and_names_that_begin_alike_differ() -> None:
+    few, many = [[4, 0], [3, 1]], [[100, 0], [75, 25]]
+    alike = [f"a name that is longer than there is room for, number {number}" for number in (1, 2)]
+    assert confusion_picture(few, ["a", "b"], "").tobytes() != confusion_picture(many, ["a", "b"], "").tobytes()
+    assert confusion_picture(few, alike, "").tobytes() != confusion_picture(few, alike[::-1], "").tobytes()
+    assert confusion_picture(few, ["a", "b"], "one").tobytes() != confusion_picture(few, ["a", "b"], "two").tobytes()
+
+
 def test_a_tiny_picture_is_enlarged_and_a_long_caption_cut() -> None:
     image = captioned(Image.new("RGB", (32, 20), "red"), ["x" * 500, "日本 😀", "a/b" * 1000])
     assert image.width == 224

@@ -11,10 +11,24 @@ import pytest
 
 from job.evaluation.compare import compare_runs
 from job.evaluation.documents import read_documents
+from job.evaluation.intervals import Bin, Interval
+from job.report.curves import depth_curve, range_curves
 from job.report.finished import page_of
 from job.report.page import shown
+from job.report.page.charts import (
+    Curve,
+    MetricIntervals,
+    accuracy_chart,
+    bar_chart,
+    calibration_chart,
+    interval_chart,
+    loss_chart,
+)
 from job.report.page.comparison import comparison_page
+from job.report.page.learning import CURVES
 from job.report.page.render import SECTIONS
+from job.report.svg import theme
+from job.wording import METRICS
 from support.browser import WIDTHS, axe_script, browser, violations
 from support.finished import BLOCKS, Made
 
@@ -59,11 +73,58 @@ def file(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param)
 
 
-def looked(model: Any, form: Any, mistakes: list[shown.Shown], *_: Any) -> list[shown.Looked]:
+def looked(model: Any, form: Any, mistakes: list[shown.Shown], **_: Any) -> list[shown.Looked]:
     words = [("<b>cell</b>", 0.4), ("the", -0.1), ("defect", 0.02)]
     return [
-        shown.Looked(one, one.picture, [] if number else words, "It rests on x.") for number, one in enumerate(mistakes)
+        shown.Looked(one, one.seen.picture, [] if number else words, "It rests on x.")
+        for number, one in enumerate(mistakes)
     ]
+
+
+def every_chart() -> list[str]:
+    """Charts of little, of much, and with long names."""
+    few = Interval(0.99, 0.93, 1.0)
+    names = {"head": "head only", "fine_tune": "fine-tuned"}
+    rows = [MetricIntervals(name, label, dict.fromkeys(names, few)) for name, label in METRICS.items()]
+    marks = [(20.0 + 2 * place, f"block{place}a_expand_activation thaws") for place in range(9)]
+    curves = [Curve(style, name, [(x, 10.0**-x) for x in range(1, 40)]) for style, name in CURVES.values()]
+    bins = [Bin(0.1 * place, 0.1 * place + 0.1, 3, 0.1 * place, few) for place in range(10)]
+    days = [(f"2026-{1 + place // 28:02d}-{1 + place % 28:02d}", place * 10**6) for place in range(60)]
+    depth = {"runs": 1, "accuracy": 1.0, "accuracy_deviation": None, "seconds": 1e6, "seconds_deviation": None}
+    tested = {"learning_rate": 1e-7, "rates": [1e-6, 1e-5, 1e-4], "losses": [1.0, None, 9.0]}
+    drawn = [
+        interval_chart("told", names, rows),
+        loss_chart("told", curves, marks),
+        loss_chart("told", [Curve("s1", "training loss", [(1, 0.5)])], [(1, "thaw")]),
+        accuracy_chart("told", [Curve("s2", "validation accuracy", [(1, 1.0), (2, 0.00001)])], marks[:1]),
+        calibration_chart("told", bins),
+        *(bar_chart("told", days[:most]) for most in (1, 2, 7, 60)),
+        depth_curve(
+            [{**depth, "blocks": blocks, "examples": 9} for blocks in range(30)], "a name of a job " * 9
+        ).decode(),
+        range_curves({"head": tested, "fine_tune": {**tested, "learning_rate": 0.3}}).decode(),
+    ]
+    return [str(one) for one in drawn]
+
+
+def test_no_words_of_a_chart_are_cut_or_cover_others(chromium: Any, tmp_path: Path) -> None:
+    figures = "".join(f"<figure>{svg}</figure>" for svg in every_chart())
+    (tmp_path / "charts.html").write_text(f"<meta charset=utf-8><style>{theme()}</style>{figures}", encoding="utf-8")
+    page = chromium.new_page()
+    page.goto(f"file://{tmp_path}/charts.html")
+    hidden = page.evaluate("""() => [...document.querySelectorAll("figure > svg")].flatMap((svg, number) => {
+        const whole = svg.getBoundingClientRect()
+        const texts = [...svg.querySelectorAll("text")].map(one => [one.textContent, one.getBoundingClientRect()])
+        const cut = texts.filter(([_, box]) => box.left < whole.left - 1 || box.right > whole.right + 1
+            || box.top < whole.top - 1 || box.bottom > whole.bottom + 1)
+        const covered = texts.filter(([_, box], place) => texts.slice(place + 1).some(([_, other]) =>
+            box.left < other.right && other.left < box.right
+            && box.top + 3 < other.bottom - 3 && other.top + 3 < box.bottom - 3))
+        return [...cut, ...covered].map(([words]) => [number, words])
+    })""")
+    assert page.locator("figure > svg").count() == 11
+    assert hidden == []
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

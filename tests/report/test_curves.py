@@ -1,18 +1,20 @@
-"""Curves: what is written on them; the same numbers are the same bytes."""
+"""Curves: their points and what is written on them; the same numbers are the same bytes."""
 
 from __future__ import annotations
 
 from typing import Any
-from xml.etree import ElementTree
+
+import pytest
 
 from job.report.curves import depth_curve, range_curves
+from support.drawn import Drawn
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2]
 TEST = {"learning_rate": 1e-4, "rates": RATES, "losses": [1.0, 0.9, 0.5, None]}
 
 
 def texts(drawn: bytes) -> str:
-    return " ".join(ElementTree.fromstring(drawn).itertext())
+    return Drawn(drawn.decode()).text
 
 
 def depth(blocks: int, runs: int = 3, **more: Any) -> dict[str, Any]:
@@ -28,6 +30,10 @@ def test_depths() -> None:
     assert "cells: how deep to thaw (3 seeds)" in texts(drawn)
     assert "bars: their standard deviation" in texts(drawn)
     assert "accuracy on the test split" in texts(drawn)
+    assert all(value in texts(drawn) for value in ("80.0 %", "82.0 %", "9.0 s"))
+    chart = Drawn(drawn.decode())
+    assert [len(points) for points in chart.curve("s2")] == [2, 2], "accuracy, and seconds"
+    assert len(chart.all("whisker s2")) == 4
     alone = texts(depth_curve([depth(1, runs=1)], "cells"))
     assert "(1 seed)" in alone
     assert "bars: the standard error of 1,383 examples" in alone
@@ -38,3 +44,15 @@ def test_range_tests_of_both_phases_and_of_one_that_diverged() -> None:
     for told in ("head: range test of the learning rate", "fine_tune: range test", "learning rate 0.0001"):
         assert told in drawn
     assert "fine_tune" not in texts(range_curves({"head": TEST}))
+
+
+def test_a_range_test_has_its_losses_at_their_rates() -> None:
+    test = {"learning_rate": 0.01, "rates": [0.001, 0.01, 0.1, 0.5], "losses": [1.0, 0.75, 0.5, None]}
+    (points,) = Drawn(range_curves({"head": test}).decode(), log=(True, False)).curve("each")
+    assert [round(loss, 2) for _, loss in points] == [1.0, 0.75, 0.5]
+    assert [rate for rate, _ in points] == pytest.approx([0.001, 0.01, 0.1], rel=0.03)
+
+
+def test_a_range_test_without_a_loss_says_so() -> None:
+    test = {"learning_rate": 1e-7, "rates": RATES, "losses": [None] * 4}
+    assert "no loss was finite" in texts(range_curves({"head": test}))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from job.errors import JobError
 from job.evaluation.documents import read_documents
 from job.report.examples import opened
 from job.report.finished import page_of, write_report
-from job.report.page.charts import nice_ticks
+from job.report.page.charts import Curve, accuracy_chart, bar_chart, loss_chart
 from job.report.page.effort import effort_of
 from job.report.page.gather import browsable
 from job.report.page.render import SECTIONS
 from job.storage import open_store
 from support import finished
+from support.drawn import Drawn
 from support.finished import Made
 
 LARGEST = 5 * 2**20
@@ -70,8 +72,52 @@ def test_every_section_is_there_and_names_do_nothing(tmp_path: Path) -> None:
     assert loaded
     assert all(source.startswith("data:image/webp;base64,") for source in loaded)
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
-    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
+    charts = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class") != "plot"]
+    assert len(charts) == 6
+    assert all(attributes.get("aria-label") for attributes in charts)
     assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan[a-z]*", "", page.text.lower())
+
+
+def test_charts_have_what_was_measured(tmp_path: Path) -> None:
+    store, run = Made(tmp_path).finish()
+    documents = read_documents(store, run)
+    arrived = replace(documents.snapshot, arrivals={"2026-01-01": 3, "2026-01-03": 1})
+    page = page_of(replace(documents, snapshot=arrived))
+    svgs = [Drawn(svg) for svg in re.findall(r'<svg class="chart.*?</svg>(?=<fig|</fig|\n)', page)]
+    quality, loss, accuracy, reliability, arrivals, strip = svgs
+    for told in ("head only: 82.5 %", "fine-tuned: 95.0 %"):
+        assert told in quality.text
+    assert len(quality.all("whisker s1")) == len(quality.all("whisker s2")) == 2 + 1, "two metrics, and the legend"
+    head, tuned = ([(n, 1 / n) for n in range(1, 5)], [(4 + n, 1 / n) for n in range(1, 4)])
+    for drawn, points in zip(loss.curve("s1"), (head, tuned), strict=True):
+        assert drawn == [pytest.approx(point, abs=0.01) for point in points]
+    assert [len(part) for part in loss.curve("s2")] == [3, 3], "without the one that is no number"
+    assert accuracy.curve("s2")[0] == [pytest.approx((n, 100 - 50 / n), abs=0.2) for n in range(1, 5)]
+    assert len(reliability.all("dot s2")) == page.count(" %</th>")
+    assert [bar.get("height") for bar in arrivals.all("column")] == ["185.0", "0.0", "61.7"]
+    assert "2026-01-03: 1" in arrivals.text
+    assert [block.get("class") for block in strip.all("block")] == ["block once", "block trained", "block trained"]
+    assert "stem: 100 parameters, computed once, then read" in strip.text
+    assert len(strip.all("cut")) == 1
+
+
+def test_losses_of_many_powers_of_ten_are_on_a_logarithmic_axis() -> None:
+    far = loss_chart("told", [Curve("s2", "validation loss", [(1, 1e6), (2, 1e-2)])], [])
+    assert far is not None
+    assert "10⁶" in far
+    zero = loss_chart("told", [Curve("s2", "validation loss", [(1, 1e6), (2, 0.0)])], [])
+    assert zero is not None
+    assert "800,000" in zero
+    assert loss_chart("told", [], []) is None
+    assert accuracy_chart("told", [], []) is None
+
+
+def test_of_many_bars_some_have_their_names() -> None:
+    bars = [(f"2026-01-{day:02d}", day) for day in range(1, 32)]
+    drawn = Drawn(bar_chart("told", bars))
+    names = [one.text for one in drawn.all("tick", "text") if str(one.text).startswith("2026")]
+    assert 3 <= len(names) <= 6
+    assert len(drawn.all("column")) == 31
 
 
 def test_it_says_what_was_measured(tmp_path: Path) -> None:
@@ -169,6 +215,7 @@ def test_what_thaws_block_by_block_is_marked(tmp_path: Path) -> None:
     page = page_made(Made(tmp_path, training={"history": history, "thawed": decided}))
     assert "b5 thaws" in page.text
     assert "b4 thaws" in page.text
+    assert "Marked, from left to right: 1 b5 thaws, 2 b4 thaws." in page.text
 
 
 def test_the_verb_writes_the_page_the_card_and_the_record(tmp_path: Path) -> None:
@@ -207,19 +254,11 @@ def test_pictures_of_every_kind_become_thumbnails(mode: str) -> None:
     buffer = io.BytesIO()
     image = Image.new(mode, (300, 100), 40_000 if mode == "I;16" else None)
     image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    small = opened(buffer.getvalue(), image_form(32, "stretch", 10**6), "image", 160).picture
+    small = opened(buffer.getvalue(), image_form(32, "stretch", 10**6), task="image", side=160).picture
     assert small is not None
     assert small.size == (160, 53)
     if mode == "I;16":
         assert abs(small.convert("L").getpixel((5, 5)) - 40_000 // 256) < 4  # type: ignore[operator]
-
-
-def test_ticks_are_round_and_hold_all() -> None:
-    for low, high in ((0.2, 0.49), (0, 2624), (0.5, 0.5), (0, 0), (-3, 1e9), (0.8801, 0.8802)):
-        ticks = nice_ticks(low, high)
-        assert 2 <= len(ticks) <= 8
-        assert ticks[0] <= low + 1e-9
-        assert ticks[-1] >= high - 1e-9
 
 
 def test_links_lead_to_consoles_and_to_no_script(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,168 +1,119 @@
-"""Charts as SVG within the page: their colours are those of its theme (page.css), their words are text."""
+"""The charts of the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
 from job.evaluation.intervals import Bin, Interval
+from job.report.axes import Axis, counts, in_percent, linear, logarithmic, round_ticks, shares, steps
+from job.report.svg import Chart, Point, text_width
+from job.wording import metric, percent
 
-WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 22, 24, 40
-Point = tuple[float, float]
-
-
-@dataclass
-class Chart:
-    """Axes, and what is drawn between them; `told`: what the chart says, for who can't see it."""
-
-    told: str
-    x: Point
-    y: Point
-    height: int = HEIGHT
-    parts: list[str] = field(default_factory=list)
-
-    def at(self, x: float, y: float) -> Point:
-        across = (x - self.x[0]) / (self.x[1] - self.x[0])
-        up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), self.height - BOTTOM - up * (self.height - TOP - BOTTOM)
-
-    def text(self, x: float, y: float, words: str, anchor: str = "middle", style: str = "") -> None:
-        name = f"tick {style}".strip()
-        self.parts.append(f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>')
-
-    def line(self, points: Sequence[Point], style: str) -> None:
-        path = " ".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(self.at(*p) for p in points))
-        self.parts.append(f'<path class="{style}" d="{path}"/>')
-
-    def dot(self, x: float, y: float, style: str, radius: float = 3.5) -> None:
-        left, top = self.at(x, y)
-        self.parts.append(f'<circle class="{style}" cx="{left:.1f}" cy="{top:.1f}" r="{radius}"/>')
-
-    def area(self, low: Point, high: Point, style: str, title: str = "") -> None:
-        (left, bottom), (right, top) = self.at(*low), self.at(*high)
-        inside = f"<title>{escape(title)}</title>" if title else ""
-        size = f'width="{max(right - left, 0.5):.1f}" height="{max(bottom - top, 0):.1f}"'
-        self.parts.append(f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" {size}>{inside}</rect>')
-
-    def x_axis(self, label: str, ticks: Sequence[float], written: Callable[[float], str]) -> None:
-        for tick in ticks:
-            x, y = self.at(tick, self.y[0])
-            self.text(x, y + 16, written(tick))
-        self.text((LEFT + WIDTH - RIGHT) / 2, self.height - 6, label)
-
-    def y_axis(self, ticks: Sequence[float], written: Callable[[float], str]) -> None:
-        for tick in ticks:
-            self.line([(self.x[0], tick), (self.x[1], tick)], "grid")
-            x, y = self.at(self.x[0], tick)
-            self.text(x - 6, y + 4, written(tick), "end")
-
-    def svg(self) -> Markup:
-        head = f'<svg class="chart" viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.told)}">'
-        return Markup(head + "".join(self.parts) + "</svg>")
+DECADES = 2.0
+"""Powers of ten between the lowest and the highest loss, from which on the axis is logarithmic."""
+ROOM = 360.0
+"""Pixels of a plot's width, at least."""
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     style: str
+    name: str
     points: list[Point]
 
 
-def learning_chart(
-    told: str, curves: list[Curve], marks: list[tuple[float, str]], last: float, written: Callable[[float], str]
-) -> Markup | None:
-    """Curves over all epochs, with vertical marks; None where there is nothing to draw."""
-    values = [y for curve in curves for _, y in curve.points]
-    if not values:
+def loss_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
+    """The losses of both phases; None where there is none."""
+    losses = [y for curve in curves for _, y in curve.points]
+    if not losses:
         return None
-    ticks = nice_ticks(min(values), max(values))
-    chart = Chart(told, (0, max(last, 1)), (ticks[0], ticks[-1]))
-    chart.y_axis(ticks, written)
-    whole = [tick for tick in nice_ticks(0, max(last, 1)) if tick == int(tick) and tick <= last]
-    chart.x_axis("epochs, of both phases", whole, lambda tick: f"{tick:.0f}")
-    for x, label in marks:
-        chart.line([(x, ticks[0]), (x, ticks[-1])], "mark")
-        left, top = chart.at(x, ticks[-1])
-        chart.text(left, top - 8, label, "end" if left > 0.7 * WIDTH else "middle", "marked")
+    wide = min(losses) > 0 and math.log10(max(losses) / min(losses)) > DECADES
+    return _learning(told, curves, marks, y=logarithmic(losses) if wide else linear(losses))
+
+
+def accuracy_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
+    """The accuracies of both phases; None where there is none."""
+    accuracies = [y for curve in curves for _, y in curve.points]
+    return _learning(told, curves, marks, y=shares(accuracies)) if accuracies else None
+
+
+def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], *, y: Axis) -> Markup:
+    epochs = [*(x for curve in curves for x, _ in curve.points), *(x for x, _ in marks)]
+    x = steps(round(min(epochs)), round(max(epochs)), "epochs, of both phases")
+    legend = list({curve.name: (f"curve {curve.style}", curve.name) for curve in curves}.values())
+    chart = Chart(told, x, y, legend=legend, marks=marks)
     for curve in curves:
-        chart.line(curve.points, f"curve {curve.style}")
-        if len(curve.points) == 1:
-            chart.dot(*curve.points[0], f"dot {curve.style}")
+        chart.line(curve.points, curve.style)
     return chart.svg()
 
 
-def interval_chart(told: str, rows: list[tuple[str, list[tuple[str, Interval]]]]) -> Markup:
-    """For each row (a name, and its intervals with their styles) a dot and its whiskers, on one scale of shares."""
-    lowest = min(interval.low for _, some in rows for _, interval in some)
-    low = min(math.floor(lowest * 20) / 20, 0.95)
-    height = TOP + BOTTOM + 56 * len(rows)
-    chart = Chart(told, (low, 1.0), (0, len(rows)), height)
-    for tick in nice_ticks(low, 1.0):
-        if low - 1e-9 <= tick <= 1 + 1e-9:
-            chart.line([(tick, 0), (tick, len(rows))], "grid")
-            chart.text(chart.at(tick, 0)[0], height - BOTTOM + 16, f"{tick:.2g}")
-    for place, (name, some) in enumerate(rows):
-        middle = len(rows) - place - 0.5
-        chart.text(LEFT, chart.at(low, middle + 0.28)[1], name, "start", "named")
-        for offset, (style, interval) in enumerate(some):
-            y = middle - 0.02 - 0.22 * offset
-            chart.line([(interval.low, y), (interval.high, y)], f"whisker {style}")
-            chart.dot(interval.value, y, f"dot {style}", 4.5)
+class MetricIntervals(NamedTuple):
+    """A metric, and its interval for each model."""
+
+    name: str
+    label: str
+    intervals: dict[str, Interval]
+
+
+def interval_chart(told: str, models: dict[str, str], rows: Sequence[MetricIntervals]) -> Markup:
+    """For each metric and model a dot and its whisker, on one scale. `models`: what each is called."""
+    styles = dict(zip(models, ("s1", "s2"), strict=False))
+    lowest = min(interval.low for row in rows for interval in row.intervals.values())
+    ticks = [tick for tick in round_ticks(min(lowest, 0.95), 1.0) if tick < 1 + 1e-9]
+    middles = [len(rows) - place - 0.5 for place in range(len(rows))]
+    labels = dict(zip(middles, (row.label for row in rows), strict=True))
+    y = Axis(0, len(rows), middles, written=labels.__getitem__)
+    legend = [(f"whisker {styles[model]}", name) for model, name in models.items()]
+    chart = Chart(told, Axis(ticks[0], 1.0, ticks), y, legend=legend, plot=48 * len(rows))
+    for tick in ticks:
+        chart.line([(tick, 0), (tick, len(rows))], "grid")
+    for middle, row in zip(middles, rows, strict=True):
+        for place, (model, interval) in enumerate(row.intervals.items()):
+            at = middle + (0.14 - 0.28 * place if len(models) > 1 else 0)
+            words = f"{models[model]}: {metric(row.name, interval.value)}"
+            ends = (interval.low, at), (interval.high, at)
+            chart.interval(ends, (interval.value, at), styles[model], title=words)
     return chart.svg()
 
 
-def calibration_chart(told: str, bins: list[Bin]) -> Markup:
-    chart = Chart(told, (0, 1), (0, 1), 340)
+def calibration_chart(told: str, bins: Sequence[Bin]) -> Markup:
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    chart.y_axis(ticks, lambda tick: f"{tick:.0%}")
-    chart.x_axis("probability of the answer", ticks, lambda tick: f"{tick:.0%}")
-    chart.text(LEFT, TOP - 8, "share that is right", "start")
+    x = Axis(0, 1, ticks, label="probability of the answer", written=in_percent)
+    y = Axis(0, 1, ticks, label="share that is right", written=in_percent)
+    chart = Chart(told, x, y, plot=280)
     chart.line([(0, 0), (1, 1)], "ideal")
-    chart.line([(one.confidence, one.right.value) for one in bins], "curve s2")
+    chart.line([(one.confidence, one.right.value) for one in bins], "s2")
     for one in bins:
-        chart.line([(one.confidence, one.right.low), (one.confidence, one.right.high)], "whisker s2")
-        chart.dot(one.confidence, one.right.value, "dot s2", 4)
+        at, right = one.confidence, one.right
+        chart.interval(((at, right.low), (at, right.high)), (at, right.value), "s2", title=percent(right.value))
     return chart.svg()
 
 
-def bar_chart(told: str, bars: list[tuple[str, int]]) -> Markup:
-    """Counts by a name, in their order."""
-    ticks = nice_ticks(0, max(count for _, count in bars))
-    chart = Chart(told, (0, len(bars)), (0, ticks[-1]))
-    chart.y_axis(ticks, lambda tick: f"{tick:,.0f}")
+def bar_chart(told: str, bars: Sequence[tuple[str, int]]) -> Markup:
+    """Counts by a name, in their order; as many of the names are written as have room."""
+    y = counts(count for _, count in bars)
+    every = math.ceil(len(bars) * (max(text_width(name) for name, _ in bars) + 12) / ROOM)
+    names = {place + 0.5: name for place, (name, _) in enumerate(bars) if place % every == 0}
+    chart = Chart(told, Axis(0, len(bars), list(names), written=names.__getitem__), y)
     for place, (name, count) in enumerate(bars):
-        chart.area((place + 0.1, 0), (place + 0.9, count), "column", f"{name}: {count:,}")
-    ends = {0, len(bars) - 1} if len(bars) > 6 else set(range(len(bars)))
-    for place in ends:
-        anchor = "start" if place == 0 and len(bars) > 6 else "end" if len(bars) > 6 else "middle"
-        x = {"start": 0, "end": len(bars)}.get(anchor, place + 0.5)
-        chart.text(chart.at(x, 0)[0], HEIGHT - BOTTOM + 16, bars[place][0], anchor)
+        chart.bar(place + 0.1, place + 0.9, count, title=f"{name}: {count:,}")
     return chart.svg()
 
 
-def block_strip(told: str, blocks: list[tuple[str, str]], cut: int | None) -> Markup:
+def block_strip(told: str, blocks: Sequence[tuple[str, str]], cut: int | None) -> Markup:
     """The network from its input (left) to the head: a box for each block (name, style); it is cut behind box `cut`."""
-    wide, high, gap = 880, 72, 3
+    wide, high = 880, 72
     each = (wide - 8) / len(blocks)
+    gap = min(3.0, each / 5)
     parts = []
     for place, (name, style) in enumerate(blocks):
-        at = f'x="{4 + place * each + gap / 2:.1f}" y="12" width="{max(each - gap, 1):.1f}" height="{high - 24}" rx="3"'
+        at = f'x="{4 + place * each + gap / 2:.1f}" y="12" width="{each - gap:.1f}" height="{high - 24}" rx="{gap:.1f}"'
         parts.append(f'<rect class="block {style}" {at}><title>{escape(name)}</title></rect>')
     if cut is not None:
-        x = 4 + (cut + 1) * each
-        parts.append(f'<path class="cut" d="M{x:.1f} 0V{high}"/>')
+        parts.append(f'<path class="cut" d="M{4 + (cut + 1) * each:.1f} 0V{high}"/>')
     size = f'viewBox="0 0 {wide} {high}" preserveAspectRatio="none"'
     head = f'<svg class="chart strip" {size} role="img" aria-label="{escape(told)}">'
     return Markup(head + "".join(parts) + "</svg>")
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to seven round numbers, of which the first is not above `low` and the last not below `high`."""
-    span = (high - low) or abs(high) or 1.0
-    step = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(step * factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]

@@ -8,14 +8,14 @@ from job.data.forms import form_of
 from job.data.originals import read_originals
 from job.evaluation.compare import Compared, Disagreement
 from job.evaluation.intervals import METHODS
+from job.report.examples import Opened, opened
 from job.report.page.render import rendered
-from job.report.page.shown import seen
+from job.report.page.shown import SIDE
 from job.storage import open_store
 from job.wording import METRICS, NAMES, points
 
 MOST_SHOWN = 24
 """Examples that are shown."""
-Seen = tuple[str | None, str | None, str | None]
 
 
 def comparison_page(compared: Compared) -> str:
@@ -46,10 +46,10 @@ def verdict(compared: Compared) -> str:
     return " ".join(told)
 
 
-def _shown(compared: Compared) -> list[tuple[Disagreement, Seen]]:
+def _shown(compared: Compared) -> list[tuple[Disagreement, Opened]]:
     first = compared.sides[0].documents
     chosen = compared.disagreements[:MOST_SHOWN]
     source = open_store(first.job.data.source, first.job.storage)
     originals = read_originals(first.job.data, source, first.store, first.snapshot, [one.key for one in chosen])
     form = form_of(first.job)
-    return [(one, seen(originals[one.key], form, first.job.task)) for one in chosen]
+    return [(one, opened(originals[one.key], form, task=first.job.task, side=SIDE)) for one in chosen]

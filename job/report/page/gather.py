@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -30,7 +29,7 @@ from job.evaluation.intervals import (
 from job.evaluation.metrics import wrong_answers
 from job.evaluation.verdict import majority, verdict
 from job.report.examples import ShownExamples
-from job.report.page.charts import bar_chart, calibration_chart, interval_chart
+from job.report.page.charts import MetricIntervals, bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.freeze_diagram import FreezeDiagram, network_of
 from job.report.page.learning import Learning, learning_of
@@ -65,13 +64,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Page:
-    title: str
-    run: str
+    """What the page says beside what the run's documents say."""
+
     verdict: str
-    promotion: str | None
-    promoted: bool | None
-    models: list[str]
-    answered: str
     metrics: list[MetricRow]
     quality: Markup
     common: tuple[str, float]
@@ -81,7 +76,6 @@ class Page:
     pairs: list[Pair]
     groups: list[GroupRow]
     no_groups: str | None
-    group: str | None
     bins: list[Bin]
     reliability: Markup
     errors: dict[str, float]
@@ -89,9 +83,7 @@ class Page:
     examples: Shelf
     rejects: dict[str, int]
     rejected: list[tuple[str, str]]
-    snapshot: Any
     totals: dict[str, int]
-    largest: int
     arrivals: Markup | None
     network: FreezeDiagram
     effort: Effort
@@ -100,7 +92,6 @@ class Page:
     links: list[tuple[str, str, str | None]]
     """What, its URI, and where a browser finds it."""
     warm_start: str | None
-    words: dict[str, Any] | None
 
 
 def gather(documents: Documents, examples: ShownExamples, versions: dict[str, str]) -> Page:
@@ -108,47 +99,34 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
     libraries that the run was finished with; empty where they are not known.
     """
     job, snapshot, answered, kept = documents.job, documents.snapshot, documents.predictions, documents.kept
-    seed, models = job.train.seed, documents.models
-    intervals = {model: metric_intervals(answered, model, seed) for model in models}
+    intervals = {model: metric_intervals(answered, model, job.train.seed) for model in documents.models}
     metrics = _metrics(documents, intervals)
     accuracy = intervals[kept]["accuracy"]
     assert accuracy is not None
     gained = next((row.gain for row in metrics if row.name == "accuracy"), None)
     confusion = documents.result["metrics"][kept]["confusion"]
-    bins, _ = calibration(answered.chances[kept], answered.labels)
-    errors = {model: calibration(answered.chances[model], answered.labels)[1] for model in models}
+    calibrations = {model: calibration(answered.chances[model], answered.labels) for model in documents.models}
+    bins, error = calibrations[kept]
     groups, no_groups = groups_of(job, answered, kept)
-    few = len(snapshot.classes) <= MOST_MATRIX
     rejects = Counter(snapshot.rejects) + Counter(reason for _, reason in documents.decoded_rejects)
-    totals = {label: sum(snapshot.counts[split].get(label, 0) for split in SPLITS) for label in snapshot.classes}
-    promotion = documents.promotion
     return Page(
-        title=job.name,
-        run=documents.run,
         verdict=verdict(documents, accuracy, gained),
-        promotion=promotion["reason"] if promotion else None,
-        promoted=promotion["promoted"] if promotion else None,
-        models=models,
-        answered=plural(len(answered.labels), "test example"),
         metrics=metrics,
-        quality=_quality(metrics, models),
+        quality=_quality(metrics, documents.models),
         common=majority(documents),
         learning=learning_of(documents.training),
         classes=class_rows(confusion, snapshot.classes),
-        matrix=confusion if few else None,
+        matrix=confusion if len(snapshot.classes) <= MOST_MATRIX else None,
         pairs=_pairs(confusion, snapshot.classes),
         groups=groups,
         no_groups=no_groups,
-        group=job.data.table.group if job.data.table else None,
         bins=bins,
-        reliability=calibration_chart(_calibrated(errors[kept]), bins),
-        errors=errors,
+        reliability=calibration_chart(_calibrated(error), bins),
+        errors={model: error for model, (_, error) in calibrations.items()},
         examples=shown_examples(documents, examples),
         rejects=dict(rejects.most_common()),
         rejected=[*documents.listed_rejects, *documents.decoded_rejects][:MOST_REJECTS],
-        snapshot=snapshot,
-        totals=totals,
-        largest=max(totals.values()),
+        totals={name: sum(snapshot.counts[split].get(name, 0) for split in SPLITS) for name in snapshot.classes},
         arrivals=_arrivals(snapshot.arrivals),
         network=network_of(documents),
         effort=effort_of(documents),
@@ -156,7 +134,6 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
         facts=_facts(documents, versions),
         links=_links(documents),
         warm_start=(documents.warm_start or {}).get("reason") if job.phases.head.warm_start else None,
-        words=documents.words,
     )
 
 
@@ -171,15 +148,14 @@ def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | Non
 
 
 def _quality(metrics: list[MetricRow], models: list[str]) -> Markup:
-    styles = dict(zip(models, ("s1", "s2"), strict=False))
     rows = []
     for row in metrics:
         pairs = zip(models, row.cells, strict=True)
-        some = [(styles[model], interval) for model, (_, interval) in pairs if interval is not None]
-        if some:
-            rows.append((row.label, some))
-    named = " and ".join(NAMES[model] for model in models)
-    return interval_chart(f"{named}: each metric of the table beside, with its 95 % interval", rows)
+        if known := {model: interval for model, (_, interval) in pairs if interval is not None}:
+            rows.append(MetricIntervals(row.name, row.label, known))
+    names = {model: NAMES[model] for model in models}
+    told = f"{' and '.join(names.values())}: each metric of the table beside, with its 95 % interval"
+    return interval_chart(told, names, rows)
 
 
 def _pairs(confusion: list[list[int]], classes: list[str]) -> list[Pair]:

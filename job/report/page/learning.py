@@ -8,11 +8,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from job.report.page.charts import Curve, learning_chart
+from job.report.page.charts import Curve, accuracy_chart, loss_chart
 from job.wording import plural
 
 HEAD, TUNED = "head", "fine_tune"
-STYLES = {"loss": "s1", "validation_loss": "s2", "validation_accuracy": "s2"}
+CURVES = {
+    "loss": ("s1", "training loss"),
+    "validation_loss": ("s2", "validation loss"),
+    "validation_accuracy": ("s2", "validation accuracy"),
+}
+"""The style of each curve, and its name."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Epoch:
 class Learning:
     loss: Markup | None
     accuracy: Markup | None
+    thaws: list[str]
+    """What the marks in both charts say, from left to right."""
     epochs: list[Epoch]
     told: str
 
@@ -40,30 +47,30 @@ def learning_of(training: dict[str, Any]) -> Learning:
     history = training["history"]
     thawed = [entry["block"] for entry in training.get("thawed", ())]
     epochs: list[Epoch] = []
-    curves: dict[str, list[Curve]] = {name: [] for name in STYLES}
+    curves: dict[str, list[Curve]] = {name: [] for name in CURVES}
     marks: list[tuple[float, str]] = []
     last = 0
     for phase in (HEAD, TUNED):
-        for curve, style in STYLES.items():  # each phase has a line of its own: fine-tuning begins at the best epoch
-            curves[curve].append(Curve(style, []))
+        for name, (style, label) in CURVES.items():  # a curve of each phase: fine-tuning begins at the best epoch
+            curves[name].append(Curve(style, label, []))
         for record in history.get(phase, ()):
             before = "loss" not in record
             last += not before
             if before and phase == TUNED:
-                block = thawed[len(marks)] if len(marks) < len(thawed) else None
-                marks.append((last, f"{block} thaws" if block else "thaw"))
-            values = {name: _finite(record.get(name)) for name in STYLES}
+                marks.append((last, f"{thawed[len(marks)]} thaws" if len(marks) < len(thawed) else "thaw"))
+            values = {name: _finite(record.get(name)) for name in CURVES}
             for name, value in values.items():
                 if value is not None:
                     curves[name][-1].points.append((last, value))
             rates = {name: _finite(record.get(name)) for name in ("learning_rate", "seconds")}
             epochs.append(Epoch(phase, record["epoch"], **values, **rates))
     told = _told(history, training)
-    loss, accuracy = _drawn([*curves["loss"], *curves["validation_loss"]]), _drawn(curves["validation_accuracy"])
     named = "Learning curves: {} at each epoch. " + told
+    losses, accuracies = _drawn([*curves["loss"], *curves["validation_loss"]]), _drawn(curves["validation_accuracy"])
     return Learning(
-        learning_chart(named.format("training and validation loss"), loss, marks, last, lambda y: f"{y:.3g}"),
-        learning_chart(named.format("validation accuracy"), accuracy, marks, last, lambda y: f"{y:.4g}"),
+        loss_chart(named.format("training and validation loss"), losses, marks),
+        accuracy_chart(named.format("validation accuracy"), accuracies, marks),
+        [name for _, name in marks],
         epochs,
         told,
     )

@@ -13,7 +13,9 @@ from job.evaluation.documents import Documents
 from job.report.examples import ShownExamples
 from job.report.page.freeze_diagram import STYLES
 from job.report.page.gather import gather
-from job.wording import NAMES, between, counted, duration, metric, percent, plural, points, shortened
+from job.report.page.shown import data_uri
+from job.report.svg import theme
+from job.wording import NAMES, between, both_ends, counted, duration, metric, percent, plural, points, shortened
 
 SECTIONS = {
     "quality": "Head only against fine-tuned",
@@ -37,14 +39,13 @@ def render(documents: Documents, examples: ShownExamples, versions: dict[str, st
     titles = SECTIONS if len(documents.models) == 2 else {**SECTIONS, "quality": "How good it is"}
     return rendered(
         "page.html",
+        documents=documents,
         page=gather(documents, examples, versions),
         titles=titles,
         sections=titles.items(),
         splits=SPLITS,
         styles=STYLES,
         names=NAMES,
-        kept=documents.kept,
-        task=documents.job.task,
     )
 
 
@@ -52,8 +53,8 @@ def rendered(template: str, **values: Any) -> str:
     """HTML of one of this folder's templates, with the styles that they share."""
     folder = files("job.report.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shortened"] = shortened
+    environment.filters |= {word.__name__: word for word in (both_ends, data_uri, shortened)}
     words = (between, counted, duration, metric, percent, plural, points)
     environment.globals |= {word.__name__: word for word in words}
-    css = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
+    css = Markup(theme() + folder.joinpath("page.css").read_text(encoding="utf-8"))
     return environment.from_string(folder.joinpath(template).read_text(encoding="utf-8")).render(css=css, **values)

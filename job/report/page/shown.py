@@ -6,17 +6,17 @@ import base64
 import io
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from job.data.forms import Form, form_of
+from job.data.forms import form_of
 from job.data.pictures import Unreadable
 from job.evaluation.documents import Documents
 from job.export.exported import Network, load_exported
 from job.libraries import import_tensorflow
-from job.report.examples import ShownExamples, answer_to, opened
+from job.report.examples import Answer, Opened, ShownExamples, answer_to, opened
 from job.report.occlusion import hidden_squares, left_out_words
 from job.storage import open_store
 from job.wording import shortened
@@ -33,26 +33,16 @@ BUDGET = 60.0
 HEAT = (214, 40, 40)
 
 
-@dataclass(frozen=True)
-class Shown:
-    key: str
-    truth: str
-    answer: str
-    chance: float
-    """The probability of the answer."""
-    truth_chance: float
-    picture: str | None
-    """A data URI."""
-    text: str | None
-    missing: str | None
-    """Why there is neither."""
+class Shown(NamedTuple):
+    answer: Answer
+    seen: Opened
 
 
 @dataclass(frozen=True)
 class Looked:
     shown: Shown
-    picture: str | None
-    """A data URI: what the answer rests on is red."""
+    picture: Image.Image | None
+    """What the answer rests on is red."""
     words: list[tuple[str, float]]
     """For a text: each word, and by how much the probability of the answer falls without it."""
     told: str
@@ -75,31 +65,24 @@ class Shelf:
 
 def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
     """Asks the exported model where it looks at its worst mistakes."""
-    form, originals = form_of(documents.job), examples.originals
-    mistakes = [_shown(documents, at, originals, form) for at in examples.mistakes]
-    rights = [_shown(documents, at, originals, form) for at in examples.rights]
+    mistakes, rights = (_shown(documents, examples, places) for places in (examples.mistakes, examples.rights))
+    readable = [one for one in mistakes if one.seen.missing is None][:LOOKED]
     if not mistakes:
         return Shelf(mistakes, rights, [], "There is no mistake among the test examples.")
-    readable = [one for one in mistakes if one.missing is None][:LOOKED]
     if not readable:
         return Shelf(mistakes, rights, [], "None of the mistakes could be read from the source.")
     try:
         network = load_exported(open_store(documents.result["model"]))
-        looked = _looked(network, form, readable, originals, documents.snapshot.classes)
+        looked = _looked(network, documents, readable, originals=examples.originals)
     except Exception as error:  # a network that can't be asked here: the rest of the page is worth having
         return Shelf(mistakes, rights, [], f"The exported model could not be asked: {shortened(str(error), 200)}")
     return Shelf(mistakes, rights, looked, None)
 
 
-def _shown(documents: Documents, at: int, originals: dict[str, bytes | str], form: Form) -> Shown:
-    original = originals[documents.predictions.keys[at]]
-    return Shown(*answer_to(documents, at), *seen(original, form, documents.job.task))
-
-
-def seen(original: bytes | str, form: Form, task: str) -> tuple[str | None, str | None, str | None]:
-    """A picture as a data URI, or the first words of a text, or why there is neither, which `original` may say."""
-    found = opened(original, form, task, SIDE)
-    return data_uri(found.picture) if found.picture else None, found.text, found.missing
+def _shown(documents: Documents, examples: ShownExamples, places: list[int]) -> list[Shown]:
+    form, task = form_of(documents.job), documents.job.task
+    answers = [answer_to(documents, at) for at in places]
+    return [Shown(one, opened(examples.originals[one.key], form, task=task, side=SIDE)) for one in answers]
 
 
 def data_uri(image: Image.Image) -> str:
@@ -109,24 +92,24 @@ def data_uri(image: Image.Image) -> str:
 
 
 def _looked(
-    network: Network, form: Form, mistakes: list[Shown], originals: dict[str, bytes | str], classes: list[str]
+    network: Network, documents: Documents, mistakes: list[Shown], *, originals: dict[str, bytes | str]
 ) -> list[Looked]:
     import_tensorflow()
     import tensorflow as tf
 
-    found: list[Looked] = []
+    form, found = form_of(documents.job), list[Looked]()
     started = time.monotonic()
     for shown in mistakes:
         if found and time.monotonic() - started > BUDGET:
             break
-        original = originals[shown.key]
+        original = originals[shown.answer.key]
         assert isinstance(original, bytes)
         try:
             inputs = form.read(original)
         except Unreadable:
             continue
-        label = classes.index(shown.answer)
-        if shown.text is None:
+        label = documents.snapshot.classes.index(shown.answer.label)
+        if shown.seen.text is None:
             found.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
         else:
             words = _words(tf.constant(form.plain(original)), len(inputs))
@@ -147,7 +130,7 @@ def _on_picture(shown: Shown, pixels: np.ndarray, falls: np.ndarray) -> Looked:
         told = "No single part matters: hiding any of them leaves the answer as probable as it was."
     else:
         told = f"It rests most on the {_place(row, column, len(falls))}: without it, {_fall(shown, fall)}."
-    return Looked(shown, data_uri(mixed), [], told)
+    return Looked(shown, mixed, [], told)
 
 
 def _on_words(shown: Shown, words: list[str], falls: np.ndarray) -> Looked:
@@ -159,7 +142,8 @@ def _on_words(shown: Shown, words: list[str], falls: np.ndarray) -> Looked:
 
 
 def _fall(shown: Shown, fall: float) -> str:
-    return f"the probability of the answer falls from {shown.chance:.2f} to {max(shown.chance - fall, 0):.2f}"
+    chance = shown.answer.chance
+    return f"the probability of the answer falls from {chance:.2f} to {max(chance - fall, 0):.2f}"
 
 
 def _place(row: int, column: int, size: int) -> str:
