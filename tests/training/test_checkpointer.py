@@ -50,7 +50,7 @@ def latest(store: Store, state: RunState, said: list[str]) -> int | None:
 
 
 def test_the_latest_come_back_and_the_rest_is_deleted(store: Store, state: RunState) -> None:
-    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
+    checkpointer = Checkpointer(store, state, keep=2, emit=told([]))
     assert latest(store, state, []) is None
     for step in range(1, 5):
         checkpointer.save(at(step), wait=step == 4)
@@ -76,7 +76,7 @@ def broken(store: Store, name: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "cut short", "empty", "tampered"])
 def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: RunState) -> None:
-    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
+    checkpointer = Checkpointer(store, state, keep=2, emit=told([]))
     for step in (1, 2):
         checkpointer.save(at(step), wait=True)
     broken(store, "head-00001-0000002-1-1.safetensors", how)
@@ -96,7 +96,7 @@ def test_a_broken_checkpoint_is_skipped_by_name(how: str, store: Store, state: R
 def test_a_run_goes_back_to_its_start_where_its_checkpoints_are_of_another_version(
     store: Store, state: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
+    checkpointer = Checkpointer(store, state, keep=2, emit=told([]))
     with monkeypatch.context() as patch:
         patch.setattr("job.training.checkpoint.FORMAT", 3)
         for step in (1, 2):
@@ -106,7 +106,7 @@ def test_a_run_goes_back_to_its_start_where_its_checkpoints_are_of_another_versi
     other = ".safetensors is of another version of Thaw: this one can't go on from it."
     assert said[0].endswith(f"head-00001-0000002-1-1{other} The checkpoint before it is used.")
     assert said[1].endswith(f"head-00001-0000001-1-1{other} None is left: training starts from the start.")
-    assert state.read()["checkpoints"] == []
+    assert state.read().checkpoints == ()
     checkpointer.save(at(3), wait=True)
     assert latest(store, state, []) == 3
 
@@ -115,7 +115,7 @@ def test_the_last_whole_checkpoint_outlives_those_that_can_not_be_written(
     store: Store, state: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    checkpointer = Checkpointer(store, state, keep=1, say=told(said))
+    checkpointer = Checkpointer(store, state, keep=1, emit=told(said))
     checkpointer.save(at(1), wait=True)
 
     def full(path: str, checkpoint: Checkpoint) -> str:
@@ -144,7 +144,7 @@ def test_training_does_not_wait_for_an_upload(store: Store, state: RunState, mon
         return upload(self, key, path)
 
     monkeypatch.setattr(type(store), "upload", slow)
-    checkpointer = Checkpointer(store, state, keep=2, say=told([]))
+    checkpointer = Checkpointer(store, state, keep=2, emit=told([]))
     checkpointer.save(at(1), wait=False)
     assert checkpointer.is_busy()
     assert latest(store, state, []) is None, "not listed before it is there"
@@ -155,7 +155,7 @@ def test_training_does_not_wait_for_an_upload(store: Store, state: RunState, mon
 
 
 def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -> None:
-    old = Checkpointer(store, state, keep=2, say=told([]))
+    old = Checkpointer(store, state, keep=2, emit=told([]))
     old.save(at(1), wait=True)
     new = RunState(store, "run", FencingToken(1)).begin_group()
     old.save(at(2), wait=False)
@@ -165,7 +165,7 @@ def test_a_superseded_group_keeps_no_checkpoint(store: Store, state: RunState) -
 
 
 def test_what_nobody_listed_is_deleted_by_those_who_come_after(store: Store, state: RunState) -> None:
-    Checkpointer(store, state, keep=2, say=told([])).save(at(1), wait=True)
+    Checkpointer(store, state, keep=2, emit=told([])).save(at(1), wait=True)
     for name in ("head-00001-0000002-1-1.safetensors", "head-00001-0000002-9-1.safetensors", "notes.txt"):
         store.write(FOLDER + name, b"half")
     new = RunState(store, "run", replace(state.token, group=None)).begin_group()
