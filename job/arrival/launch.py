@@ -112,7 +112,7 @@ def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) 
 
 def _rayjobs(api: Api, job: Job) -> dict[str, Object]:
     """All of this job, by name."""
-    found, _ = api.list(RAYJOBS, labelSelector=f"{JOB}={job.name}")
+    found, _ = api.list(RAYJOBS, label_selector=f"{JOB}={job.name}")
     return {rayjob["metadata"]["name"]: rayjob for rayjob in found}
 
 

@@ -32,7 +32,7 @@ class Promotions:
 
     def look(self) -> None:
         """Tells what has ended since the last look. Raises ThawError."""
-        found, _ = self._target.api.list(RAYJOBS, labelSelector=f"{JOB}={self._target.name}")
+        found, _ = self._target.api.list(RAYJOBS, label_selector=f"{JOB}={self._target.name}")
         rayjobs = {item["metadata"]["name"]: item for item in found}
         before = self._active or set()
         self._active = {name for name, rayjob in rayjobs.items() if _is_awaited(rayjob)}

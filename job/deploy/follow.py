@@ -49,8 +49,8 @@ def follow(api: Api, name: str, say: Say) -> int:
             heard.put((source, "ERROR", error))
 
     for source, resource, query in (
-        ("rayjob", RAYJOBS, {"fieldSelector": f"metadata.name={name}"}),
-        ("pods", PODS, {"labelSelector": f"{INSTANCE}={name}"}),
+        ("rayjob", RAYJOBS, {"field_selector": f"metadata.name={name}"}),
+        ("pods", PODS, {"label_selector": f"{INSTANCE}={name}"}),
     ):
         threading.Thread(target=listen, args=(source, resource, query), name=f"follow {source}", daemon=True).start()
     teller = _Teller(name, say)

@@ -18,7 +18,7 @@ def rayjob_status(api: Api, name: str) -> dict[str, Any]:
     if rayjob is None:
         raise _no_rayjob(api, name)
     status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
-    pods, _ = api.list(PODS, labelSelector=f"{INSTANCE}={name}")
+    pods, _ = api.list(PODS, label_selector=f"{INSTANCE}={name}")
     told = dict(problem for pod in pods for problem in problems(pod))
     run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
     return {
@@ -67,7 +67,7 @@ def _warnings(api: Api, *names: str | None) -> list[str]:
     """What KubeRay could not do, as the cluster's events tell: the latest of each kind."""
     latest: dict[str, Object] = {}
     for name in filter(None, names):
-        found, _ = api.list(EVENTS, fieldSelector=f"involvedObject.name={name},type=Warning")
+        found, _ = api.list(EVENTS, field_selector=f"involvedObject.name={name},type=Warning")
         latest |= {event["reason"]: event for event in found}
     return [f"{reason}: {' '.join(event.get('message', '').split())}" for reason, event in latest.items()]
 

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from job.deploy.api import Api, Object
-from job.deploy.refusals import Gone, Resource, Unreachable
+from job.deploy.api import Api, Object, Resource
+from job.deploy.refusals import Gone, Unreachable
 
 PATIENCE = 600.0
 """Seconds without the API server (an upgrade of a control plane takes minutes) after which looking ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from job.deploy import api as room
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, connect
@@ -47,22 +48,31 @@ def test_what_does_not_pass_is_an_error_after_a_bounded_number_of_tries(fault: i
     assert len(kube.requests) == room.TRIES
 
 
-def test_a_server_that_is_not_there_is_an_error(kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = (tmp_path / "kubeconfig").read_text()
-    start = text.index("http://127.0.0.1:")
-    (tmp_path / "kubeconfig").write_text(text.replace(text[start:].split()[0], "http://127.0.0.1:1"))
-    with pytest.raises(Unreachable, match="Connection refused"):
+@pytest.mark.parametrize(
+    ("url", "fault"), [("http://127.0.0.1:1", "Connection refused"), ("https://127.0.0.1:PORT", "SSL")]
+)
+def test_a_server_that_does_not_take_the_connection_is_an_error(
+    url: str, fault: str, kube: Kube, tmp_path: Path
+) -> None:
+    document = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    cluster = document["clusters"][0]["cluster"]
+    cluster["server"] = url.replace("PORT", cluster["server"].rpartition(":")[2])
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(document))
+    with pytest.raises(Unreachable, match=f"could not get rayjobs in {room.TRIES} tries: .*{fault}"):
         connect(None, "thaw").get(RAYJOBS, "one")
 
 
-def test_a_pause_is_as_long_as_the_server_asks_for(kube: Kube) -> None:
+def test_a_pause_is_as_long_as_the_server_asks_for_within_bounds(
+    kube: Kube, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
-    api = Api(lambda: room._client(None), "thaw", pauses.append)
-    kube.answer("GET", "configmaps", 429, {"message": "slow down"}, Retry_After="7")
+    monkeypatch.setattr("time.sleep", pauses.append)
+    for asked in ("7", "86400"):
+        kube.answer("GET", "configmaps", 429, {"message": "slow down"}, Retry_After=asked)
     kube.answer("GET", "configmaps", 429, {"message": "slow down"})
     assert api.get(CONFIGMAPS, "one") is None
-    assert 7 <= pauses[0] <= 9
-    assert pauses[1] < 1
+    assert pauses[:2] == [7, room.LONGEST_PAUSE]
+    assert pauses[2] < 1
 
 
 def test_a_create_whose_answer_was_lost_is_told_as_a_conflict(kube: Kube, api: Api) -> None:

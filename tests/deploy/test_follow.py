@@ -146,7 +146,7 @@ def test_a_bookmark_moves_a_watch_on_and_tells_nothing(kube: Kube, following: Fo
 
 
 def test_a_410_in_the_middle_of_a_watch_is_listed_again(kube: Kube, following: Following) -> None:
-    gone = '{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}\n'
+    gone = '{"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old resource version"}}\n'
     kube.answer("WATCH", "rayjobs", 200, gone)
     kube.break_watches()
     kube.wait_for(lambda: kube.requests.count(("GET", "rayjobs")) == 2)
