@@ -153,9 +153,9 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
 
     if watch:
         with screen(stderr=as_json) as show:
-            found = watch_status(run, context, namespace, show)
+            found = watch_status(run, show, context=context, namespace=namespace)
     else:
-        found, lines = status_of(run, context, namespace, watch=not as_json)
+        found, lines = status_of(run, context=context, namespace=namespace, watch=not as_json)
         if not as_json:
             click.echo("\n".join(lines))
     if as_json:

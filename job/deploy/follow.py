@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from queue import Queue
@@ -12,11 +11,11 @@ from job.deploy.annotations import ending, progress_line
 from job.deploy.api import PODS, RAYJOBS, Api, Object
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
+from job.deploy.rayjob_status import ENDED, exit_code, reason
 from job.deploy.watching import changes
 from job.errors import ClusterError
 
 Say = Callable[..., None]
-ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 STAGES = {
     "": "KubeRay has not seen it yet",
     "Waiting": "it waits for KubeRay",
@@ -26,8 +25,6 @@ STAGES = {
     "Suspended": "it waits in a queue (`kubectl get workloads` says what for)",
     "Retrying": "a new cluster is made, which goes on with the run",
 }
-LONGEST = 300
-"""Characters of a reason."""
 STOPPED = 130
 """Exit code of who no longer wants to follow."""
 
@@ -43,7 +40,7 @@ def follow(api: Api, name: str, say: Say) -> int:
 
     def listen(source: str, resource: Any, query: dict[str, str]) -> None:
         try:
-            for kind, items in changes(api, resource, say, over, **query):
+            for kind, items in changes(api, resource, say, over=over, **query):
                 heard.put((source, kind, items))
         except Exception as error:  # raised where someone waits for it
             heard.put((source, "ERROR", error))
@@ -68,21 +65,6 @@ def follow(api: Api, name: str, say: Say) -> int:
         return STOPPED
     finally:
         over.set()
-
-
-def exit_code(rayjob: Object) -> int | None:
-    """The exit code of a RayJob that has ended, else None."""
-    status = rayjob.get("status", {})
-    stage = status.get("jobDeploymentStatus", "")
-    if stage not in ENDED:
-        return None
-    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
-        return 0
-    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
-    for text in (ending(rayjob)[0], told[1] if told else ""):
-        if text.isdigit() and int(text):
-            return int(text)
-    return ClusterError.exit_code
 
 
 class _Teller:
@@ -145,9 +127,3 @@ class _Teller:
         if key not in self._told:
             self._told.add(key)
             self._say(kind, text=text)
-
-
-def reason(status: dict[str, Any]) -> str:
-    """What KubeRay says of a failure, without the logs that it may put behind it."""
-    text = status.get("message") or status.get("reason") or ""
-    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]

@@ -15,9 +15,9 @@ import yaml
 from job.config import Job, WorkerRange
 from job.config.jobfile import dump_job
 from job.deploy.annotations import RUN, STORE
+from job.deploy.api import Object
 from job.deploy.fitting import check_fit
 from job.deploy.naming import Naming
-from job.deploy.overlay import Object
 from job.errors import JobError
 from job.executors.placement import with_workers
 
@@ -53,7 +53,7 @@ def fitting_rayjob(job: Job, overlay: list[Object], where: str) -> Object:
 
 
 def fill(
-    job: Job, naming: Naming, shipped: Object, image: str | None = None, namespace: str | None = None
+    job: Job, naming: Naming, shipped: Object, *, image: str | None = None, namespace: str | None = None
 ) -> tuple[Object, Object]:
     """The ConfigMap and the RayJob of this job, whose RayJob `shipped` is."""
     rayjob = copy.deepcopy(shipped)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from job.deploy.annotations import RUN, STORE, ending, progress_line
 from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object
-from job.deploy.follow import exit_code, reason
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
-from job.errors import JobError
+from job.errors import ClusterError, JobError
+
+ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+LONGEST = 300
+"""Characters of a reason."""
 
 
 def rayjob_status(api: Api, name: str) -> dict[str, Any]:
@@ -33,7 +37,7 @@ def rayjob_status(api: Api, name: str) -> dict[str, Any]:
             name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")
         },
         "pods": {pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
-        "problems": [*told.values(), *_warnings(api, name, status.get("rayClusterName"))],
+        "problems": [*told.values(), *_warnings(api, [name, status.get("rayClusterName")])],
     }
 
 
@@ -63,7 +67,28 @@ def cancel_rayjob(api: Api, name: str) -> str:
     )
 
 
-def _warnings(api: Api, *names: str | None) -> list[str]:
+def exit_code(rayjob: Object) -> int | None:
+    """The exit code of a RayJob that has ended, else None."""
+    status = rayjob.get("status", {})
+    stage = status.get("jobDeploymentStatus", "")
+    if stage not in ENDED:
+        return None
+    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
+        return 0
+    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
+    for text in (ending(rayjob)[0], told[1] if told else ""):
+        if text.isdigit() and int(text):
+            return int(text)
+    return ClusterError.exit_code
+
+
+def reason(status: dict[str, Any]) -> str:
+    """What KubeRay says of a failure, without the logs that it may put behind it."""
+    text = status.get("message") or status.get("reason") or ""
+    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]
+
+
+def _warnings(api: Api, names: list[str | None]) -> list[str]:
     """What KubeRay could not do, as the cluster's events tell: the latest of each kind."""
     latest: dict[str, Object] = {}
     for name in filter(None, names):

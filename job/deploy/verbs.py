@@ -6,16 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from job.config.jobfile import load_job
 from job.deploy.api import connect
-from job.deploy.follow import ENDED
 from job.deploy.manifest import NAMESPACE
-from job.deploy.rayjob_status import cancel_rayjob, describe_rayjob, rayjob_status
-from job.errors import JobError
-from job.registry.current import rollback
+from job.deploy.rayjob_status import ENDED, cancel_rayjob, describe_rayjob, rayjob_status
 from job.run.lease import cancel
 from job.run.run import open_run
-from job.storage import open_store
 from job.storage.runs import run_uri
 from job.telemetry.status import describe_run, run_status
 
@@ -29,7 +24,9 @@ def is_rayjob(name: str) -> bool:
     return "/" not in name
 
 
-def status_of(name: str, context: str | None, namespace: str | None, watch: bool) -> tuple[dict[str, Any], list[str]]:
+def status_of(
+    name: str, *, context: str | None, namespace: str | None, watch: bool
+) -> tuple[dict[str, Any], list[str]]:
     """The status of either, and its lines."""
     if is_rayjob(name):
         found = rayjob_status(connect(context, namespace or NAMESPACE), name)
@@ -39,27 +36,15 @@ def status_of(name: str, context: str | None, namespace: str | None, watch: bool
 
 
 def watch_status(
-    name: str, context: str | None, namespace: str | None, show: Callable[[list[str]], None]
+    name: str, show: Callable[[list[str]], None], *, context: str | None, namespace: str | None
 ) -> dict[str, Any]:
     """Shows the status again and again, until nobody works on it any more; returns the last one."""
     while True:
-        found, lines = status_of(name, context, namespace, watch=True)
+        found, lines = status_of(name, context=context, namespace=namespace, watch=True)
         show(lines)
         if found["state"] in OVER:
             return found
         time.sleep(INTERVAL)
-
-
-def rollback_of(job: str) -> str:
-    """Rolls back the model in use of a job file, or of …/jobs/<name>/, and returns what to tell."""
-    root, separator, name = job.rstrip("/").rpartition("/jobs/")
-    if "://" in job and not separator:
-        raise JobError(f"{job}: write a job file, or the folder …/jobs/<name>/ in the store.")
-    if "://" not in job:
-        loaded = load_job(job)
-        root, name = loaded.store, loaded.name
-    old, new = rollback(open_store(root), name)
-    return f"{new.model}\nis in use again (run {new.run}), in place of that of run {old.run}, in use since {old.at}."
 
 
 def cancel_either(name: str, context: str | None, namespace: str | None) -> str:

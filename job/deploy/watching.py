@@ -16,7 +16,7 @@ PAUSE = 1.0
 
 
 def changes(
-    api: Api, resource: Resource, say: Callable[..., None], over: threading.Event, **query: str
+    api: Api, resource: Resource, say: Callable[..., None], *, over: threading.Event, **query: str
 ) -> Iterator[tuple[str, list[Object]]]:
     """(`LISTED`, all of them), and then (`ADDED`, `MODIFIED` or `DELETED`, [one]), until `over`.
 
