@@ -102,6 +102,7 @@ class Api:
                 yield event["type"], event["object"]
 
     def _document(self, verb: str, resource: Resource, **options: Any) -> Object:
+        """What the server answers: an object, or a list of them. Raises ClusterError."""
         with self._refusals(verb, resource):
             options |= {"_preload_content": False, "_request_timeout": (CONNECT, ANSWER)}
             body = self._answer(verb, resource, **options).data

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from queue import Queue
 from typing import Any
 
 from job.deploy.annotations import ending, progress_line
-from job.deploy.api import PODS, RAYJOBS, Api, Object
+from job.deploy.api import PODS, RAYJOBS, Api, Object, Resource
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
 from job.deploy.rayjob_status import ENDED, exit_code, reason
-from job.deploy.watching import changes
+from job.deploy.refusals import Gone, Unreachable
 from job.errors import ClusterError
 
 Say = Callable[..., None]
@@ -27,6 +28,10 @@ STAGES = {
 }
 STOPPED = 130
 """Exit code of who no longer wants to follow."""
+PATIENCE = 600.0
+"""Seconds without the API server (an upgrade of a control plane takes minutes) after which looking ends."""
+PAUSE = 1.0
+"""Seconds between two watches, so that a server that ends each at once is not flooded."""
 
 
 def follow(api: Api, name: str, say: Say) -> int:
@@ -38,9 +43,9 @@ def follow(api: Api, name: str, say: Say) -> int:
     heard: Queue[tuple[str, str, Any]] = Queue()
     over = threading.Event()
 
-    def listen(source: str, resource: Any, query: dict[str, str]) -> None:
+    def listen(source: str, resource: Resource, query: dict[str, str]) -> None:
         try:
-            for kind, items in changes(api, resource, say, over=over, **query):
+            for kind, items in _changes(api, resource, say, over=over, **query):
                 heard.put((source, kind, items))
         except Exception as error:  # raised where someone waits for it
             heard.put((source, "ERROR", error))
@@ -65,6 +70,37 @@ def follow(api: Api, name: str, say: Say) -> int:
         return STOPPED
     finally:
         over.set()
+
+
+def _changes(
+    api: Api, resource: Resource, say: Say, *, over: threading.Event, **query: str
+) -> Iterator[tuple[str, list[Object]]]:
+    """(`LISTED`, all of them), and then (`ADDED`, `MODIFIED` or `DELETED`, [one]), until `over`.
+
+    A watch that broke goes on where it was; where the server does not know that version any more, all are listed again.
+    Raises ClusterError.
+    """
+    version, heard, told = "", time.monotonic(), False
+    while not over.is_set():
+        try:
+            if not version:
+                objects, version = api.list(resource, **query)
+                heard = time.monotonic()
+                yield "LISTED", objects
+            for kind, item in api.watch(resource, version, **query):
+                version, heard, told = item["metadata"]["resourceVersion"], time.monotonic(), False
+                if kind != "BOOKMARK":
+                    yield kind, [item]
+            heard = time.monotonic()
+        except Gone:
+            version = ""
+        except Unreachable as error:
+            if time.monotonic() - heard > PATIENCE:
+                raise
+            if not told and not over.is_set():
+                told = True
+                say("note", text=f"{error} Looking again.")
+        over.wait(PAUSE)
 
 
 class _Teller:

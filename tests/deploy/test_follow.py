@@ -165,7 +165,7 @@ def test_a_server_that_is_away_for_a_while_is_said_once_and_waited_for(kube: Kub
 
 
 def test_a_server_that_stays_away_ends_it(kube: Kube, following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.deploy.watching.PATIENCE", 0.0)
+    monkeypatch.setattr("job.deploy.follow.PATIENCE", 0.0)
     for _ in range(20):
         kube.answer("WATCH", "rayjobs", 503, {"message": "away"})
     kube.break_watches()
