@@ -114,8 +114,8 @@ def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) 
 
 def _rayjobs(api: Api, job: Job) -> dict[str, Object]:
     """All of this job, by name."""
-    found, _ = api.list(RAYJOBS, label_selector=f"{JOB}={job.name}")
-    return {rayjob["metadata"]["name"]: rayjob for rayjob in found}
+    rayjobs = api.list(RAYJOBS, label_selector=f"{JOB}={job.name}").items
+    return {rayjob["metadata"]["name"]: rayjob for rayjob in rayjobs}
 
 
 def _cancel(api: Api, name: str, over: threading.Event) -> bool:

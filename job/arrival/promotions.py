@@ -32,8 +32,8 @@ class Promotions:
 
     def look(self) -> None:
         """Tells what has ended since the last look. Raises ThawError."""
-        found, _ = self._target.api.list(RAYJOBS, label_selector=f"{JOB}={self._target.name}")
-        rayjobs = {item["metadata"]["name"]: item for item in found}
+        listing = self._target.api.list(RAYJOBS, label_selector=f"{JOB}={self._target.name}")
+        rayjobs = {item["metadata"]["name"]: item for item in listing.items}
         before = self._active or set()
         self._active = {name for name, rayjob in rayjobs.items() if _is_awaited(rayjob)}
         for name in sorted(before - self._active):

@@ -47,6 +47,12 @@ PODS = Resource("pods", "pod")
 EVENTS = Resource("events", "event")
 
 
+class Listing(NamedTuple):
+    items: list[Object]
+    version: str
+    """What a watch goes on from."""
+
+
 class Api:
     """One namespace of a cluster."""
 
@@ -65,10 +71,10 @@ class Api:
         except Missing:
             return None
 
-    def list(self, resource: Resource, **query: str) -> tuple[list[Object], str]:
-        """The objects, and the version that a watch goes on from. `query`: label_selector, field_selector."""
-        found = self._document("list", resource, **query)
-        return found["items"], found["metadata"]["resourceVersion"]
+    def list(self, resource: Resource, **query: str) -> Listing:
+        """`query`: label_selector, field_selector."""
+        document = self._document("list", resource, **query)
+        return Listing(document["items"], document["metadata"]["resourceVersion"])
 
     def patch(self, resource: Resource, name: str, body: Object) -> Object | None:
         """Merges `body` into the object, and returns it; None where there is none."""

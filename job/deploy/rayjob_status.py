@@ -22,7 +22,7 @@ def rayjob_status(api: Api, name: str) -> dict[str, Any]:
     if rayjob is None:
         raise _no_rayjob(api, name)
     status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
-    pods, _ = api.list(PODS, label_selector=f"{INSTANCE}={name}")
+    pods = api.list(PODS, label_selector=f"{INSTANCE}={name}").items
     told = dict(problem for pod in pods for problem in problems(pod))
     run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
     return {
@@ -92,8 +92,8 @@ def _warnings(api: Api, names: list[str | None]) -> list[str]:
     """What KubeRay could not do, as the cluster's events tell: the latest of each kind."""
     latest: dict[str, Object] = {}
     for name in filter(None, names):
-        found, _ = api.list(EVENTS, field_selector=f"involvedObject.name={name},type=Warning")
-        latest |= {event["reason"]: event for event in found}
+        warnings = api.list(EVENTS, field_selector=f"involvedObject.name={name},type=Warning").items
+        latest |= {event["reason"]: event for event in warnings}
     return [f"{reason}: {' '.join(event.get('message', '').split())}" for reason, event in latest.items()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.config import Job
 from job.deploy.annotations import COLUMNS, RUN
@@ -33,6 +33,13 @@ class Options:
     image: str | None = None
     namespace: str | None = None
     context: str | None = None
+
+
+class Applied(NamedTuple):
+    rayjob: Object
+    """As it is in the cluster."""
+    fresh: bool
+    """Whether it was created just now."""
 
 
 def render(job: Job, options: Options, say: Say) -> list[Object]:
@@ -84,10 +91,10 @@ def submit_and_follow(
     return result
 
 
-def apply(api: Api, configmap: Object, rayjob: Object, *, say: Say) -> tuple[Object, bool]:
+def apply(api: Api, configmap: Object, rayjob: Object, *, say: Say) -> Applied:
     """1. the job file   2. the RayJob, which reads it   3. the job file goes when the RayJob does.
 
-    Returns the RayJob as it is in the cluster, and whether it was created just now. Raises ClusterError.
+    Raises ClusterError.
     """
     name = rayjob["metadata"]["name"]
     _put_configmap(api, configmap, say)
@@ -100,7 +107,7 @@ def apply(api: Api, configmap: Object, rayjob: Object, *, say: Say) -> tuple[Obj
         made, fresh = found, False
         _tell_existing(made, say)
     _own(api, configmap, made)
-    return made, fresh
+    return Applied(made, fresh)
 
 
 def describe_submitted(submitted: dict[str, Any], context: str | None) -> list[str]:

@@ -25,7 +25,7 @@ def test_objects_are_created_read_merged_and_deleted(api: Api) -> None:
     with pytest.raises(Conflict, match="already exists"):
         api.create(CONFIGMAPS, CONFIGMAP)
     assert api.patch(CONFIGMAPS, "one", {"data": {"a": None, "c": "3"}})["data"] == {"b": "2", "c": "3"}
-    assert [item["metadata"]["name"] for item in api.list(CONFIGMAPS)[0]] == ["one"]
+    assert [item["metadata"]["name"] for item in api.list(CONFIGMAPS).items] == ["one"]
     assert api.delete(CONFIGMAPS, "one")
     assert api.get(CONFIGMAPS, "one") is None
 
@@ -86,7 +86,7 @@ def test_a_token_that_has_run_out_is_read_again(kube: Kube, api: Api, tmp_path: 
     kube.tokens = {"another"}
     path = tmp_path / "kubeconfig"
     path.write_text(path.read_text().replace("token: token", "token: another"))
-    assert api.list(CONFIGMAPS)[0] == []
+    assert api.list(CONFIGMAPS).items == []
     kube.tokens = {"nobody's"}
     with pytest.raises(ClusterError, match=r"Not allowed to list configmaps in namespace thaw: .*Log in.*thaw-submit"):
         api.list(CONFIGMAPS)
@@ -148,7 +148,7 @@ def test_a_pod_without_a_kubeconfig_is_in_its_own_cluster(monkeypatch: pytest.Mo
 
 
 def test_a_watch_tells_what_happened_since(kube: Kube, api: Api) -> None:
-    _, version = api.list(CONFIGMAPS)
+    version = api.list(CONFIGMAPS).version
     api.create(CONFIGMAPS, CONFIGMAP)
     api.patch(CONFIGMAPS, "one", {"data": {"a": "9"}})
     seen = api.watch(CONFIGMAPS, version)
@@ -160,7 +160,7 @@ def test_a_watch_tells_what_happened_since(kube: Kube, api: Api) -> None:
 
 
 def test_a_watch_that_breaks_says_so(kube: Kube, api: Api) -> None:
-    _, version = api.list(CONFIGMAPS)
+    version = api.list(CONFIGMAPS).version
     seen = api.watch(CONFIGMAPS, version)
     api.create(CONFIGMAPS, CONFIGMAP)
     next(seen)
