@@ -28,9 +28,10 @@ from support.kustomize import (
     build_with,
     documents,
     of_kind,
+    selects,
     templates,
 )
-from support.validated import pod_specs, validate
+from support.validated import pods_of, validate
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -76,16 +77,21 @@ def test_components_that_go_together(components: str, tmp_path: Path) -> None:
 def check(text: str) -> None:
     objects = documents(text)
     there = {(document["kind"], document["metadata"]["name"]) for document in objects}
+    policies = [policy["spec"]["podSelector"] for policy in of_kind(text, "NetworkPolicy")]
     for document in objects:
         if document["kind"] != "PrometheusRule":  # promtool checks it
             validate(document)
-        for spec in pod_specs(document):
-            check_pod(spec)
+        for pod in pods_of(document):
+            check_pod(pod["spec"])
+            assert any(selects(policy, pod["metadata"]["labels"]) for policy in policies)
         assert set(references(document)) <= there
 
 
 def check_pod(spec: dict[str, Any]) -> None:
     """It may do little where a container is broken out of, and has its share of a node."""
+    assert not {"hostIPC", "hostNetwork", "hostPID"} & spec.keys()
+    assert not [volume for volume in spec.get("volumes", []) if "hostPath" in volume]
+    assert "automountServiceAccountToken" in spec
     assert spec["securityContext"]["runAsNonRoot"]
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     volumes = {volume["name"] for volume in spec.get("volumes", [])}

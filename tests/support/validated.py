@@ -21,22 +21,22 @@ Object = dict[str, Any]
 def validate(document: Object) -> None:
     """Raises ValidationError of kubernetes_validate, or of jsonschema."""
     _validate(json.dumps(document))
-    for spec in pod_specs(document):
-        _validate(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": spec}))
+    for pod in pods_of(document):
+        _validate(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": pod["spec"]}))
 
 
-def pod_specs(document: Object) -> Iterator[Object]:
-    """Those of the pods that are made of it."""
+def pods_of(document: Object) -> Iterator[Object]:
+    """The templates of the pods that are made of it."""
     spec = document.get("spec", {})
     match document["kind"]:
         case "Pod":
-            yield spec
+            yield document
         case "Deployment":
-            yield spec["template"]["spec"]
+            yield spec["template"]
         case "ScaledJob":
-            yield spec["jobTargetRef"]["template"]["spec"]
+            yield spec["jobTargetRef"]["template"]
         case "RayJob":
-            yield from (template["spec"] for template in templates(document).values())
+            yield from templates(document).values()
 
 
 @cache
