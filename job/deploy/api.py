@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job.deploy.refusals import Missing, Unreachable, one_line, refusal, told
+from job.deploy.refusals import Gone, Missing, Unreachable, one_line, refusal, told
 from job.errors import ClusterError
 from job.run.proxies import past_proxies
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRIES = 6
 """Times that a request is made while the fault may pass."""
 PAUSE, LONGEST_PAUSE = 0.5, 60
-"""Seconds: half of the pause after the second try, which doubles, and the longest that a server may ask for."""
+"""Seconds: what the pauses between tries grow from (0, 1, 2, 4, 8), and the longest that a server may ask for."""
 CONNECT, ANSWER = 5.0, 30.0
 """Seconds within which a connection must be made, and a part of an answer must come."""
 WATCH = 60
@@ -93,24 +93,28 @@ class Api:
 
     def watch(self, resource: Resource, version: str, **query: str) -> Iterator[tuple[str, Object]]:
         """(type, object) from this version on, until the server ends it. Raises Gone, and Unreachable."""
+        from kubernetes.client import ApiException
         from kubernetes.watch import Watch
 
+        events = Watch(return_type=object).stream(
+            partial(self._answer, "watch", resource),
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH,
+            _request_timeout=(CONNECT, WATCH + ANSWER),
+            **query,
+        )
         with self._refusals("watch", resource):
-            events = Watch(return_type=object).stream(
-                partial(self._answer, "list", resource),
-                resource_version=version,
-                allow_watch_bookmarks=True,
-                timeout_seconds=WATCH,
-                _request_timeout=(CONNECT, WATCH + ANSWER),
-                **query,
-            )
-            for event in filter(None, events):  # None: a line that is no JSON
-                yield event["type"], event["object"]
+            try:
+                for event in filter(None, events):  # None: a line that is no JSON
+                    yield event["type"], event["object"]
+            except (ApiException, KeyError) as error:  # an event ERROR; KeyError where it gives no reason
+                raise Gone(f"The watch of {resource.plural} ended: {error}") from error
 
     def _document(self, verb: str, resource: Resource, **options: Any) -> Object:
         """What the server answers: an object, or a list of them. Raises ClusterError."""
+        options |= {"_preload_content": False, "_request_timeout": (CONNECT, ANSWER)}
         with self._refusals(verb, resource):
-            options |= {"_preload_content": False, "_request_timeout": (CONNECT, ANSWER)}
             body = self._answer(verb, resource, **options).data
         try:
             document: Object = json.loads(body)
@@ -120,21 +124,23 @@ class Api:
         return document
 
     def _answer(self, verb: str, resource: Resource, **options: Any) -> HTTPResponse:
-        """What a method of the client answers. Credentials that the server does not take (any more) are read again."""
+        """Raises ClusterError. Credentials that the server does not take (any more) are read again."""
         from kubernetes.client import ApiException
 
-        try:
+        with self._refusals(verb, resource):
+            try:
+                return self._method(verb, resource)(**options)
+            except ApiException as error:
+                if error.status != 401:
+                    raise
+            self._client = self._load()
             return self._method(verb, resource)(**options)
-        except ApiException as error:
-            if error.status != 401:
-                raise
-        self._client = self._load()
-        return self._method(verb, resource)(**options)
 
     def _method(self, verb: str, resource: Resource) -> Callable[..., HTTPResponse]:
         """As CustomObjectsApi.get_namespaced_custom_object, or CoreV1Api.read_namespaced_pod, in this namespace."""
         from kubernetes.client import CoreV1Api, CustomObjectsApi
 
+        verb = "list" if verb == "watch" else verb
         if resource.group:
             method = getattr(CustomObjectsApi(self._client), f"{verb}_namespaced_{resource.noun}")
             method = partial(method, group=resource.group, version="v1", plural=resource.plural)
