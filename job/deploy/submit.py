@@ -13,7 +13,7 @@ from job.deploy.follow import follow
 from job.deploy.manifest import fill, fitting_rayjob
 from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
-from job.deploy.rayjob_status import exit_code
+from job.deploy.status import exit_code
 from job.deploy.refusals import Conflict
 from job.errors import ClusterError
 from job.run.lease import reserve

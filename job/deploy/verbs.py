@@ -8,7 +8,7 @@ from typing import Any
 
 from job.deploy.api import connect
 from job.deploy.manifest import NAMESPACE
-from job.deploy.rayjob_status import ENDED, cancel_rayjob, describe_rayjob, rayjob_status
+from job.deploy.status import ENDED, cancel_rayjob, describe_rayjob, rayjob_status
 from job.run.lease import cancel
 from job.run.run import open_run
 from job.storage.runs import run_uri
