@@ -148,7 +148,7 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
 
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
-    from job.deploy.verbs import status_of, watch_status
+    from job.deploy.status import status_of, watch_status
     from job.telemetry.console import result_table
 
     if watch:
@@ -254,7 +254,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
 @debug
 def cancel(run: str, namespace: str | None, context: str | None, debug: bool) -> None:
     """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
-    from job.deploy.verbs import cancel_either
+    from job.deploy.status import cancel_either
 
     click.echo(cancel_either(run, context, namespace))
 

@@ -1,19 +1,63 @@
-"""Where a RayJob stands, and its end at someone's wish."""
+"""`thaw status` and `thaw cancel`: of a run in its store, or of a RayJob in the cluster."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 from job.deploy.annotations import RUN, STORE, ending, progress_line
-from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object
-from job.deploy.manifest import INSTANCE
+from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object, connect
+from job.deploy.manifest import INSTANCE, NAMESPACE
 from job.deploy.pods import problems
 from job.errors import ClusterError, JobError
+from job.run.lease import cancel
+from job.run.run import open_run
+from job.storage.runs import run_uri
+from job.telemetry.status import describe_run, run_status
 
+INTERVAL = 5.0
+"""Seconds between two looks at a status that is watched."""
 ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+OVER = ENDED | {"finished", "ended", "not worth it"}
 LONGEST = 300
 """Characters of a reason."""
+
+
+def status_of(
+    name: str, *, context: str | None, namespace: str | None, watch: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The status of a run or of a RayJob, and the lines that tell it."""
+    if _is_rayjob(name):
+        found = rayjob_status(connect(context, namespace or NAMESPACE), name)
+        return found, describe_rayjob(found)
+    status = run_status(*open_run(name), watch)
+    return status, describe_run(status)
+
+
+def watch_status(
+    name: str, show: Callable[[list[str]], None], *, context: str | None, namespace: str | None
+) -> dict[str, Any]:
+    """Shows the status again and again, until nobody works on it any more; returns the last one."""
+    while True:
+        found, lines = status_of(name, context=context, namespace=namespace, watch=True)
+        show(lines)
+        if found["state"] in OVER:
+            return found
+        time.sleep(INTERVAL)
+
+
+def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
+    """Ends a run or a RayJob, and returns what to tell."""
+    if _is_rayjob(name):
+        return cancel_rayjob(connect(context, namespace or NAMESPACE), name)
+    store, run = open_run(name)
+    state = cancel(store, run)
+    return (
+        f"Attempt {state['attempt']} of {run_uri(store, run)} is asked to end: within seconds it keeps a "
+        "checkpoint, and running again goes on from it."
+    )
 
 
 def rayjob_status(api: Api, name: str) -> dict[str, Any]:
@@ -86,6 +130,11 @@ def reason(status: dict[str, Any]) -> str:
     """What KubeRay says of a failure, without the logs that it may put behind it."""
     text = status.get("message") or status.get("reason") or ""
     return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]
+
+
+def _is_rayjob(name: str) -> bool:
+    """A RayJob's name has no slash, and a run's URI or folder has."""
+    return "/" not in name
 
 
 def _warnings(api: Api, names: list[str | None]) -> list[str]:

@@ -13,8 +13,8 @@ from job.deploy.follow import follow
 from job.deploy.manifest import fill, fitting_rayjob
 from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
-from job.deploy.status import exit_code
 from job.deploy.refusals import Conflict
+from job.deploy.status import exit_code
 from job.errors import ClusterError
 from job.run.lease import reserve
 from job.storage import open_store
