@@ -228,11 +228,8 @@ def test_the_queue_has_room_for_two_of_the_largest_runs(queues: str, tmp_path: P
     text, platform = build_with(tmp_path, "base", ["gpu", "nvme-cache", "kueue"]), build(K8S / "platform" / queues)
     for document in documents(platform):
         validate(document)
-    (rayjob,), (local,), (queue,) = (
-        of_kind(text, "RayJob"),
-        of_kind(text, "LocalQueue"),
-        of_kind(platform, "ClusterQueue"),
-    )
+    (rayjob,), (local,) = of_kind(text, "RayJob"), of_kind(text, "LocalQueue")
+    (queue,) = of_kind(platform, "ClusterQueue")
     assert local["spec"]["clusterQueue"] == queue["metadata"]["name"]
     (worker,) = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     pods = {who: (template, 1) for who, template in templates(rayjob).items()}
