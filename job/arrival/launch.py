@@ -10,9 +10,9 @@ from job.arrival.targets import Target
 from job.config import Job
 from job.deploy.annotations import FIRST_EVENT
 from job.deploy.api import RAYJOBS, Api, Object
-from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run
+from job.deploy.status import exit_code
 from job.deploy.submit import apply
 from job.model.resolved import known_base, weights_request
 from job.registry.retrain_policy import decide, record, recorded
@@ -65,11 +65,13 @@ def launch(
         for other in active:
             if not _cancel(target.api, other, over or threading.Event()):
                 return replace(told, outcome=DEFERRED, name=other, reason=f"{other} is being deleted")
-    configmap, rayjob = fill(target.job, naming, target.shipped, target.options.image, target.api.namespace)
+    configmap, rayjob = fill(
+        target.job, naming, target.shipped, image=target.options.image, namespace=target.api.namespace
+    )
     if first_event is not None:
         at = datetime.fromtimestamp(first_event, UTC).isoformat(timespec="milliseconds")
         rayjob["metadata"]["annotations"][FIRST_EVENT] = at
-    made, fresh = apply(target.api, configmap, rayjob, emit)  # of one that is there, too: it may be half made
+    made, fresh = apply(target.api, configmap, rayjob, emit=emit)  # of one that is there, too: it may be half made
     if not fresh:
         told = replace(told, reason=f"it is {made.get('status', {}).get('jobDeploymentStatus') or 'New'}")
     return replace(told, outcome=CREATED if fresh else EXISTS, name=made["metadata"]["name"])
@@ -113,8 +115,8 @@ def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) 
 
 def _rayjobs(api: Api, job: Job) -> dict[str, Object]:
     """All of this job, by name."""
-    found, _ = api.list(RAYJOBS, labelSelector=f"{JOB}={job.name}")
-    return {rayjob["metadata"]["name"]: rayjob for rayjob in found}
+    rayjobs = api.list(RAYJOBS, label_selector=f"{JOB}={job.name}").items
+    return {rayjob["metadata"]["name"]: rayjob for rayjob in rayjobs}
 
 
 def _cancel(api: Api, name: str, over: threading.Event) -> bool:

@@ -9,8 +9,8 @@ from job.arrival.targets import Target
 from job.arrival.watch_metrics import Metrics
 from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
-from job.deploy.follow import exit_code
 from job.deploy.manifest import JOB
+from job.deploy.status import exit_code
 from job.storage import open_store, read_json
 from job.storage.runs import RunKeys
 
@@ -32,8 +32,8 @@ class Promotions:
 
     def look(self) -> None:
         """Tells what has ended since the last look. Raises ThawError."""
-        found, _ = self._target.api.list(RAYJOBS, labelSelector=f"{JOB}={self._target.name}")
-        rayjobs = {item["metadata"]["name"]: item for item in found}
+        listing = self._target.api.list(RAYJOBS, label_selector=f"{JOB}={self._target.name}")
+        rayjobs = {item["metadata"]["name"]: item for item in listing.items}
         before = self._active or set()
         self._active = {name for name, rayjob in rayjobs.items() if _is_awaited(rayjob)}
         for name in sorted(before - self._active):

@@ -78,7 +78,7 @@ def rollback(job: str, debug: bool) -> None:
 
     JOB is a job file (or a folder of them), or …/jobs/<name>/ in the store.
     """
-    from job.deploy.verbs import rollback_of
+    from job.registry.current import rollback_of
 
     click.echo(rollback_of(job))
 

@@ -73,7 +73,7 @@ def submit(
     def told(result: dict[str, Any]) -> None:
         click.echo("\n".join(describe_submitted(result, context)), err=as_json)
 
-    result = submit_and_follow(load_job(job, overrides), options, narrator().emit, told, new, follow)
+    result = submit_and_follow(load_job(job, overrides), options, narrator().emit, told=told, new=new, to_end=follow)
     if as_json:
         click.echo(json.dumps(result, indent=1))
     sys.exit(result.get("exit_code", 0))

@@ -148,14 +148,14 @@ def status(run: str, watch: bool, namespace: str | None, context: str | None, as
 
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
-    from job.deploy.verbs import status_of, watch_status
+    from job.deploy.status import status_of, watch_status
     from job.telemetry.console import result_table
 
     if watch:
         with screen(stderr=as_json) as show:
-            found = watch_status(run, context, namespace, show)
+            found = watch_status(run, show, context=context, namespace=namespace)
     else:
-        found, lines = status_of(run, context, namespace, watch=not as_json)
+        found, lines = status_of(run, context=context, namespace=namespace, watch=not as_json)
         if not as_json:
             click.echo("\n".join(lines))
     if as_json:
@@ -254,7 +254,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
 @debug
 def cancel(run: str, namespace: str | None, context: str | None, debug: bool) -> None:
     """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
-    from job.deploy.verbs import cancel_either
+    from job.deploy.status import cancel_either
 
     click.echo(cancel_either(run, context, namespace))
 

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job.deploy.refusals import Gone, Missing, Resource, Unreachable, refusal, told
+from job.deploy.refusals import Gone, Missing, Unreachable, one_line, refusal, told
 from job.errors import ClusterError
 from job.run.proxies import past_proxies
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
+    from urllib3 import HTTPResponse
 
 TRIES = 6
 """Times that a request is made while the fault may pass."""
-PAUSE, LONGEST_PAUSE = 0.5, 60.0
-"""Seconds: the pause after the first try, which doubles, and the longest that a server may ask for."""
+PAUSE, LONGEST_PAUSE = 0.5, 60
+"""Seconds: what the pauses between tries grow from (0, 1, 2, 4, 8), and the longest that a server may ask for."""
 CONNECT, ANSWER = 5.0, 30.0
 """Seconds within which a connection must be made, and a part of an answer must come."""
 WATCH = 60
@@ -30,127 +31,171 @@ WATCH = 60
 PASSING = frozenset({429, 500, 502, 503, 504})
 Object = dict[str, Any]
 
-RAYJOBS = Resource("RayJob", "rayjobs", "ray.io/v1")
-CONFIGMAPS = Resource("ConfigMap", "configmaps")
-PODS = Resource("Pod", "pods")
-EVENTS = Resource("Event", "events")
+
+class Resource(NamedTuple):
+    """A kind of objects: its name in URLs, and in the names of the client's methods (`list_namespaced_pod`)."""
+
+    plural: str
+    noun: str
+    group: str = ""
+    """Empty for Kubernetes' own."""
+
+
+RAYJOBS = Resource("rayjobs", "custom_object", group="ray.io")
+CONFIGMAPS = Resource("configmaps", "config_map")
+PODS = Resource("pods", "pod")
+EVENTS = Resource("events", "event")
+
+
+class Listing(NamedTuple):
+    items: list[Object]
+    version: str
+    """What a watch goes on from."""
 
 
 class Api:
     """One namespace of a cluster."""
 
-    def __init__(self, load: Callable[[], ApiClient], namespace: str, sleep: Callable[[float], None] = time.sleep):
+    def __init__(self, load: Callable[[], ApiClient], namespace: str) -> None:
         """`load` reads the credentials; it is called again where they have run out."""
         self.namespace = namespace
-        self._load, self._client, self._sleep = load, load(), sleep
+        self._load, self._client = load, load()
 
     def create(self, resource: Resource, body: Object) -> Object:
         """Raises Conflict where it is there already, which may be the work of an earlier try."""
-        return self._json("create", "POST", resource, body=body)
+        return self._document("create", resource, body=body)
 
     def get(self, resource: Resource, name: str) -> Object | None:
         try:
-            return self._json("get", "GET", resource, name)
+            return self._document("get", resource, name=name)
         except Missing:
             return None
 
-    def list(self, resource: Resource, **query: str) -> tuple[list[Object], str]:
-        """The objects, and the version that a watch goes on from. `query`: labelSelector, fieldSelector."""
-        found = self._json("list", "GET", resource, query=query)
-        return found["items"], found["metadata"]["resourceVersion"]
+    def list(self, resource: Resource, **query: str) -> Listing:
+        """`query`: label_selector, field_selector."""
+        document = self._document("list", resource, **query)
+        return Listing(document["items"], document["metadata"]["resourceVersion"])
 
     def patch(self, resource: Resource, name: str, body: Object) -> Object | None:
         """Merges `body` into the object, and returns it; None where there is none."""
         try:
-            return self._json("patch", "PATCH", resource, name, body=body)
+            return self._document("patch", resource, name=name, body=body, _content_type="application/merge-patch+json")
         except Missing:
             return None
 
     def delete(self, resource: Resource, name: str) -> bool:
         """Whether it was there. What it owns goes after it."""
         try:
-            self._json("delete", "DELETE", resource, name, body={"propagationPolicy": "Background"})
+            self._document("delete", resource, name=name, propagation_policy="Background")
         except Missing:
             return False
         return True
 
     def watch(self, resource: Resource, version: str, **query: str) -> Iterator[tuple[str, Object]]:
         """(type, object) from this version on, until the server ends it. Raises Gone, and Unreachable."""
-        query |= {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH)}
-        query["resourceVersion"] = version
-        response = self._request("watch", "GET", resource, query=query)
-        try:
-            yield from _events(response.response)
-        finally:
-            response.response.close()
+        from kubernetes.client import ApiException
+        from kubernetes.watch import Watch
 
-    def _json(self, verb: str, method: str, resource: Resource, name: str = "", **content: Any) -> Object:
-        body = self._request(verb, method, resource, name, **content).read()
+        events = Watch(return_type=object).stream(
+            partial(self._answer, "watch", resource),
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH,
+            _request_timeout=(CONNECT, WATCH + ANSWER),
+            **query,
+        )
+        with self._refusals("watch", resource):
+            try:
+                for event in filter(None, events):  # None: a line that is no JSON
+                    yield event["type"], event["object"]
+            except (ApiException, KeyError) as error:  # an event ERROR; KeyError where it gives no reason
+                raise Gone(f"The watch of {resource.plural} ended: {error}") from error
+
+    def _document(self, verb: str, resource: Resource, **options: Any) -> Object:
+        """What the server answers: an object, or a list of them. Raises ClusterError."""
+        options |= {"_preload_content": False, "_request_timeout": (CONNECT, ANSWER)}
+        with self._refusals(verb, resource):
+            body = self._answer(verb, resource, **options).data
         try:
             document: Object = json.loads(body)
         except ValueError as error:
-            host = self._client.configuration.host
-            raise ClusterError(f"{host} is no Kubernetes API server: it says {told(body)[:100]!r}.") from error
+            host, says = self._client.configuration.host, one_line(body.decode(errors="replace"))[:100]
+            raise ClusterError(f"{host} is no Kubernetes API server: it says {says!r}.") from error
         return document
 
-    def _request(self, verb: str, method: str, resource: Resource, name: str = "", **content: Any) -> Any:
-        """An answer that is no error, read to its end but for that of a watch. Raises ClusterError."""
-        from urllib3.exceptions import HTTPError
+    def _answer(self, verb: str, resource: Resource, **options: Any) -> HTTPResponse:
+        """Raises ClusterError. Credentials that the server does not take (any more) are read again."""
+        from kubernetes.client import ApiException
 
-        path, renewed = resource.path(self.namespace, name), False
-        for tries in range(1, TRIES + 1):
-            fault, asked = "", None
+        with self._refusals(verb, resource):
             try:
-                response = self._send(method, path, **content)
-                if verb == "watch" and response.status < 400:
-                    return response
-                body = response.read()
-            except (HTTPError, OSError) as error:
-                fault = f"{type(error).__name__}: {error}"
-            else:
-                if response.status < 400:
-                    return response
-                if response.status == 401 and not renewed:  # a token does not live as long as a run may
-                    renewed, self._client = True, self._load()
-                    continue
-                if response.status not in PASSING:
-                    raise refusal(verb, resource, self.namespace, response.status, body)
-                fault, asked = f"{response.status}, {told(body)}", response.getheader("Retry-After")
-            if tries < TRIES:
-                self._sleep(_pause(tries, asked))
+                return self._method(verb, resource)(**options)
+            except ApiException as error:
+                if error.status != 401:
+                    raise
+            self._client = self._load()
+            return self._method(verb, resource)(**options)
+
+    def _method(self, verb: str, resource: Resource) -> Callable[..., HTTPResponse]:
+        """As CustomObjectsApi.get_namespaced_custom_object, or CoreV1Api.read_namespaced_pod, in this namespace."""
+        from kubernetes.client import CoreV1Api, CustomObjectsApi
+
+        verb = "list" if verb == "watch" else verb
+        if resource.group:
+            method = getattr(CustomObjectsApi(self._client), f"{verb}_namespaced_{resource.noun}")
+            method = partial(method, group=resource.group, version="v1", plural=resource.plural)
+        else:
+            verb = "read" if verb == "get" else verb
+            method = getattr(CoreV1Api(self._client), f"{verb}_namespaced_{resource.noun}")
+        return partial(method, namespace=self.namespace)
+
+    @contextmanager
+    def _refusals(self, verb: str, resource: Resource) -> Iterator[None]:
+        """What the client raises within, as ClusterErrors."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError, MaxRetryError
+
+        try:
+            yield
+            return
+        except ApiException as error:
+            if error.status not in PASSING:
+                raise refusal(error, verb, resource, namespace=self.namespace) from error
+            fault = f"{error.status}, {told(error)}"
+        except MaxRetryError as error:
+            fault = f"{type(error.reason).__name__}: {error.reason}"
+        except (HTTPError, OSError) as error:
+            raise Unreachable(f"The connection to the Kubernetes API server broke: {error}") from error
         raise Unreachable(
             f"{self._client.configuration.host}: could not {verb} {resource.plural} in {TRIES} tries: {fault}. "
             "Check that the cluster can be reached (kubectl get pods), then try again."
         )
 
-    def _send(self, method: str, path: str, query: dict[str, str] | None = None, body: Object | None = None) -> Any:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        _, url, headers, content, _ = self._client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": kind},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        patience = ANSWER + (WATCH if query and "watch" in query else 0)
-        return self._client.call_api(method, url, headers, content, _request_timeout=(CONNECT, patience))
-
 
 def connect(context: str | None, namespace: str) -> Api:
     """The cluster of this context, or of KUBECONFIG's current one; in a pod that has none, the pod's own."""
-    return Api(lambda: _client(context), namespace)
+    return Api(partial(_client, context), namespace)
 
 
 def _client(context: str | None) -> ApiClient:
     from kubernetes import client, config
+    from urllib3 import Retry
 
     files = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not any(map(os.path.exists, files.split(os.pathsep)))
     if in_pod and context is None:
         past_proxies([os.environ["KUBERNETES_SERVICE_HOST"]])
     settings = client.Configuration()
-    settings.retries = False  # Api's own are bounded, and honour Retry-After
+    settings.retries = Retry(
+        TRIES - 1,
+        redirect=False,
+        allowed_methods=None,
+        status_forcelist=PASSING,
+        raise_on_status=False,
+        backoff_factor=PAUSE,
+        backoff_jitter=PAUSE,
+        retry_after_max=LONGEST_PAUSE,
+    )
     try:
         if in_pod and context is None:
             config.load_incluster_config(settings)
@@ -162,26 +207,3 @@ def _client(context: str | None) -> ApiClient:
             f"{files}: the cluster{wanted} is not in it: {error} Set KUBECONFIG or --context."
         ) from error
     return client.ApiClient(settings)
-
-
-def _events(stream: Any) -> Iterator[tuple[str, Object]]:
-    """The events of an answer that has a JSON document in each line."""
-    from urllib3.exceptions import HTTPError
-
-    rest = b""
-    try:
-        for chunk in stream.stream(amt=None, decode_content=False):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in filter(None, lines):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise Gone(event["object"].get("message", "the watch ended"))
-                yield event["type"], event["object"]
-    except (HTTPError, OSError, ValueError) as error:
-        raise Unreachable(f"The connection to the Kubernetes API server broke: {error}") from error
-
-
-def _pause(tries: int, asked: str | None) -> float:
-    """Doubles, with jitter, so that many do not come back at once; never less than the server asks for."""
-    least = min(float(asked), LONGEST_PAUSE) if asked and asked.isdigit() else 0.0
-    return max(least, PAUSE * 2 ** (tries - 1)) * (1 + random.random() / 4)

@@ -18,39 +18,58 @@ LARGEST = 1 << 20
 """Bytes of `terraform output -json` that are read."""
 WRITTEN = "# Written by `terraform output -json | thaw overlay"
 FILE = "kustomization.yaml"
-URI = r"{}://[a-z0-9][a-z0-9._-]{{1,220}}[a-z0-9]/([A-Za-z0-9._=-]+/)*"
-IMAGE = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
 
 
-class Cloud(NamedTuple):
-    """What an output must look like, as a pattern for all of it, and by example."""
+class Shape(NamedTuple):
+    """What an output must look like."""
 
-    scheme: str
-    queue: str
-    queue_example: str
-    annotation: str
-    identity: str
-    identity_example: str
+    pattern: str
+    """All of it matches this."""
+    example: str
+    annotation: str | None = None
+    """The output is {annotation: value}, and the value is what matches."""
 
 
-CLOUDS = {
-    "aws": Cloud(
-        scheme="s3",
-        queue=r"https://[a-z0-9.-]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}",
-        queue_example="https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
-        annotation="eks.amazonaws.com/role-arn",
-        identity=r"arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,128}",
-        identity_example="arn:aws:iam::ACCOUNT:role/NAME",
+def _shapes(scheme: str, *, queue: Shape, identity: Shape) -> dict[str, Shape]:
+    uri = Shape(rf"{scheme}://[a-z0-9][a-z0-9._-]{{1,220}}[a-z0-9]/([A-Za-z0-9._=-]+/)*", f"{scheme}://BUCKET/FOLDER/")
+    return {
+        "data_uri": uri,
+        "store_uri": uri,
+        "queue": queue,
+        "run_service_account_annotation": identity,
+        "watch_service_account_annotation": identity,
+        "image_repository": Shape(
+            r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+", "REGISTRY/NAME, without a tag"
+        ),
+    }
+
+
+OUTPUTS = {
+    "aws": _shapes(
+        "s3",
+        queue=Shape(
+            r"https://[a-z0-9.-]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}", "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+        ),
+        identity=Shape(
+            r"arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,128}",
+            "arn:aws:iam::ACCOUNT:role/NAME",
+            "eks.amazonaws.com/role-arn",
+        ),
     ),
-    "gcp": Cloud(
-        scheme="gs",
-        queue=r"projects/[a-z0-9.:-]{6,64}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}",
-        queue_example="projects/PROJECT/subscriptions/NAME",
-        annotation="iam.gke.io/gcp-service-account",
-        identity=r"[a-z0-9-]{6,30}@[a-z0-9.-]+\.iam\.gserviceaccount\.com",
-        identity_example="NAME@PROJECT.iam.gserviceaccount.com",
+    "gcp": _shapes(
+        "gs",
+        queue=Shape(
+            r"projects/[a-z0-9.:-]{6,64}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}",
+            "projects/PROJECT/subscriptions/NAME",
+        ),
+        identity=Shape(
+            r"[a-z0-9-]{6,30}@[a-z0-9.-]+\.iam\.gserviceaccount\.com",
+            "NAME@PROJECT.iam.gserviceaccount.com",
+            "iam.gke.io/gcp-service-account",
+        ),
     ),
 }
+"""The outputs of terraform/examples, by cloud and name."""
 
 
 def write_outputs(cloud: str, document: bytes, folder: Path) -> Path:
@@ -79,15 +98,15 @@ def _component(outputs: dict[str, Any]) -> dict[str, Any]:
         ],
         "images": [{"name": "thaw", "newName": outputs["image_repository"]}],
         "patches": [
-            _patch("ServiceAccount", "thaw-run", "/metadata/annotations", run),
-            _patch("ServiceAccount", "thaw-watch", "/metadata/annotations", watch),
+            _annotated("thaw-run", run),
+            _annotated("thaw-watch", watch),
         ],
     }
 
 
-def _patch(kind: str, name: str, path: str, value: Any) -> dict[str, Any]:
-    change = {"op": "add", "path": path, "value": value}
-    return {"target": {"kind": kind, "name": name}, "patch": json.dumps([change])}
+def _annotated(service_account: str, annotations: dict[str, str]) -> dict[str, Any]:
+    change = {"op": "add", "path": "/metadata/annotations", "value": annotations}
+    return {"target": {"kind": "ServiceAccount", "name": service_account}, "patch": json.dumps([change])}
 
 
 def _read(cloud: str, document: bytes) -> dict[str, Any]:
@@ -99,36 +118,21 @@ def _read(cloud: str, document: bytes) -> dict[str, Any]:
         raise JobError(f"standard input has {hint}: pipe `terraform output -json` into this.") from error
     if not isinstance(outputs, dict):
         raise JobError(f"standard input: `terraform output -json` is an object, got {type(outputs).__name__}.")
-    expected = _expected(CLOUDS[cloud])
-    missing = [name for name in expected if name not in outputs]
+    missing = [name for name in OUTPUTS[cloud] if name not in outputs]
     if missing:
         raise JobError(
             f"Terraform has no output {', '.join(missing)}: have those of terraform/examples/{cloud}/outputs.tf, and "
             "run `terraform apply` to its end."
         )
-    return {name: _value(name, outputs[name], *shape) for name, shape in expected.items()}
+    return {name: _value(name, outputs[name], shape) for name, shape in OUTPUTS[cloud].items()}
 
 
-def _expected(cloud: Cloud) -> dict[str, tuple[str, str, str | None]]:
-    """What is expected of each output: the pattern, an example, and the annotation whose value that is."""
-    uri, example = URI.format(cloud.scheme), f"{cloud.scheme}://BUCKET/FOLDER/"
-    identity = (cloud.identity, cloud.identity_example, cloud.annotation)
-    return {
-        "data_uri": (uri, example, None),
-        "store_uri": (uri, example, None),
-        "queue": (cloud.queue, cloud.queue_example, None),
-        "run_service_account_annotation": identity,
-        "watch_service_account_annotation": identity,
-        "image_repository": (IMAGE, "REGISTRY/NAME, without a tag", None),
-    }
-
-
-def _value(name: str, output: Any, pattern: str, example: str, annotation: str | None) -> Any:
+def _value(name: str, output: Any, shape: Shape) -> Any:
     value = output.get("value") if isinstance(output, dict) else None
-    text, wanted = value, example
-    if annotation is not None:
-        wanted = f"{{{annotation}: {example}}}"
-        text = value.get(annotation) if isinstance(value, dict) and len(value) == 1 else None
-    if not isinstance(text, str) or not re.fullmatch(pattern, text):
+    text, wanted = value, shape.example
+    if shape.annotation is not None:
+        wanted = f"{{{shape.annotation}: {shape.example}}}"
+        text = value.get(shape.annotation) if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(text, str) or not re.fullmatch(shape.pattern, text):
         raise JobError(f"Terraform's output {name} is not {wanted}: got {str(value)[:100]!r}.")
     return value

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import threading
+import time
+from collections.abc import Iterator
 from queue import Queue
 from typing import Any
 
 from job.deploy.annotations import ending, progress_line
-from job.deploy.api import PODS, RAYJOBS, Api, Object
+from job.deploy.api import PODS, RAYJOBS, Api, Object, Resource
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
-from job.deploy.watching import changes
+from job.deploy.refusals import Gone, Unreachable
+from job.deploy.status import ENDED, exit_code, reason
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Event, Noted, Warned
 
-ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 STAGES = {
     "": "KubeRay has not seen it yet",
     "Waiting": "it waits for KubeRay",
@@ -25,10 +26,12 @@ STAGES = {
     "Suspended": "it waits in a queue (`kubectl get workloads` says what for)",
     "Retrying": "a new cluster is made, which goes on with the run",
 }
-LONGEST = 300
-"""Characters of a reason."""
 STOPPED = 130
 """Exit code of who no longer wants to follow."""
+PATIENCE = 600.0
+"""Seconds without the API server (an upgrade of a control plane takes minutes) after which looking ends."""
+PAUSE = 1.0
+"""Seconds between two watches, so that a server that ends each at once is not flooded."""
 
 
 def follow(api: Api, name: str, emit: Emit) -> int:
@@ -40,16 +43,16 @@ def follow(api: Api, name: str, emit: Emit) -> int:
     heard: Queue[tuple[str, str, Any]] = Queue()
     over = threading.Event()
 
-    def listen(source: str, resource: Any, query: dict[str, str]) -> None:
+    def listen(source: str, resource: Resource, query: dict[str, str]) -> None:
         try:
-            for kind, items in changes(api, resource, emit, over, **query):
+            for kind, items in _changes(api, resource, emit, over=over, **query):
                 heard.put((source, kind, items))
         except Exception as error:  # raised where someone waits for it
             heard.put((source, "ERROR", error))
 
     for source, resource, query in (
-        ("rayjob", RAYJOBS, {"fieldSelector": f"metadata.name={name}"}),
-        ("pods", PODS, {"labelSelector": f"{INSTANCE}={name}"}),
+        ("rayjob", RAYJOBS, {"field_selector": f"metadata.name={name}"}),
+        ("pods", PODS, {"label_selector": f"{INSTANCE}={name}"}),
     ):
         threading.Thread(target=listen, args=(source, resource, query), name=f"follow {source}", daemon=True).start()
     teller = _Teller(name, emit)
@@ -69,19 +72,35 @@ def follow(api: Api, name: str, emit: Emit) -> int:
         over.set()
 
 
-def exit_code(rayjob: Object) -> int | None:
-    """The exit code of a RayJob that has ended, else None."""
-    status = rayjob.get("status", {})
-    stage = status.get("jobDeploymentStatus", "")
-    if stage not in ENDED:
-        return None
-    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
-        return 0
-    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
-    for text in (ending(rayjob)[0], told[1] if told else ""):
-        if text.isdigit() and int(text):
-            return int(text)
-    return ClusterError.exit_code
+def _changes(
+    api: Api, resource: Resource, emit: Emit, *, over: threading.Event, **query: str
+) -> Iterator[tuple[str, list[Object]]]:
+    """(`LISTED`, all of them), and then (`ADDED`, `MODIFIED` or `DELETED`, [one]), until `over`.
+
+    A watch that broke goes on where it was; where the server does not know that version any more, all are listed again.
+    Raises ClusterError.
+    """
+    version, heard, told = "", time.monotonic(), False
+    while not over.is_set():
+        try:
+            if not version:
+                objects, version = api.list(resource, **query)
+                heard = time.monotonic()
+                yield "LISTED", objects
+            for kind, item in api.watch(resource, version, **query):
+                version, heard, told = item["metadata"]["resourceVersion"], time.monotonic(), False
+                if kind != "BOOKMARK":
+                    yield kind, [item]
+            heard = time.monotonic()
+        except Gone:
+            version = ""
+        except Unreachable as error:
+            if time.monotonic() - heard > PATIENCE:
+                raise
+            if not told and not over.is_set():
+                told = True
+                emit(Noted(f"{error} Looking again."))
+        over.wait(PAUSE)
 
 
 class _Teller:
@@ -144,9 +163,3 @@ class _Teller:
         if key not in self._told:
             self._told.add(key)
             self._emit(event)
-
-
-def reason(status: dict[str, Any]) -> str:
-    """What KubeRay says of a failure, without the logs that it may put behind it."""
-    text = status.get("message") or status.get("reason") or ""
-    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]

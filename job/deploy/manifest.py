@@ -8,16 +8,16 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from job.config import Job, WorkerRange
 from job.config.jobfile import dump_job
 from job.deploy.annotations import RUN, STORE
+from job.deploy.api import Object
 from job.deploy.fitting import check_fit
 from job.deploy.naming import Naming
-from job.deploy.overlay import Object
 from job.errors import JobError
 from job.executors.placement import with_workers
 
@@ -30,6 +30,12 @@ JOB = "thaw/job"
 LONGEST = 47
 """Characters of a RayJob's name: KubeRay makes longer ones of it."""
 FILE = "job.yaml"
+
+
+class Filled(NamedTuple):
+    configmap: Object
+    """The job file."""
+    rayjob: Object
 
 
 def fitting_rayjob(job: Job, overlay: list[Object], where: str) -> Object:
@@ -53,9 +59,9 @@ def fitting_rayjob(job: Job, overlay: list[Object], where: str) -> Object:
 
 
 def fill(
-    job: Job, naming: Naming, shipped: Object, image: str | None = None, namespace: str | None = None
-) -> tuple[Object, Object]:
-    """The ConfigMap and the RayJob of this job, whose RayJob `shipped` is."""
+    job: Job, naming: Naming, shipped: Object, *, image: str | None = None, namespace: str | None = None
+) -> Filled:
+    """What this job is run by; `shipped` is the overlay's RayJob."""
     rayjob = copy.deepcopy(shipped)
     if job.scaling.workers == "auto":
         job = with_workers(job, "ray", _workers(rayjob["spec"]["rayClusterSpec"]))
@@ -74,7 +80,7 @@ def fill(
     _scale(rayjob["spec"]["rayClusterSpec"], job.scaling.max_workers)
     own = {"name": name, "namespace": metadata["namespace"], "labels": _ours(labels)}
     configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": {FILE: dump_job(job)}}
-    return configmap, rayjob
+    return Filled(configmap, rayjob)
 
 
 def kube_name(id: str) -> str:

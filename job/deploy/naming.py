@@ -29,7 +29,7 @@ class Naming:
     """The snapshot of the run's data, where it is known already."""
 
 
-def name_run(job: Job, emit: Emit, new: bool = False) -> Naming:
+def name_run(job: Job, emit: Emit, *, new: bool = False) -> Naming:
     """Lists the source and names the run as `thaw run` does; with `new`, another run of the same thing.
 
     Which examples are in packed layouts is known once their shards are indexed, which takes Ray. So their RayJobs are

@@ -10,16 +10,15 @@ import re
 import subprocess
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from job.deploy.api import Object
 from job.errors import ClusterError, JobError
 
 SHIPPED = ("local", "aws", "gcp")
 TIMEOUT = 120.0
 """Seconds; an overlay of the user's own may fetch some of its parts."""
-Object = dict[str, Any]
 
 
 def read_overlay(name: str) -> list[Object]:

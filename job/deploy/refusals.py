@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from job.errors import ClusterError
 
+if TYPE_CHECKING:
+    from kubernetes.client import ApiException
+
+    from job.deploy.api import Resource
+
 BINDING = "bind the role thaw-submit (k8s/base/access.yaml) to your user"
-
-
-@dataclass(frozen=True)
-class Resource:
-    kind: str
-    plural: str
-    group: str = ""
-    """With its version; empty for Kubernetes' own."""
-
-    def path(self, namespace: str, name: str = "") -> str:
-        root = f"/apis/{self.group}" if self.group else "/api/v1"
-        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
 
 
 class Conflict(ClusterError):
@@ -39,30 +31,33 @@ class Unreachable(ClusterError):
     """What may pass did not pass in time."""
 
 
-def refusal(verb: str, resource: Resource, namespace: str, status: int, body: bytes) -> ClusterError:
-    what, says = f"{verb} {resource.plural} in namespace {namespace}", told(body)
-    if status == 401:
+def refusal(error: ApiException, verb: str, resource: Resource, *, namespace: str) -> ClusterError:
+    what, says = f"{verb} {resource.plural} in namespace {namespace}", told(error)
+    if error.status == 401:
         return ClusterError(f"Not allowed to {what}: the API server does not know who you are. Log in, and {BINDING}.")
-    if status == 403:
+    if error.status == 403:
         return ClusterError(f"Not allowed to {what}: {BINDING}. The API server says: {says}")
-    if status == 404:
-        return _not_found(what, resource, namespace, body)
-    if status == 409:
+    if error.status == 404:
+        return _not_found(error, what, resource, namespace=namespace)
+    if error.status == 409:
         return Conflict(f"Can't {what}: {says}")
-    if status == 410:
+    if error.status == 410:
         return Gone(says)
-    return ClusterError(f"The API server refuses to {what}: {says} ({status}).")
+    return ClusterError(f"The API server refuses to {what}: {says} ({error.status}).")
 
 
-def told(body: bytes) -> str:
+def told(error: ApiException) -> str:
     """The answer's message, in one line."""
-    text = _json(body).get("message") or body.decode(errors="replace")
-    return " ".join(text.split())[:500] or "no reason given"
+    return one_line(_status(error).get("message") or error.body or error.reason or "no reason given")
 
 
-def _not_found(what: str, resource: Resource, namespace: str, body: bytes) -> ClusterError:
+def one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _not_found(error: ApiException, what: str, resource: Resource, *, namespace: str) -> ClusterError:
     """An object, its namespace, or the whole API, which answers without naming an object."""
-    details = _json(body).get("details") or {}
+    details = _status(error).get("details") or {}
     if details.get("kind") == "namespaces":
         return ClusterError(f"There is no namespace {namespace}: `kubectl apply -k` the overlay first, which makes it.")
     if resource.group and not details.get("name"):
@@ -70,9 +65,10 @@ def _not_found(what: str, resource: Resource, namespace: str, body: bytes) -> Cl
     return Missing(f"Can't {what}: there is none of that name.")
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _status(error: ApiException) -> dict[str, Any]:
+    """The object of the kind Status in the answer; empty where there is none."""
     try:
-        document = json.loads(body)
+        document = json.loads(error.body or "")
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

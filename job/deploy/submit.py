@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.config import Job
 from job.deploy.annotations import COLUMNS, RUN
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, Object, connect
-from job.deploy.follow import exit_code, follow
+from job.deploy.follow import follow
 from job.deploy.manifest import fill, fitting_rayjob
 from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
 from job.deploy.refusals import Conflict
+from job.deploy.status import exit_code
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Warned
 from job.run.lease import reserve
@@ -34,28 +35,35 @@ class Options:
     context: str | None = None
 
 
+class Applied(NamedTuple):
+    rayjob: Object
+    """As it is in the cluster."""
+    fresh: bool
+    """Whether it was created just now."""
+
+
 def render(job: Job, options: Options, emit: Emit) -> list[Object]:
     """What `submit` would create."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
-    return list(fill(job, name_run(job, emit), shipped, options.image, options.namespace))
+    return list(fill(job, name_run(job, emit), shipped, image=options.image, namespace=options.namespace))
 
 
-def submit(job: Job, options: Options, emit: Emit, new: bool = False) -> dict[str, Any]:
+def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> dict[str, Any]:
     """Creates the ConfigMap and the RayJob of this run, but for what is there already.
 
     Returns {state, name, namespace, run}, where `state` is `submitted`, `submitted already` or `finished`, and `run` is
     the run's URI, where it is known; name and namespace are None where nothing was created.
     """
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
-    naming = name_run(job, emit, new)
+    naming = name_run(job, emit, new=new)
     if naming.result is not None:
         return {"state": "finished", "name": None, "namespace": None, "run": naming.result["run"]}
-    configmap, rayjob = fill(job, naming, shipped, options.image, options.namespace)
+    configmap, rayjob = fill(job, naming, shipped, image=options.image, namespace=options.namespace)
     store = open_store(job.store, job.storage)
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
         reserve(store, naming.run)
     api = connect(options.context, rayjob["metadata"]["namespace"])
-    made, fresh = apply(api, configmap, rayjob, emit)
+    made, fresh = apply(api, configmap, rayjob, emit=emit)
     run = made["metadata"].get("annotations", {}).get(RUN)
     return {
         "state": "submitted" if fresh else "submitted already",
@@ -69,12 +77,13 @@ def submit_and_follow(
     job: Job,
     options: Options,
     emit: Emit,
+    *,
     told: Callable[[dict[str, Any]], None],
     new: bool = False,
     to_end: bool = False,
 ) -> dict[str, Any]:
     """As `submit`, whose result is `told` at once; `to_end` adds the RayJob's `exit_code`, once it has ended."""
-    result = submit(job, options, emit, new)
+    result = submit(job, options, emit, new=new)
     told(result)
     if to_end and result["name"]:
         code = follow(connect(options.context, result["namespace"]), result["name"], emit)
@@ -82,10 +91,10 @@ def submit_and_follow(
     return result
 
 
-def apply(api: Api, configmap: Object, rayjob: Object, emit: Emit) -> tuple[Object, bool]:
+def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied:
     """1. the job file   2. the RayJob, which reads it   3. the job file goes when the RayJob does.
 
-    Returns the RayJob as it is in the cluster, and whether it was created just now. Raises ClusterError.
+    Raises ClusterError.
     """
     name = rayjob["metadata"]["name"]
     _put_configmap(api, configmap, emit)
@@ -98,7 +107,7 @@ def apply(api: Api, configmap: Object, rayjob: Object, emit: Emit) -> tuple[Obje
         made, fresh = found, False
         _tell_existing(made, emit)
     _own(api, configmap, made)
-    return made, fresh
+    return Applied(made, fresh)
 
 
 def describe_submitted(submitted: dict[str, Any], context: str | None) -> list[str]:
@@ -136,7 +145,7 @@ def _put_configmap(api: Api, configmap: Object, emit: Emit) -> None:
         gone = dict.fromkeys(found.get("data") or {})
         if api.patch(CONFIGMAPS, name, {"data": {**gone, **configmap["data"]}}) is not None:
             return
-    raise ClusterError(f"ConfigMap {name} comes and goes in namespace {api.namespace}: who else changes it?")
+    raise _contended(api, name)
 
 
 def _own(api: Api, configmap: Object, rayjob: Object) -> None:
@@ -152,9 +161,11 @@ def _own(api: Api, configmap: Object, rayjob: Object) -> None:
             return
         except Conflict:
             continue
-    raise ClusterError(
-        f"ConfigMap {metadata['name']} comes and goes in namespace {api.namespace}: who else changes it?"
-    )
+    raise _contended(api, metadata["name"])
+
+
+def _contended(api: Api, configmap: str) -> ClusterError:
+    return ClusterError(f"ConfigMap {configmap} comes and goes in namespace {api.namespace}: who else changes it?")
 
 
 def _tell_existing(rayjob: Object, emit: Emit) -> None:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from job.config.jobfile import load_job
 from job.errors import JobError, StorageError, WriteConflict
-from job.storage import TRIES, Store, read_json, read_version
+from job.storage import TRIES, Store, open_store, read_json, read_version
 from job.storage.runs import RunKeys, run_uri
 
 FORMAT = 1
@@ -119,6 +120,18 @@ def rollback(store: Store, name: str) -> tuple[Entry, Entry]:
         if found is None or found.entry != entry:  # else only the answer to our own write was lost
             raise WriteConflict(f"{where} was changed by someone else just now: look at it, then decide.") from error
     return current.entry, entry
+
+
+def rollback_of(job: str) -> str:
+    """Rolls back the model in use of a job file, or of …/jobs/<name>/, and returns what to tell."""
+    root, separator, name = job.rstrip("/").rpartition("/jobs/")
+    if "://" in job and not separator:
+        raise JobError(f"{job}: write a job file, or the folder …/jobs/<name>/ in the store.")
+    if "://" not in job:
+        loaded = load_job(job)
+        root, name = loaded.store, loaded.name
+    old, new = rollback(open_store(root), name)
+    return f"{new.model}\nis in use again (run {new.run}), in place of that of run {old.run}, in use since {old.at}."
 
 
 def entry_of(run: str, result: dict[str, Any], by: str) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from job.deploy import api as room
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, connect
@@ -24,7 +25,7 @@ def test_objects_are_created_read_merged_and_deleted(api: Api) -> None:
     with pytest.raises(Conflict, match="already exists"):
         api.create(CONFIGMAPS, CONFIGMAP)
     assert api.patch(CONFIGMAPS, "one", {"data": {"a": None, "c": "3"}})["data"] == {"b": "2", "c": "3"}
-    assert [item["metadata"]["name"] for item in api.list(CONFIGMAPS)[0]] == ["one"]
+    assert [item["metadata"]["name"] for item in api.list(CONFIGMAPS).items] == ["one"]
     assert api.delete(CONFIGMAPS, "one")
     assert api.get(CONFIGMAPS, "one") is None
 
@@ -47,22 +48,31 @@ def test_what_does_not_pass_is_an_error_after_a_bounded_number_of_tries(fault: i
     assert len(kube.requests) == room.TRIES
 
 
-def test_a_server_that_is_not_there_is_an_error(kube: Kube, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = (tmp_path / "kubeconfig").read_text()
-    start = text.index("http://127.0.0.1:")
-    (tmp_path / "kubeconfig").write_text(text.replace(text[start:].split()[0], "http://127.0.0.1:1"))
-    with pytest.raises(Unreachable, match="Connection refused"):
+@pytest.mark.parametrize(
+    ("url", "fault"), [("http://127.0.0.1:1", "Connection refused"), ("https://127.0.0.1:PORT", "SSL")]
+)
+def test_a_server_that_does_not_take_the_connection_is_an_error(
+    url: str, fault: str, kube: Kube, tmp_path: Path
+) -> None:
+    document = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    cluster = document["clusters"][0]["cluster"]
+    cluster["server"] = url.replace("PORT", cluster["server"].rpartition(":")[2])
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(document))
+    with pytest.raises(Unreachable, match=f"could not get rayjobs in {room.TRIES} tries: .*{fault}"):
         connect(None, "thaw").get(RAYJOBS, "one")
 
 
-def test_a_pause_is_as_long_as_the_server_asks_for(kube: Kube) -> None:
+def test_a_pause_is_as_long_as_the_server_asks_for_within_bounds(
+    kube: Kube, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
-    api = Api(lambda: room._client(None), "thaw", pauses.append)
-    kube.answer("GET", "configmaps", 429, {"message": "slow down"}, Retry_After="7")
+    monkeypatch.setattr("time.sleep", pauses.append)
+    for asked in ("7", "86400"):
+        kube.answer("GET", "configmaps", 429, {"message": "slow down"}, Retry_After=asked)
     kube.answer("GET", "configmaps", 429, {"message": "slow down"})
     assert api.get(CONFIGMAPS, "one") is None
-    assert 7 <= pauses[0] <= 9
-    assert pauses[1] < 1
+    assert pauses[:2] == [7, room.LONGEST_PAUSE]
+    assert pauses[2] < 1
 
 
 def test_a_create_whose_answer_was_lost_is_told_as_a_conflict(kube: Kube, api: Api) -> None:
@@ -76,7 +86,7 @@ def test_a_token_that_has_run_out_is_read_again(kube: Kube, api: Api, tmp_path: 
     kube.tokens = {"another"}
     path = tmp_path / "kubeconfig"
     path.write_text(path.read_text().replace("token: token", "token: another"))
-    assert api.list(CONFIGMAPS)[0] == []
+    assert api.list(CONFIGMAPS).items == []
     kube.tokens = {"nobody's"}
     with pytest.raises(ClusterError, match=r"Not allowed to list configmaps in namespace thaw: .*Log in.*thaw-submit"):
         api.list(CONFIGMAPS)
@@ -138,7 +148,7 @@ def test_a_pod_without_a_kubeconfig_is_in_its_own_cluster(monkeypatch: pytest.Mo
 
 
 def test_a_watch_tells_what_happened_since(kube: Kube, api: Api) -> None:
-    _, version = api.list(CONFIGMAPS)
+    version = api.list(CONFIGMAPS).version
     api.create(CONFIGMAPS, CONFIGMAP)
     api.patch(CONFIGMAPS, "one", {"data": {"a": "9"}})
     seen = api.watch(CONFIGMAPS, version)
@@ -150,7 +160,7 @@ def test_a_watch_tells_what_happened_since(kube: Kube, api: Api) -> None:
 
 
 def test_a_watch_that_breaks_says_so(kube: Kube, api: Api) -> None:
-    _, version = api.list(CONFIGMAPS)
+    version = api.list(CONFIGMAPS).version
     seen = api.watch(CONFIGMAPS, version)
     api.create(CONFIGMAPS, CONFIGMAP)
     next(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -145,9 +146,17 @@ def test_a_bookmark_moves_a_watch_on_and_tells_nothing(kube: Kube, following: Fo
     assert kube.requests.count(("GET", "rayjobs")) == 1
 
 
-def test_a_410_in_the_middle_of_a_watch_is_listed_again(kube: Kube, following: Following) -> None:
-    gone = '{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}\n'
-    kube.answer("WATCH", "rayjobs", 200, gone)
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"code": 410, "reason": "Expired", "message": "too old resource version"},
+        {"code": 500, "message": "etcd: no leader"},
+    ],
+)
+def test_an_error_in_the_middle_of_a_watch_is_a_reason_to_list_again(
+    told: dict[str, Any], kube: Kube, following: Following
+) -> None:
+    kube.answer("WATCH", "rayjobs", 200, json.dumps({"type": "ERROR", "object": told}) + "\n")
     kube.break_watches()
     kube.wait_for(lambda: kube.requests.count(("GET", "rayjobs")) == 2)
     status(kube, "Initializing")
@@ -165,7 +174,7 @@ def test_a_server_that_is_away_for_a_while_is_said_once_and_waited_for(kube: Kub
 
 
 def test_a_server_that_stays_away_ends_it(kube: Kube, following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.deploy.watching.PATIENCE", 0.0)
+    monkeypatch.setattr("job.deploy.follow.PATIENCE", 0.0)
     for _ in range(20):
         kube.answer("WATCH", "rayjobs", 503, {"message": "away"})
     kube.break_watches()

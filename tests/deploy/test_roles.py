@@ -12,7 +12,7 @@ from job.config import Job
 from job.deploy.api import Api, connect
 from job.deploy.follow import follow
 from job.deploy.progress import reported
-from job.deploy.rayjob_status import cancel_rayjob, rayjob_status
+from job.deploy.status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
 from job.run.events import Announced
 from support.kube import Kube
@@ -32,13 +32,13 @@ def allowed(role: str) -> Verbs:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> Verbs:
     """What the API server was asked for."""
-    used, request = set(), Api._request
+    used, refusals = set(), Api._refusals
 
-    def noted(self: Api, verb: str, method: str, resource: Any, *name: str, **content: Any) -> Any:
+    def noted(self: Api, verb: str, resource: Any) -> Any:
         used.add((resource.plural, verb))
-        return request(self, verb, method, resource, *name, **content)
+        return refusals(self, verb, resource)
 
-    monkeypatch.setattr(Api, "_request", noted)
+    monkeypatch.setattr(Api, "_refusals", noted)
     return used
 
 

@@ -27,7 +27,7 @@ from support.shards import examples, webdataset_of
 
 
 def submitted(job: Job, overlay: str, said: Any, new: bool = False) -> dict[str, Any]:
-    return submit(job, Options(overlay), said, new)
+    return submit(job, Options(overlay), said, new=new)
 
 
 def writes(kube: Kube) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ def test_submitting_again_mends_what_was_cut_short(
 ) -> None:
     from job.deploy.api import Api
 
-    made, request = [], Api._request
+    made, request = [], Api._document
 
     def dies(self: Api, verb: str, *arguments: Any, **more: Any) -> Any:
         made.append(verb)
@@ -74,10 +74,10 @@ def test_submitting_again_mends_what_was_cut_short(
             raise Cut
         return request(self, verb, *arguments, **more)
 
-    monkeypatch.setattr(Api, "_request", dies)
+    monkeypatch.setattr(Api, "_document", dies)
     with pytest.raises(Cut):
         submitted(job, overlay, said)
-    monkeypatch.setattr(Api, "_request", request)
+    monkeypatch.setattr(Api, "_document", request)
     result = submitted(job, overlay, said)
     assert result["state"] == ("submitted already" if step == 3 else "submitted")
     rayjob = kube.get("rayjobs", result["name"])

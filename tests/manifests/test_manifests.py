@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -32,12 +28,12 @@ from support.kustomize import (
     build_with,
     documents,
     of_kind,
+    selects,
     templates,
 )
+from support.validated import pods_of, validate
 
 GOLDEN = Path(__file__).parent / "golden"
-CHECKER = K8S.parents[1] / "shared/checks/manifests/check_manifests.py"
-CORE = {"v1", "apps/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1", "scheduling.k8s.io/v1"}
 
 
 def with_what_it_needs(component: str) -> list[str]:
@@ -78,41 +74,39 @@ def test_components_that_go_together(components: str, tmp_path: Path) -> None:
     check(build_with(tmp_path, "base", components.split()))
 
 
-@cache
-def validate(document: str) -> None:
-    """JSON; what is the same in many overlays is validated once."""
-    import kubernetes_validate
-
-    kubernetes_validate.validate(json.loads(document), "1.32", strict=True)
-
-
 def check(text: str) -> None:
-    for document in documents(text):
-        if document["apiVersion"] in CORE:
-            validate(json.dumps(document))
-    (rayjob,) = of_kind(text, "RayJob")
-    for template in templates(rayjob).values():
-        for pod_or_container in (template["spec"], *template["spec"]["containers"]):
-            assert pod_or_container["securityContext"]
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": template["spec"]}
-        validate(json.dumps(pod))
-    if CHECKER.exists():
-        queued = bool(of_kind(text, "LocalQueue"))
-        checked_elsewhere = "PrometheusRule"  # by promtool
-        others = [document for document in documents(text) if document["kind"] != checked_elsewhere]
-        text = yaml.dump_all(others, Dumper=yaml.CSafeDumper)
-        whole = f"{text}\n---\n{build(K8S / 'platform/kueue-spot')}" if queued else text  # where its ClusterQueue is
-        command = [sys.executable, str(CHECKER), "-", "--ray-version", version("ray")]
-        done = subprocess.run(command, input=whole, capture_output=True, text=True)
-        assert done.stderr.startswith(f"{len(documents(whole))} objects, "), done.stderr
-        assert done.stdout == ""
+    objects = documents(text)
+    there = {(document["kind"], document["metadata"]["name"]) for document in objects}
+    policies = [policy["spec"]["podSelector"] for policy in of_kind(text, "NetworkPolicy")]
+    for document in objects:
+        if document["kind"] != "PrometheusRule":  # promtool checks it
+            validate(document)
+        for pod in pods_of(document):
+            check_pod(pod["spec"])
+            assert any(selects(policy, pod["metadata"]["labels"]) for policy in policies)
+        assert set(references(document)) <= there
+
+
+def check_pod(spec: dict[str, Any]) -> None:
+    """It may do little where a container is broken out of, and has its share of a node."""
+    assert not {"hostIPC", "hostNetwork", "hostPID"} & spec.keys()
+    assert not [volume for volume in spec.get("volumes", []) if "hostPath" in volume]
+    assert "automountServiceAccountToken" in spec
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    volumes = {volume["name"] for volume in spec.get("volumes", [])}
+    for container in (*spec.get("initContainers", []), *spec["containers"]):
+        allowed = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == allowed
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes
 
 
 def test_the_pod_that_images_are_copied_with_fits_the_overlay() -> None:
-    import kubernetes_validate
-
     pod = yaml.safe_load((K8S / "overlays/local/load.yaml").read_text())
-    kubernetes_validate.validate(pod, "1.32", strict=True)
+    validate(pod)
+    check_pod(pod["spec"])
     (claim,) = of_kind(build(K8S / "overlays/local"), "PersistentVolumeClaim")
     assert pod["metadata"]["namespace"] == claim["metadata"]["namespace"]
     assert ("PersistentVolumeClaim", claim["metadata"]["name"]) in set(references(pod))
@@ -231,7 +225,12 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("queues", ["kueue", "kueue-spot"])
 def test_the_queue_has_room_for_two_of_the_largest_runs(queues: str, tmp_path: Path) -> None:
     """With what asks for most; where there are flavours, each of them has."""
-    (rayjob,) = of_kind(build_with(tmp_path, "base", ["gpu", "nvme-cache", "kueue"]), "RayJob")
+    text, platform = build_with(tmp_path, "base", ["gpu", "nvme-cache", "kueue"]), build(K8S / "platform" / queues)
+    for document in documents(platform):
+        validate(document)
+    (rayjob,), (local,) = of_kind(text, "RayJob"), of_kind(text, "LocalQueue")
+    (queue,) = of_kind(platform, "ClusterQueue")
+    assert local["spec"]["clusterQueue"] == queue["metadata"]["name"]
     (worker,) = rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     pods = {who: (template, 1) for who, template in templates(rayjob).items()}
     pods[worker["groupName"]] = worker["template"], worker["replicas"]
@@ -241,7 +240,6 @@ def test_the_queue_has_room_for_two_of_the_largest_runs(queues: str, tmp_path: P
             resources = container["resources"]
             for name, quantity in {**resources["limits"], **resources["requests"]}.items():
                 asked[name] += count * cores(quantity)
-    (queue,) = of_kind(build(K8S / "platform" / queues), "ClusterQueue")
     for flavor in queue["spec"]["resourceGroups"][0]["flavors"]:
         quota = {each["name"]: cores(each["nominalQuota"]) for each in flavor["resources"]}
         assert set(quota) == set(asked)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from support.kustomize import build_with, of_kind, templates
+from support.kustomize import Labels, build_with, of_kind, selects, templates
 
 ANYWHERE = "0.0.0.0/0"
-Labels = dict[str, str]
 
 
 class Network:
@@ -48,13 +47,6 @@ class Network:
             for rule in self._rules(who, direction)
             for peer in rule[peers]
         )
-
-
-def selects(selector: dict[str, Any], labels: Labels) -> bool:
-    expressions = selector.get("matchExpressions", [])
-    return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items()) and all(
-        (labels.get(rule["key"]) in rule["values"]) == (rule["operator"] == "In") for rule in expressions
-    )
 
 
 @pytest.fixture

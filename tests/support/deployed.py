@@ -43,7 +43,7 @@ def kubectl() -> None:
 def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
     """The cluster of KUBECONFIG."""
     monkeypatch.setattr("job.deploy.api.PAUSE", 0.001)
-    monkeypatch.setattr("job.deploy.watching.PAUSE", 0.001)
+    monkeypatch.setattr("job.deploy.follow.PAUSE", 0.001)
     with kubernetes() as (kube, url):
         (tmp_path / "kubeconfig").write_text(kubeconfig(url))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))

@@ -11,6 +11,8 @@ import yaml
 
 from support.tools import need
 
+Labels = dict[str, str]
+
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
@@ -56,3 +58,11 @@ def templates(rayjob: dict[str, Any]) -> dict[str, dict[str, Any]]:
     cluster = rayjob["spec"]["rayClusterSpec"]
     groups = {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
     return {"submitter": rayjob["spec"]["submitterPodTemplate"], "head": cluster["headGroupSpec"]["template"], **groups}
+
+
+def selects(selector: dict[str, Any], labels: Labels) -> bool:
+    """Whether a label selector is for what has these labels."""
+    expressions = selector.get("matchExpressions", [])
+    return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items()) and all(
+        (labels.get(rule["key"]) in rule["values"]) == (rule["operator"] == "In") for rule in expressions
+    )

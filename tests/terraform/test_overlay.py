@@ -19,7 +19,6 @@ from job.errors import JobError
 from support.hcl import CLOUDS, ROOT
 from support.kustomize import build, of_kind, templates
 
-CHECKER = ROOT.parent / "shared/checks/manifests/check_manifests.py"
 OUTPUTS = Path(__file__).parent / "outputs"
 ANNOTATIONS = {"aws": "eks.amazonaws.com/role-arn", "gcp": "iam.gke.io/gcp-service-account"}
 
@@ -56,11 +55,7 @@ def test_outputs_become_an_overlay_that_builds(cloud: str, checkout: Path) -> No
     done = thaw_overlay(cloud, (OUTPUTS / f"{cloud}.json").read_bytes(), checkout)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode() == f"wrote k8s/overlays/{cloud}/outputs/kustomization.yaml\n"
-
     text = build(checkout / "k8s/overlays" / cloud)
-    if CHECKER.exists():
-        checked = subprocess.run([sys.executable, str(CHECKER), "-"], input=text, capture_output=True, text=True)
-        assert (checked.returncode, checked.stdout) == (0, "")
     (rayjob,) = of_kind(text, "RayJob")
     images = {container["image"] for pod in templates(rayjob).values() for container in pod["spec"]["containers"]}
     assert {image.rpartition(":")[0] for image in images} == {value(cloud, "image_repository")}

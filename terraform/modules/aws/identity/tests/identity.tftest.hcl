@@ -13,15 +13,9 @@ variables {
   queue_arn         = "arn:aws:sqs:eu-central-1:111122223333:thaw-events"
 }
 
-run "one_service_account_for_each_role" {
+run "the_watcher_has_a_role_of_its_own" {
   command = plan
 
-  assert {
-    condition = [for condition in data.aws_iam_policy_document.trust["run"].statement[0].condition : condition.values[0] if endswith(condition.variable, ":sub")] == [
-      "system:serviceaccount:thaw:thaw-run",
-    ]
-    error_message = "The role of a run is for the service account thaw-run alone."
-  }
   assert {
     condition     = aws_iam_role.this["watch"].name == "thaw-watch"
     error_message = "The watcher has a role of its own."

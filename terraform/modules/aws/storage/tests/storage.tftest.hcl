@@ -11,16 +11,12 @@ variables {
   name = "thaw"
 }
 
-run "two_buckets_that_nobody_else_reads" {
+run "two_buckets_with_the_names_of_their_owner" {
   command = plan
 
   assert {
     condition     = aws_s3_bucket.this["data"].bucket == "thaw-data-111122223333" && aws_s3_bucket.this["store"].bucket == "thaw-store-111122223333"
     error_message = "The buckets have the account's number in their names."
-  }
-  assert {
-    condition     = alltrue([for block in aws_s3_bucket_public_access_block.this : block.restrict_public_buckets && block.block_public_policy])
-    error_message = "Public access is blocked for both."
   }
 }
 

