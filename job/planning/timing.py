@@ -9,8 +9,9 @@ from job.config import Job
 from job.data.order import steps_per_epoch
 from job.executors.placement import is_here
 from job.planning.cached import MissingFeatures
-from job.planning.calibration import Speeds
+from job.planning.calibration import EXCHANGE, Speeds
 from job.planning.costs import PhaseCosts, Range
+from job.planning.epochs import EPOCH
 from job.planning.history import EXTRACTING, History
 
 STARTS = {
@@ -29,10 +30,6 @@ CALIBRATED = 0.8, 1.5
 """How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
 AGAIN = 0.9, 1.2
 """And from the last run's."""
-EPOCH = 0.05
-"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
-EXCHANGE = 250e6
-"""Bytes a second at which workers exchange gradients."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def _training(
     size, workers = job.train.batch_size, job.scaling.max_workers
     speed = speeds.head if phase.name == "head" else speeds.fine_tune
     assert speed is not None
-    exchanged = 0 if speeds.exchanged else 2 * (workers - 1) / workers * 4 * (phase.trainable or 0)
+    exchanged = 2 * (workers - 1) / workers * 4 * (phase.trainable or 0)
     step = speed.step + exchanged / EXCHANGE
     epoch = (
         steps_per_epoch(counts["train"], size) * step
