@@ -14,7 +14,6 @@ from job.evaluation.duplicates import Duplicates, near_duplicates, unknown
 from job.executors import placed
 from job.planning.cached import MissingFeatures, look_up
 from job.planning.calibration import EXAMPLES, calibrated
-from job.planning.cautions import KnownOfRun
 from job.planning.costs import memory, phases
 from job.planning.document import Forecast, document
 from job.planning.headers import look_at
@@ -50,19 +49,29 @@ def _forecast(job: Job, store: Store, listed: Seen, calibrates: bool | None, say
     missing, duplicates = _stored(run, store, listed, source.uri)
     history, classes = last_like(job, store, run.run), max(2, len(snapshot.classes))
     headers = look_at(job.data, form_of(job), source, sampled(listed), EXAMPLES)
-    found = phases(job, run.plan, run.anatomy, classes, history.epochs if history else {}, run.words)
+    costs = phases(job, run.plan, run.anatomy, classes, history.epochs if history else {}, run.words)
     stored = sum(tensor.needed * tensor.bytes_per_example for tensor in missing.tensors)
-    memories = memory(job, run.plan, run.anatomy, found[-1], stored)
     speeds, note = None, ""
-    if calibrates or (calibrates is None and not _is_known(history, missing, [phase.name for phase in found])):
+    if calibrates or (calibrates is None and not _is_known(history, missing, [phase.name for phase in costs])):
         say("stage", text="measuring this machine, for about 20 seconds")
         speeds, note = calibrated(run, store, network, headers.usable, classes=classes)
         if calibrates and speeds and history:
             history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
-    timed = stages(job, listed.seconds, run.prepared, missing, found, counts, speeds, history)
-    known = KnownOfRun(job, snapshot, run.anatomy, headers, missing, memories, duplicates, listed.share)
-    return Forecast(listed, run.run, run.plan, known, found, counts, timed, speeds, history, note)
+    return Forecast(
+        listed=listed,
+        run=run,
+        headers=headers,
+        duplicates=duplicates,
+        missing=missing,
+        phases=costs,
+        memory=memory(job, run.plan, run.anatomy, costs[-1], stored),
+        counts=counts,
+        stages=stages(job, listed.seconds, run.prepared, missing, costs, counts, speeds, history),
+        speeds=speeds,
+        history=history,
+        note=note,
+    )
 
 
 def _stored(run: PlannedRun, store: Store, listed: Seen, source: str) -> tuple[MissingFeatures, Duplicates]:

@@ -16,7 +16,6 @@ from job.data.sources.packed import open_shard, records_of, split_key
 from job.data.sources.table import object_reader
 from job.errors import ObjectMissing
 from job.planning.listing import Row
-from job.planning.looks import LOOKED, NO_LOOKS, Looks, summed
 from job.storage import Store, arrow_errors
 
 HEADER = 64 * 2**10
@@ -24,11 +23,26 @@ HEADER = 64 * 2**10
 READERS = 16
 FILES, RECORDS = 4, 32
 """Packed files of the sample that are opened, and records of each that are looked at: its first ones."""
+LOOKED = 100
+"""Pictures that are looked at: the first of the sample that can be used."""
 NAMED = 5
 """Rejects that are named."""
 Z = 1.96
 """The normal quantile of a 95 % interval."""
 GONE = "deleted or overwritten since it was listed"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What pictures of a sample have that may be lost on the way to the network: further pictures, and bits."""
+
+    looked: int = 0
+    several: int = 0
+    """Those that are animated, or have pages."""
+    deep: int = 0
+    """Those of more than 8 bits."""
+    values: tuple[int, int, int] | None = None
+    """The lowest and the highest value of these, and their bits."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Headers:
     """Key and reason of some of them."""
     usable: list[bytes]
     """Some of the others, encoded, whole."""
-    looks: Looks = NO_LOOKS
+    looks: Looks = Looks()
 
     @property
     def rejected(self) -> int:
@@ -72,7 +86,7 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
         found = [(row.key, why) for row, (why, _) in zip(rows, all_told, strict=True) if why]
         good = [(row, usual) for row, (why, usual) in zip(rows, all_told, strict=True) if not why]
         looked = good[:LOOKED] if form.picture else []
-        looks = summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
+        looks = _summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
     usable = []
     for row, _ in good[:wanted]:
         try:
@@ -125,8 +139,17 @@ def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wante
                     usable.append(record.encoded)
                 if form.picture and len(looks) < LOOKED:
                     looks.append(Look() if is_usual(record.encoded) else look(record.encoded))
-    return Headers(looked, _counted(found), found[:NAMED], usable, summed(looks))
+    return Headers(looked, _counted(found), found[:NAMED], usable, _summed(looks))
 
 
 def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
     return dict(Counter(why for _, why in found).most_common())
+
+
+def _summed(looks: list[Look]) -> Looks:
+    values = [one.values for one in looks if one.values]
+    bounds = None
+    if values:
+        lowest, highest, bits = zip(*values, strict=True)
+        bounds = min(lowest), max(highest), max(bits)
+    return Looks(len(looks), sum(one.pictures > 1 for one in looks), sum(one.deep for one in looks), bounds)
