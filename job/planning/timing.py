@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from job.config import Job
 from job.data.order import steps_per_epoch
@@ -53,15 +52,25 @@ def stages(
     history: History | None,
 ) -> list[Stage]:
     """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
-    found = [Stage("listing", _exactly(listed), "measured")]
-    times = _starts(job)
+    times = dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
     times["preparing"] += 0 if prepared else WEIGHTS
-    fixed = partial(_fixed, times=times, speeds=speeds, history=history)
-    before = [name for name in OTHERS if history and name in history.fixed]
-    found += [fixed(name) for name in ("preparing", *before)]
-    found += [_extracting(job, missing, speeds, history), fixed("workers")]
-    found += [_training(job, phase, counts, speeds, history) for phase in phases]
-    return [*found, fixed("export"), fixed("report")]
+    start = USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
+    last = history.fixed if history else {}
+
+    def fixed(name: str) -> Stage:
+        if name in last:
+            return Stage(name, _exactly(last[name]).within(*AGAIN), "last run")
+        return Stage(name, start.scaled(times[name]), "derived" if speeds else "constant")
+
+    return [
+        Stage("listing", _exactly(listed), "measured"),
+        *map(fixed, ("preparing", *(name for name in OTHERS if name in last))),
+        _extracting(job, missing, speeds, history, start.scaled(times[EXTRACTING])),
+        fixed("workers"),
+        *(_training(job, phase, counts, speeds, history) for phase in phases),
+        fixed("export"),
+        fixed("report"),
+    ]
 
 
 def total(stages: list[Stage]) -> Range | None:
@@ -70,25 +79,13 @@ def total(stages: list[Stage]) -> Range | None:
     return Range.total(known) if len(known) == len(stages) else None
 
 
-def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: History | None) -> Stage:
-    if history is not None and name in history.fixed:
-        return Stage(name, _exactly(history.fixed[name]).within(*AGAIN), "last run")
-    return Stage(name, _start(speeds).scaled(times[name]), "derived" if speeds else "constant")
-
-
-def _starts(job: Job) -> dict[str, float]:
-    return dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
-
-
 def _exactly(seconds: float) -> Range:
     return Range(seconds, seconds, seconds)
 
 
-def _start(speeds: Speeds | None) -> Range:
-    return USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
-
-
-def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None) -> Stage:
+def _extracting(
+    job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None, start: Range
+) -> Stage:
     if not missing.examples:
         return Stage(EXTRACTING, _exactly(0), "measured")
     if history is not None and history.example is not None:
@@ -96,10 +93,8 @@ def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, histo
     if speeds is None:
         return Stage(EXTRACTING, None, "calibration")
     each = 1 if is_here() else job.scaling.max_workers  # networks that work side by side
-    seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
-    working = _exactly(seconds).within(*CALIBRATED)
-    start = _start(speeds).scaled(_starts(job)[EXTRACTING])
-    return Stage(EXTRACTING, Range.total([start, working]), "calibration")
+    working = _exactly((missing.passes * speeds.network + missing.examples * speeds.decode) / each)
+    return Stage(EXTRACTING, Range.total([start, working.within(*CALIBRATED)]), "calibration")
 
 
 def _training(
