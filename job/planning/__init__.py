@@ -54,7 +54,7 @@ def _forecast(job: Job, store: Store, listed: Seen, calibrates: bool | None, say
     speeds, note = None, ""
     if calibrates or (calibrates is None and not _is_known(history, missing, [phase.name for phase in costs])):
         say("stage", text="measuring this machine, for about 20 seconds")
-        speeds, note = calibrated(run, store, network, headers.usable, classes=classes)
+        speeds, note = calibrated(run, costs, store, network, headers.usable, classes)
         if calibrates and speeds and history:
             history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}

@@ -24,8 +24,8 @@ from job.features.extraction import Decoded, Extraction, NewPart
 from job.features.featurize import BATCH, FrozenNetwork
 from job.features.store import ADDRESS
 from job.libraries import import_tensorflow
-from job.planning.costs import local_batch, memory_here
-from job.planning.epochs import EPOCHS, PhaseSpeeds, ShortPhase, time_phase
+from job.planning.costs import PhaseCosts, local_batch, memory_here
+from job.planning.epochs import EPOCHS, ShortRun, time_epochs
 from job.run.strategy import precision
 from job.storage import Store
 from job.storage.scratch import scratch
@@ -44,6 +44,8 @@ BYTES = 64 * 2**20
 """Bytes of features that a measured phase reads, at most, where that leaves it a step."""
 EXAMPLES = 32
 """Real examples that are measured with."""
+EPOCH = 0.05
+"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
 KEPT = 8
 """Bytes of a value that a step keeps, and of its gradient."""
 EXCHANGE = 250e6
@@ -57,6 +59,18 @@ class Share(NamedTuple):
     batch: int
     assumed: str
     """What is assumed of the workers of the run, where there are several."""
+
+
+@dataclass(frozen=True)
+class PhaseSpeeds:
+    """Seconds."""
+
+    step: float
+    """Of a batch."""
+    predict: float
+    """Of a batch that is validated."""
+    compile: float
+    """That the phase takes beside its epochs."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ def measured_share(job: Job) -> Share:
 
 
 def calibrated(
-    run: PlannedRun, store: Store, network: Network, encoded: list[bytes], *, classes: int
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, network: Network, encoded: list[bytes], classes: int
 ) -> tuple[Speeds | None, str]:
     """What was measured with `encoded` examples, or why nothing was; `store` has the base weights."""
     if not encoded:
@@ -113,36 +127,49 @@ def calibrated(
     except ClusterError:
         return None, "scaling.gpu: true, and this machine has no GPU: nothing was measured"
     try:
-        return _calibrate(run, store, encoded, imported, classes), ""
+        return _calibrated(run, phases, store, imported, encoded, classes), ""
     except Exception as error:  # for the memory of a GPU, say; all else of the plan is known
         return None, f"a worker's steps can't be made here: {headline(error)}: nothing was measured"
 
 
-def _calibrate(run: PlannedRun, store: Store, encoded: list[bytes], imported: float, classes: int) -> Speeds:
+def _calibrated(
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, imported: float, encoded: list[bytes], classes: int
+) -> Speeds:
     """`imported` is how long the imports of a worker take, in seconds."""
     import_tensorflow()
-    from job.model.freezing import freeze, thaw
     from job.model.networks import base_of_store, with_head
 
     began, job, share = time.monotonic(), run.job, measured_share(run.job)
-    frozen = _extract(run, store, encoded, share.cores)
-    notes, fine_tune = [share.assumed] if share.assumed else [], None
+    frozen, notes = _extract(run, store, encoded, share.cores), [share.assumed] if share.assumed else []
+    short = _short_run(run, frozen, share.batch)
+    if short.batch < share.batch:
+        notes.append(f"steps were measured on {short.batch} of their {share.batch} examples")
     with precision(job), scratch() as folder:
         network = with_head(job, base_of_store(job, store, run.base), classes)
-        freeze(network.base)
-        pooled = frozen.features["pooled"]
-        head = time_phase(job, network, ShortPhase("head", pooled, share.batch, _steps(pooled, share.batch)), folder)
-        if job.phases.fine_tune is not None:
-            thaw(network.base, job.phases.fine_tune.unfreeze)
-            phase = _fine_tune(run, frozen, share.batch)
-            if phase.batch < share.batch:
-                notes.append(f"a fine-tuning step was measured on {phase.batch} of its {share.batch} examples")
-            fine_tune = time_phase(job, network, phase, folder).scaled(share.batch / phase.batch)
+        epochs, rest = time_epochs(short, network, folder)
+    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, share.batch / short.batch) for one in phases}
+    last = phases[-1].name
+    speeds[last] = replace(speeds[last], compile=speeds[last].compile + rest)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
-    crowd = max(1.0, job.scaling.max_workers / cpus_here()) if is_here() else 1.0
-    start = (imported + frozen.built) * crowd
-    return Speeds(frozen.decode, frozen.network, start, head, fine_tune, time.monotonic() - began, tuple(notes))
+    start = (imported + frozen.built) * (max(1.0, job.scaling.max_workers / cpus_here()) if is_here() else 1.0)
+    return Speeds(
+        decode=frozen.decode,
+        network=frozen.network,
+        start=start,
+        head=speeds["head"],
+        fine_tune=speeds.get("fine_tune"),
+        took=time.monotonic() - began,
+        notes=tuple(notes),
+    )
+
+
+def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, larger: float) -> PhaseSpeeds:
+    """Of batches so many times larger. That of the validation split counts with its multiply-adds: the forward ones."""
+    first, *others = epochs
+    forward = phase.forward / max(1, phase.forward + phase.backward)
+    step = larger * max(0.0, mean(others) - EPOCH) / (steps + forward)
+    return PhaseSpeeds(step, step * forward, max(0.0, first - mean(others)))
 
 
 def _extract(run: PlannedRun, store: Store, encoded: list[bytes], cores: int) -> Extracted:
@@ -190,16 +217,14 @@ def _decode(work: Extraction, encoded: list[bytes], cores: int) -> tuple[np.ndar
     return np.stack(inputs) if inputs else np.zeros((1, *form.shape), form.dtype), taken / (times * len(encoded))
 
 
-def _fine_tune(run: PlannedRun, frozen: Extracted, batch: int) -> ShortPhase:
-    """As many examples a step and steps as the time and the memory of this machine allow."""
-    anatomy = run.anatomy
-    example = frozen.network * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
-    room = memory_here() / 2 / (KEPT * max(1, anatomy.kept))
-    some = int(np.clip(min(LONGEST / max(example, 1e-9), room), 1, batch))
-    features = frozen.features[run.plan.cut or form_of(run.job).tap]
-    steps = min(_steps(features, some), max(1, int(BUDGET / 2 / EPOCHS / (some * example + 1e-9))))
-    return ShortPhase("fine_tune", features, some, steps, run.plan.cut)
-
-
-def _steps(features: NewPart, batch: int) -> int:
-    return int(np.clip(BYTES // (batch * features.featurizer.bytes_per_example) - 1, 1, STEPS))
+def _short_run(run: PlannedRun, frozen: Extracted, batch: int) -> ShortRun:
+    """As many examples a step and steps an epoch as the time and the memory of this machine allow."""
+    anatomy, pooled, inputs, example = run.anatomy, frozen.features["pooled"], None, 0.0
+    if run.job.phases.fine_tune is not None:
+        inputs = frozen.features[run.plan.cut or form_of(run.job).tap]
+        example = frozen.network * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
+        room = memory_here() / 2 / (KEPT * max(1, anatomy.kept))
+        batch = int(np.clip(min(LONGEST / max(example, 1e-9), room), 1, batch))
+    width = sum(part.featurizer.bytes_per_example for part in (pooled, inputs) if part)
+    most = min(BYTES / (batch * width) - 1, BUDGET / 2 / EPOCHS / max(batch * example, 1e-9))
+    return ShortRun(run.job, pooled, inputs, run.plan.cut, anatomy.thawed, batch, int(np.clip(most, 1, STEPS)))

@@ -1,91 +1,61 @@
-"""A few epochs of a phase, as the run's trainer makes them, to be timed."""
+"""A few epochs of a run's phases, as its trainer makes them, to be timed."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from job.config import Job
+from job.config.training import UnfreezeMatch
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, FeatureSet
 from job.features.extraction import NewPart
 from job.features.store import ADDRESS, ids_of, write_part
-from job.run.strategy import make_strategy, use_jit
+from job.run.strategy import make_strategy
 from job.storage.filesystem import LocalStore
 
 if TYPE_CHECKING:
     from job.model.network import Network
 
 EPOCHS = 3
-"""Epochs that are made: the first one compiles the steps, and the others are timed."""
+"""Of each phase: the first one compiles the steps, and the others are timed."""
 RATE = 1e-9
 """The learning rate, which has no part in the time: with this one nothing diverges."""
-EPOCH = 0.05
-"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
 
 
 @dataclass(frozen=True)
-class PhaseSpeeds:
-    """Seconds."""
+class ShortRun:
+    """What is trained for EPOCHS of each phase."""
 
-    step: float
-    predict: float
-    """Of a batch of one worker."""
-    compile: float
-    """Of the first epoch, beyond what others take."""
-
-    def scaled(self, examples: float) -> PhaseSpeeds:
-        """With so many times the examples in a batch."""
-        return PhaseSpeeds(self.step * examples, self.predict * examples, self.compile)
-
-
-@dataclass(frozen=True)
-class ShortPhase:
-    """A phase to be timed."""
-
-    name: str
-    features: NewPart
-    """What it trains on, repeated until there is enough."""
+    job: Job
+    pooled: NewPart
+    """What the head trains on: repeated until there is enough, as all features."""
+    inputs: NewPart | None
+    """What fine-tuning trains on; None where the head alone is trained."""
+    cut: str | None
+    """The layer that `inputs` are the output of; None: they are decoded."""
+    thawed: tuple[str, ...]
+    """The layers that fine-tuning trains."""
     batch: int
     steps: int
-    """Of an epoch."""
-    cut: str | None = None
-    """The layer that `features` are the output of; None: what is decoded, or pooled."""
+    """Of an epoch, which ends with a validation on one batch."""
 
 
-def time_phase(job: Job, network: Network, phase: ShortPhase, folder: str) -> PhaseSpeeds:
-    """Trains for EPOCHS, and predicts one batch more; the layers that train are thawed. `folder` takes what would be in
-    the store and on a node's disk.
+def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each epoch, by phase, and of all else; `folder` takes what is stored, and what a node keeps of it.
 
-    Everything that this asks of the trainer is in this function.
+    All that is asked of the trainer is in this function.
     """
     from job.training.control import Control
-    from job.training.loop import Phase
-    from job.training.phase_task import PhaseTask, WorkerContext
-    from job.training.phases import fine_tune_forward, head_forward, trainable
+    from job.training.phase_task import WorkerContext
+    from job.training.phases import Inputs, train_phases
 
-    changed = {"epochs": EPOCHS, "patience": EPOCHS, "learning_rate": RATE, "warmup_epochs": 0}
-    if phase.name == "head":
-        forward, jit_compile = head_forward(job, network.head), use_jit(job, depthwise=False)
-    else:
-        forward, jit_compile = fine_tune_forward(job, network, phase.cut)
-    data, cache = _dataset(phase, network.head.output_shape[-1], folder)
-    task = PhaseTask(
-        name=phase.name,
-        settings=getattr(job.phases, phase.name).model_copy(update=changed),
-        batch_size=phase.batch,
-        seed=job.train.seed,
-        inputs=[cache],
-        views=job.train.views,
-        forward=forward,
-        variables=trainable(network.head if phase.name == "head" else network.model),
-        augment=job.augment if phase.features.featurizer.tap == "image" and job.augment.active else None,
-        jit_compile=jit_compile,
-    )
+    job, data = _short(run), _dataset(run, network.head.output_shape[-1], folder)
+    store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
+    pooled, inputs = ([FeatureCache(store, data, one, node) for one in sets] for sets in (data.pooled, data.inputs))
     context = WorkerContext(
         rank=0,
         world_size=1,
@@ -95,28 +65,38 @@ def time_phase(job: Job, network: Network, phase: ShortPhase, folder: str) -> Ph
         say=lambda kind, **fields: None,
         examples=str,
     )
-    trained = Phase(task, data, context)
-    last = trained.run(trained.begin(None, head={}))
+    until = "fine_tune" if run.inputs else "head"
     began = time.perf_counter()
-    trained.validate()
-    predict = time.perf_counter() - began
-    first, *others = (record["seconds"] for record in last.progress.history[phase.name])
-    step = max(0.0, mean(others) - predict - EPOCH) / phase.steps
-    return PhaseSpeeds(step, predict, max(0.0, first - mean(others)))
+    history = train_phases(job, until, network, data, Inputs(pooled, inputs, run.cut), context, resumed=None).history
+    taken = time.perf_counter() - began
+    epochs = {name: [record["seconds"] for record in made if "seconds" in record] for name, made in history.items()}
+    return epochs, taken - sum(map(sum, epochs.values()))
 
 
-def _dataset(phase: ShortPhase, classes: int, folder: str) -> tuple[Dataset, FeatureCache]:
-    """Its batches to train on and one to validate on, whose features are stored and read as those of a run."""
-    features, batch = phase.features, phase.batch
-    examples = np.arange(batch * (phase.steps + 1))
+def _short(run: ShortRun) -> Job:
+    """The job with phases of EPOCHS, whatever comes of them."""
+    job, phases = run.job, run.job.phases
+    changed: dict[str, Any] = {"epochs": EPOCHS, "patience": EPOCHS, "learning_rate": RATE, "warmup_epochs": 0}
+    found: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
+    if phases.fine_tune:
+        unfreeze = UnfreezeMatch(match=list(run.thawed))  # with `auto`, all that it may come to
+        changed |= {"unfreeze": unfreeze, "allow_unconverged_head": True}
+        found["fine_tune"] = phases.fine_tune.model_copy(update=changed)
+    train = job.train.model_copy(update={"batch_size": run.batch})
+    return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
+
+
+def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
+    """The batches of an epoch, of which the last one is the validation split, and their features in a store."""
+    store, examples = LocalStore(folder), np.arange(run.batch * (run.steps + 1))
     addresses = np.frombuffer(np.random.default_rng(0).bytes(ADDRESS.itemsize * len(examples)), ADDRESS)
-    values = np.resize(features.values, (len(examples), *features.values.shape[1:]))
-    store = LocalStore(folder)
-    part = write_part(store, features.featurizer, addresses, values)
-    stored = FeatureSet(
-        features.featurizer, [part], part=np.zeros(len(examples), np.int32), offset=examples.astype(np.int32)
-    )
-    data = Dataset(
+
+    def stored(features: NewPart) -> FeatureSet:
+        values = np.resize(features.values, (len(examples), *features.values.shape[1:]))
+        part = write_part(store, features.featurizer, addresses, values)
+        return FeatureSet(features.featurizer, [part], np.zeros(len(examples), np.int32), examples.astype(np.int32))
+
+    return Dataset(
         id="",
         rows=examples,
         ids=ids_of(addresses),
@@ -124,8 +104,7 @@ def _dataset(phase: ShortPhase, classes: int, folder: str) -> tuple[Dataset, Fea
         labels=(examples % classes).astype(np.int32),
         weights=np.ones(len(examples), np.float32),
         shards=np.zeros(len(examples), np.int64),
-        splits={"train": examples[:-batch], "validation": examples[-batch:], "test": examples[:0]},
-        pooled=[],
-        inputs=[],
+        splits={"train": examples[: -run.batch], "validation": examples[-run.batch :], "test": examples[:0]},
+        pooled=[stored(run.pooled)],
+        inputs=[stored(run.inputs)] if run.inputs else [],
     )
-    return data, FeatureCache(store, data, stored, NodeCache(f"{folder}/node", None, 1))

@@ -8,9 +8,8 @@ from job.config import Job
 from job.data.order import steps_per_epoch
 from job.executors.placement import is_here
 from job.planning.cached import MissingFeatures
-from job.planning.calibration import EXCHANGE, Speeds
+from job.planning.calibration import EPOCH, EXCHANGE, Speeds
 from job.planning.costs import PhaseCosts, Range
-from job.planning.epochs import EPOCH
 from job.planning.history import EXTRACTING, History
 
 STARTS = {

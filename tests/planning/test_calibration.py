@@ -14,6 +14,7 @@ from job.executors.placement import cpus_here
 from job.features.cache_plan import Plan
 from job.model.anatomy import anatomy_of
 from job.planning.calibration import Speeds, calibrated, measured_share
+from job.planning.costs import phases
 from job.planning.planned import Network, PlannedRun
 from job.storage import open_store
 from support.images import picture
@@ -46,8 +47,9 @@ def measure(tmp_path: Path) -> Callable[..., tuple[Speeds | None, str]]:
         store = open_store(job.store)
         network = Network(job, store, lambda kind, **fields: None)
         base, made = network.made
-        run = PlannedRun(job, None, base, plan, anatomy_of(made, None), prepared=True, words=None)
-        return calibrated(run, store, network, encoded, classes=2)
+        anatomy = anatomy_of(made, None)
+        run = PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None)
+        return calibrated(run, phases(job, plan, anatomy, 2, {}, None), store, network, encoded, classes=2)
 
     return measured
 
@@ -71,7 +73,7 @@ def test_an_embedded_run_assumes_nothing_and_long_steps_are_measured_on_fewer_ex
     speeds, _ = measure("scaling={workers: 1, executor: local}", "train.cache=off", plan=uncut)
     assert speeds.fine_tune.predict > 0
     assert not any("assumed" in told for told in speeds.notes)
-    assert "a fine-tuning step was measured on 1 of its 8 examples" in speeds.notes
+    assert "steps were measured on 1 of their 8 examples" in speeds.notes
 
 
 @pytest.mark.slow

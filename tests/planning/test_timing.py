@@ -17,9 +17,8 @@ from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.planning.cached import MissingFeatures
-from job.planning.calibration import EXCHANGE, Speeds
+from job.planning.calibration import EPOCH, EXCHANGE, PhaseSpeeds, Speeds
 from job.planning.costs import Range, head_layers, memory, phases
-from job.planning.epochs import EPOCH, PhaseSpeeds
 from job.planning.history import last_like
 from job.planning.timing import AGAIN, STARTS, stages, total
 from job.storage import open_store
