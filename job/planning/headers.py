@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -72,28 +73,19 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
     whole = object_reader(data, source)
     first = source.read_first if data.label_table.text is None else None
 
-    def told(row: Row) -> tuple[str | None, bool]:
-        return _told(form, row, first, whole)
-
-    def seen(row: Row) -> Look:
-        try:
-            return look(whole(row.key, row.version))
-        except ObjectMissing:
-            return Look()
+    def read(row: Row) -> bytes | None:
+        with suppress(ObjectMissing):
+            return whole(row.key, row.version)
+        return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        all_told = list(pool.map(told, rows))
-        found = [(row.key, why) for row, (why, _) in zip(rows, all_told, strict=True) if why]
-        good = [(row, usual) for row, (why, usual) in zip(rows, all_told, strict=True) if not why]
+        told = list(pool.map(lambda row: _told(form, row, first, whole), rows))
+        found = [(row.key, why) for row, (why, _) in zip(rows, told, strict=True) if why]
+        good = [(row, usual) for row, (why, usual) in zip(rows, told, strict=True) if not why]
         looked = good[:LOOKED] if form.picture else []
-        looks = _summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
-    usable = []
-    for row, _ in good[:wanted]:
-        try:
-            usable.append(whole(row.key, row.version))
-        except ObjectMissing:
-            continue
-    return Headers(len(rows), _counted(found), found[:NAMED], usable, looks)
+        looks = list(pool.map(lambda one: Look() if one[1] else look(read(one[0]) or b""), looked))
+        usable = [content for content in pool.map(read, [row for row, _ in good[:wanted]]) if content is not None]
+    return Headers(len(rows), _counted(found), found[:NAMED], usable, _summed(looks))
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
@@ -110,11 +102,11 @@ def _told(
 ) -> tuple[str | None, bool]:
     """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
     try:
-        if first is None or row.size <= HEADER or form.inspect(content := first(row.key, HEADER, row.version)):
-            content = whole(row.key, row.version)
-        else:
-            return None, is_usual(content)
-        return form.inspect(content), is_usual(content)
+        content = first(row.key, HEADER, row.version) if first and row.size > HEADER else whole(row.key, row.version)
+        reason = form.inspect(content)
+        if reason and len(content) < row.size:
+            reason = form.inspect(content := whole(row.key, row.version))
+        return reason, is_usual(content)
     except ObjectMissing:
         return GONE, True
 
@@ -124,10 +116,7 @@ def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wante
     filesystem, root = source.arrow()
     looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
     for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
-        with (
-            arrow_errors(source.uri + shard),
-            open_shard(filesystem, f"{root}/{shard}", data) as file,
-        ):
+        with arrow_errors(source.uri + shard), open_shard(filesystem, f"{root}/{shard}", data) as file:
             for record in islice(records_of(file, data, source.uri + shard), RECORDS):
                 if record.reject or len(record.encoded) > data.max_bytes:
                     continue
@@ -147,9 +136,8 @@ def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def _summed(looks: list[Look]) -> Looks:
-    values = [one.values for one in looks if one.values]
     bounds = None
-    if values:
+    if values := [one.values for one in looks if one.values]:
         lowest, highest, bits = zip(*values, strict=True)
         bounds = min(lowest), max(highest), max(bits)
     return Looks(len(looks), sum(one.pictures > 1 for one in looks), sum(one.deep for one in looks), bounds)
