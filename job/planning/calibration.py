@@ -25,7 +25,7 @@ from job.features.featurize import BATCH, FrozenNetwork
 from job.features.store import ADDRESS
 from job.libraries import import_tensorflow
 from job.planning.costs import PhaseCosts, local_batch, memory_here
-from job.planning.epochs import EPOCHS, ShortRun, time_epochs
+from job.planning.epochs import EPOCHS, ShortRun, shortened, time_epochs
 from job.run.strategy import precision
 from job.storage import Store
 from job.storage.scratch import scratch
@@ -142,12 +142,12 @@ def _calibrated(
     began, job, share = time.monotonic(), run.job, measured_share(run.job)
     frozen, notes = _extract(run, store, encoded, share.cores), [share.assumed] if share.assumed else []
     short = _short_run(run, frozen, share.batch)
-    if short.batch < share.batch:
-        notes.append(f"steps were measured on {short.batch} of their {share.batch} examples")
+    if (batch := short.job.train.batch_size) < share.batch:
+        notes.append(f"steps were measured on {batch} of their {share.batch} examples")
     with precision(job), scratch() as folder:
         network = with_head(job, base_of_store(job, store, run.base), classes)
         epochs, rest = time_epochs(short, network, folder)
-    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, share.batch / short.batch) for one in phases}
+    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, share.batch / batch) for one in phases}
     last = phases[-1].name
     speeds[last] = replace(speeds[last], compile=speeds[last].compile + rest)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
@@ -227,4 +227,5 @@ def _short_run(run: PlannedRun, frozen: Extracted, batch: int) -> ShortRun:
         batch = int(np.clip(min(LONGEST / max(example, 1e-9), room), 1, batch))
     width = sum(part.featurizer.bytes_per_example for part in (pooled, inputs) if part)
     most = min(BYTES / (batch * width) - 1, BUDGET / 2 / EPOCHS / max(batch * example, 1e-9))
-    return ShortRun(run.job, pooled, inputs, run.plan.cut, anatomy.thawed, batch, int(np.clip(most, 1, STEPS)))
+    job = shortened(run.job, batch, anatomy.thawed)
+    return ShortRun(job, pooled, inputs, run.plan.cut, int(np.clip(most, 1, STEPS)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +29,28 @@ RATE = 1e-9
 
 @dataclass(frozen=True)
 class ShortRun:
-    """What is trained for EPOCHS of each phase."""
+    """What is trained, on features that are repeated until there is enough."""
 
     job: Job
+    """With the phases and the batch that are to be timed."""
     pooled: NewPart
-    """What the head trains on: repeated until there is enough, as all features."""
     inputs: NewPart | None
     """What fine-tuning trains on; None where the head alone is trained."""
     cut: str | None
     """The layer that `inputs` are the output of; None: they are decoded."""
-    thawed: tuple[str, ...]
-    """The layers that fine-tuning trains."""
-    batch: int
     steps: int
     """Of an epoch, which ends with a validation on one batch."""
+
+
+def shortened(job: Job, batch: int, thawed: Sequence[str]) -> Job:
+    """The job with EPOCHS of each phase, whatever comes of them; `thawed` are the layers that fine-tuning trains."""
+    phases, changed = job.phases, dict[str, Any](epochs=EPOCHS, patience=EPOCHS, learning_rate=RATE, warmup_epochs=0)
+    found: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
+    if phases.fine_tune:
+        changed |= {"unfreeze": UnfreezeMatch(match=list(thawed)), "allow_unconverged_head": True}
+        found["fine_tune"] = phases.fine_tune.model_copy(update=changed)
+    train = job.train.model_copy(update={"batch_size": batch})
+    return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
 
 
 def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str, list[float]], float]:
@@ -53,7 +62,7 @@ def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str,
     from job.training.phase_task import WorkerContext
     from job.training.phases import Inputs, train_phases
 
-    job, data = _short(run), _dataset(run, network.head.output_shape[-1], folder)
+    job, data = run.job, _dataset(run, network.head.output_shape[-1], folder)
     store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
     pooled, inputs = ([FeatureCache(store, data, one, node) for one in sets] for sets in (data.pooled, data.inputs))
     context = WorkerContext(
@@ -73,22 +82,10 @@ def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str,
     return epochs, taken - sum(map(sum, epochs.values()))
 
 
-def _short(run: ShortRun) -> Job:
-    """The job with phases of EPOCHS, whatever comes of them."""
-    job, phases = run.job, run.job.phases
-    changed: dict[str, Any] = {"epochs": EPOCHS, "patience": EPOCHS, "learning_rate": RATE, "warmup_epochs": 0}
-    found: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
-    if phases.fine_tune:
-        unfreeze = UnfreezeMatch(match=list(run.thawed))  # with `auto`, all that it may come to
-        changed |= {"unfreeze": unfreeze, "allow_unconverged_head": True}
-        found["fine_tune"] = phases.fine_tune.model_copy(update=changed)
-    train = job.train.model_copy(update={"batch_size": run.batch})
-    return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
-
-
 def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
     """The batches of an epoch, of which the last one is the validation split, and their features in a store."""
-    store, examples = LocalStore(folder), np.arange(run.batch * (run.steps + 1))
+    batch = run.job.train.batch_size
+    store, examples = LocalStore(folder), np.arange(batch * (run.steps + 1))
     addresses = np.frombuffer(np.random.default_rng(0).bytes(ADDRESS.itemsize * len(examples)), ADDRESS)
 
     def stored(features: NewPart) -> FeatureSet:
@@ -104,7 +101,7 @@ def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
         labels=(examples % classes).astype(np.int32),
         weights=np.ones(len(examples), np.float32),
         shards=np.zeros(len(examples), np.int64),
-        splits={"train": examples[: -run.batch], "validation": examples[-run.batch :], "test": examples[:0]},
+        splits={"train": examples[:-batch], "validation": examples[-batch:], "test": examples[:0]},
         pooled=[stored(run.pooled)],
         inputs=[stored(run.inputs)] if run.inputs else [],
     )
