@@ -7,8 +7,8 @@ import sys
 
 from job.libraries import HUGE_PAGES, TUNABLES
 
-COMPUTING = ("run", "demo", "sweep")
-"""The verbs that may train in this process."""
+COMPUTING = ("run", "demo", "sweep", "plan")
+"""The verbs that may train in this process, if only to measure it."""
 
 
 def start() -> None:

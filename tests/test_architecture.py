@@ -34,7 +34,6 @@ ONLY_IN = {
 }
 USERS_OF_RAY = {
     "sweep.py",  # asks a cluster how many runs it has room for
-    "planning/rehearsal.py",  # its processes have the environment of Ray's workers
 }
 """Files out of executors/ that import what is in executors/ray."""
 QUEUES = {"boto3": "sqs.py", "google.cloud.pubsub_v1": "pubsub.py"}

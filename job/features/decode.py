@@ -75,7 +75,7 @@ class Decoder:
         decoding = []
         for at in range(0, len(items), GROUP):
             self._room.acquire()
-            decoding.append(self._decoders.submit(self._inputs, [read(one) for one in items[at : at + GROUP]]))
+            decoding.append(self._decoders.submit(self.inputs, [read(one) for one in items[at : at + GROUP]]))
             decoding[-1].add_done_callback(lambda _: self._room.release())
         return decoding
 
@@ -85,8 +85,8 @@ class Decoder:
         except ObjectMissing:
             return GONE
 
-    def _inputs(self, group: Sequence[Content]) -> list[Input]:
-        """Waits for what is being read."""
+    def inputs(self, group: Sequence[Content]) -> list[Input]:
+        """Decodes a group of examples in one call; waits for what is being read."""
         contents = [one.result() if isinstance(one, Future) else one for one in group]
         plain = [one if isinstance(one, str) else self._plain(one) for one in contents]
         whole = [one for one in plain if isinstance(one, bytes)]

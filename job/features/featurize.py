@@ -25,15 +25,15 @@ class Overflow(ThawError):
 
 
 class FrozenNetwork:
-    """The layers below the cuts, as one compiled function of a batch."""
+    """The layers below the cuts, as one compiled function of a batch: `batch` examples at a time."""
 
-    def __init__(self, work: Extraction, cpus: int) -> None:
+    def __init__(self, work: Extraction, cpus: int, batch: int = BATCH) -> None:
         from job.run.strategy import precision, prepare_process
 
         prepare_process(work.job, cpus)
         import tensorflow as tf
 
-        self._job, self._featurizers = work.job, work.wanted
+        self._featurizers, self._batch = work.wanted, batch
         dtypes = {featurizer.tap: featurizer.dtype for featurizer in work.wanted if not featurizer.is_input}
         with precision(work.job):
             self._network: Any = self._compiled(work, dtypes) if dtypes else None
@@ -83,13 +83,14 @@ class FrozenNetwork:
     def _values(self, inputs: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
         """Every tap of these inputs, by name; batches are padded to one size, so that the network is compiled once."""
         results: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(inputs) if self._network else 0, BATCH):
-            part = inputs[start : start + BATCH]
+        size = self._batch
+        for start in range(0, len(inputs) if self._network else 0, size):
+            part = inputs[start : start + size]
             padded: Any = part
-            if len(part) < BATCH:
-                padded = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
+            if len(part) < size:
+                padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             if view:
-                padded = self._augment(padded, view_seeds(np.resize(hashes[start : start + BATCH], BATCH), view))
+                padded = self._augment(padded, view_seeds(np.resize(hashes[start : start + size], size), view))
             for tap, value in self._network(padded).items():
                 results.setdefault(tap, []).append(value.numpy()[: len(part)])
         return {**dict.fromkeys(INPUTS, inputs), **{tap: np.concatenate(parts) for tap, parts in results.items()}}

@@ -75,7 +75,7 @@ def look_up(
         return _nothing(featurizers, counts)
     addresses, train = (found := rows()).addresses, found.splits == TRAIN
     lacking, passes = np.zeros(len(addresses), np.bool_), dict[int, np.ndarray]()
-    tensors, rejects = list[Cached](), dict[bytes, str]()
+    tensors, rejects = dict[str, Cached](), dict[bytes, str]()
     for featurizer in featurizers:
         there = known(store, featurizer)
         rejects |= there.rejects
@@ -86,36 +86,30 @@ def look_up(
         lacking |= missing
         if not featurizer.is_input:
             passes[featurizer.view] = passes.get(featurizer.view, np.zeros_like(missing)) | missing
-        tensors.append(_cached(featurizer, *(int(which.sum()) for which in (needed, stored, rejected))))
+        _add(tensors, featurizer, *(int(which.sum()) for which in (needed, stored, rejected)))
     gone = addresses[np.isin(addresses, np.array(list(rejects), ADDRESS))]
     reasons = Counter(rejects[address] for address in address_bytes(gone))
     total = sum(int(missing.sum()) for missing in passes.values())
-    return MissingFeatures(_together(tensors), int(lacking.sum()), total, dict(reasons.most_common()))
+    return MissingFeatures([*tensors.values()], int(lacking.sum()), total, dict(reasons.most_common()))
 
 
 def _nothing(featurizers: Sequence[Featurizer], counts: Counts) -> MissingFeatures:
     train, everyone = sum(counts["train"].values()), sum(sum(split.values()) for split in counts.values())
-    views = {featurizer.view: train if featurizer.view else everyone for featurizer in featurizers}
-    tensors = [_cached(featurizer, views[featurizer.view], 0, 0) for featurizer in featurizers]
-    computed = {featurizer.view for featurizer in featurizers if not featurizer.is_input}
-    return MissingFeatures(_together(tensors), everyone, sum(views[view] for view in computed), {})
+    tensors, passes = dict[str, Cached](), dict[int, int]()
+    for featurizer in featurizers:
+        needed = train if featurizer.view else everyone
+        _add(tensors, featurizer, needed, 0, 0)
+        if not featurizer.is_input:
+            passes[featurizer.view] = needed
+    return MissingFeatures([*tensors.values()], everyone, sum(passes.values()), {})
 
 
-def _cached(featurizer: Featurizer, needed: int, stored: int, rejected: int) -> Cached:
-    size = featurizer.bytes_per_example
-    return Cached(featurizer.tap, 1, featurizer.dtype, featurizer.shape, size, needed, stored, rejected)
-
-
-def _together(tensors: list[Cached]) -> list[Cached]:
-    """One entry for all views of a tensor."""
-    found: dict[str, Cached] = {}
-    for one in tensors:
-        before = found.get(one.tap)
-        if before is not None:
-            sums = {name: getattr(before, name) + getattr(one, name) for name in ("needed", "stored", "rejected")}
-            one = replace(one, views=before.views + 1, **sums)
-        found[one.tap] = one
-    return list(found.values())
+def _add(tensors: dict[str, Cached], featurizer: Featurizer, needed: int, stored: int, rejected: int) -> None:
+    """Counts another view of its tensor."""
+    of = featurizer.tap, featurizer.dtype, featurizer.shape, featurizer.bytes_per_example
+    before = tensors.get(of[0], Cached(of[0], 0, *of[1:], 0, 0))
+    sums = before.needed + needed, before.stored + stored, before.rejected + rejected
+    tensors[of[0]] = Cached(of[0], before.views + 1, *of[1:], *sums)
 
 
 def _is_begun(store: Store, featurizer: Featurizer) -> bool:

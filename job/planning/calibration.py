@@ -1,152 +1,231 @@
-"""What this machine needs for the steps of a run, measured on real examples and with the run's own parts."""
+"""What this machine needs for the steps of a run, measured in this process with the run's own parts.
+
+A few of the source's examples are decoded and go through the frozen layers as in an embedded run; on the features that
+come of them, repeated, the run's trainer makes a few short epochs.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from job.config import Job
 from job.data.forms import form_of
-from job.data.pictures import Unreadable
-from job.executors.placement import cpus_here, is_here, named_gpus, worker_cpus
-from job.features.cache_plan import Plan
-from job.features.featurize import BATCH
+from job.errors import ClusterError, headline
+from job.executors.placement import cpus_here, is_here, worker_cpus
+from job.features.decode import GROUP, Decoder
+from job.features.extraction import Decoded, Extraction, NewPart
+from job.features.featurize import BATCH, FrozenNetwork
+from job.features.store import ADDRESS
 from job.libraries import import_tensorflow
-from job.model.anatomy import Anatomy
-from job.planning.costs import local_batch, memory_here
-from job.planning.rehearsal import PhaseSpeeds, Rehearsal, rehearse, seconds
+from job.planning.costs import PhaseCosts, local_batch, memory_here
+from job.planning.epochs import EPOCHS, ShortRun, shortened, time_epochs
+from job.run.strategy import precision
+from job.storage import Store
+from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
-    import keras
+    from job.planning.planned import Network, PlannedRun
 
 BUDGET = 20.0
-"""Seconds of calibration that what is repeated is chosen for; starts and compilation come on top."""
+"""Seconds of calibration that what is repeated is chosen for; imports and compilation come on top."""
 LONGEST = 3.0
 """Seconds that a step may take by its multiply-adds; a longer one is measured on fewer examples."""
-REPEATS = 10
+REPEATS = 4
+STEPS = 32
+"""Steps of a measured epoch, at most."""
+BYTES = 64 * 2**20
+"""Bytes of features that a measured phase reads, at most, where that leaves it a step."""
 EXAMPLES = 32
 """Real examples that are measured with."""
+EPOCH = 0.05
+"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
+KEPT = 8
+"""Bytes of a value that a step keeps, and of its gradient."""
+EXCHANGE = 250e6
+"""Bytes a second at which workers are assumed to exchange gradients, which is not measured."""
+
+
+class Share(NamedTuple):
+    """What of a step is measured: the part of so many examples, on so many cores."""
+
+    cores: int
+    batch: int
+    assumed: str
+    """What is assumed of the workers of the run, where there are several."""
+
+
+@dataclass(frozen=True)
+class PhaseSpeeds:
+    """Seconds."""
+
+    step: float
+    """Of a batch."""
+    predict: float
+    """Of a batch that is validated."""
+    compile: float
+    """That the phase takes beside its epochs."""
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds, with as many processes at work as this machine has in the run."""
+    """Seconds."""
 
     decode: float
     """An example."""
     network: float
     """An example through the frozen network, in one view."""
     start: float
-    """Seconds until a worker's process is ready: TensorFlow's import and the network."""
+    """Until a worker's process is ready: TensorFlow's import and the network."""
     head: PhaseSpeeds
     fine_tune: PhaseSpeeds | None
-    exchanged: bool
-    """Whether the steps have the exchange of gradients in them."""
     took: float
     notes: tuple[str, ...]
 
 
-def calibrate(
-    job: Job,
-    base: keras.Model,
-    plan: Plan,
-    anatomy: Anatomy,
-    classes: int,
-    encoded: list[bytes],
-    devices: list[str | None],
-    folder: str,
-) -> Speeds:
-    """Measures with `encoded`, which can be decoded, and on `devices`; `folder` is that of the overlay over the job's
-    store. Raises ClusterError where a process that measures fails or is killed.
+class Extracted(NamedTuple):
+    """What the frozen layers make of the examples, and the seconds that it took."""
+
+    features: dict[str, NewPart]
+    """By the tap of the network."""
+    decode: float
+    network: float
+    """A pass of an example."""
+    built: float
+    """Until the network was ready."""
+
+
+def measured_share(job: Job) -> Share:
+    """Workers of this machine share its cores: one process with the cores of all makes their steps. A worker that has
+    a machine or a GPU of its own is measured alone.
     """
-    began = time.monotonic()
-    inputs, decode = _decoded(job, encoded)
-    many, local = len(devices), local_batch(job)
-    sharing = 1 if job.scaling.gpu else many
-    one = _pass(base, plan, inputs, sharing, began + BUDGET / 4)
-    notes, batch, repeats = [], None, REPEATS
-    if job.phases.fine_tune is not None:
-        each = one * sharing * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
-        some = max(1, int(local * min(1.0, LONGEST / (local * each))))
-        if some < local:
-            notes.append(f"a fine-tuning step was measured on {some} examples, and a worker's has {local}")
-        stored = inputs if plan.cut is None else np.ones((1, *plan.shape), np.float32)
-        batch = np.resize(stored, (some, *stored.shape[1:]))
-        repeats = int(np.clip(BUDGET / 2 / (some * each), 2, REPEATS))
-    pooled = np.random.default_rng(0).standard_normal((local, plan.features), np.float32)
-    played = rehearse(Rehearsal(job, plan, classes, pooled, batch, repeats), devices, folder)
-    if is_here() and not job.scaling.gpu and many < job.scaling.max_workers:
-        notes.append(f"{job.scaling.max_workers} workers share this machine: measured with {many}, and scaled")
-        played = played.shared(job.scaling.max_workers / many)
+    workers, each = job.scaling.max_workers, worker_cpus(job)
+    if is_here() and not job.scaling.gpu:
+        cores, batch = min(cpus_here(), workers * each), job.train.batch_size
+        assumed = f"measured in one process: {workers} workers are assumed to be as fast on the same {cores} cores"
+    else:
+        cores, batch = each, local_batch(job)
+        assumed = f"one worker was measured: {workers} are assumed to be as fast side by side"
+    assumed += f", and to exchange gradients at {EXCHANGE / 1e6:g} MB/s"
+    return Share(cores, batch, assumed if workers > 1 else "")
+
+
+def calibrated(
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, network: Network, encoded: list[bytes], classes: int
+) -> tuple[Speeds | None, str]:
+    """What was measured with `encoded` examples, or why nothing was; `store` has the base weights."""
+    if not encoded:
+        return None, "none of the sampled examples can be decoded: nothing was measured"
+    try:
+        imported = network.imported
+    except ClusterError:
+        return None, "scaling.gpu: true, and this machine has no GPU: nothing was measured"
+    try:
+        return _calibrated(run, phases, store, imported, encoded, classes), ""
+    except Exception as error:  # for the memory of a GPU, say; all else of the plan is known
+        return None, f"a worker's steps can't be made here: {headline(error)}: nothing was measured"
+
+
+def _calibrated(
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, imported: float, encoded: list[bytes], classes: int
+) -> Speeds:
+    """`imported` is how long the imports of a worker take, in seconds."""
+    import_tensorflow()
+    from job.model.networks import base_of_store, with_head
+
+    began, job, share = time.monotonic(), run.job, measured_share(run.job)
+    frozen, notes = _extract(run, store, encoded, share.cores), [share.assumed] if share.assumed else []
+    short = _short_run(run, frozen, share.batch)
+    if (batch := short.job.train.batch_size) < share.batch:
+        notes.append(f"steps were measured on {batch} of their {share.batch} examples")
+    with precision(job), scratch() as folder:
+        network = with_head(job, base_of_store(job, store, run.base), classes)
+        epochs, rest = time_epochs(short, network, folder)
+    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, share.batch / batch) for one in phases}
+    last = phases[-1].name
+    speeds[last] = replace(speeds[last], compile=speeds[last].compile + rest)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
-    took = time.monotonic() - began
-    exchanged = is_here() or job.scaling.max_workers == 1
-    return Speeds(decode, one, played.start, played.head, played.fine_tune, exchanged, took, tuple(notes))
+    start = (imported + frozen.built) * (max(1.0, job.scaling.max_workers / cpus_here()) if is_here() else 1.0)
+    return Speeds(
+        decode=frozen.decode,
+        network=frozen.network,
+        start=start,
+        head=speeds["head"],
+        fine_tune=speeds.get("fine_tune"),
+        took=time.monotonic() - began,
+        notes=tuple(notes),
+    )
 
 
-def devices_here(job: Job, memory: int) -> list[str | None]:
-    """The devices of the workers that are measured at the same time, which take so many bytes each: the GPU, as
-    CUDA_VISIBLE_DEVICES names it, or None. Where the run is not on this machine it is one of them.
-    """
-    if not job.scaling.gpu:
-        room = min(cpus_here() // worker_cpus(job), memory_here() // memory)
-        return [None] * (max(1, min(job.scaling.max_workers, room)) if is_here() else 1)
-    import_tensorflow()
-    import tensorflow as tf
-
-    gpus: list[str | None] = [*(named_gpus() or ())]
-    gpus = gpus or [str(index) for index in range(len(tf.config.list_physical_devices("GPU")))]
-    return gpus[: job.scaling.max_workers if is_here() else 1]
+def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, larger: float) -> PhaseSpeeds:
+    """Of batches so many times larger. That of the validation split counts with its multiply-adds: the forward ones."""
+    first, *others = epochs
+    forward = phase.forward / max(1, phase.forward + phase.backward)
+    step = larger * max(0.0, mean(others) - EPOCH) / (steps + forward)
+    return PhaseSpeeds(step, step * forward, max(0.0, first - mean(others)))
 
 
-def _decoded(job: Job, encoded: list[bytes]) -> tuple[np.ndarray, float]:
-    """What the network takes, and seconds an example on all cores; those that can't be decoded after all are left
-    out.
-    """
-    import_tensorflow()
-    import tensorflow as tf
+def _extract(run: PlannedRun, store: Store, encoded: list[bytes], cores: int) -> Extracted:
+    """Decodes and featurizes, in the plain view and another one where there are more."""
+    wanted = [featurizer for featurizer in run.wanted if featurizer.view <= 1]
+    # Of the same size as float16, and no activation is too large for it.
+    wanted = [replace(one, dtype="bfloat16") if one.dtype == "float16" else one for one in wanted]
+    work = Extraction(run.job, "", run.base, wanted, [], store)
+    inputs, decode = _decode(work, encoded, cores)
+    began = time.perf_counter()
+    size = int(np.clip(LONGEST / (run.plan.seconds_whole or 1e-9), 1, BATCH))
+    frozen = FrozenNetwork(work, cores, size)
+    built = time.perf_counter() - began
+    batch = Decoded(
+        inputs=np.resize(inputs, (size, *inputs.shape[1:])),
+        addresses=np.zeros(size, ADDRESS),
+        hashes=np.arange(size, dtype=np.uint64),
+        needs=np.ones((size, len(wanted)), np.bool_),
+        rejects=[],
+        gone={},
+        done=size,
+    )
+    parts, taken = frozen.parts(batch), list[float]()  # the first pass compiles
+    while len(taken) < REPEATS and sum(taken) < BUDGET / 4:
+        began = time.perf_counter()
+        frozen.parts(batch)
+        taken.append(time.perf_counter() - began)
+    views = len({featurizer.view for featurizer in wanted})
+    features = {part.featurizer.tap: part for part in reversed(parts)}  # of the plain view
+    return Extracted(features, decode, mean(taken) / (size * views), built)
 
-    form = form_of(job)
-    decode = tf.function(form.decode, input_signature=[tf.TensorSpec([], tf.string)])
-    found = []
 
-    def one(content: bytes) -> None:
-        try:
-            found.append(decode(form.plain(content)).numpy())
-        except (Unreadable, tf.errors.OpError):
-            return
+def _decode(work: Extraction, encoded: list[bytes], cores: int) -> tuple[np.ndarray, float]:
+    """What the network takes, without what can't be decoded after all; and seconds an example on these cores."""
+    groups = [encoded[at : at + GROUP] for at in range(0, len(encoded), GROUP)]
+    times = -(-2 * cores // len(groups))  # at least two groups for each core
+    with ThreadPoolExecutor(cores) as pool:
+        decoder = Decoder(work, pool, encoded=len(encoded))
+        decoder.inputs(groups[0])  # compiles
+        began = time.perf_counter()
+        decoded = list(pool.map(decoder.inputs, groups * times))
+        taken = time.perf_counter() - began
+    inputs = [one for group in decoded for one in group if isinstance(one, np.ndarray)]
+    form = form_of(work.job)
+    return np.stack(inputs) if inputs else np.zeros((1, *form.shape), form.dtype), taken / (times * len(encoded))
 
-    one(encoded[0])
-    found.clear()
-    with ThreadPoolExecutor(cpus_here()) as pool:
-        taken = seconds(lambda: list(pool.map(one, encoded)), 1) / len(encoded)
-    return np.stack(found) if found else np.zeros((1, *form.shape), form.dtype), taken
 
-
-def _pass(base: keras.Model, plan: Plan, inputs: np.ndarray, many: int, deadline: float) -> float:
-    """Seconds an example through the frozen network, at `many` calls at the same time: on the cores of all workers."""
-    import keras
-    import tensorflow as tf
-
-    from job.model.cut import cut_named
-
-    taps = [base.output, *([cut_named(base, plan.cut).tensor] if plan.cut else [])]
-    model = keras.Model(base.input, taps)
-    run = tf.function(lambda batch: model(tf.cast(batch, base.input.dtype), training=False), reduce_retracing=True)
-    first = tf.constant(inputs[:1])
-    run(first)
-    size = int(np.clip(LONGEST / 2 / max(seconds(lambda: run(first), 1), 1e-9), 1, BATCH))
-    batch = tf.constant(np.resize(inputs, (size, *inputs.shape[1:])))
-    run(batch)
-    with ThreadPoolExecutor(many) as pool:
-        each: list[tf.Tensor] = [batch] * many
-        taken: list[float] = []
-        while len(taken) < REPEATS and (not taken or time.monotonic() < deadline):
-            taken.append(seconds(lambda: list(pool.map(run, each)), 1))
-    return float(np.mean(taken)) / (size * many)
+def _short_run(run: PlannedRun, frozen: Extracted, batch: int) -> ShortRun:
+    """As many examples a step and steps an epoch as the time and the memory of this machine allow."""
+    anatomy, pooled, inputs, example = run.anatomy, frozen.features["pooled"], None, 0.0
+    if run.job.phases.fine_tune is not None:
+        inputs = frozen.features[run.plan.cut or form_of(run.job).tap]
+        example = frozen.network * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
+        room = memory_here() / 2 / (KEPT * max(1, anatomy.kept))
+        batch = int(np.clip(min(LONGEST / max(example, 1e-9), room), 1, batch))
+    width = sum(part.featurizer.bytes_per_example for part in (pooled, inputs) if part)
+    most = min(BYTES / (batch * width) - 1, BUDGET / 2 / EPOCHS / max(batch * example, 1e-9))
+    job = shortened(run.job, batch, anatomy.thawed)
+    return ShortRun(job, pooled, inputs, run.plan.cut, int(np.clip(most, 1, STEPS)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from job.config import Job, Optimization
 from job.data.caution import Caution, shown
@@ -18,9 +18,11 @@ from job.data.text import NOT_UTF8
 from job.evaluation.duplicates import Duplicates
 from job.executors.placement import is_here
 from job.model.anatomy import Anatomy
-from job.planning.cached import MissingFeatures
 from job.planning.costs import MemoryNeed, memory_here
-from job.planning.headers import Headers, interval
+from job.planning.headers import Headers, Looks, interval
+
+if TYPE_CHECKING:
+    from job.planning.document import Forecast
 
 FEW = 10
 """Training examples of a class below which a head learns little of it."""
@@ -41,42 +43,23 @@ LIKELY = 0.9
 """The accuracy for which it is asked whether it does."""
 
 
-@dataclass(frozen=True)
-class KnownOfRun:
-    """What the cautions are drawn from."""
-
-    job: Job
-    snapshot: Snapshot
-    anatomy: Anatomy
-    headers: Headers
-    missing: MissingFeatures
-    memory: MemoryNeed
-    duplicates: Duplicates
-    share: float
-    """The part of the source that `snapshot` is of."""
-
-
-def cautions(known: KnownOfRun) -> list[Caution]:
-    job, snapshot = known.job, known.snapshot
-    whole = known.share == 1
-    found = [
+def cautions(found: Forecast) -> list[Caution]:
+    job, snapshot, headers = found.run.job, found.listed.snapshot, found.headers
+    whole = found.listed.share == 1
+    train = round(sum(snapshot.counts["train"].values()) / found.listed.share)
+    rates = {name: getattr(job.phases, name) for name in USUAL}
+    return [
         *snapshot.cautions,
         *(_examples(job, snapshot) if whole else ()),
-        *_rejects(job, known.headers),
-        *_encoding(job, known.headers),
-        *_pictures(known),
-    ]
-    for name in ("head", "fine_tune"):
-        settings: Optimization | None = getattr(job.phases, name)
-        if settings is not None:
-            found += _rate(name, settings)
-    return [
-        *found,
-        *_recipe(job, snapshot, known.share),
-        *_end(job, known.anatomy),
-        *_depth(known.anatomy),
-        *_room(known),
-        *_copies(known.duplicates),
+        *_rejects(job, headers),
+        *_encoding(job, headers),
+        *_pictures(job, headers.looks),
+        *(caution for name, settings in rates.items() if settings for caution in _rate(name, settings)),
+        *_recipe(job, train),
+        *_end(job, found.run.anatomy),
+        *_depth(found.run.anatomy),
+        *_room(job, found.memory, found.missing.to_write),
+        *_copies(found.duplicates),
     ]
 
 
@@ -134,8 +117,8 @@ def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
         yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
 
 
-def _pictures(known: KnownOfRun) -> Iterator[Caution]:
-    looks, given = known.headers.looks, known.job.data.value_range
+def _pictures(job: Job, looks: Looks) -> Iterator[Caution]:
+    given = job.data.value_range
     among = f"of {looks.looked} sampled pictures"
     if looks.several:
         told = f"{looks.several} {among} are animated, or have pages, and only the first is used"
@@ -166,9 +149,9 @@ def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
         yield Caution(where, f"{told}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
 
 
-def _recipe(job: Job, snapshot: Snapshot, share: float) -> Iterator[Caution]:
+def _recipe(job: Job, train: int) -> Iterator[Caution]:
+    """`train` is how many examples the split has."""
     head, fine_tune = job.phases.head, job.phases.fine_tune
-    train = round(sum(snapshot.counts["train"].values()) / share)
     if fine_tune and head.epochs <= head.patience and not fine_tune.allow_unconverged_head:
         yield Caution(
             "phases.head.epochs",
@@ -212,13 +195,12 @@ def _depth(anatomy: Anatomy) -> Iterator[Caution]:
         )
 
 
-def _room(known: KnownOfRun) -> Iterator[Caution]:
-    """Only where the run would be on this machine."""
-    if known.job.scaling.executor != "local" and not is_here():
+def _room(job: Job, memory: MemoryNeed, to_write: int) -> Iterator[Caution]:
+    """Only where the run would be on this machine; `to_write` are bytes of features."""
+    if job.scaling.executor != "local" and not is_here():
         return
-    workers, memory = known.job.scaling.max_workers, known.memory
-    here = memory_here()
-    if workers * memory.total > here and not known.job.scaling.gpu:
+    workers, here = job.scaling.max_workers, memory_here()
+    if workers * memory.total > here and not job.scaling.gpu:
         each, room = f"{memory.total / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
         if workers > 1:
             told = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
@@ -226,15 +208,15 @@ def _room(known: KnownOfRun) -> Iterator[Caution]:
         else:
             told = f"The run needs {each}, {room}. Take a smaller train.batch_size, or thaw less."
             yield Caution("train.batch_size", told)
-    if not known.job.store.startswith("file://"):
+    if not job.store.startswith("file://"):
         return
-    folder = Path(known.job.store.removeprefix("file://"))
+    folder = Path(job.store.removeprefix("file://"))
     free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.is_dir())).free
-    if known.missing.to_write > free:
+    if to_write > free:
         yield Caution(
             "store",
-            f"{known.missing.to_write / 2**30:.1f} GiB of features are to be written, and {free / 2**30:.1f} GiB are "
-            "free there. Make room, lower train.views, or set train.cache: off.",
+            f"{to_write / 2**30:.1f} GiB of features are to be written, and {free / 2**30:.1f} GiB are free there. "
+            "Make room, lower train.views, or set train.cache: off.",
         )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from job.config import GLOVE, FineTunePhase, Job, Optimization, UnfreezeAuto
+from job.config import GLOVE, FineTunePhase, HeadPhase, Job, Optimization, UnfreezeAuto
 from job.data.order import WorkerShare
 from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy
@@ -108,14 +108,15 @@ def phases(
 ) -> list[PhaseCosts]:
     """`made` has the epochs that the last run made, by phase; `words` is how many words' vectors train, of glove."""
     parameters, work = head_layers(job, plan.features, classes)
-    found = [PhaseCosts("head", parameters, work, 2 * work, *_head_epochs(job, made.get("head")))]
+    found = [PhaseCosts("head", parameters, work, 2 * work, *_epochs(job.phases.head, made.get("head")))]
     if job.phases.fine_tune is not None:
         thawed: int | None = anatomy.trainable
         if job.model.backbone == GLOVE:
-            thawed = None if words is None else words * (plan.features // _vectors(job))
+            vectors = 1 if job.model.encoder == "mean" else job.model.max_tokens  # that a text's features are made of
+            thawed = None if words is None else words * (plan.features // vectors)
         trainable = None if thawed is None else parameters + thawed
         forward, backward = anatomy.work - anatomy.below + work, anatomy.backward + 2 * work
-        epochs = _fine_tune_epochs(job.phases.fine_tune, made.get("fine_tune"))
+        epochs = _epochs(job.phases.fine_tune, made.get("fine_tune"))
         found.append(PhaseCosts("fine_tune", trainable, forward, backward, *epochs))
     return found
 
@@ -146,35 +147,21 @@ def local_batch(job: Job) -> int:
     return WorkerShare(job.train.batch_size, 0, job.scaling.max_workers).size
 
 
-def _vectors(job: Job) -> int:
-    """How many word vectors the features of a text are made up of: one where they are the words' mean."""
-    return 1 if job.model.encoder == "mean" else job.model.max_tokens
-
-
-def _head_epochs(job: Job, made: int | None) -> tuple[Range, str]:
-    head = job.phases.head
-    low = min(head.patience + 1, head.epochs)
+def _epochs(settings: HeadPhase | FineTunePhase, made: int | None) -> tuple[Range, str]:
+    """How many the phase makes, and what the likely number goes by; `made` is how many the last run made."""
+    most, waits = settings.epochs, settings.patience
+    low = min(waits + 1, most) if waits else most
+    if isinstance(settings, HeadPhase):
+        likely = BEST_EPOCH + settings.patience
+        assumes = f"epoch {BEST_EPOCH} is the best, as in the demo, then patience"
+    elif isinstance(settings.unfreeze, UnfreezeAuto):
+        blocks = settings.unfreeze.auto.max_blocks
+        tried, most = min(DEPTHS, blocks), blocks * most
+        likely, assumes = tried * settings.epochs, f"{tried} of at most {blocks} blocks are tried"
+    elif low == most:
+        return Range(most, most, most), "phases.fine_tune.patience is not set: all epochs"
+    else:
+        likely, assumes = most, "patience is never reached"
     if made is not None:
-        return _range(low, made, head.epochs), f"as many epochs as the last run made ({made})"
-    likely = BEST_EPOCH + head.patience
-    return _range(low, likely, head.epochs), f"epoch {BEST_EPOCH} is the best, as in the demo, then patience"
-
-
-def _fine_tune_epochs(settings: FineTunePhase, made: int | None) -> tuple[Range, str]:
-    epochs = settings.epochs
-    low = min(settings.patience + 1, epochs) if settings.patience else epochs
-    if isinstance(settings.unfreeze, UnfreezeAuto):
-        most = settings.unfreeze.auto.max_blocks
-        if made is not None:
-            return _range(low, made, most * epochs), f"as many epochs as the last run made ({made})"
-        likely = min(DEPTHS, most)
-        return _range(low, likely * epochs, most * epochs), f"{likely} of at most {most} blocks are tried"
-    if low == epochs:
-        return _range(epochs, epochs, epochs), "phases.fine_tune.patience is not set: all epochs"
-    if made is not None:
-        return _range(low, made, epochs), f"as many epochs as the last run made ({made})"
-    return _range(low, epochs, epochs), "patience is never reached"
-
-
-def _range(low: int, likely: int, high: int) -> Range:
-    return Range(low, min(max(likely, low), high), high)
+        likely, assumes = made, f"as many epochs as the last run made ({made})"
+    return Range(low, min(max(likely, low), most), most), assumes

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +17,6 @@ from job.data.sources.packed import open_shard, records_of, split_key
 from job.data.sources.table import object_reader
 from job.errors import ObjectMissing
 from job.planning.listing import Row
-from job.planning.looks import LOOKED, NO_LOOKS, Looks, summed
 from job.storage import Store, arrow_errors
 
 HEADER = 64 * 2**10
@@ -24,11 +24,26 @@ HEADER = 64 * 2**10
 READERS = 16
 FILES, RECORDS = 4, 32
 """Packed files of the sample that are opened, and records of each that are looked at: its first ones."""
+LOOKED = 100
+"""Pictures that are looked at: the first of the sample that can be used."""
 NAMED = 5
 """Rejects that are named."""
 Z = 1.96
 """The normal quantile of a 95 % interval."""
 GONE = "deleted or overwritten since it was listed"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What pictures of a sample have that may be lost on the way to the network: further pictures, and bits."""
+
+    looked: int = 0
+    several: int = 0
+    """Those that are animated, or have pages."""
+    deep: int = 0
+    """Those of more than 8 bits."""
+    values: tuple[int, int, int] | None = None
+    """The lowest and the highest value of these, and their bits."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Headers:
     """Key and reason of some of them."""
     usable: list[bytes]
     """Some of the others, encoded, whole."""
-    looks: Looks = NO_LOOKS
+    looks: Looks = Looks()
 
     @property
     def rejected(self) -> int:
@@ -58,28 +73,19 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
     whole = object_reader(data, source)
     first = source.read_first if data.label_table.text is None else None
 
-    def told(row: Row) -> tuple[str | None, bool]:
-        return _told(form, row, first, whole)
-
-    def seen(row: Row) -> Look:
-        try:
-            return look(whole(row.key, row.version))
-        except ObjectMissing:
-            return Look()
+    def read(row: Row) -> bytes | None:
+        with suppress(ObjectMissing):
+            return whole(row.key, row.version)
+        return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        all_told = list(pool.map(told, rows))
-        found = [(row.key, why) for row, (why, _) in zip(rows, all_told, strict=True) if why]
-        good = [(row, usual) for row, (why, usual) in zip(rows, all_told, strict=True) if not why]
+        told = list(pool.map(lambda row: _told(form, row, first, whole), rows))
+        found = [(row.key, why) for row, (why, _) in zip(rows, told, strict=True) if why]
+        good = [(row, usual) for row, (why, usual) in zip(rows, told, strict=True) if not why]
         looked = good[:LOOKED] if form.picture else []
-        looks = summed(list(pool.map(lambda one: Look() if one[1] else seen(one[0]), looked)))
-    usable = []
-    for row, _ in good[:wanted]:
-        try:
-            usable.append(whole(row.key, row.version))
-        except ObjectMissing:
-            continue
-    return Headers(len(rows), _counted(found), found[:NAMED], usable, looks)
+        looks = list(pool.map(lambda one: Look() if one[1] else look(read(one[0]) or b""), looked))
+        usable = [content for content in pool.map(read, [row for row, _ in good[:wanted]]) if content is not None]
+    return Headers(len(rows), _counted(found), found[:NAMED], usable, _summed(looks))
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
@@ -96,11 +102,11 @@ def _told(
 ) -> tuple[str | None, bool]:
     """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
     try:
-        if first is None or row.size <= HEADER or form.inspect(content := first(row.key, HEADER, row.version)):
-            content = whole(row.key, row.version)
-        else:
-            return None, is_usual(content)
-        return form.inspect(content), is_usual(content)
+        content = first(row.key, HEADER, row.version) if first and row.size > HEADER else whole(row.key, row.version)
+        reason = form.inspect(content)
+        if reason and len(content) < row.size:
+            reason = form.inspect(content := whole(row.key, row.version))
+        return reason, is_usual(content)
     except ObjectMissing:
         return GONE, True
 
@@ -110,10 +116,7 @@ def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wante
     filesystem, root = source.arrow()
     looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
     for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
-        with (
-            arrow_errors(source.uri + shard),
-            open_shard(filesystem, f"{root}/{shard}", data) as file,
-        ):
+        with arrow_errors(source.uri + shard), open_shard(filesystem, f"{root}/{shard}", data) as file:
             for record in islice(records_of(file, data, source.uri + shard), RECORDS):
                 if record.reject or len(record.encoded) > data.max_bytes:
                     continue
@@ -125,8 +128,16 @@ def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wante
                     usable.append(record.encoded)
                 if form.picture and len(looks) < LOOKED:
                     looks.append(Look() if is_usual(record.encoded) else look(record.encoded))
-    return Headers(looked, _counted(found), found[:NAMED], usable, summed(looks))
+    return Headers(looked, _counted(found), found[:NAMED], usable, _summed(looks))
 
 
 def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
     return dict(Counter(why for _, why in found).most_common())
+
+
+def _summed(looks: list[Look]) -> Looks:
+    bounds = None
+    if values := [one.values for one in looks if one.values]:
+        lowest, highest, bits = zip(*values, strict=True)
+        bounds = min(lowest), max(highest), max(bits)
+    return Looks(len(looks), sum(one.pictures > 1 for one in looks), sum(one.deep for one in looks), bounds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -47,20 +46,17 @@ def last_like(job: Job, store: Store, run: str | None) -> History | None:
 
 def _alike(job: Job, stored: Any) -> bool:
     try:
-        other = Job.model_validate(stored)
+        return _pace(Job.model_validate(stored)) == _pace(job)
     except ValidationError:
         return False
-    same: list[Callable[[Job], Any]] = [
-        lambda job: job.model,
-        lambda job: (job.scaling.max_workers, job.scaling.executor == "local"),
-        lambda job: job.scaling.gpu,
-        lambda job: job.scaling.cpus_per_worker,
-        lambda job: job.train.model_dump(
-            include={"batch_size", "precision", "views", "cache", "jit_compile", "deterministic"}
-        ),
-        lambda job: job.phases.fine_tune and job.phases.fine_tune.unfreeze,
-    ]
-    return all(part(job) == part(other) for part in same)
+
+
+def _pace(job: Job) -> tuple[Any, ...]:
+    """What of a job decides how long a step takes."""
+    scaling, fine_tune = job.scaling, job.phases.fine_tune
+    train = job.train.model_dump(include={"batch_size", "precision", "views", "cache", "jit_compile", "deterministic"})
+    workers = scaling.max_workers, scaling.executor == "local", scaling.gpu, scaling.cpus_per_worker
+    return job.model, workers, train, fine_tune and fine_tune.unfreeze
 
 
 def _history(run: str, phases: dict[str, list[dict[str, Any]]], stages: list[dict[str, Any]]) -> History:

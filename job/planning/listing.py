@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from job.config import Data, Job
@@ -97,34 +98,19 @@ def sampled(seen: Seen) -> list[Row]:
 
 
 def chosen(seen: Seen, places: list[int]) -> list[Row]:
-    """The examples at these places (ascending) of the snapshot."""
-    found, begin, left = [], 0, list(reversed(places))
-    for batch in _batches(seen, list(Row._fields)):
-        end = begin + len(batch)
-        here = []
-        while left and left[-1] < end:
-            here.append(left.pop() - begin)
-        if here:
-            some = batch.take(pa.array(here))
-            found += [Row(*row) for row in zip(*(column.to_pylist() for column in some.columns), strict=True)]
-        if not left:
-            break
-        begin = end
-    return found
+    """The examples at these places of the snapshot."""
+    found = ds.dataset(seen.table).take(pa.array(places, pa.int64()), columns=list(Row._fields), batch_size=ROWS)
+    return [Row(**row) for row in found.to_pylist()]
 
 
 def numbers(seen: Seen, source: str) -> Rows:
     """The numbers of every example of `source` (a URI)."""
     index = {label: i for i, label in enumerate(seen.snapshot.classes)}
-    addresses, splits, labels = [], [], []
-    for batch in _batches(seen, ["key", "version", "label", "split"]):
-        keys, versions, names, sides = (column.to_pylist() for column in batch.columns)
-        addresses.append(b"".join(address_of(source, *pair) for pair in zip(keys, versions, strict=True)))
-        splits.append(np.array([SPLITS.index(side) for side in sides], np.int8))
-        labels.append(np.array([index[name] for name in names], np.int32))
-    return Rows(np.frombuffer(b"".join(addresses), ADDRESS), np.concatenate(splits), np.concatenate(labels))
-
-
-def _batches(seen: Seen, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    addresses, splits, labels = list[bytes](), list[np.ndarray](), list[np.ndarray]()
     with pq.ParquetFile(seen.table) as table:
-        yield from table.iter_batches(ROWS, columns=columns)
+        for batch in table.iter_batches(ROWS, columns=["key", "version", "label", "split"]):
+            keys, versions, names, sides = (column.to_pylist() for column in batch.columns)
+            addresses.append(b"".join(address_of(source, *pair) for pair in zip(keys, versions, strict=True)))
+            splits.append(np.array([SPLITS.index(side) for side in sides], np.int8))
+            labels.append(np.array([index[name] for name in names], np.int32))
+    return Rows(np.frombuffer(b"".join(addresses), ADDRESS), np.concatenate(splits), np.concatenate(labels))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from job.config import Job
 from job.data.order import steps_per_epoch
 from job.executors.placement import is_here
 from job.planning.cached import MissingFeatures
-from job.planning.calibration import Speeds
+from job.planning.calibration import EPOCH, EXCHANGE, Speeds
 from job.planning.costs import PhaseCosts, Range
 from job.planning.history import EXTRACTING, History
 
@@ -29,10 +28,6 @@ CALIBRATED = 0.8, 1.5
 """How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
 AGAIN = 0.9, 1.2
 """And from the last run's."""
-EPOCH = 0.05
-"""Seconds of each epoch beside its steps: the proof of its order, its history, what is told of it."""
-EXCHANGE = 250e6
-"""Bytes a second at which workers exchange gradients."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +51,25 @@ def stages(
     history: History | None,
 ) -> list[Stage]:
     """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
-    found = [Stage("listing", _exactly(listed), "measured")]
-    times = _starts(job)
+    times = dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
     times["preparing"] += 0 if prepared else WEIGHTS
-    fixed = partial(_fixed, times=times, speeds=speeds, history=history)
-    before = [name for name in OTHERS if history and name in history.fixed]
-    found += [fixed(name) for name in ("preparing", *before)]
-    found += [_extracting(job, missing, speeds, history), fixed("workers")]
-    found += [_training(job, phase, counts, speeds, history) for phase in phases]
-    return [*found, fixed("export"), fixed("report")]
+    start = USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
+    last = history.fixed if history else {}
+
+    def fixed(name: str) -> Stage:
+        if name in last:
+            return Stage(name, _exactly(last[name]).within(*AGAIN), "last run")
+        return Stage(name, start.scaled(times[name]), "derived" if speeds else "constant")
+
+    return [
+        Stage("listing", _exactly(listed), "measured"),
+        *map(fixed, ("preparing", *(name for name in OTHERS if name in last))),
+        _extracting(job, missing, speeds, history, start.scaled(times[EXTRACTING])),
+        fixed("workers"),
+        *(_training(job, phase, counts, speeds, history) for phase in phases),
+        fixed("export"),
+        fixed("report"),
+    ]
 
 
 def total(stages: list[Stage]) -> Range | None:
@@ -73,25 +78,13 @@ def total(stages: list[Stage]) -> Range | None:
     return Range.total(known) if len(known) == len(stages) else None
 
 
-def _fixed(name: str, times: dict[str, float], speeds: Speeds | None, history: History | None) -> Stage:
-    if history is not None and name in history.fixed:
-        return Stage(name, _exactly(history.fixed[name]).within(*AGAIN), "last run")
-    return Stage(name, _start(speeds).scaled(times[name]), "derived" if speeds else "constant")
-
-
-def _starts(job: Job) -> dict[str, float]:
-    return dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
-
-
 def _exactly(seconds: float) -> Range:
     return Range(seconds, seconds, seconds)
 
 
-def _start(speeds: Speeds | None) -> Range:
-    return USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
-
-
-def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None) -> Stage:
+def _extracting(
+    job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None, start: Range
+) -> Stage:
     if not missing.examples:
         return Stage(EXTRACTING, _exactly(0), "measured")
     if history is not None and history.example is not None:
@@ -99,10 +92,8 @@ def _extracting(job: Job, missing: MissingFeatures, speeds: Speeds | None, histo
     if speeds is None:
         return Stage(EXTRACTING, None, "calibration")
     each = 1 if is_here() else job.scaling.max_workers  # networks that work side by side
-    seconds = missing.passes * speeds.network / each + missing.examples * speeds.decode / each
-    working = _exactly(seconds).within(*CALIBRATED)
-    start = _start(speeds).scaled(_starts(job)[EXTRACTING])
-    return Stage(EXTRACTING, Range.total([start, working]), "calibration")
+    working = _exactly((missing.passes * speeds.network + missing.examples * speeds.decode) / each)
+    return Stage(EXTRACTING, Range.total([start, working.within(*CALIBRATED)]), "calibration")
 
 
 def _training(
@@ -116,7 +107,7 @@ def _training(
     size, workers = job.train.batch_size, job.scaling.max_workers
     speed = speeds.head if phase.name == "head" else speeds.fine_tune
     assert speed is not None
-    exchanged = 0 if speeds.exchanged else 2 * (workers - 1) / workers * 4 * (phase.trainable or 0)
+    exchanged = 2 * (workers - 1) / workers * 4 * (phase.trainable or 0)
     step = speed.step + exchanged / EXCHANGE
     epoch = (
         steps_per_epoch(counts["train"], size) * step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,17 @@ from job.data.snapshot import Snapshot
 from job.data.text import inspect_text
 from job.evaluation.duplicates import Duplicates
 from job.executors.placement import with_workers
+from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy
 from job.model.classifier import Classifier
+from job.model.resolved import ResolvedBase
 from job.planning.cached import Cached, MissingFeatures
-from job.planning.cautions import KnownOfRun, cautions
+from job.planning.cautions import cautions
 from job.planning.costs import MemoryNeed
-from job.planning.headers import Headers
-from job.planning.looks import Looks
+from job.planning.document import Forecast
+from job.planning.headers import Headers, Looks
+from job.planning.listing import Seen
+from job.planning.planned import PlannedRun
 
 JOB = """
 name: sound
@@ -27,23 +32,43 @@ store: s3://bucket/store/
 """
 
 
-def known(*settings: str, counts: tuple[int, int] = (5000, 4000), **changed: object) -> KnownOfRun:
-    table = {
-        "train": {"a": counts[0], "b": counts[1]},
-        "validation": {"a": 1000, "b": 900},
-        "test": {"a": 1000, "b": 900},
-    }
-    blocks = tuple((f"block{i}", 3, 100, 100 if i > 7 else 0) for i in range(10))
+def snapshot_of(train: tuple[int, int] = (5000, 4000), **splits: dict[str, int]) -> Snapshot:
+    held = {"a": 1000, "b": 900}
+    table = {"train": dict(zip("ab", train, strict=True)), "validation": held, "test": held}
+    return Snapshot("0" * 20, 9000, ["a", "b"], table | splits, {}, {})
+
+
+def blocks_of(frozen: int) -> tuple[tuple[str, int, int, int], ...]:
+    """Ten, of which the lowest are frozen."""
+    return tuple((f"block{i}", 3, 100, 100 * (i >= frozen)) for i in range(10))
+
+
+ANATOMY = Anatomy(blocks_of(8), 1000, 700, 500, 100, ("top",))
+
+
+def known(
+    *settings: str,
+    snapshot: Snapshot = snapshot_of(),  # noqa: B008 - frozen
+    share: float = 1.0,
+    anatomy: Anatomy = ANATOMY,
+    **changed: Any,
+) -> Forecast:
     job = parse_job(JOB, settings)
-    sound = KnownOfRun(
-        job=with_workers(job, "local", 1) if job.scaling.workers == "auto" else job,
-        snapshot=Snapshot("0" * 20, 9000, ["a", "b"], table, {}, {}),
-        anatomy=Anatomy(blocks, 1000, 700, 500, 100, ("top",)),
+    job = with_workers(job, "local", 1) if job.scaling.workers == "auto" else job
+    base, plan = ResolvedBase("0" * 64), Plan(4)
+    sound = Forecast(
+        listed=Seen(snapshot, "", share, 0.0),
+        run=PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None),
         headers=Headers(256, {}, [], []),
-        missing=MissingFeatures([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
-        memory=MemoryNeed(*[1] * 8),
         duplicates=Duplicates((100, 100), (100, 100), 0, 0, [], ""),
-        share=1.0,
+        missing=MissingFeatures([Cached("pooled", 1, "float32", (4,), 16, 100, 0)], 100, 100, {}),
+        phases=[],
+        memory=MemoryNeed(*[1] * 8),
+        counts={},
+        stages=[],
+        speeds=None,
+        history=None,
+        note="",
     )
     return replace(sound, **changed)
 
@@ -71,7 +96,7 @@ def test_a_setting_far_from_what_works_is_named(settings: list[str], setting: st
 
 
 def test_a_backbone_that_ends_in_a_classifier_is_named_with_the_layer_to_end_at() -> None:
-    anatomy = replace(known().anatomy, classifier=Classifier("classes", 5, "softmax", "pool"))
+    anatomy = replace(ANATOMY, classifier=Classifier("classes", 5, "softmax", "pool"))
     (found,) = cautions(known(anatomy=anatomy))
     assert found.setting == "model.end_at"
     assert found.text.startswith("efficientnet_lite0 ends in a classifier of its own (classes)")
@@ -85,24 +110,21 @@ def test_rates_that_are_usual_for_the_optimizer_are_none() -> None:
 
 
 def test_a_class_of_three_examples_and_one_that_a_split_lacks() -> None:
-    found = cautions(known(counts=(5000, 3)))
+    found = cautions(known(snapshot=snapshot_of((5000, 3))))
     assert [caution.setting for caution in found] == ["data", "train.class_weights"]
     assert found[0].text.startswith("'b': fewer than 10 training examples (3 of 'b')")
-    table = {**known().snapshot.counts, "test": {"a": 1900, "b": 0}}
-    (found,) = cautions(known(snapshot=replace(known().snapshot, counts=table)))
+    (found,) = cautions(known(snapshot=snapshot_of(test={"a": 1900, "b": 0})))
     assert (found.setting, "no example of 'b' is on the test side" in found.text) == ("data.split", True)
 
 
 def test_a_small_validation_split_is_told_with_what_it_shows() -> None:
-    table = {**known().snapshot.counts, "validation": {"a": 200, "b": 210}}
-    (found,) = cautions(known(snapshot=replace(known().snapshot, counts=table)))
+    (found,) = cautions(known(snapshot=snapshot_of(validation={"a": 200, "b": 210})))
     assert found.setting == "data.split.validation"
     assert "±2.9%" in found.text
 
 
 def test_more_than_half_of_the_network_is_told() -> None:
-    blocks = tuple((f"block{i}", 3, 100, 100 if i > 3 else 0) for i in range(10))
-    (found,) = cautions(known(anatomy=replace(known().anatomy, blocks=blocks)))
+    (found,) = cautions(known(anatomy=replace(ANATOMY, blocks=blocks_of(4))))
     assert found.setting == "phases.fine_tune.unfreeze"
     assert found.text.startswith("6 of the network's 10 blocks are thawed, more than half")
 
@@ -119,7 +141,7 @@ TEXTS = ["task=text", "model={backbone: glove, weights: /v.txt}"]
 
 def test_what_was_assumed_of_a_label_file_is_told() -> None:
     told = Caution("data.table", "labels.csv: matched in another case.")
-    assert cautions(known(snapshot=replace(known().snapshot, cautions=[told]))) == [told]
+    assert cautions(known(snapshot=replace(snapshot_of(), cautions=[told]))) == [told]
 
 
 def test_texts_of_another_encoding_are_counted() -> None:

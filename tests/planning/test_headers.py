@@ -14,9 +14,8 @@ from job.config import Data, Job, Train
 from job.data.forms import image_form, text_form
 from job.data.sources.packed import join_key
 from job.errors import DataError
-from job.planning.headers import GONE, HEADER, interval, look_at
+from job.planning.headers import GONE, HEADER, Looks, interval, look_at
 from job.planning.listing import Row, sampled, seen
-from job.planning.looks import Looks
 from job.storage import Store, open_store
 from job.storage.read_only import OverlayStore
 from support import shards

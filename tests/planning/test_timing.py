@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -18,11 +17,10 @@ from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.planning.cached import MissingFeatures
-from job.planning.calibration import Speeds
+from job.planning.calibration import EPOCH, EXCHANGE, PhaseSpeeds, Speeds
 from job.planning.costs import Range, head_layers, memory, phases
 from job.planning.history import last_like
-from job.planning.rehearsal import PhaseSpeeds
-from job.planning.timing import AGAIN, EPOCH, EXCHANGE, STARTS, stages, total
+from job.planning.timing import AGAIN, STARTS, stages, total
 from job.storage import open_store
 from support.networks import own_base
 
@@ -124,7 +122,7 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
     assert plain["features"] == 10**6
 
 
-SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), False, 15.0, ())
+SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), 15.0, ())
 
 
 def test_seconds_from_a_calibration() -> None:
@@ -147,10 +145,17 @@ def test_seconds_from_a_calibration() -> None:
     whole = total(timed)
     assert whole is not None
     assert whole.low < whole.likely < whole.high
-    near = stages(
-        job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, replace(SPEEDS, exchanged=True), None
+    assert by_name["head"].seconds.likely == pytest.approx(  # type: ignore[union-attr]
+        1 + 13 * (20 * (0.001 + head_exchange) + 4 * 0.002 + EPOCH)
     )
-    assert total(near).likely == pytest.approx(whole.likely - 20 * (6 * exchange + 13 * head_exchange))  # type: ignore[union-attr]
+
+
+def test_one_worker_exchanges_nothing() -> None:
+    job = job_of("scaling.workers=1")
+    found = phases(job, PLAN, ANATOMY, 3, {}, None)
+    timed = stages(job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
+    seconds = {stage.name: stage.seconds for stage in timed}
+    assert seconds["fine_tune"].likely == pytest.approx(12 + 6 * (20 * 0.1 + 4 * 0.05 + EPOCH))  # type: ignore[union-attr]
 
 
 def test_what_was_not_measured_is_not_made_up() -> None:

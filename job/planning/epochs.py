@@ -1,0 +1,109 @@
+"""A few epochs of a run's phases, as its trainer makes them, to be timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from job.config import Job
+from job.config.training import UnfreezeMatch
+from job.features.cache import FeatureCache, NodeCache
+from job.features.dataset import Dataset, FeatureSet
+from job.features.extraction import NewPart
+from job.features.store import ADDRESS, ids_of, write_part
+from job.run.strategy import make_strategy
+from job.storage.filesystem import LocalStore
+
+if TYPE_CHECKING:
+    from job.model.network import Network
+
+EPOCHS = 3
+"""Of each phase: the first one compiles the steps, and the others are timed."""
+RATE = 1e-9
+"""The learning rate, which has no part in the time: with this one nothing diverges."""
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """What is trained, on features that are repeated until there is enough."""
+
+    job: Job
+    """With the phases and the batch that are to be timed."""
+    pooled: NewPart
+    inputs: NewPart | None
+    """What fine-tuning trains on; None where the head alone is trained."""
+    cut: str | None
+    """The layer that `inputs` are the output of; None: they are decoded."""
+    steps: int
+    """Of an epoch, which ends with a validation on one batch."""
+
+
+def shortened(job: Job, batch: int, thawed: Sequence[str]) -> Job:
+    """The job with EPOCHS of each phase, whatever comes of them; `thawed` are the layers that fine-tuning trains."""
+    phases, changed = job.phases, dict[str, Any](epochs=EPOCHS, patience=EPOCHS, learning_rate=RATE, warmup_epochs=0)
+    found: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
+    if phases.fine_tune:
+        changed |= {"unfreeze": UnfreezeMatch(match=list(thawed)), "allow_unconverged_head": True}
+        found["fine_tune"] = phases.fine_tune.model_copy(update=changed)
+    train = job.train.model_copy(update={"batch_size": batch})
+    return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
+
+
+def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each epoch, by phase, and of all else; `folder` takes what is stored, and what a node keeps of it.
+
+    All that is asked of the trainer is in this function.
+    """
+    from job.training.control import Control
+    from job.training.factory import Inputs, PhaseFactory
+    from job.training.phase_task import WorkerContext
+    from job.training.phases import train_phases
+
+    job, data = run.job, _dataset(run, network.head.output_shape[-1], folder)
+    store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
+    pooled, inputs = ([FeatureCache(store, data, one, node) for one in sets] for sets in (data.pooled, data.inputs))
+    context = WorkerContext(
+        rank=0,
+        world_size=1,
+        strategy=make_strategy(job, 1),
+        control=Control(job.checkpoint),
+        save=lambda checkpoint, wait: None,
+        emit=lambda event: None,
+        examples=str,
+    )
+    until = "fine_tune" if run.inputs else "head"
+    began = time.perf_counter()
+    factory = PhaseFactory(job, network, data, Inputs(pooled, inputs, run.cut), context)
+    history = train_phases(factory, until=until).history
+    taken = time.perf_counter() - began
+    epochs = {name: [record["seconds"] for record in made if "seconds" in record] for name, made in history.items()}
+    return epochs, taken - sum(map(sum, epochs.values()))
+
+
+def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
+    """The batches of an epoch, of which the last one is the validation split, and their features in a store."""
+    batch = run.job.train.batch_size
+    store, examples = LocalStore(folder), np.arange(batch * (run.steps + 1))
+    addresses = np.frombuffer(np.random.default_rng(0).bytes(ADDRESS.itemsize * len(examples)), ADDRESS)
+
+    def stored(features: NewPart) -> FeatureSet:
+        values = np.resize(features.values, (len(examples), *features.values.shape[1:]))
+        part = write_part(store, features.featurizer, addresses, values)
+        return FeatureSet(features.featurizer, [part], np.zeros(len(examples), np.int32), examples.astype(np.int32))
+
+    return Dataset(
+        id="",
+        rows=examples,
+        ids=ids_of(addresses),
+        hashes=examples.astype(np.uint64),
+        labels=(examples % classes).astype(np.int32),
+        weights=np.ones(len(examples), np.float32),
+        shards=np.zeros(len(examples), np.int64),
+        splits={"train": examples[:-batch], "validation": examples[-batch:], "test": examples[:0]},
+        pooled=[stored(run.pooled)],
+        inputs=[stored(run.inputs)] if run.inputs else [],
+    )
