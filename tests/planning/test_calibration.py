@@ -45,7 +45,7 @@ def measure(tmp_path: Path) -> Callable[..., tuple[Speeds | None, str]]:
     def measured(*settings: str, plan: Plan = PLAN, encoded: list[bytes] = ENCODED) -> tuple[Speeds | None, str]:
         job = parse_job(JOB.format(root=tmp_path), settings)
         store = open_store(job.store)
-        network = Network(job, store, lambda kind, **fields: None)
+        network = Network(job, store, lambda event: None)
         base, made = network.made
         anatomy = anatomy_of(made, None)
         run = PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None)
