@@ -10,7 +10,7 @@ import numpy as np
 from job.data.splits import SPLITS
 from job.errors import CorruptFeatures
 from job.features.rows import Rows
-from job.features.store import Featurizer, Part, known, read_stored
+from job.features.store import Featurizer, Part, read_stored, stored_features
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")
@@ -48,7 +48,7 @@ def near_duplicates(store: Store, featurizer: Featurizer, rows: Rows) -> Duplica
     """Compares held-out examples (validation, test) with training examples."""
     train, held = rows.splits == TRAIN, rows.splits != TRAIN
     of = int(held.sum()), int(train.sum())
-    stored = known(store, featurizer)
+    stored = stored_features(store, featurizer)
     part, offset = stored.find(rows.addresses)
     random = np.random.default_rng(0)
     there = (part >= 0) & _some(stored.parts, random)[part]

@@ -17,7 +17,7 @@ from job.errors import CorruptFeatures, DataError, ObjectMissing
 from job.export.formats.subject import Samples
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import load_dataset
-from job.features.store import ADDRESS, address_of, known, read_stored
+from job.features.store import ADDRESS, address_of, read_stored, stored_features
 from job.storage import Store, arrow_errors
 
 READERS = 8
@@ -37,7 +37,7 @@ class Sampler:
         table = read_snapshot(store, snapshot, ["key", "version"]).take(self._data.rows)
         self._keys, self._versions = table["key"].to_pylist(), table["version"].to_pylist()
         self._featurizer = input_featurizer(job)
-        self._known = known(store, self._featurizer)
+        self._stored = stored_features(store, self._featurizer)
         self._read = form_of(job).read
 
     def take(self, splits: Iterable[str], count: int, least: int) -> Samples:
@@ -63,10 +63,10 @@ class Sampler:
         """What the network takes of each of these examples, without those that are gone."""
         pairs = [(self._keys[at], self._versions[at]) for at in positions]
         addresses = np.array([address_of(self._source.uri, *pair) for pair in pairs], ADDRESS)
-        part, offset = self._known.find(addresses)
+        part, offset = self._stored.find(addresses)
         found: dict[int, np.ndarray] = {}
         try:
-            for at, values in read_stored(self._store, self._featurizer, self._known.parts, part, offset):
+            for at, values in read_stored(self._store, self._featurizer, self._stored.parts, part, offset):
                 found |= dict(zip(positions[at].tolist(), values, strict=True))
         except CorruptFeatures:  # the source has them as well
             pass
