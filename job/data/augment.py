@@ -56,7 +56,7 @@ def augment_images(images: tf.Tensor, seeds: tf.Tensor, augment: Augment) -> tf.
 
 
 def _turn(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
-    """Each of `images` uint8 [n, h, h, 3] by so many quarter turns, int32 [n] of 0 to 3, counterclockwise."""
+    """Turns each of `images`, uint8 [n, h, h, 3], counterclockwise by its quarter turns, int32 [n] of 0 to 3."""
     import tensorflow as tf
 
     half = tf.raw_ops.Select(condition=turns >= 2, x=tf.reverse(images, [1, 2]), y=images)
@@ -119,7 +119,7 @@ def _move(values: tf.Tensor, draws: dict[str, tf.Tensor], augment: Augment) -> t
     x, y = (width - 1.0) / 2.0, (height - 1.0) / 2.0
     right = x + augment.shift * width * _signed(draws["right"])
     down = y + augment.shift * height * _signed(draws["down"])
-    # From a pixel of the result to the pixel of the picture that it shows.
+    # The matrix maps a pixel of the output to the pixel of the input that it shows.
     matrix = [cos, -sin, x - cos * right + sin * down, sin, cos, y - sin * right - cos * down]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=values,

@@ -1,4 +1,4 @@
-"""What is likely to be a mistake, though it is none for sure: told before it costs anything."""
+"""Cautions: what is probably a mistake in the data or the job file. They are printed before a run costs anything."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Caution:
 
 
 def shown(names: list[str], most: int = 3) -> str:
-    """The first of them in quotes, and how many more there are."""
+    """The first `most` names in quotes, and how many more there are."""
     return first_of([repr(name) for name in names], most)

@@ -16,12 +16,15 @@ SHOWN = 20
 
 
 def check_class_weights(class_weights: ClassWeights, classes: list[str]) -> None:
-    """Raises JobError for a class that the data has not."""
+    """Raises JobError where a class of `train.class_weights` is not in the data."""
     _weights_by_class(class_weights if isinstance(class_weights, dict) else {}, classes)
 
 
 def _weights_by_class(given: dict[str, float], classes: list[str]) -> dict[str, float]:
-    """By the names that the data has: a file system may have another Unicode form of them. Raises JobError."""
+    """The given weights under the class names of the data, whose Unicode form may differ from that of the job file.
+
+    Raises JobError for an unknown class, and for one that is given twice.
+    """
     formed = {unicodedata.normalize("NFC", label): label for label in classes}
     weights: dict[str, float] = {}
     for name, weight in given.items():

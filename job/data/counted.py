@@ -1,4 +1,4 @@
-"""What a listing has found, in numbers, and what is said where it is nothing."""
+"""The counts of a listing, and the error for a listing without examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DAY = 86_400
 """Seconds."""
 KINDS, OTHERS = 64, "of other kinds"
-"""Kinds of what is left out that are counted apart, and what the rest is called."""
+"""The number of kinds of left-out objects that are counted separately, and the name for all further kinds."""
 KEYS = 3
 """Keys of a kind that an error shows."""
 TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".parquet")
@@ -33,7 +33,7 @@ READERS = {
     ),
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".bz2", ".xz"), "unpack it: examples are objects of their own"),
 }
-"""What reads objects of kinds that are no pictures or texts themselves."""
+"""Advice by extension, for objects that are neither pictures nor texts."""
 WANTED = {
     "folders": "data.layout folders wants CLASS/… below the source.",
     "table": "data.table says which file has the keys and the labels.",
@@ -52,6 +52,8 @@ class Unused:
 
 
 class Counted:
+    """The counts of a listing, and a few keys for messages."""
+
     def __init__(self, data: Data) -> None:
         self.examples = Counter[tuple[str, str]]()
         """Per split and class."""
@@ -68,12 +70,12 @@ class Counted:
         """A key of each class and reason for rejecting it."""
         self.left_out = Counter[str]()
         self.keys: dict[str, list[str]] = defaultdict(list)
-        """Some of what is left out, per kind."""
+        """A few keys of left-out objects, per kind."""
         self.days = Counter[int]()
         """Examples by the day since 1970 on which they were written."""
         self.links: list[str] = []
         self.notes: list[str] = []
-        """What was assumed of a label file."""
+        """Assumptions about the label file, each a sentence."""
         self.spare: list[str] = []
         """Splits that a published division lacks."""
 
@@ -105,19 +107,19 @@ class Counted:
             unused.see(object_of(key, self._data))
 
     def without_class(self) -> str:
-        """Why some have no class, with a key for each reason; empty where there is none."""
+        """The reasons why some examples have no class, with a key for each; empty where all have one."""
         reasons = [(reason, key) for (label, reason), key in self.samples.items() if not label]
         return "; ".join(f"{reason} (for example {key})" for reason, key in reasons[:KEYS])
 
-    def tables_told(self, data: Data) -> str:
-        """That files are left out which may have the labels, in a sentence; empty where there is none."""
+    def label_file_hint(self, data: Data) -> str:
+        """A sentence that names a left-out file which may have the labels; empty where there is no such file."""
         key = next((self.keys[kind][0] for kind in TABLES if kind in self.keys), None)
         if data.layout != "folders" or key is None:
             return ""
         return f" data.layout: table reads the labels from a file: there is {key}."
 
-    def move_spare(self) -> dict[str, str]:
-        """Settles the splits of SPARE; returns what each of them is, where there are any."""
+    def settle_spare_splits(self) -> dict[str, str]:
+        """Replaces the provisional splits of SPARE in the counts; returns the final split of each that occurs."""
         there = {split for split, _ in self.examples}
         self.spare = [split for kept, split in SPARE.items() if kept in there and split not in there]
         moved = {kept: split if split in self.spare else "train" for kept, split in SPARE.items() if kept in there}
@@ -128,15 +130,19 @@ class Counted:
         return moved
 
 
-def nothing_found(snapshot: Snapshot, counted: Counted, data: Data, uri: str, keys: list[str]) -> DataError:
-    """What was there instead of examples (`keys`: some of it), and the setting that reads it."""
-    told = [f"{count:,} {reason}" for reason, count in snapshot.rejects.items()]
-    told += [f"{count:,} {kind} left out" for kind, count in snapshot.left_out.items()]
-    advice = links_told(counted.links) if counted.links else _wanted(counted, data, uri, keys)
-    return DataError(f"{uri}: no labelled examples were found ({'; '.join(told) or 'the prefix is empty'}). {advice}")
+def no_examples(snapshot: Snapshot, counted: Counted, data: Data, uri: str, keys: list[str]) -> DataError:
+    """The error for a source without examples. It says what was listed instead (`keys` are a few of those objects), and
+    which setting reads it.
+    """
+    reasons = [f"{count:,} {reason}" for reason, count in snapshot.rejects.items()]
+    reasons += [f"{count:,} {kind} left out" for kind, count in snapshot.left_out.items()]
+    advice = links_not_followed(counted.links) if counted.links else _layout_advice(counted, data, uri, keys)
+    return DataError(
+        f"{uri}: no labelled examples were found ({'; '.join(reasons) or 'the prefix is empty'}). {advice}"
+    )
 
 
-def _wanted(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
+def _layout_advice(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
     if counted.reasons[NO_FOLDER]:
         if data.class_folder != 1:
             return f"{', '.join(keys)} are in no folder at this place: look at data.class_folder ({data.class_folder})."
@@ -165,9 +171,9 @@ def glob_of(kind: str) -> str:
     return "*" if kind in (NO_EXTENSION, OTHERS) else f"*{kind}"
 
 
-def links_told(links: list[str]) -> str:
-    one = len(links) == 1
+def links_not_followed(links: list[str]) -> str:
+    single = len(links) == 1
     return (
-        f"{len(links):,} {'link is' if one else 'links are'} not followed ({shown(links)}): data.follow_links: true "
+        f"{len(links):,} {'link is' if single else 'links are'} not followed ({shown(links)}): data.follow_links: true "
         "follows what leads out of the source; what leads nowhere, or into itself, stays left out."
     )

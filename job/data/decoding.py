@@ -1,6 +1,6 @@
-"""From the bytes of a picture to the network's pixels: the same TensorFlow operations in training and in the exported
-model. In front of them, in training and wherever Thaw itself decodes, is `job.data.pictures.plain`, which hands over
-only what these operations decode as it is meant.
+"""Decodes the bytes of a picture to the network's pixels, with the same TensorFlow operations in training and in the
+exported model. Wherever Thaw itself decodes, `job.data.pictures.plain` comes first: it passes on only bytes that these
+operations decode correctly.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ EXTENSIONS = frozenset((
     "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "mpo", "png", "apng", "bmp", "dib", "gif", "webp", "tif", "tiff",
     "avif", "avifs", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "pbm", "pgm", "ppm", "pnm",
 ))
-"""In lower case, without the dot: what files of pictures that can be read are called."""
+"""The extensions of pictures that can be read, in lower case, without the dot."""
 UNREADABLE = frozenset((
     "heic", "heif", "hif", "jxl", "jxr", "svg", "svgz", "psd", "psb", "xcf", "ico", "icns", "tga", "pcx", "eps", "dcm",
     "dicom", "exr", "hdr", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "raf", "rw2", "pef",
     "raw",
 ))
 # fmt: on
-"""The same of pictures that can't: rejects that say what they are, rather than what is left out without a word."""
+"""The extensions of pictures that can't be read. They become rejects with a reason; other files are only left out."""
 DECODING = 3
-"""Part of what names stored pixels: raise it when a picture becomes other pixels."""
+"""The version of decoding, part of the key of stored pixels: raise it when a picture becomes other pixels."""
 BACKGROUND = 255
-"""White: what is seen through what is transparent."""
+"""White: the background of transparent pictures."""
 CROP = 0.875
 """224 / 256: the central part of the short side that ImageNet's recipe keeps."""
 HEAD = 4096
-"""Bytes in which EXIF's orientation and a PNG's transparency are looked for."""
+"""Bytes at the start of a file that are searched for EXIF's orientation and a PNG's transparency."""
 EXIF, TRANSPARENCY = b"Exif\0\0", b"tRNS"
 ENTRIES = 64
 """Tags of EXIF that are looked at."""
@@ -41,12 +41,12 @@ Range = tuple[float, float]
 
 
 def decode_image(encoded: tf.Tensor, size: int, resize: str, value_range: Range | None = None) -> tf.Tensor:
-    """RGB uint8 [size, size, 3] of a scalar string tensor; usable inside a tf.function.
+    """Decodes a scalar string tensor to RGB, uint8 [size, size, 3]; usable inside a tf.function.
 
     `stretch` resizes the whole picture, `crop` the central square; bicubic, antialiased, rounded to whole values.
-    JPEG is turned as its EXIF says, PNG laid on white, and its values of 16 bits scaled from `value_range` (without
-    one, their upper 8 bits are taken). Other formats become what tf.io.decode_image makes of them, of an animation the
-    first frame. Raises tf.errors.InvalidArgumentError.
+    JPEG is turned as its EXIF says. PNG is laid on white; its values of 16 bits are scaled from `value_range` (without
+    one, their upper 8 bits are taken). tf.io.decode_image decodes other formats, and the first frame of an animation.
+    Raises tf.errors.InvalidArgumentError.
     """
     import tensorflow as tf
 
@@ -101,7 +101,7 @@ def _png(encoded: tf.Tensor, depth: tf.Tensor, value_range: Range | None) -> tf.
 
 
 def _cropped(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """The central square of the picture as it is seen: where its sides are odd, that depends on how it is turned."""
+    """The central square of the picture as a viewer shows it. Where a side is odd, the square depends on the turn."""
     import tensorflow as tf
 
     upside_down, mirrored, _ = _flips(orientation)
@@ -114,7 +114,7 @@ def _cropped(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """A square picture as it is seen."""
+    """Turns a square picture as its EXIF orientation says."""
     import tensorflow as tf
 
     upside_down, mirrored, transposed = _flips(orientation)
@@ -125,7 +125,7 @@ def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _flips(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What EXIF's orientations 1 to 8 do to what is stored: rows reversed, columns reversed, then both exchanged."""
+    """Whether EXIF's orientation, 1 to 8, reverses the rows, reverses the columns, and then exchanges the two."""
     import tensorflow as tf
 
     upside_down, mirrored, transposed = (
@@ -135,7 +135,7 @@ def _flips(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def _orientation(head: tf.Tensor) -> tf.Tensor:
-    """1 to 8; 1 where `head` has no EXIF."""
+    """EXIF's orientation, 1 to 8; 1 where `head` has no EXIF."""
     import tensorflow as tf
 
     start = _find(head, EXIF) + len(EXIF)
@@ -156,8 +156,8 @@ def _tag(head: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     directory = start + number(start + 4, 4)
     places = directory + 2 + 12 * np.arange(ENTRIES)
     fits = (number(places, 2) == 0x0112) & (np.arange(ENTRIES) < number(directory, 2)) & (number(start + 2, 2) == 42)
-    found = tf.reduce_max(tf.where(fits, number(places + 8, 2), 1))
-    return tf.where(found <= 8, found, 1)
+    orientation = tf.reduce_max(tf.where(fits, number(places + 8, 2), 1))
+    return tf.where(orientation <= 8, orientation, 1)
 
 
 def _begins(head: tf.Tensor, signature: bytes) -> tf.Tensor:
@@ -166,10 +166,10 @@ def _begins(head: tf.Tensor, signature: bytes) -> tf.Tensor:
     return tf.reduce_all(head[: len(signature)] == list(signature))
 
 
-def _find(head: tf.Tensor, wanted: bytes) -> tf.Tensor:
-    """The first place of `wanted`, or HEAD."""
+def _find(head: tf.Tensor, pattern: bytes) -> tf.Tensor:
+    """The first place of `pattern` in `head`; HEAD where it is not there."""
     import tensorflow as tf
 
-    last = HEAD - len(wanted) + 1
-    there = tf.reduce_all([head[place : place + last] == value for place, value in enumerate(wanted)], axis=0)
+    last = HEAD - len(pattern) + 1
+    there = tf.reduce_all([head[place : place + last] == value for place, value in enumerate(pattern)], axis=0)
     return tf.reduce_min(tf.where(there, tf.range(last), HEAD))

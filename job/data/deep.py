@@ -1,4 +1,4 @@
-"""Values of more than 8 bits: what a picture's bits and values are, and the 8 bits that are taken of them."""
+"""Pictures with more than 8 bits per value: reads their values, and converts them to 8 bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from job.data.decoding import HEAD, Range
 
 DEEP = frozenset({"I;16", "I;16B", "I;16L", "I", "F"})
-"""One channel of more than 8 bits."""
+"""Pillow's modes of one channel with more than 8 bits."""
 SCALED = frozenset({"PPM", "JPEG2000"})
 """Formats whose values Pillow scales to 16 bits."""
 COMMENT = re.compile(rb"#[^\r\n]*")
@@ -22,7 +22,7 @@ SIZES = b"\xff\x4f\xff\x51"
 
 
 def bits_of(image: Image.Image, encoded: bytes) -> int:
-    """The bits of a value: 8, or more."""
+    """The bits of a value of this picture: 8, or more."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(BITS, (1,)))  # type: ignore[attr-defined]
     if image.format == "PNG":
@@ -33,7 +33,10 @@ def bits_of(image: Image.Image, encoded: bytes) -> int:
 
 
 def values_of(image: Image.Image, encoded: bytes) -> np.ndarray:
-    """Those of DEEP as the file has them, [height, width]: Pillow scales those of PGM and JPEG 2000 to 16 bits."""
+    """The values of a picture of one of the modes DEEP as the file stores them, [height, width].
+
+    Pillow scales those of PGM and JPEG 2000 to 16 bits; this undoes it.
+    """
     values = np.asarray(image)
     if image.format not in SCALED or image.mode == "F":
         return values
@@ -41,7 +44,7 @@ def values_of(image: Image.Image, encoded: bytes) -> np.ndarray:
 
 
 def to_8_bits(image: Image.Image, encoded: bytes, value_range: Range | None) -> Image.Image:
-    """A picture of one channel with more bits, in 8 bits; without a range the upper 8."""
+    """Converts a picture of one of the modes DEEP to 8 bits: scaled from `value_range`, or without one the upper 8."""
     if value_range is None:
         bits = 16 if image.format in SCALED else bits_of(image, encoded)
         eight = (np.asarray(image) >> (bits - 8)).clip(0, 255)
@@ -58,16 +61,19 @@ def to_8_bits(image: Image.Image, encoded: bytes, value_range: Range | None) -> 
 
 
 def scale_key(image: Image.Image, bits: int) -> None:
-    """A PNG's transparent colour: Pillow takes its pixels to 8 bits, and leaves that as it is."""
+    """Scales the transparent colour of a PNG to 8 bits. Pillow does so with its pixels, but not with this colour."""
     key: Any = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(key, tuple):
-        image.info["transparency"] = tuple(one >> (bits - 8) for one in key)
+        image.info["transparency"] = tuple(channel >> (bits - 8) for channel in key)
     elif image.mode == "L" and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**bits - 1)
 
 
 def scale_colours(image: Image.Image, value_range: Range) -> Image.Image:
-    """RGBA of 16-bit colours, of which Pillow has the upper 8 bits: about what TensorFlow makes of all of them."""
+    """Scales the upper 8 bits of 16-bit colours, all that Pillow has, from `value_range` to RGBA.
+
+    The values are close to those that TensorFlow computes from all 16 bits.
+    """
     low, high = value_range
     table = [round(min(max((upper * 257 - low) * 255 / (high - low), 0), 255)) for upper in range(256)]
     *colours, alpha = image.convert("RGBA").split()

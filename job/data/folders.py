@@ -1,4 +1,4 @@
-"""What the folders of a source look like, where they may not be what the job file takes them for."""
+"""Checks whether the folders of a source are classes, as the job file says, or something else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_CLASS = re.compile(
     r"|new folder(?: \(\d+\))?)",
     re.IGNORECASE,
 )
-"""Folders that data sets have beside those of the classes."""
+"""Names of folders that data sets often have beside those of the classes."""
 
 
 class Folders:
@@ -32,13 +32,13 @@ class Folders:
         self._known: set[str] = set()
         self.keys: list[str] = []
         self._divided: dict[bool, str] = {}
-        """A key whose class is below (true), and one whose class is above the folder of the split."""
+        """A key whose class folder is below the folder of the split (true), and one whose class folder is above it."""
         self._classes: set[str] = set()
-        """With `data.split: folders`, the first folders, but for that of the split."""
+        """With `data.split: folders`, the first folder of each key that is not that of the split."""
         self._usual = data.layout == "folders" and data.class_folder == 1
 
     def add(self, key: str) -> None:
-        """An object that may be an example, whether it has a class or not."""
+        """Adds the folder of an object that may be an example, whether it has a class or not."""
         if len(self.keys) < KEYS:
             self.keys.append(key)
         folder = key.rpartition("/")[0]
@@ -46,9 +46,10 @@ class Folders:
             return
         self._known.add(folder)
         names = folder.split("/")
-        if len(names) > 1 and (found := split_in(names)):
-            self._divided.setdefault(found[0] == 0, key)
-            self._classes.add(names[found[0] == 0])
+        if len(names) > 1 and (split_folder := split_in(names)):
+            place, _ = split_folder
+            self._divided.setdefault(place == 0, key)
+            self._classes.add(names[place == 0])
 
     def check(self) -> None:
         """Raises DataError where the classes are the parts of a published division, or some of them are."""
@@ -63,14 +64,14 @@ class Folders:
         above, classes, deeper = f"{parts[0]}/", self._classes_below(parts[0]), ""
         if not classes and len(below := self._below(above)) == 1:
             classes, deeper = self._classes_below(f"{above}{below[0]}"), " and data.class_folder: 2"
-        told = f"{self._uri}: {_listed(parts)} are the parts of a published division, not classes"
+        problem = f"{self._uri}: {_listed(parts)} are the parts of a published division, not classes"
         if not classes:
             raise DataError(
-                f"{told}, and there are no folders of classes below them ({', '.join(self.keys)}): "
+                f"{problem}, and there are no folders of classes below them ({', '.join(self.keys)}): "
                 "data.layout: table reads the labels from a file, and its data.table.split the division from a column."
             )
         raise DataError(
-            f"{told}. data.split: folders{deeper} takes them as the split, and the folders below ({shown(classes)}) "
+            f"{problem}. data.split: folders{deeper} takes them as the split, and the folders below ({shown(classes)}) "
             "as classes."
         )
 
@@ -112,23 +113,24 @@ class Folders:
                 return
 
     def _same_below(self, depth: int) -> tuple[int, list[str]]:
-        """How many classes there are, and the names (not dates) that folders have in all of them, so many below."""
+        """The number of classes, and the folder names (not dates) that all of them have `depth` levels below."""
         named: dict[str, set[str]] = {}
         for names in filter(None, map(self._undivided, self._known)):
-            found = named.setdefault(names[0], set())
+            below = named.setdefault(names[0], set())
             if len(names) > depth and any(map(str.isalpha, names[depth])):
-                found.add(names[depth])
+                below.add(names[depth])
         return len(named), sorted(set.intersection(*named.values())) if len(named) > 1 else []
 
     def _undivided(self, folder: str) -> list[str]:
-        """Its names, but for that of the split."""
+        """The names of the folders in this path, without that of the split."""
         names = folder.split("/") if folder else []
-        if self._data.split == "folders" and (found := split_in(names)):
-            del names[found[0]]
+        if self._data.split == "folders" and (split_folder := split_in(names)):
+            place, _ = split_folder
+            del names[place]
         return names
 
     def only_class(self, label: str) -> str:
-        """How more than one class can be found, in a sentence; empty where nothing was seen that tells it."""
+        """A sentence that says how to get more than one class; empty where the folders give no hint."""
         above = f"{label}/"
         while len(below := self._below(above)) == 1:
             above += f"{below[0]}/"
@@ -149,10 +151,10 @@ class Folders:
 
 
 def _division(names: list[str]) -> list[str]:
-    """Those that are parts of a published division, train first; none where it has no train, or nothing else."""
-    said = [(name, *part) for name in names if (part := part_called(name))]
-    sides = {rest: {split for _, split, of in said if of == rest} for _, _, rest in said}
-    parts = [(SPLITS.index(split), name) for name, split, of in said if "train" in sides[of] and len(sides[of]) > 1]
+    """The names that are parts of a published division, train first. Empty without train, or with train alone."""
+    named = [(name, *part) for name in names if (part := part_called(name))]
+    sides = {rest: {split for _, split, of in named if of == rest} for _, _, rest in named}
+    parts = [(SPLITS.index(split), name) for name, split, of in named if "train" in sides[of] and len(sides[of]) > 1]
     return [name for _, name in sorted(parts)]
 
 

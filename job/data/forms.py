@@ -1,4 +1,4 @@
-"""What an encoded example becomes before the network sees it: a picture its pixels, a text the ids of its words."""
+"""Forms: how an encoded example becomes the input of the network. A picture becomes pixels, a text word ids."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Form:
     tap: str
-    """Its name among those of stored features: `image` or `words`."""
+    """The name of this input among the stored features: `image` or `words`."""
     dtype: str
     shape: tuple[int, ...]
     """The shape of one example."""
     meaning: dict[str, object]
-    """All that determines the values, as JSON types."""
+    """Everything that determines the values, as JSON types."""
     inspect: Callable[[bytes], str | None]
-    """Why an object can't be decoded, as far as its bytes tell; None where it may be."""
+    """Takes the bytes of an object; returns why they can't be decoded, or None where no reason is known."""
     plain: Callable[[bytes], bytes]
-    """The bytes to be given to `decode`. Raises Unreadable, which says why there are none."""
+    """Takes the bytes of an object; returns the bytes for `decode`. Raises Unreadable with the reason."""
     decode: Callable[[tf.Tensor], tf.Tensor]
     """A scalar string tensor -> `dtype` `shape`, usable inside a tf.function; may raise tf.errors.OpError."""
     broken: str
-    """What is said of an object that can't be decoded after all."""
+    """The reason for rejecting an object that `decode` can't decode."""
     blank: str | None = None
-    """What is said of one that becomes zeros alone, where it can't be used then."""
+    """The reason for rejecting an object that becomes only zeros; None where zeros are a valid input."""
     picture: Callable[[bytes], Image.Image] | None = None
-    """For pictures: the whole picture, RGB, as it is seen. Raises Unreadable."""
+    """For pictures: decodes the whole picture to RGB, as a viewer shows it. Raises Unreadable."""
 
     def read(self, encoded: bytes) -> np.ndarray:
-        """What the network takes of one example, `dtype` `shape`. Raises Unreadable."""
+        """The network's input for one example, `dtype` `shape`. Raises Unreadable."""
         import tensorflow as tf
 
         try:

@@ -1,4 +1,4 @@
-"""What an example's label is: its folder, a row of a label file, or a part of its record in a shard."""
+"""Labels of examples, from their folders, from the rows of a label file, or from the records of shards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Listed:
     group: str | None = None
     reject: str | None = None
     split: str | None = None
-    """Where the label file, or a folder, says so."""
+    """The split that the label file, or a folder, gives; None where neither does."""
     modified: float | None = None
     """When the object was last written, in seconds since 1970."""
     left_out: str | None = None
@@ -48,7 +48,7 @@ class Listed:
 
 
 Note = Callable[[str], None]
-"""Is told what was assumed, in a sentence."""
+"""Takes a sentence about something that was assumed."""
 
 
 def labelled(
@@ -93,7 +93,7 @@ def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
 
 
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
-    """An item of a table or a packed file: left out where the job file says so, its label without blanks around it."""
+    """The item of a table or a packed file with its label trimmed, and left out where the job file says so."""
     key = object_of(item.key, data)
     if item.reject == NO_SHARD:
         return replace(item, reject=None, left_out=selection.left_out(key) or kind_of(extension_of(key)))
@@ -110,7 +110,7 @@ def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
 
 
 def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
-    """A shard that came, or changed, after the others were indexed is left to the next run."""
+    """The records of all shards. A shard that was added or changed after the indexing is left to the next run."""
     shards, names, names_file = 0, read_names(data, source), names_key(data)
     for info, is_shard, index in read_indexes(data, source, store):
         if info.key == names_file:
@@ -141,7 +141,7 @@ def _by_table(data: Data, source: Store, links: Skipped | None, note: Note) -> I
 
 
 def _merged(rows: Iterator[_Row], listing: Spool) -> Iterator[Listed]:
-    """Both by ascending key."""
+    """Joins the rows of the label file and the listing by key; both are sorted by ascending key."""
     row = next(rows, None)
     for info in listing.objects():
         while row is not None and row[0] < info.key:
@@ -165,7 +165,7 @@ def _without_object(row: _Row) -> Listed:
 
 
 def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
-    """The rows of a table of texts by ascending key; what says two things of one key is rejected."""
+    """The rows of a table of texts by ascending key. A key with two labels or texts is rejected."""
     table = read_table(data, source)
     for text in table.notes:
         note(text)
@@ -199,7 +199,7 @@ def _rows(table: pa.Table) -> Iterator[_Row]:
             key = row[0]
             if previous is not None and key == previous[0]:
                 if row != previous:
-                    first, second = (" in ".join(filter(None, some[1:])) for some in (previous, row))
+                    first, second = (" in ".join(filter(None, values[1:])) for values in (previous, row))
                     raise DataError(f"The label file gives {key!r} twice, as {first!r} and {second!r}: keep one row.")
                 continue
             previous = row

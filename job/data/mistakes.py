@@ -1,4 +1,4 @@
-"""What of a listing is likely to be a mistake, though it is none for sure."""
+"""Cautions about a listing: what is probably a mistake, but not certainly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from job.config import Data
 from job.data.caution import Caution, shown
-from job.data.counted import Counted, links_told
+from job.data.counted import Counted, links_not_followed
 from job.data.folders import NO_CLASS
 from job.data.selection import NO_EXTENSION
 from job.errors import DataError, nearest
@@ -64,15 +64,16 @@ def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterat
             f"nothing is given for {split}: {share:.0%} of train take its place, by a hash of their keys.",
         )
     if counted.links:
-        yield Caution("data.follow_links", links_told(counted.links))
+        yield Caution("data.follow_links", links_not_followed(counted.links))
     for setting, unused in counted.unused.items():
         if unused.globs:
             yield Caution(setting, f"{shown(list(unused.globs))} matches no key: nothing is changed by it.")
     bare = counted.left_out[NO_EXTENSION]
     if data.layout == "folders" and bare > snapshot.examples:  # other files beside pictures are usual
-        told = f"{bare:,} {NO_EXTENSION} ({counted.keys[NO_EXTENSION][0]}) are left out"
+        bare_files = f"{bare:,} {NO_EXTENSION} ({counted.keys[NO_EXTENSION][0]}) are left out"
         yield Caution(
-            "data.include", f'{told}, and {snapshot.examples:,} are examples: data.include: ["*"] takes all of them.'
+            "data.include",
+            f'{bare_files}, and {snapshot.examples:,} are examples: data.include: ["*"] takes all of them.',
         )
 
 
@@ -104,18 +105,20 @@ def _folded(label: str) -> str:
 
 
 def never_trained(label: str, snapshot: Snapshot, counted: Counted, data: Data) -> DataError:
-    """For a class that is on other sides of the split alone."""
+    """The error for a class that has examples only outside of the train split."""
     trained = [name for name, count in snapshot.counts["train"].items() if count]
     near = nearest(label, [name for name in trained if name != label])
-    told = f"Class {label!r}{near} has examples ({counted.first[label]}), but no example on the train side of the split"
+    problem = (
+        f"Class {label!r}{near} has examples ({counted.first[label]}), but no example on the train side of the split"
+    )
     if not trained:
-        return DataError(f"{told}, as every other class: nothing is given for train.")
+        return DataError(f"{problem}, as every other class: nothing is given for train.")
     given = data.split == "folders" or data.label_table.split
-    return DataError(f"{told}: add some{', or give it the name that it has there' if given else ''}.{grouped(data)}")
+    return DataError(f"{problem}: add some{', or give it the name that it has there' if given else ''}.{grouped(data)}")
 
 
 def grouped(data: Data) -> str:
-    """That groups are not divided, in a sentence, where there are some."""
+    """A sentence which says that groups are not divided; empty where the job has no groups."""
     group = data.record_names.group if data.is_packed else data.label_table.group
     if not group:
         return ""

@@ -61,8 +61,8 @@ def steps_per_epoch(examples: int, global_batch_size: int) -> int:
 
 
 def mixup_partners(in_order: np.ndarray, examples: int, global_batch_size: int) -> np.ndarray:
-    """Another example of the same stream for each of `in_order` (places in an epoch's order of so many): the next one,
-    or at the end the one before. A stream of one example has no other.
+    """For each of `in_order` (places in an epoch's order of `examples` examples), the place of its mixup partner: the
+    next example of the same stream, or at the end the one before. A stream of one example pairs it with itself.
     """
     streams = stream_count(global_batch_size)
     before = np.where(in_order >= streams, in_order - streams, in_order)
@@ -70,7 +70,10 @@ def mixup_partners(in_order: np.ndarray, examples: int, global_batch_size: int) 
 
 
 def mixing_shares(examples: int, alpha: float, seed: int, epoch: int) -> np.ndarray:
-    """How much of itself each place of an epoch's order keeps, float32 [n] of at least a half: Beta(alpha, alpha)."""
+    """The share of itself that each example of an epoch keeps in mixup, float32 [n], drawn from Beta(alpha, alpha).
+
+    Each is at least a half: the larger of a draw and its complement.
+    """
     drawn = np.random.Generator(np.random.Philox(key=[seed, epoch])).beta(alpha, alpha, examples)
     return np.maximum(drawn, 1 - drawn).astype(np.float32)
 
@@ -85,23 +88,23 @@ class WorkerShare:
 
     @property
     def size(self) -> int:
-        """Examples of a local batch: what the worker with the most of them has in any step."""
+        """The examples of a local batch: the most that any worker has in any step."""
         streams = stream_count(self.global_batch_size)
         first = np.arange(streams)[:, None]  # each way in which the places of a batch can meet the streams
         owners = (first + np.arange(self.global_batch_size)) % streams % self.world_size
         return int(max((owners == rank).sum(axis=1).max() for rank in range(min(self.world_size, streams))))
 
     def places(self, examples: int, first_step: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where this worker's examples of some steps stand: in the epoch's order, and in their global batch.
+        """The places of this worker's examples of these steps in the epoch's order, and in their global batches.
 
-        Two int32 [steps, size]. Missing examples are -1, and their place in the batch means nothing.
+        Returns two int32 [steps, size]. Missing examples are -1, and their place in the batch means nothing.
         """
         size, streams = self.size, stream_count(self.global_batch_size)
         begins = (first_step + np.arange(steps)[:, None]) * self.global_batch_size
         everyone = begins + np.arange(self.global_batch_size)
-        mine = (everyone % streams % self.world_size == self.rank) & (everyone < examples)
+        owned = (everyone % streams % self.world_size == self.rank) & (everyone < examples)
         in_order = np.full((steps, size), -1, np.int32)
-        step, place = np.nonzero(mine)
-        column = np.arange(len(step)) - np.repeat(np.cumsum(mine.sum(axis=1)) - mine.sum(axis=1), mine.sum(axis=1))
+        step, place = np.nonzero(owned)
+        column = np.arange(len(step)) - np.repeat(np.cumsum(owned.sum(axis=1)) - owned.sum(axis=1), owned.sum(axis=1))
         in_order[step, column] = everyone[step, place]
         return in_order, np.maximum(in_order - begins, 0).astype(np.int32)

@@ -1,8 +1,8 @@
-"""What a picture's bytes are, and how they are read: one truth for the plan, the run, predictions and reports.
+"""Reads pictures, in the same way for the plan, the run, predictions and reports.
 
-Pillow opens the header, and says what can't be read. JPEG and PNG are then decoded by TensorFlow, as in the exported
-model (`job.data.decoding`); what TensorFlow would decode otherwise than it is meant, or not at all, Pillow decodes, and
-hands over as a plain bitmap.
+Pillow opens the header, and finds what can't be read. TensorFlow then decodes JPEG and PNG, as in the exported model
+(`job.data.decoding`). Pillow decodes whatever TensorFlow would decode wrongly or not at all, and passes it on as a
+plain bitmap.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from job.data.sources.signature import UNKNOWN, describe
 from job.errors import headline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""As Pillow calls them; its MPO is among JPEG."""
+"""The formats that are read, by Pillow's names; JPEG includes its MPO."""
 RAW = "a camera's raw picture"
 TOOLS = {"a HEIC picture": "heif-convert", "a JPEG XL picture": "djxl", RAW: "darktable-cli"}
-"""What converts them; ImageMagick, where nothing is said here."""
+"""Programs that convert unreadable pictures; ImageMagick for all others."""
 BROKEN = "broken image: its pixels can't be decoded (truncated?)"
 OPAQUE = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
 TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 ORIENTATION, SUBFILE, SIGN, DNG = 0x0112, 254, 339, 50706
 """Tags of TIFF and EXIF."""
 SIGNED = 2
-"""What the tag SIGN says of numbers that may be negative."""
+"""The value of the tag SIGN for numbers that may be negative."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,11 +42,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 TURNING = (b"eXIf", b"tEXtRaw profile type exif", b"zTXtRaw profile type exif", b"iTXtXML:com.adobe.xmp")
-"""How chunks of a PNG begin that may say how it is to be turned."""
+"""The beginnings of PNG chunks that may hold an orientation."""
 READ = ("a JPEG", "a PNG", "a GIF", "a BMP", "a TIFF", "a WebP", "an AVIF", "a JPEG 2000")
 PNG = b"\x89PNG\r\n\x1a\n"
 DRAWN = ("picture", "icon", "drawing", "DICOM file")
-"""How `describe` ends of what shows something."""
+"""The endings of descriptions (of `describe`) that mean a picture."""
 
 Image.MAX_IMAGE_PIXELS = None  # data.max_pixels is the bound, and read_picture looks before it decodes
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # profiles of printers have more than the megabyte that Pillow allows
@@ -54,11 +54,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are odd: nobo
 
 
 class Unreadable(ValueError):
-    """Says why a picture can't be used."""
+    """A picture or text can't be used; the message says why."""
 
 
 def inspect_image(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> str | None:
-    """Why an object can't be used, as far as its header tells; None where it may be decoded."""
+    """The reason, from its header, why an object can't be used; None where it may be decoded."""
     try:
         with _opened(encoded, max_pixels, value_range):
             return None
@@ -67,11 +67,11 @@ def inspect_image(encoded: bytes, max_pixels: int, value_range: Range | None = N
 
 
 def plain(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> bytes:
-    """What `decode_image` decodes as it is meant: `encoded` itself, or the same picture in other bytes. (CMYK is stored
-    inverted; TensorFlow believes that only where an Adobe marker says so.)
+    """Bytes that `decode_image` decodes correctly: `encoded` itself, or the same picture as a bitmap. (CMYK is stored
+    inverted; TensorFlow assumes so only where there is an Adobe marker.)
 
-    Raises Unreadable, for what `inspect_image` tells and where it is found to be broken. JPEG and PNG are not decoded
-    here: whether they are broken is found later.
+    Raises Unreadable for the reasons of `inspect_image`, and for broken pictures. JPEG and PNG are not decoded here:
+    `decode_image` finds broken ones.
     """
     with _opened(encoded, max_pixels, value_range) as image:
         if image.format in ("JPEG", "MPO") and (image.mode != "CMYK" or "adobe" in image.info):
@@ -85,15 +85,15 @@ def plain(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> 
 
 
 def read_picture(encoded: bytes, max_pixels: int, value_range: Range | None = None) -> Image.Image:
-    """The picture as it is seen, RGB: turned as its EXIF says, laid on white, 8 bits a colour; of several pictures the
-    first. Raises Unreadable.
+    """The picture in RGB as a viewer shows it: turned as its EXIF says, laid on white, 8 bits a colour. Of a file with
+    several pictures it is the first. Raises Unreadable.
     """
     with _opened(encoded, max_pixels, value_range) as image:
         return _seen(image, encoded, value_range)
 
 
 def _opened(encoded: bytes, max_pixels: int, value_range: Range | None) -> Image.Image:
-    """A picture whose pixels were not read so far. Raises Unreadable where they can't be used."""
+    """Opens a picture without reading its pixels. Raises Unreadable where it can't be used."""
     if not encoded:
         raise Unreadable("empty object")
     try:
@@ -131,7 +131,7 @@ def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: R
 
 
 def _other(encoded: bytes) -> str:
-    """What is said of bytes in which Pillow finds no picture."""
+    """The reason for rejecting bytes in which Pillow finds no picture."""
     what = _what(encoded)
     if what in (UNKNOWN, "text") and any(signature in encoded[:FIRST] for signature in (b"\xff\xd8\xff", PNG)):
         return "there is a picture in it, but other bytes in front of that: remove them"
@@ -141,7 +141,7 @@ def _other(encoded: bytes) -> str:
 
 
 def _what(encoded: bytes) -> str:
-    """The same words for all of a kind: rejects are counted by them."""
+    """The kind of a file, in the same words for all of its kind: rejects are counted by them."""
     return describe(encoded[:FIRST]).partition(" (")[0]
 
 
@@ -150,7 +150,7 @@ def _convert(what: str) -> str:
 
 
 def _alike(image: Image.Image, encoded: bytes) -> bool:
-    """Whether TensorFlow decodes this PNG to what is seen."""
+    """Whether TensorFlow decodes this PNG to what a viewer shows."""
     if "transparency" in image.info and TRANSPARENCY not in encoded[:HEAD]:
         return False
     return not _may_turn(encoded) or _turn(image) == 1
@@ -166,25 +166,25 @@ def _may_turn(png: bytes) -> bool:
 
 
 def _turn(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; what can't be read turns nothing. A TIFF is turned by Pillow."""
+    """EXIF's orientation, 1 to 8; 1 where it can't be read. Pillow itself turns a TIFF."""
     if image.format in ("JPEG", "MPO") and not {"exif", "xmp"} & image.info.keys():
         return 1
     try:
-        found = int(image.getexif().get(ORIENTATION, 1))
+        orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # whatever the parser meets: a viewer shows such a picture as it is stored
         return 1
-    return found if found in TURNS else 1
+    return orientation if orientation in TURNS else 1
 
 
 def _with_turn(encoded: bytes, turn: int) -> bytes:
-    """A JPEG whose first EXIF says nothing but that: others can be anywhere, and in XMP."""
+    """The JPEG with a first EXIF segment that holds this orientation alone; others, also in XMP, may be anywhere."""
     entry = struct.pack(">HHIHH", ORIENTATION, 3, 1, turn, 0)
     content = EXIF + b"MM" + struct.pack(">HIH", 42, 8, 1) + entry + bytes(4)
     return encoded[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content + encoded[2:]
 
 
 def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Image.Image:
-    """RGB. Raises Unreadable."""
+    """The opened picture in RGB, as a viewer shows it. Raises Unreadable."""
     bits = bits_of(image, encoded)
     try:
         image.load()
@@ -204,7 +204,7 @@ def _seen(image: Image.Image, encoded: bytes, value_range: Range | None) -> Imag
 
 
 def _on_background(image: Image.Image) -> Image.Image:
-    """What shows through is white. A BMP that is all transparent is one whose fourth byte says nothing."""
+    """The picture on a white background. In a BMP that is transparent everywhere, the fourth byte has no meaning."""
     rgba, seen = image.convert("RGBA"), Image.new("RGB", image.size, (BACKGROUND,) * 3)
     alpha = rgba.getchannel("A")
     if image.format == "BMP" and alpha.getextrema() == (0, 0):

@@ -1,4 +1,4 @@
-"""Which of the listed objects are meant to be examples, by their keys alone; what is not is left out, and counted."""
+"""Selects the listed objects that are meant as examples, by their keys alone. All others are left out and counted."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SYSTEM = re.compile(
     | _success | _temporary | _metadata | _common_metadata | _(committed|started)_.* | .*_\$folder\$""",
     re.VERBOSE | re.DOTALL,
 )
-"""Names, in lower case, of what is hidden, and of what Windows, macOS, a NAS, Python, Spark and Hadoop leave behind."""
+"""Names, in lower case, of hidden files, and of files that Windows, macOS, a NAS, Python, Spark and Hadoop leave."""
 EXTENSION = re.compile(r"[a-z0-9_+-]{1,12}")
 HIDDEN, EXCLUDED, NOT_INCLUDED = "hidden or of the system", "data.exclude", "not in data.include"
 NO_EXTENSION, STORED = "without extension", "in the store"
 
 
 class Selection:
-    """What a job file asks for: `data.include` and `data.exclude`, or the extensions of its task."""
+    """Decides which objects a job reads: by `data.include` and `data.exclude`, or by the extensions of its task."""
 
     def __init__(self, data: Data, task: str, store: str | None = None) -> None:
         """`task`: `image` or `text`. `store`: the prefix of keys of what runs write, where that is below the source."""
@@ -37,8 +37,8 @@ class Selection:
         self._excluded = matcher(data.exclude) if data.exclude else None
 
     def left_out(self, key: str, listed: bool = False) -> str | None:
-        """Why an object is no example: one of a few reasons, or its extension; None where it is one. `listed`: a label
-        file names it, so that its extension does not matter.
+        """The reason why an object is no example (one of a few, or its extension); None where it is one. An object that
+        is `listed` in a label file may have any extension.
         """
         if is_hidden(key):
             return HIDDEN
@@ -66,21 +66,21 @@ def _is_hidden_folder(folder: str) -> bool:
 
 
 def extension_of(key: str) -> str:
-    """In lower case, without the dot; empty where there is none."""
+    """The extension of a key in lower case, without the dot; empty where there is none."""
     _, dot, extension = key.rpartition("/")[2].rstrip().lower().rpartition(".")
     return extension if dot and EXTENSION.fullmatch(extension) and not extension.isdecimal() else ""
 
 
 def kind_of(extension: str) -> str:
-    """As it is counted."""
+    """The kind under which objects with this extension are counted."""
     return f".{extension}" if extension else NO_EXTENSION
 
 
 def matcher(globs: Sequence[str]) -> Callable[[str], object]:
-    """Tells whether one of the globs, of which there is at least one, fits a key."""
+    """A function that tells whether one of the globs (at least one) fits a key."""
     return re.compile("|".join(map(fnmatch.translate, globs)), re.IGNORECASE).match
 
 
 def object_of(key: str, data: Data) -> str:
-    """The key of the object that an example is in: of a packed file, without the place there."""
+    """The key of the object that holds an example; for a record of a packed file, without its position."""
     return key.rpartition("#")[0] if data.is_packed and "#" in key else key

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from job.config import Data
 from job.data.caution import Caution
-from job.data.counted import DAY, Counted, nothing_found
+from job.data.counted import DAY, Counted, no_examples
 from job.data.folders import Folders
 from job.data.labels import Listed, labelled
 from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
@@ -30,7 +30,7 @@ ROWS = 8192
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10
-"""Examples, at least, of which more than half have labels of their own, that are no classes."""
+"""From this many examples on, labels are no classes where more than half of the examples have one of their own."""
 
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
@@ -40,7 +40,7 @@ REJECTS = pa.schema([(name, pa.string()) for name in ("key", "label", "reason")]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of a snapshot without reading its table."""
+    """The summary of a snapshot, which is read without its table."""
 
     id: str
     examples: int
@@ -53,7 +53,7 @@ class Snapshot:
     left_out: dict[str, int] = field(default_factory=dict, compare=False)
     """Listed objects that are neither examples nor rejects, per kind (an extension, or a reason)."""
     cautions: list[Caution] = field(default_factory=list, compare=False)
-    """What of the listing is likely to be a mistake."""
+    """What is probably a mistake in the listing."""
     arrivals: dict[str, int] = field(default_factory=dict, compare=False)
     """Examples by the day (UTC, YYYY-MM-DD) on which their objects were last written, as far as the listing says."""
 
@@ -88,8 +88,8 @@ def take_snapshot(data: Data, source: Store, store: Store, task: str = "image") 
 
 @contextmanager
 def listing(data: Data, source: Store, store: Store, task: str = "image", whole: bool = True) -> Iterator[Listing]:
-    """Lists the source once, and writes nothing to the store, which has the indexes of packed sources. Where those are
-    not of the `whole` source, a class or a split may be missing.
+    """Lists the source once. Reads the indexes of packed sources from the store, and writes nothing to it. Where the
+    indexes do not cover the `whole` source, a class or a split may be missing.
 
     Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
     order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
@@ -113,7 +113,7 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
                 digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
                 examples.add(row)
                 counted.add(item, split)
-        if moved := counted.move_spare():
+        if moved := counted.settle_spare_splits():
             digest.update(json.dumps(moved, sort_keys=True).encode())
             _move(examples_file, moved)
         snapshot = _summary(digest.hexdigest()[:20], counted, folders, data, whole)
@@ -124,15 +124,15 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
 
 
 def stored_snapshot(store: Store, id: str) -> Snapshot | None:
-    """One that was taken before; None where it is gone."""
+    """The summary of an earlier snapshot; None where it is gone."""
     summary = read_json(store, f"snapshots/{id}.json")
     if summary is None:
         return None
-    return Snapshot(**{**summary, "cautions": [Caution(**told) for told in summary.get("cautions", ())]})
+    return Snapshot(**{**summary, "cautions": [Caution(**caution) for caution in summary.get("cautions", ())]})
 
 
 def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Table:
-    """Columns of the whole table."""
+    """Columns of the snapshot's table, all rows."""
     with table_errors(f"{store.uri}{snapshot.key}"):
         filesystem, root = store.arrow()
         return pq.read_table(f"{root}/{snapshot.key}", columns=columns, filesystem=filesystem)
@@ -149,11 +149,13 @@ def check_rejects(
         listed = sum(snapshot.counts[split].get(label, 0) for split in SPLITS)
         total = listed + snapshot.rejected_per_class.get(label, 0)
         if label and count > data.max_rejects * total:
-            told = [f"{data.source.rstrip('/')}/{key}: {why}" for (of, why), key in samples.items() if of == label]
+            samples_shown = [
+                f"{data.source.rstrip('/')}/{key}: {why}" for (of, why), key in samples.items() if of == label
+            ]
             raise DataError(
                 f"{count} of {total} objects of class {label!r} can't be used, more than data.max_rejects "
                 f"({data.max_rejects:.1%}) allows. Mend or remove them, or raise data.max_rejects. "
-                f"For example {'; '.join(told[:SAMPLES])}."
+                f"For example {'; '.join(samples_shown[:SAMPLES])}."
             )
 
 
@@ -177,19 +179,19 @@ def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: boo
         dict(counted.left_out.most_common()),
         arrivals={f"{day:%Y-%m-%d}": count for day, count in days},
     )
-    told = listing_cautions(snapshot, counted, data) if whole else ()
-    return replace(snapshot, cautions=[*told, *folders.cautions(), *named_in_part(data, classes)])
+    cautions = listing_cautions(snapshot, counted, data) if whole else ()
+    return replace(snapshot, cautions=[*cautions, *folders.cautions(), *named_in_part(data, classes)])
 
 
 def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
-        raise nothing_found(snapshot, counted, data, source.uri, folders.keys)
+        raise no_examples(snapshot, counted, data, source.uri, folders.keys)
     if not whole:
         return
     if len(snapshot.classes) < 2:
         only = snapshot.classes[0]
         more = folders.only_class(only) if data.layout == "folders" and data.class_folder == 1 else ""
-        more = more or counted.tables_told(data)
+        more = more or counted.label_file_hint(data)
         if without := counted.without_class():
             more += f" Without a class: {without}."
         raise DataError(f"{source.uri}: only one class, {only!r}, was found: there is nothing to tell apart.{more}")
@@ -200,12 +202,12 @@ def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, s
             raise never_trained(label, snapshot, counted, data)
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
-            told = f"The {split} split is empty ({snapshot.examples} examples in all): add examples."
-            raise DataError(f"{told}{grouped(data)}")
+            problem = f"The {split} split is empty ({snapshot.examples} examples in all): add examples."
+            raise DataError(f"{problem}{grouped(data)}")
 
 
 def _move(path: str, moved: dict[str, str]) -> None:
-    """Gives the examples of splits that are not settled theirs, in the table of this path."""
+    """Replaces provisional splits by their final ones (`moved`) in the Parquet file at this path."""
     with pq.ParquetFile(path) as table, pq.ParquetWriter(f"{path}-moved", EXAMPLES, compression="zstd") as writer:
         for batch in table.iter_batches(ROWS):
             splits = [moved.get(split, split) for split in batch["split"].to_pylist()]

@@ -1,4 +1,4 @@
-"""Where a job's examples lie."""
+"""Opens the source of a job's examples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from job.storage import Store, open_store
 
 
 def open_source(job: Job) -> Store:
-    """The store of the examples, as the job file says to read it. No traffic yet. Raises JobError where what runs write
-    would be listed among them: a listing of folders leaves out a store below it.
+    """The store of the examples, opened without any traffic. Raises JobError where the files that runs write would be
+    listed among the examples. (The layout `folders` leaves out a store below the source.)
     """
     source, below = open_store(job.data.source, job.storage, job.data.follow_links), f"{job.store.rstrip('/')}/"
     if below.startswith(source.uri) and (below == source.uri or job.data.is_packed):

@@ -1,4 +1,4 @@
-"""Which side of the split an example is on: a pure function of its key (or group)."""
+"""Splits: the split of an example is a pure function of its key (or group)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SPELLINGS = re.compile(
     r"|(?P<test>test|testing|tst))(?:[ _-]?(?:set|data|split|images|imgs|\d+))*",
     re.IGNORECASE,
 )
-"""What the folders of published divisions are called."""
+"""The names of split folders in published data sets."""
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """The words of names such as `seg_train`, `20news-bydate-train` and `trainA`."""
 
 
 SPARE = {"train, or validation": "validation", "train, or test": "test"}
-"""The part of train that is taken where a published division lacks a split."""
+"""Provisional splits: parts of train that become this split where a published division lacks it."""
 
 
 def side_of(given: str | None, identity: str, data: Data) -> str:
-    """The split of an example: as it was `given`, or by a hash; one of SPARE where that is not settled."""
+    """The split of an example: the `given` one, or by a hash; one of SPARE where it is provisional."""
     if given is None:
         return split_of(identity, data.fractions)
     if given != "train":
@@ -48,34 +48,35 @@ def split_of(identity: str, split: Split) -> str:
 
 
 def position_of(identity: str) -> float:
-    """In [0, 1), uniform over identities."""
+    """A number in [0, 1) from a digest of the identity, uniform over identities."""
     digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def split_called(name: str) -> str | None:
     """The split that a folder of this name holds in published data sets; None where it is a name like any other."""
-    found = SPELLINGS.fullmatch(name.strip())
-    return found.lastgroup if found else None
+    match = SPELLINGS.fullmatch(name.strip())
+    return match.lastgroup if match else None
 
 
 @lru_cache(4096)
 def part_called(name: str) -> tuple[str, str] | None:
-    """The split that a name says, by itself or by one word of it, and the rest of the name: empty, or what the parts of
-    one division have in common (`seg` of `seg_train` and `seg_test`). A class may have such a name (`steam train`).
+    """The split that a name means, as a whole or by one of its words, and the rest of the name. The rest is empty, or
+    what all parts of a division share (`seg` of `seg_train` and `seg_test`). Classes may have such names, too (`steam
+    train`).
     """
     if split := split_called(name):
         return split, ""
-    said = [(word, split) for word in WORD.finditer(name) if (split := split_called(word[0]))]
-    if len(said) != 1:
+    named = [(word, split) for word in WORD.finditer(name) if (split := split_called(word[0]))]
+    if len(named) != 1:
         return None
-    ((word, split),) = said
+    ((word, split),) = named
     return split, re.sub(r"[\W_]+", " ", f"{name[: word.start()]} {name[word.end() :]}").strip().lower()
 
 
 def split_in(folders: list[str]) -> tuple[int, str] | None:
-    """The place and the split of the first of the folders that is called like one, or else of the first with such a
-    word in its name.
+    """The place and the split of the first folder that is named like a split, or else of the first with such a word in
+    its name. None where there is none.
     """
     parts = [(at, *part) for at, name in enumerate(folders) if (part := part_called(name))]
     at, split, _ = next((part for part in parts if not part[2]), parts[0] if parts else (0, "", ""))
@@ -83,9 +84,9 @@ def split_in(folders: list[str]) -> tuple[int, str] | None:
 
 
 def split_above(key: str, named: bool = False) -> str | None:
-    """The split that the folders above an object say; or, with `named`, a word of its own name."""
+    """The split that the folders above an object mean; or, with `named`, a word of its own name."""
     folders, _, name = key.rpartition("/")
-    if found := split_in(folders.split("/")):
-        return found[1]
+    if split_folder := split_in(folders.split("/")):
+        return split_folder[1]
     words = re.split(r"[^A-Za-z]+", name) if named else ()
     return next(filter(None, map(split_called, words)), None)

@@ -1,4 +1,4 @@
-"""A listing that is gone through more than once: it waits in a file of this machine, and memory holds a part of it."""
+"""A listing that is read more than once. It is kept in a local file, so that memory holds only a part of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from job.storage.scratch import scratch
 ROWS = 32_768
 """Objects that are Python's at a time."""
 MANY = 8
-"""As many times ROWS of their keys are in memory at a time."""
+"""Batches of ROWS keys that are in memory at a time."""
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("modified", pa.float64())])
 
 
@@ -24,7 +24,7 @@ class Spool:
         self._path = path
 
     def keys(self) -> Iterator[pa.Array]:
-        """Parts of at least one key, in the order of the listing."""
+        """The keys in the order of the listing, in arrays of at least one."""
         keys = (batch["key"] for batch in self._batches())
         while many := list(islice(keys, MANY)):
             yield pa.concat_arrays(many)
@@ -41,7 +41,7 @@ class Spool:
 
 @contextmanager
 def spooled(listing: Iterable[ObjectInfo]) -> Iterator[Spool]:
-    """Takes the listing to its end."""
+    """Writes the whole listing to a local file, which is removed at the end."""
     rows = ((info.key, info.size, info.version, info.modified) for info in listing)
     with scratch() as folder:
         path = os.path.join(folder, "listing")

@@ -1,4 +1,4 @@
-"""From a text's bytes to the ids of its words: the same TensorFlow operations in training and in the exported model.
+"""Turns the bytes of a text into word ids, with the same TensorFlow operations in training and in the exported model.
 
 An id is a digest of the word, so that it depends on no vocabulary: new texts and other vectors change none of them.
 """
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TOKENISER = 1
-"""Part of what names stored ids: raise it when a text is divided into other words."""
+"""The version of the tokeniser, part of the key of stored ids: raise it when a text is divided into other words."""
 NOT_UTF8 = "not UTF-8 text"
-"""Begins the reasons why such a text is refused."""
+"""The beginning of the reasons for rejecting text in another encoding."""
 READING = 2
-"""Part of the same: raise it when other bytes are taken for a text, or other texts refused."""
+"""The version of reading, part of the same key: raise it when other bytes are accepted or rejected as text."""
 LONGEST = 64
-"""Bytes for each of the `max_tokens` words: no more of a text is looked at, whatever it is."""
+"""Bytes of a text that are read for each of the `max_tokens` words; the rest of it is ignored."""
 IDS = 2**62
 """Ids are 1 to IDS; 0 is padding."""
 RULES = (
@@ -36,8 +36,8 @@ which are words of their own (do n't, it 's), as in the texts that GloVe's vecto
 
 
 def inspect_text(encoded: bytes, encoding: str | None = None) -> str | None:
-    """Why an object can't be a text; None where it can be decoded. Without a byte order mark it is in `encoding`, or
-    (None) in UTF-8.
+    """The reason why an object is no text; None where it can be decoded. A text without a byte order mark is in
+    `encoding`, or in UTF-8 where that is None.
     """
     text = as_utf8(encoded, encoding)
     if not text:

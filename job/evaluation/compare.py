@@ -1,4 +1,6 @@
-"""Finished runs beside each other: what differs in their jobs, how good they are, and where their models disagree."""
+"""Compares finished runs: the differences of their jobs, their metrics, and the examples where their models
+disagree.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from job.evaluation.documents import Documents
 from job.evaluation.intervals import METHODS, Interval, metric_intervals, paired_gain
 
 MOST = 1000
-"""Disagreements that are listed."""
+"""The most disagreements that are listed."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,12 @@ class Side:
 
     documents: Documents
     metrics: dict[str, float | None]
-    """On its own test split."""
+    """Metrics on the run's own test split."""
     intervals: dict[str, Interval | None]
     right: int
-    """Right answers on the examples that all runs were tested on."""
+    """The number of right answers on the examples that all runs were tested on."""
     gains: dict[str, Interval | None]
-    """In accuracy and balanced accuracy over the first run, on those examples; empty for the first."""
+    """Gains in accuracy and balanced accuracy over the first run, on those examples; empty for the first."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,23 @@ class Disagreement:
 class Compared:
     sides: list[Side]
     differences: dict[str, list[Any]]
-    """By setting of the job file, and `snapshot` and `base`: the value of each run."""
+    """The value of each run, by setting of the job file, and by `snapshot` and `base`."""
     common: int
-    """Test examples that all runs have, with the same label."""
+    """The number of test examples that all runs have with the same label."""
     disagreements: list[Disagreement]
-    """Not all answers are the same: the most confident wrong answers first, MOST at most."""
+    """Examples with different answers, the most confident wrong answers first, MOST at most."""
     disagree: int
 
 
 def compare_runs(runs: list[Documents]) -> Compared:
-    """Against the first of them. Raises JobError where they have no test example in common."""
+    """Compares runs with the first of them. Raises JobError where they have no test example in common."""
     keys, places = _in_common(runs)
     if not keys:
         where = ", ".join(run.uri for run in runs)
         raise JobError(f"{where}: these runs have no test example in common, so there is nothing to compare.")
     names = [np.array(run.snapshot.classes, object) for run in runs]
     chances = [run.predictions.chances[run.kept][place] for run, place in zip(runs, places, strict=True)]
-    answers = [classes[found.argmax(axis=1)] for classes, found in zip(names, chances, strict=True)]
+    answers = [classes[chance.argmax(axis=1)] for classes, chance in zip(names, chances, strict=True)]
     labels = runs[0].predictions.labels[places[0]]
     truth = names[0][labels]
     rights = [answer == truth for answer in answers]
@@ -78,7 +80,7 @@ def compare_runs(runs: list[Documents]) -> Compared:
         intervals = metric_intervals(run.predictions, run.kept, run.job.train.seed)
         sides.append(Side(run, metrics, intervals, int(rights[number].sum()), gains if number else {}))
     differ = np.flatnonzero(np.any([answer != answers[0] for answer in answers[1:]], axis=0))
-    tops = [found.max(axis=1) for found in chances]
+    tops = [chance.max(axis=1) for chance in chances]
     wrong = np.max([np.where(right, 0, top) for right, top in zip(rights, tops, strict=True)], axis=0)
     order = differ[np.argsort(-wrong[differ], kind="stable")]
     disagreements = [
@@ -96,12 +98,16 @@ def compare_runs(runs: list[Documents]) -> Compared:
 
 
 def differences(runs: list[Documents]) -> dict[str, list[Any]]:
-    """What differs: settings of the job files, defaults filled in, but for URIs; snapshots; pretrained weights."""
-    found = dict(_different([run.job.model_dump(mode="json", by_alias=True, exclude={"mlflow"}) for run in runs]))
-    found = {name: values for name, values in found.items() if name not in ("store", "data.source")}
-    found["snapshot"] = [run.snapshot.id for run in runs]
-    found["base"] = [run.base.weights_sha256[:12] if run.base else None for run in runs]
-    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    """The differences of runs: settings of the job files (with defaults, without URIs), snapshots, pretrained
+    weights.
+    """
+    values_by_name = dict(
+        _different([run.job.model_dump(mode="json", by_alias=True, exclude={"mlflow"}) for run in runs])
+    )
+    values_by_name = {name: values for name, values in values_by_name.items() if name not in ("store", "data.source")}
+    values_by_name["snapshot"] = [run.snapshot.id for run in runs]
+    values_by_name["base"] = [run.base.weights_sha256[:12] if run.base else None for run in runs]
+    return {name: values for name, values in values_by_name.items() if any(value != values[0] for value in values)}
 
 
 def as_json(compared: Compared) -> dict[str, Any]:
@@ -111,8 +117,12 @@ def as_json(compared: Compared) -> dict[str, Any]:
         "common": compared.common,
         "disagree": compared.disagree,
         "disagreements": [
-            {"key": one.key, "truth": one.truth, "answers": [vars(answer) for answer in one.answers]}
-            for one in compared.disagreements
+            {
+                "key": disagreement.key,
+                "truth": disagreement.truth,
+                "answers": [vars(answer) for answer in disagreement.answers],
+            }
+            for disagreement in compared.disagreements
         ],
     }
 
@@ -130,7 +140,7 @@ def _bounds(interval: Interval | None) -> dict[str, float | None]:
 
 
 def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:
-    """Keys of the test examples that all have with the same label, and where each run has them."""
+    """The keys of the test examples that all runs have with the same label, and their places in each run."""
     tested = []
     for run in runs:
         labels = [run.snapshot.classes[label] for label in run.predictions.labels]
@@ -140,7 +150,9 @@ def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _different(values: list[Any], name: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """By dotted name, as deep as all have sections; a section that some have not is one value, as a list is."""
+    """The differing values by dotted name. Sections that all values have are compared by key; lists, and sections that
+    one lacks, are compared as a whole.
+    """
     if all(isinstance(value, dict) for value in values):
         for key in dict.fromkeys(key for value in values for key in value):
             yield from _different([value.get(key) for value in values], f"{name}.{key}" if name else key)

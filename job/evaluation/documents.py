@@ -1,4 +1,4 @@
-"""What a finished run has left in its store, as the report, the card and the record read it."""
+"""The documents of a finished run in its store, as the report, the model card and the record read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from job.storage import Store, read_json, table_errors
 from job.storage.runs import RunKeys, run_uri
 
 MOST_REJECTS = 100
-"""Rejects that are listed by name."""
+"""The most rejects that are listed by name."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Documents:
     warm_start: dict[str, Any] | None
     words: dict[str, Any] | None
     base: ResolvedBase | None
-    """The pretrained weights; None where the store does not know them any more."""
+    """The pretrained weights; None where the store no longer knows them."""
     listed_rejects: list[tuple[str, str]]
-    """Key and reason of some of the listed objects that are no examples."""
+    """Key and reason of the first MOST_REJECTS listed objects that are no examples."""
     decoded_rejects: list[tuple[str, str]]
     """Key and reason of all examples that could not be decoded."""
     timings: list[Row]
@@ -53,17 +53,17 @@ class Documents:
 
     @property
     def models(self) -> list[str]:
-        """Those that were tested: `head`, and `fine_tune`."""
+        """The names of the tested models: `head` and `fine_tune`."""
         return [name for name in ("head", "fine_tune") if self.result["metrics"].get(name)]
 
 
 def report_uri(store: Store, run: str) -> str | None:
-    """The URI of the page; None where there is no page."""
+    """The URI of the run's report page; None where there is no page."""
     return f"{store.uri}{RunKeys(run).page}" if store.stat(RunKeys(run).page) else None
 
 
 def read_documents(store: Store, run: str) -> Documents:
-    """Raises JobError where the run is not finished, or was made by another version of Thaw."""
+    """The documents of a finished run. Raises JobError where it is not finished, or of another version of Thaw."""
     result = read_json(store, RunKeys(run).result)
     where = run_uri(store, run)
     if result is None:
@@ -72,7 +72,7 @@ def read_documents(store: Store, run: str) -> Documents:
 
 
 def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
-    """The same of a run whose result is known, though it may not be written yet."""
+    """The documents of a run with this result, which may not be written yet. Raises as `read_documents`."""
     named = {name: read_json(store, RunKeys(run).named(name)) for name in ("job", "training", "plan")}
     more = {name: read_json(store, RunKeys(run).named(name)) for name in ("promotion", "warm_start", "words")}
     snapshot = stored_snapshot(store, result["snapshot"])

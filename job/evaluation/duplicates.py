@@ -1,4 +1,4 @@
-"""Examples on both sides of the split that are nearly the same, by their stored pooled features."""
+"""Finds near duplicates across the split by their stored pooled features."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from job.data.splits import SPLITS
 from job.errors import CorruptFeatures
 from job.features.rows import Rows
-from job.features.store import Featurizer, Part, known, read_stored
+from job.features.store import Featurizer, Part, read_stored, stored_features
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")
 MOST = 40_000
-"""Examples that are compared: those of parts of the feature store that are drawn at random, where there are more."""
+"""The most examples that are compared. Where there are more, parts of the feature store are drawn at random."""
 WIDTH = 256
-"""Features are projected to so many directions, drawn at random, where they are more: distances stay within a few
-per cent (Johnson and Lindenstrauss 1984)."""
+"""Longer features are projected to this many random directions; distances stay within a few per cent (Johnson and
+Lindenstrauss 1984)."""
 NEAR = 0.08
 """A pair counts where its distance is below this share of the median distance of pairs drawn at random (see
 docs/plan.md)."""
 PAIRS = 4096
-"""That are drawn."""
+"""Random pairs for the median distance."""
 BLOCK = 512
 NAMED = 5
 
@@ -31,27 +31,27 @@ NAMED = 5
 @dataclass(frozen=True)
 class Duplicates:
     compared: tuple[int, int]
-    """Held-out and training examples with features."""
+    """The numbers of held-out and training examples that were compared."""
     of: tuple[int, int]
-    """All there are."""
+    """The numbers of all held-out and training examples."""
     pairs: int
-    """Held-out examples that have one in the train split that is nearly the same."""
+    """The number of held-out examples with a near duplicate in the train split."""
     other_label: int
-    """Pairs whose labels differ."""
+    """The number of such pairs whose labels differ."""
     nearest: list[tuple[int, int, float]]
     """Rows of a held-out and a training example, and their distance as a share of the typical one; nearest first."""
     note: str
-    """What is not known, and why; empty where all were compared."""
+    """What was not compared, and why; empty where all examples were compared."""
 
 
 def near_duplicates(store: Store, featurizer: Featurizer, rows: Rows) -> Duplicates:
     """Compares held-out examples (validation, test) with training examples."""
     train, held = rows.splits == TRAIN, rows.splits != TRAIN
     of = int(held.sum()), int(train.sum())
-    stored = known(store, featurizer)
+    stored = stored_features(store, featurizer)
     part, offset = stored.find(rows.addresses)
     random = np.random.default_rng(0)
-    there = (part >= 0) & _some(stored.parts, random)[part]
+    there = (part >= 0) & _parts_to_compare(stored.parts, random)[part]
     chosen = np.flatnonzero(there)
     if not (held[chosen].any() and train[chosen].any()):
         return unknown(of, "no features of both sides are stored so far: it will be known once they are computed")
@@ -87,7 +87,9 @@ def _projected(
     offset: np.ndarray,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """float32 [n, at most WIDTH]; zeros for what is not finite. Raises CorruptFeatures."""
+    """The projected features, float32 [n, at most WIDTH], with zeros for values that are not finite. Raises
+    CorruptFeatures.
+    """
     width = math.prod(featurizer.shape)
     directions = random.standard_normal((width, WIDTH), np.float32) / np.sqrt(WIDTH) if width > WIDTH else None
     points = np.empty((len(part), min(width, WIDTH)), np.float32)
@@ -97,8 +99,8 @@ def _projected(
     return points
 
 
-def _some(parts: list[Part], random: np.random.Generator) -> np.ndarray:
-    """Which parts to read so that at most MOST examples are compared, bool [parts + 1]: the last is for none."""
+def _parts_to_compare(parts: list[Part], random: np.random.Generator) -> np.ndarray:
+    """Which parts to read so that at most MOST examples are compared, bool [parts + 1]; the last stands for no part."""
     chosen = np.zeros(len(parts) + 1, np.bool_)
     order = random.permutation(len(parts))
     counts = np.cumsum([parts[number].rows for number in order]) if len(order) else np.empty(0)
@@ -107,7 +109,7 @@ def _some(parts: list[Part], random: np.random.Generator) -> np.ndarray:
 
 
 def _typical(held: np.ndarray, train: np.ndarray, random: np.random.Generator) -> float:
-    """The median distance of pairs."""
+    """The median distance of random pairs of a held-out and a training point."""
     first, second = (points[random.integers(0, len(points), PAIRS)] for points in (held, train))
     return float(np.median(np.linalg.norm(first - second, axis=1)))
 

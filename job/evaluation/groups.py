@@ -1,4 +1,4 @@
-"""How well a model does on each group (a module, a patient) of the label file."""
+"""The accuracy of a model on each group (a module, a patient) of the label file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from job.evaluation.predictions import Predictions
 
 
 def groups_of(job: Job, predictions: Predictions, model: str) -> tuple[list[GroupRow], str | None]:
-    """The groups of the test split, the largest first; or why there are none, where the job file names a column."""
+    """The groups of the test split, the largest first, and the reason where they can't be listed. No groups and no
+    reason where the job file names no column for them.
+    """
     column = job.data.table.group if job.data.table else None
     if column is None:
         return [], None

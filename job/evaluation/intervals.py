@@ -1,4 +1,4 @@
-"""What the page and the card say about a model, with 95 % intervals: how far the test split can tell."""
+"""The figures about a model in the report page and the card, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class on the test split; None where there is nothing to divide by."""
+    """The figures of a class on the test split; None where there is nothing to divide by."""
 
     name: str
     support: int
-    """Examples of this class."""
+    """The number of examples of this class."""
     predicted: int
-    """Examples that were given this class."""
+    """The number of examples with this class as the answer."""
     precision: Interval | None
     recall: Interval | None
 
@@ -53,9 +53,9 @@ class Bin:
     high: float
     count: int
     confidence: float
-    """Their mean probability."""
+    """The mean probability of the answers."""
     right: Interval
-    """The share of them that is right."""
+    """The share of right answers."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class GroupRow:
 
 
 def wilson(hits: int, of: int) -> Interval:
-    """A share and its score interval (Wilson 1927), which holds for few examples and near 0 and 1 as well; `of` > 0."""
+    """The share hits / of (`of` > 0) and its score interval (Wilson 1927), valid also for few examples and near 0
+    and 1.
+    """
     share, square = hits / of, Z * Z / of
     middle, half = share + square / 2, Z * np.sqrt(share * (1 - share) / of + square / (4 * of))
     low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
@@ -74,7 +76,7 @@ def wilson(hits: int, of: int) -> Interval:
 
 
 def metric_intervals(predictions: Predictions, model: str, seed: int) -> dict[str, Interval | None]:
-    """accuracy, balanced_accuracy and roc_auc; None where there is no interval, see METHODS."""
+    """The intervals of accuracy, balanced_accuracy and roc_auc; None where there is none, see METHODS."""
     chances, right = predictions.chances[model], predictions.right(model)
     return {
         "accuracy": wilson(int(right.sum()), len(right)),
@@ -84,7 +86,7 @@ def metric_intervals(predictions: Predictions, model: str, seed: int) -> dict[st
 
 
 def gain(predictions: Predictions, metric: str, seed: int) -> Interval | None:
-    """The interval of the gain of fine-tuning over the head alone on the same examples; None for a metric that has no
+    """The gain of fine-tuning over the head alone on the same examples, with its interval; None for a metric without a
     paired interval.
     """
     classes = predictions.chances["head"].shape[1]
@@ -95,8 +97,8 @@ def gain(predictions: Predictions, metric: str, seed: int) -> Interval | None:
 def paired_gain(
     labels: np.ndarray, right: np.ndarray, reference: np.ndarray, classes: int, metric: str, seed: int
 ) -> Interval | None:
-    """The interval of the gain of one model over another on the same examples, by the paired bootstrap; `right` and
-    `reference` bool [n].
+    """The gain of one model over another on the same examples, with its interval by the paired bootstrap. `right` and
+    `reference`, bool [n], say which answers of the two are right.
     """
     if metric not in ("accuracy", "balanced_accuracy"):
         return None
@@ -118,7 +120,7 @@ def delong(scores: np.ndarray, positive: np.ndarray) -> Interval | None:
 
 
 def class_rows(confusion: Sequence[Sequence[int]], names: list[str]) -> list[ClassRow]:
-    """In the order of the names; `confusion` has true classes in rows."""
+    """A row for each class, in the order of the names; `confusion` has true classes in rows."""
     counts = np.array(confusion)
     rows = []
     for index, name in enumerate(names):
@@ -142,32 +144,34 @@ def calibration(chances: np.ndarray, labels: np.ndarray) -> tuple[list[Bin], flo
         count = int(inside.sum())
         share = wilson(int(right[inside].sum()), count)
         bins.append(Bin(index / BINS, (index + 1) / BINS, count, float(top[inside].mean()), share))
-    error = sum(one.count * abs(one.confidence - one.right.value) for one in bins) / len(labels)
+    error = sum(bin.count * abs(bin.confidence - bin.right.value) for bin in bins) / len(labels)
     return bins, float(error)
 
 
 def group_rows(groups: list[str | None], right: np.ndarray) -> list[GroupRow]:
-    """The largest first; none where there are more than MOST_GROUPS. `groups` of each example, `right` bool [n]."""
+    """A row for each group, the largest first; none where there are more than MOST_GROUPS. `groups` has the group of
+    each example, `right`, bool [n], whether its answer is right.
+    """
     names = np.array([group or "(none)" for group in groups], object)
-    found = sorted(set(names))
-    if len(found) > MOST_GROUPS:
+    distinct = sorted(set(names))
+    if len(distinct) > MOST_GROUPS:
         return []
     rows = []
-    for name in found:
+    for name in distinct:
         inside = names == name
         rows.append(GroupRow(name, int(inside.sum()), wilson(int(right[inside].sum()), int(inside.sum()))))
     return sorted(rows, key=lambda row: -row.examples)
 
 
 def confident_mistakes(predictions: Predictions, model: str, most: int) -> np.ndarray:
-    """Positions of wrong answers, the most probable first, int [at most `most`]."""
+    """The positions of wrong answers, the most probable first, int [at most `most`]."""
     wrong = np.flatnonzero(~predictions.right(model))
     order = np.argsort(-predictions.chances[model][wrong].max(axis=1), kind="stable")
     return wrong[order][:most]
 
 
 def right_answers(predictions: Predictions, model: str, most: int, seed: int) -> np.ndarray:
-    """Positions of a random sample of right answers, int [at most `most`]."""
+    """The positions of a random sample of right answers, int [at most `most`]."""
     right = np.flatnonzero(predictions.right(model))
     return np.sort(np.random.default_rng(seed).permutation(right)[:most])
 
@@ -181,12 +185,12 @@ def _balanced(labels: np.ndarray, right: np.ndarray, classes: int, seed: int) ->
 
 
 def _mean_recall(cells: np.ndarray) -> np.ndarray:
-    """float64 [draws] of counts [draws, classes, 2], over the classes that were drawn."""
+    """The mean recall of the drawn classes, float64 [draws], from counts [draws, classes, 2]."""
     support = cells.sum(axis=2)
     return (cells[:, :, 1] / np.maximum(support, 1)).sum(axis=1) / (support > 0).sum(axis=1)
 
 
 def _placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The share of the others that each score is above, ties counting half, float64 [len(scores)]."""
+    """The share of the others below each score, ties counting half, float64 [len(scores)]."""
     ordered = np.sort(others)
     return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / (2 * len(others))

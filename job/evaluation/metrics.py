@@ -1,4 +1,4 @@
-"""How good a model is, from its logits on one split."""
+"""The metrics of a model, from its logits on one split."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Metrics of logits float32 [n, classes] against labels int [n], as JSON types.
+    """The metrics of logits, float32 [n, classes], for labels, int [n], as JSON types.
 
-    `balanced_accuracy` is the mean recall of the classes that occur; `roc_auc` that of class 1 for two classes,
-    else the mean over classes against the rest (None where a class has no example, or all of them);
-    `confusion` has true classes in rows.
+    `balanced_accuracy` is the mean recall of the classes that occur. `roc_auc` is that of class 1 for two classes, else
+    the mean over classes, each against the rest (None where a class has no example, or all). `confusion` has true
+    classes in rows.
     """
     chances = softmax(logits)
     predicted = chances.argmax(axis=1)
@@ -33,7 +33,7 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def wrong_answers(confusion: list[list[int]]) -> list[tuple[int, int]]:
-    """The pairs of class and answer, by their places, that are confused at all; `confusion` as of `evaluate`."""
+    """The pairs (true class, wrong answer) that occur, as indexes; `confusion` is that of `evaluate`."""
     return [
         (true, answer)
         for true, row in enumerate(confusion)
@@ -43,13 +43,13 @@ def wrong_answers(confusion: list[list[int]]) -> list[tuple[int, int]]:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 [n, classes]"""
+    """The probabilities of logits, float64 [n, classes]."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """The chance that a positive example scores above a negative one, ties counting half (Mann and Whitney)."""
+    """The probability that a positive example scores above a negative one, ties counting half (Mann and Whitney)."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
         return None
@@ -59,7 +59,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
 
 
 def _mean_auc(chances: np.ndarray, labels: np.ndarray) -> float | None:
-    wanted = [1] if chances.shape[1] == 2 else range(chances.shape[1])
-    areas = [roc_auc(chances[:, label], labels == label) for label in wanted]
+    scored = [1] if chances.shape[1] == 2 else range(chances.shape[1])
+    areas = [roc_auc(chances[:, label], labels == label) for label in scored]
     known = [area for area in areas if area is not None]
     return float(np.mean(known)) if len(known) == len(areas) else None

@@ -1,7 +1,7 @@
-"""Whether one classifier is better than another on the same examples, beyond noise: the paired bootstrap.
+"""The paired bootstrap: whether one classifier is better than another on the same examples, beyond noise.
 
 (Efron and Tibshirani, 1993, "An Introduction to the Bootstrap": examples are drawn with replacement, and both models
-are measured on the same draw, so that what is hard for both cancels out.)
+are measured on the same draw, so that the difficulty of the examples cancels out.)
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ class Comparison:
 
     candidate: float
     reference: float
-    """The metric of each."""
+    """The metric of the reference; `candidate` is that of the candidate."""
     gains: np.ndarray
     """candidate - reference in each resample, float64 [resamples]."""
     drops: np.ndarray
-    """By how much the recall of each class falls, float64 [classes]; nan for a class without examples."""
+    """The fall in recall of each class, float64 [classes]; nan for a class without examples."""
     drop_resamples: np.ndarray
-    """The same in each resample, float64 [resamples, classes]; 0 where the class was not drawn."""
+    """The fall in recall in each resample, float64 [resamples, classes]; 0 where the class was not drawn."""
 
     @property
     def gain(self) -> float:
         return self.candidate - self.reference
 
     def least_gain(self, confidence: float) -> float:
-        """What the gain is above with this confidence."""
+        """The lower bound of the gain at this confidence."""
         return float(np.quantile(self.gains, 1 - confidence, method="lower"))
 
     def fallen(self, tolerance: float, confidence: float) -> list[int]:
-        """The classes whose recall falls by more than `tolerance`, and with this confidence falls at all."""
+        """The classes whose recall falls by more than `tolerance`, and whose fall is beyond noise at this
+        confidence.
+        """
         sure = np.quantile(self.drop_resamples, 1 - confidence, axis=0, method="lower") > 0
         return [int(label) for label in np.flatnonzero((np.nan_to_num(self.drops) > tolerance) & sure)]
 
@@ -53,10 +55,11 @@ def compare(
     resamples: int,
     seed: int,
 ) -> Comparison:
-    """`labels` int [n]; `candidate` and `reference` bool [n]: whether each model is right about each example.
+    """Compares two models. `labels` is int [n]; `candidate` and `reference`, bool [n], say which of their answers are
+    right.
 
     A resample of n examples with replacement is a draw from the multinomial distribution over the cells (class, right
-    or wrong by each model), which is all that either metric looks at.
+    or wrong by each model), on which both metrics depend alone.
     """
     cells = np.zeros((classes, 2, 2), np.int64)
     np.add.at(cells, (labels, candidate.astype(int), reference.astype(int)), 1)

@@ -1,4 +1,4 @@
-"""What a run has answered to its test examples."""
+"""The predictions of a run for its test examples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from job.storage.runs import RunKeys
 class Predictions:
     keys: list[str]
     labels: np.ndarray
-    """Index into the classes, int [n]."""
+    """Indexes into the classes, int [n]."""
     chances: dict[str, np.ndarray]
-    """Per model (`head`, `fine_tune`): probabilities, float64 [n, classes]; equal ones where a logit is not finite."""
+    """Probabilities by model (`head`, `fine_tune`), float64 [n, classes]; equal ones where a logit is not finite."""
 
     def right(self, model: str) -> np.ndarray:
-        """bool [n]"""
+        """Which answers of the model are right, bool [n]."""
         return self.chances[model].argmax(axis=1) == self.labels
 
 
@@ -36,7 +36,7 @@ def read_predictions(store: Store, run: str) -> Predictions:
 
 
 def predictions_table(store: Store, run: str) -> pa.Table:
-    """key, label, and the logits of each of its models. Raises ObjectMissing, StorageError."""
+    """The table of the test examples: key, label, and the logits of each model. Raises ObjectMissing, StorageError."""
     key = RunKeys(run).predictions
     content = store.read(key)
     with table_errors(f"{store.uri}{key}"):
@@ -45,7 +45,7 @@ def predictions_table(store: Store, run: str) -> pa.Table:
 
 
 def logits_of(table: pa.Table, model: str) -> np.ndarray:
-    """float32 [n, classes]"""
+    """The logits of a model, float32 [n, classes]."""
     values = table[f"logits_{model}"].combine_chunks()
     return values.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(table), -1)
 

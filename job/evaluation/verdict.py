@@ -1,4 +1,4 @@
-"""The run in one sentence."""
+"""The verdict: one sentence about a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from job.wording import between, percent, plural, points, shortened
 
 
 def verdict(documents: Documents, accuracy: Interval, gained: Interval | None) -> str:
-    """`accuracy` is that of the model that was kept; `gained`, that of the fine-tuned model over the head alone."""
+    """A sentence about the run. `accuracy` is that of the kept model, `gained` the gain of fine-tuning over the
+    head.
+    """
     examples = len(documents.predictions.labels)
     tuned = documents.kept == "fine_tune"
     text = f"The {'fine-tuned' if tuned else 'head-only'} model is right on {percent(accuracy.value)} of "

@@ -1,4 +1,4 @@
-"""Where the work of a run is done: in this process, or in Ray's. What is done is written once, elsewhere."""
+"""Executors: they do the work of a run in this process or in Ray's. The work itself is written once, elsewhere."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ R = TypeVar("R")
 
 
 class Executor(Protocol):
-    """Does the heavy work of a run; entered and left by `executor_of`. What needs Ray starts it when it is asked."""
+    """Does the heavy work of a run; entered and left by `executor_of`. Methods that need Ray start it."""
 
     featurizers: int
-    """How many networks compute features side by side, at most."""
+    """The most networks that compute features side by side."""
     scraped: float
-    """Seconds that a run which ends should wait for Prometheus; 0 where what it reads does not end with the run."""
+    """Seconds that a run waits at its end for Prometheus to read its metrics; 0 where these outlive the run."""
 
     @property
     def metrics(self) -> WorkerMetrics: ...
 
     def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
-        """What becomes of each item, in any order. `doing` is what then failed, for the message."""
+        """The result of the function for each item, in any order. `doing` names the work in an error."""
 
     def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         """Computes and stores features, chunk by chunk. Raises Overflow and what reading the source raises."""
 
     def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
-        """Trains from the latest checkpoint on; what it comes to is in the store. Raises what the workers raised, and
-        Interrupted once a checkpoint is kept.
+        """Trains from the latest checkpoint on, and writes the results to the store. Raises what the workers
+        raised, and Interrupted once a checkpoint is kept.
         """
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
-        """What the function returns, or raises, where a network may run."""
+        """The result of the function, called in a process where a network may run. Raises what the function raises."""
 
 
 @contextmanager
 def executor_of(job: Job, debug: bool, emit: Emit) -> Iterator[tuple[Job, Executor]]:
-    """The executor that the job asks for, and the job with what `auto` means for it.
+    """The executor that the job asks for, and the job with its `auto` settings resolved.
 
-    Raises JobError where what the job asks for can't be had here, and ClusterError.
+    Raises JobError where this machine can't do what the job asks for, and ClusterError.
     """
     job = placed(job, debug, emit)
     if job.scaling.executor == "local":
@@ -64,7 +64,7 @@ def executor_of(job: Job, debug: bool, emit: Emit) -> Iterator[tuple[Job, Execut
 
 
 def placed(job: Job, debug: bool, emit: Emit) -> Job:
-    """The job with what `auto` means for it here. Raises JobError, and ClusterError where a cluster has to be asked."""
+    """The job with its `auto` settings resolved. Raises JobError, and ClusterError where a cluster has to be asked."""
     if is_local(job):
         return with_workers(job, "local", 1)
     if job.scaling.workers != "auto":

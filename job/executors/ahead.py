@@ -1,4 +1,4 @@
-"""Work that is begun before it is asked for."""
+"""Prefetches items of an iterator in a thread."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterable[T], count: int) -> Iterator[T]:
-    """The items, of which up to `count` are made in a thread while the one before them is in use.
+    """Yields the items, up to `count` of which a thread makes in advance.
 
-    What making them raises is raised in their place. Where the consumer stops early, so does the thread.
+    An error while making an item is raised in its place. Where the consumer stops early, so does the thread.
     """
     ready: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
     room, over = threading.Semaphore(count), threading.Event()
 
     def make() -> None:
-        made = iter(items)
+        iterator = iter(items)
         try:
             while room.acquire() and not over.is_set():
-                ready.put((True, next(made)))
+                ready.put((True, next(iterator)))
         except StopIteration:
             ready.put((False, None))
         except BaseException as error:
@@ -32,14 +32,14 @@ def ahead(items: Iterable[T], count: int) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            is_item, found = ready.get()
+            is_item, item = ready.get()
             if is_item:
                 room.release()
-                yield found
-            elif found is None:
+                yield item
+            elif item is None:
                 return
             else:
-                raise found
+                raise item
     finally:
         over.set()
         room.release()

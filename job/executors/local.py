@@ -1,4 +1,4 @@
-"""Everything in this process: one worker that has all its cores, with examples decoded and read ahead in threads."""
+"""The local executor: one worker in this process with all of its cores; threads read and decode examples in advance."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ R = TypeVar("R")
 READERS = 64
 """Examples that are read at a time: a store that takes 150 ms to answer gives 400 a second."""
 AHEAD_BYTES = 256 * 2**20
-"""Bytes of decoded examples that wait for the network, about."""
+"""About the most bytes of decoded examples that wait for the network."""
 WRITES = 4
 """Chunks whose features are written at a time."""
 
 
 class LocalExecutor:
-    """One worker. `scaling.cpus_per_worker` limits its cores."""
+    """An executor with one worker in this process. `scaling.cpus_per_worker` limits its cores."""
 
     featurizers = 1
     scraped = 0.0
@@ -54,8 +54,8 @@ class LocalExecutor:
         self._metrics: WorkerMetrics | None = None
 
     def __enter__(self) -> LocalExecutor:
-        """TensorFlow reads these when it first computes, whoever asks it to. It runs as many functions at a time as it
-        has threads between ops: those that decode, and the network.
+        """Sets TensorFlow's numbers of threads, which it reads when it first computes anything. It needs an inter-op
+        thread for each function that runs at a time: one for each decoder, and one for the network.
         """
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(self.cpus))
         os.environ.setdefault(INTER_OP_THREADS, str(max(INTER_OP, self.cpus + 1)))
@@ -111,7 +111,7 @@ class LocalExecutor:
 
 
 class _Alone:
-    """A worker without others, in the process of the run."""
+    """The context of a single worker in the process of the run."""
 
     rank = local_rank = 0
     world_size = local_world_size = 1
@@ -136,7 +136,7 @@ class _Alone:
         return self.stop
 
     def leave(self, why: str) -> None:
-        """Nothing else can end what this process waits for."""
+        """Ends the process: nothing else ends what it waits for."""
         sys.stderr.write(f"thaw: {why}. Running again goes on from the latest checkpoint.\n")
         sys.stderr.flush()
         os._exit(TrainingError.exit_code)
@@ -148,7 +148,7 @@ def _objects(work: Extraction, decoder: Decoder, readers: ThreadPoolExecutor) ->
 
 
 def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
-    """The shards that lack something, one after another, each from its first record to its last."""
+    """The records of the shards that lack features, shard by shard, in chunks."""
     source = open_source(work.job)
     for shard, version in sorted(dict(work.chunks).items()):
         positions: list[int] = []
@@ -177,7 +177,9 @@ def _written(decoded: Decoded, writing: Future[None]) -> Extracted:
 
 @contextmanager
 def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Where the block is left by an error, what was not begun is not begun any more, and nobody waits for the rest."""
+    """A pool of threads. Where an error leaves the block, pending work is cancelled, and running work not waited
+    for.
+    """
     pool = ThreadPoolExecutor(threads, name)
     try:
         yield pool
@@ -189,7 +191,7 @@ def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _errors_of(doing: str, kind: type[ThawError]) -> Iterator[None]:
-    """What nobody expects, in one line; the disk's own errors are told elsewhere."""
+    """Turns unexpected errors into an error of this kind, in one line. Errors of disks are handled elsewhere."""
     try:
         yield
     except (ThawError, OSError):

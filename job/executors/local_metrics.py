@@ -1,5 +1,5 @@
-"""What Prometheus reads of an embedded run, where THAW_METRICS_PORT says that it may: the names that Ray's exporter
-gives the same figures, so that one dashboard and one set of alerts serve both.
+"""Metrics of an embedded run for Prometheus, where THAW_METRICS_PORT is set. They have the same names as in Ray's
+exporter, so that one dashboard and one set of alerts serve both.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from job.run.instruments import WorkerMetrics
 
 PORT = "THAW_METRICS_PORT"
 PREFIX = "ray_"
-"""Ray's exporter puts it before every name."""
+"""The prefix that Ray's exporter adds to every name."""
 
 
 def metrics_here() -> WorkerMetrics:
-    """Raises JobError where the port can't be had."""
+    """The metrics of this process, served where THAW_METRICS_PORT is set. Raises JobError where the port can't be
+    opened.
+    """
     if not (port := os.environ.get(PORT)):
         return Unread()
     if find_spec("prometheus_client") is None:
@@ -31,7 +33,7 @@ def metrics_here() -> WorkerMetrics:
 
 @cache
 def _served(port: str) -> Served:
-    """One for all runs of this process."""
+    """The metrics server, one for all runs of this process."""
     from prometheus_client import start_http_server
 
     served = Served()
@@ -40,7 +42,7 @@ def _served(port: str) -> Served:
 
 
 class Unread:
-    """Nobody reads it."""
+    """Metrics that are not served."""
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Unread:
         return self
@@ -62,7 +64,7 @@ class Served:
         from prometheus_client import CollectorRegistry
 
         self.registry = CollectorRegistry()
-        self._made: dict[str, _Instrument] = {}
+        self._instruments: dict[str, _Instrument] = {}
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> _Instrument:
         from prometheus_client import Gauge
@@ -80,20 +82,20 @@ class Served:
         return self._once(Histogram, name, text, labels, buckets=bounds)
 
     def _once(self, kind: Any, name: str, text: str, labels: tuple[str, ...], **more: Any) -> _Instrument:
-        if name not in self._made:
-            self._made[name] = _Instrument(kind(f"{PREFIX}{name}", text, labels, registry=self.registry, **more))
-        return self._made[name]
+        if name not in self._instruments:
+            self._instruments[name] = _Instrument(kind(f"{PREFIX}{name}", text, labels, registry=self.registry, **more))
+        return self._instruments[name]
 
 
 class _Instrument:
-    def __init__(self, made: Any) -> None:
-        self._made = made
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
 
     def set(self, value: float, tags: dict[str, str]) -> None:
-        self._made.labels(**tags).set(value)
+        self._metric.labels(**tags).set(value)
 
     def inc(self, value: float, tags: dict[str, str]) -> None:
-        self._made.labels(**tags).inc(value)
+        self._metric.labels(**tags).inc(value)
 
     def observe(self, value: float, tags: dict[str, str]) -> None:
-        self._made.labels(**tags).observe(value)
+        self._metric.labels(**tags).observe(value)

@@ -1,4 +1,4 @@
-"""The indexes of packed sources: what is in each shard, written down once for each of its versions."""
+"""Writes the indexes of packed sources: the records of each shard, once for each version of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def index_shards(
     executor: Executor,
     emit: Emit,
 ) -> None:
-    """Writes the indexes that `without_index` has found missing: a version of a shard is read for this only once.
+    """Writes the indexes that `without_index` found missing. Each version of a shard is read only once for this.
 
-    Says `index` with done, of. Raises DataError where a shard has not the columns that `data.packed` names.
+    Emits ShardsIndexed. Raises DataError where a shard lacks the columns that `data.packed` names.
     """
     items = [(shard.key, shard.version, index) for index, shard in missing.items()]
     written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", emit)

@@ -1,4 +1,6 @@
-"""Whether a run is embedded in its process or on Ray, and with how many workers, where the job file leaves it open."""
+"""Decides whether a run is embedded in its process or uses Ray, and the number of its workers, where these are
+`auto`.
+"""
 
 from __future__ import annotations
 
@@ -32,34 +34,32 @@ def is_local(job: Job) -> bool:
 
 
 def check_rayjob(job: Job) -> None:
-    """Raises JobError where a RayJob can't run this job, since it wants to be embedded."""
+    """Raises JobError where a RayJob can't run this job, since its executor is `local`."""
     if job.scaling.executor == "local":
         raise JobError("scaling.executor: local: a RayJob runs on Ray: write auto or ray, or use `thaw run`.")
 
 
 def is_here() -> bool:
-    """Whether no other machine than this one works on runs."""
+    """Whether this is the only machine that works on runs."""
     return not os.environ.get("RAY_ADDRESS")
 
 
 def with_workers(job: Job, executor: str, workers: int | WorkerRange, cpus: int | None = None) -> Job:
-    """The job with this in place of `auto`; `cpus` where it does not say how many cores a worker has."""
-    found: dict[str, Any] = {"executor": executor, "workers": workers}
+    """The job with this executor and number of workers; and with `cpus` cores per worker where it does not set them."""
+    settings: dict[str, Any] = {"executor": executor, "workers": workers}
     if job.scaling.cpus_per_worker is None and cpus is not None:
-        found["cpus_per_worker"] = cpus
-    return job.model_copy(update={"scaling": job.scaling.model_copy(update=found)})
+        settings["cpus_per_worker"] = cpus
+    return job.model_copy(update={"scaling": job.scaling.model_copy(update=settings)})
 
 
 def gpus_here() -> int:
-    """GPUs that a process of this machine may use, as far as that is known without TensorFlow."""
+    """The number of GPUs that a process of this machine may use, as far as that is known without TensorFlow."""
     named = named_gpus()
     return len(list(Path("/dev").glob("nvidia[0-9]*"))) if named is None else len(named)
 
 
 def named_gpus() -> list[str] | None:
-    """Those of CUDA_VISIBLE_DEVICES, of which CUDA takes what is before the first entry that is none; None where it is
-    not set.
-    """
+    """The GPUs in CUDA_VISIBLE_DEVICES, up to the first invalid entry, as CUDA reads it; None where it is not set."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return None
@@ -68,13 +68,13 @@ def named_gpus() -> list[str] | None:
 
 
 def cpus_here() -> int:
-    """Cores that this process may use: of the machine, those it is bound to, as far as its container's limit goes."""
+    """The number of cores that this process may use: those it is bound to, limited by its container."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(bound, _cpu_limit(CGROUPS))))
 
 
 def _cpu_limit(root: Path) -> float:
-    """What the container's control group allows (Kubernetes' limits.cpu), as a number of cores."""
+    """The limit of the container's control group (Kubernetes' limits.cpu), in cores."""
     with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (root / "cpu.max").read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
@@ -85,7 +85,7 @@ def _cpu_limit(root: Path) -> float:
 
 
 def worker_cpus(job: Job) -> int:
-    """Cores of each training worker: as asked for, an equal share of this machine, or 1 on a cluster."""
+    """The cores of each training worker: as the job says, else an equal share of this machine, or 1 on a cluster."""
     if job.scaling.cpus_per_worker:
         return job.scaling.cpus_per_worker
     here = job.scaling.executor == "local" or is_here()

@@ -1,4 +1,6 @@
-"""The files of an exported model in the store, and files.json, written last: the sha256 of each by its name."""
+"""Uploads and downloads the files of an exported model, with their sha256 by name in files.json, which is written
+last.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ MANIFEST = "files.json"
 
 
 def upload_files(store: Store, prefix: str, folder: Path) -> None:
-    """Uploads all that is in `folder` below `prefix`."""
+    """Uploads all files in `folder` to keys below `prefix`, and the manifest last."""
     digests: dict[str, str] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder).as_posix()
@@ -22,9 +24,9 @@ def upload_files(store: Store, prefix: str, folder: Path) -> None:
 
 
 def download_files(store: Store, below: tuple[str, ...], folder: Path) -> None:
-    """Downloads the files whose names begin with one of `below`; what the manifest does not name stays where it is.
+    """Downloads the files of the manifest whose names begin with one of `below`.
 
-    Raises StorageError where a file is not what was uploaded, and ObjectMissing.
+    Raises StorageError where a file has changed since its upload, and ObjectMissing.
     """
     digests = read_json(store, MANIFEST)
     if digests is None:

@@ -1,5 +1,5 @@
-"""`model.keras` of an export, loaded again, as one compiled function; it needs none of the run's own code but the layer
-of word vectors.
+"""Loads `model.keras` of an export as one compiled function. Of Thaw's own code, it needs only the layer of word
+vectors.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import keras
 
 Network = Callable[[np.ndarray], Any]
-"""Pixels 0…255 float32 [n, S, S, 3], or ids of words int64 [n, L] -> probabilities [n, classes]"""
-Asked = Callable[[np.ndarray], tuple[Any, Any]]
-"""The same inputs -> logits and probabilities, [n, classes] each"""
+"""A function: pixels 0…255, float32 [n, S, S, 3], or word ids, int64 [n, L] -> probabilities [n, classes]."""
+WithLogits = Callable[[np.ndarray], tuple[Any, Any]]
+"""A function: the same inputs -> logits and probabilities, [n, classes] each."""
 _latest: tuple[str, Network] | None = None
-"""The export that this process has made last, by its URI: the report asks it just after."""
+"""The URI and the network of this process's last export, which the report uses just after it."""
 
 
-def compiled(model: keras.Model) -> Asked:
-    """For any number of inputs at a time. `model` ends in a softmax of its logits."""
+def compiled(model: keras.Model) -> WithLogits:
+    """The compiled function of `model`, which ends in a softmax of its logits, for batches of any size."""
     import keras
 
     from job.model.work import nodes
@@ -36,22 +36,24 @@ def compiled(model: keras.Model) -> Asked:
     return _function(keras.Model(model.input, [logits, model.output]))
 
 
-def load_asked(path: Path) -> Asked:
-    """Raises what Keras raises where the file is none, or has a layer that can't be made again."""
+def load_with_logits(path: Path) -> WithLogits:
+    """The compiled function of a .keras file. Raises what Keras raises where the file or one of its layers is
+    broken.
+    """
     return compiled(_loaded(path))
 
 
 def load_file(path: Path) -> Network:
-    """Raises as `load_asked`."""
+    """The network of a .keras file. Raises as `load_with_logits`."""
     return _function(_loaded(path))
 
 
-def probabilities_of(asked: Asked) -> Network:
-    return lambda inputs: asked(inputs)[1]
+def probabilities_of(network: WithLogits) -> Network:
+    return lambda inputs: network(inputs)[1]
 
 
 def load_exported(model: Store) -> Network:
-    """That of an export's folder; no second time of the one that this process has made last."""
+    """The network of an export's folder. The last export of this process is not loaded a second time."""
     if _latest and _latest[0] == model.uri:
         return _latest[1]
     with scratch() as folder:
@@ -60,7 +62,7 @@ def load_exported(model: Store) -> Network:
 
 
 def remember(uri: str, network: Network) -> None:
-    """`network` is what is exported at `uri`, where nothing else will ever be."""
+    """Remembers the network that is exported at `uri`, where nothing else will ever be written."""
     global _latest
     _latest = uri, network
 

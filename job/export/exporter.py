@@ -1,14 +1,14 @@
-"""The exported model: encoded images or texts in, class names and probabilities out, decoding inside.
+"""Exports the model of a run: encoded images or texts in, class names and probabilities out, decoding included.
 
-model.keras           pixels 0…255, float32 [n, S, S, 3] (or ids of words, int64 [n, L]) -> probabilities [n, classes]
-saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}; by its signature `logits`
-                      -> {logits}, what the probabilities are made of
+model.keras           pixels 0…255, float32 [n, S, S, 3] (or word ids, int64 [n, L]) -> probabilities [n, classes]
+saved_model/          encoded images (or UTF-8 texts), string [n] -> {class, probabilities}; its signature `logits`
+                      -> {logits}, of which the probabilities are the softmax
 weights.safetensors   every variable by path
-labels.json           classes in the order of the probabilities; what decoding needs: image size, …, or max_tokens
-metrics.json          what was measured on the test split
+labels.json           classes in the order of the probabilities; settings of decoding: image size, …, or max_tokens
+metrics.json          the metrics on the test split
 card.md               the model card
 files.json            the sha256 of each of these files
-<format>/             the same in another format (see job.export.formats), where somebody asked for it
+<format>/             the model in another format (see job.export.formats), where it was asked for
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.T
 
 
 def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], card: str | None) -> str:
-    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card`, Markdown, is
-    left out where there is none. Raises JobError, and writes nothing, where what was made answers otherwise than the
-    network that was trained.
+    """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card` is Markdown, or
+    None without a card. Raises JobError, and writes nothing, where the exported files answer differently from the
+    trained network.
 
-    Each attempt has a folder of its own: an upload that outlives its attempt, in a process that stood still, overwrites
-    nothing. What attempts before this one left there is deleted.
+    Each attempt has its own folder, so that a late upload of an earlier attempt, in a process that was suspended,
+    overwrites nothing. The folders of earlier attempts are deleted.
     """
     job, store, classes = run.job, run.store, run.snapshot.classes
     prefix = run.keys.model(attempt)
@@ -64,7 +64,7 @@ def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], 
 def write_model(
     job: Job, network: keras.Model, classes: list[str], metrics: dict[str, Any], card: str | None, folder: Path
 ) -> None:
-    """Writes the exported model's files, but for files.json; `network` gives logits."""
+    """Writes the files of the exported model, except files.json; the outputs of `network` are logits."""
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.output)
     model = keras.Model(network.input, probabilities, name=job.name.replace("-", "_"))
     tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network).items()}
@@ -79,7 +79,7 @@ def write_model(
 
 
 def _forget_before(store: Store, prefix: str, attempt: int) -> None:
-    """Deletes what attempts before this one exported there; never what a later one did."""
+    """Deletes the exports of attempts before this one, never those of later ones."""
     for info in list(store.list(prefix)):
         number = info.key.removeprefix(prefix).partition("/")[0]
         if number.isdecimal() and int(number) < attempt:
@@ -87,7 +87,7 @@ def _forget_before(store: Store, prefix: str, attempt: int) -> None:
 
 
 def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:
-    """The base with its pretrained weights, and over them what the run trained."""
+    """The network of a run: the base with its pretrained weights, and all weights that the run has trained."""
     with precision(job):
         network = network_of_run(job, store, run, base, classes)
     name = "fine_tuned" if kept == "fine_tune" else "head"

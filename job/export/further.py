@@ -1,4 +1,4 @@
-"""A finished run's model in further formats: those that its job asks for, and those that are asked for afterwards."""
+"""Exports a finished run's model in further formats: those of its job file, and those of `thaw export`."""
 
 from __future__ import annotations
 
@@ -28,37 +28,36 @@ if TYPE_CHECKING:
     from job.export.formats.subject import Subject
 
 CHECKED = 128
-"""Examples that a file is checked on: of the validation split, and, where that has fewer, of the test split."""
+"""Examples for the check of a file, from the validation split, and from the test split where that has too few."""
 LEAST = 32
-"""So many of them must be there, or all that the run has."""
+"""The least number of these that can still be read, or all where the run has fewer."""
 REPRESENTATIVE = 100
-"""Examples of the train split that the ranges of int8 are measured on."""
+"""Examples of the train split for the ranges of int8."""
 
 
 def with_formats(
     job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
-    """The result with `formats`: by name the URI, or None where it can't be had.
+    """The result with `formats`: the URI of each format by its name, or None where it failed.
 
-    A format that fails costs the run nothing: its model is in use by now, and trying again would end the same.
+    A failure is only a warning: the model is in use by now, and a repeated run would fail in the same way.
     """
     if not job.export.formats or result["model"] is None:
         return result
     exports = Exports(job, store, run, result, emit, debug)
-    made: dict[str, str | None] = {}
+    uris: dict[str, str | None] = {}
     for name in dict.fromkeys(job.export.formats):
         try:
-            made[name] = exports.keep(name)
+            uris[name] = exports.keep(name)
         except ThawError as error:
-            made[name] = None
+            uris[name] = None
             emit(Warned(f"{error} The run itself is complete; `thaw export` tries it again."))
-    return {**result, "formats": made}
+    return {**result, "formats": uris}
 
 
 def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, debug: bool = False) -> dict[str, str]:
-    """Writes these formats of a finished run beside its model, or to the folder (or URI) `out`; their URIs by name.
-
-    Raises JobError, DataError, StorageError.
+    """Writes these formats of a finished run beside its model, or to the folder (or URI) `out`. Returns their URIs by
+    name. Raises JobError, DataError, StorageError.
     """
     check_formats(formats)
     store, run = open_run(uri)
@@ -77,17 +76,17 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, de
 
 
 class Exports:
-    """What is made once for all formats: the network, its examples, and what it answers to them."""
+    """Exports formats of one run. The network, its examples and its answers are prepared once for all of them."""
 
     def __init__(self, job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool) -> None:
         self._job, self._store, self._run, self._emit = job, store, run, emit
         self._snapshot = result["snapshot"]
-        # The run may have been copied as a whole: its result says where it was made.
+        # The whole run may have been copied: its result has the URI of the original.
         self._model = open_store(run_uri(store, run) + result["model"].removeprefix(result["run"]))
         self._quiet = nullcontext if debug else no_stderr
 
     def keep(self, name: str) -> str:
-        """Beside the run's model; nothing is left to do where it is there already."""
+        """Writes the format beside the run's model, unless it is there already; returns its URI."""
         if self._model.stat(f"{name}/{MANIFEST}") is None:
             with scratch() as folder:
                 self._make(name, Path(folder))
@@ -95,7 +94,7 @@ class Exports:
         return f"{self._model.uri}{name}/"
 
     def copy(self, name: str, target: Store) -> str:
-        """To another place: what is beside the model already, or made for this."""
+        """Writes the format to `target`, as a copy where it is beside the model already; returns its URI."""
         with scratch() as folder:
             if self._model.stat(f"{name}/{MANIFEST}") is None:
                 self._make(name, Path(folder))
@@ -111,12 +110,12 @@ class Exports:
         subject = self._subject
         with scratch() as labels, self._quiet():
             download_files(self._model, ("labels.json",), Path(labels))
-            found = write_format(name, subject, Path(labels, "labels.json"), folder)
+            agreement = write_format(name, subject, Path(labels, "labels.json"), folder)
         self._emit(
             Noted(
-                f"{name}: {found['same_class']:.1%} of {found['examples']} examples keep their class, "
-                f"accuracy {found['accuracy']:.4f} (Keras: {found['keras_accuracy']:.4f}), probabilities differ "
-                f"by up to {found['largest_difference']:.2g}"
+                f"{name}: {agreement['same_class']:.1%} of {agreement['examples']} examples keep their class, "
+                f"accuracy {agreement['accuracy']:.4f} (Keras: {agreement['keras_accuracy']:.4f}), probabilities "
+                f"differ by up to {agreement['largest_difference']:.2g}"
             )
         )
 

@@ -1,6 +1,6 @@
 """The model card: Markdown with the metadata that model hubs read (Mitchell et al. 2019, "Model Cards").
 
-It is the same whenever it is made: it goes into the export, whose bytes are those of the run.
+It depends on the run alone, not on time or place: it is a part of the export, whose bytes must be reproducible.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from job.evaluation.verdict import majority
 from job.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
 
 MOST_CLASSES = 200
-"""Rows of the table by class; of more, the largest."""
+"""The most rows of the table of classes; the largest classes are listed."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!])")
-NOT_SAID = "Not stated: `card` in the job file says it."
+NOT_STATED = "Not stated: `card` in the job file says it."
 
 
 def model_card(documents: Documents, thaw: str | None) -> str:
-    """`thaw`: the version that the run was finished with, where that is known."""
+    """The model card in Markdown. `thaw` is the version that finished the run, where that is known."""
     job, predictions, kept = documents.job, documents.predictions, documents.kept
     parts = [
         _metadata(documents),
         f"# {md(job.name)}",
         _summary(documents),
         "## Intended use",
-        _said(job.card.intended_use),
+        _statement(job.card.intended_use),
         *(["Authors: " + ", ".join(md(author) for author in job.card.authors)] if job.card.authors else []),
-        f"Licence: {md(job.card.licence)}" if job.card.licence else f"Licence: {NOT_SAID}",
+        f"Licence: {md(job.card.licence)}" if job.card.licence else f"Licence: {NOT_STATED}",
         _base_licence(documents),
         "## Data",
         *_data(documents),
@@ -52,16 +52,16 @@ def model_card(documents: Documents, thaw: str | None) -> str:
         parts += ["### By group", md(why)]
     parts += [
         "## Limits",
-        _said(job.card.limits),
+        _statement(job.card.limits),
         "\n".join(_known_limits(documents)),
         "## How it was made",
-        _made(documents, thaw),
+        _provenance(documents, thaw),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def md(text: str) -> str:
-    """As text of one line, whatever it is: no mark-up of Markdown or HTML comes through."""
+    """The text in one line, with all mark-up of Markdown and HTML escaped."""
     return SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
@@ -123,12 +123,16 @@ def _measured(documents: Documents) -> Iterable[str]:
 
 
 def _classes(documents: Documents) -> Iterable[str]:
-    found = class_rows(documents.result["metrics"][documents.kept]["confusion"], documents.snapshot.classes)
-    shown = sorted(found, key=lambda row: -row.support)[:MOST_CLASSES] if len(found) > MOST_CLASSES else found
+    rows_by_class = class_rows(documents.result["metrics"][documents.kept]["confusion"], documents.snapshot.classes)
+    shown = (
+        sorted(rows_by_class, key=lambda row: -row.support)[:MOST_CLASSES]
+        if len(rows_by_class) > MOST_CLASSES
+        else rows_by_class
+    )
     rows = [(row.name, f"{row.support:,}", _share(row.precision), _share(row.recall)) for row in shown]
     yield _table(("class", "test examples", "precision", "recall"), rows)
-    if len(shown) < len(found):
-        yield f"The {len(shown)} largest of {len(found):,} classes."
+    if len(shown) < len(rows_by_class):
+        yield f"The {len(shown)} largest of {len(rows_by_class):,} classes."
 
 
 def _known_limits(documents: Documents) -> Iterable[str]:
@@ -144,7 +148,7 @@ def _known_limits(documents: Documents) -> Iterable[str]:
         yield f"- It sees pictures at {job.model.image_size} × {job.model.image_size} pixels."
 
 
-def _made(documents: Documents, thaw: str | None) -> str:
+def _provenance(documents: Documents, thaw: str | None) -> str:
     job, base = documents.job, documents.base
     weights = f", weights sha256 `{base.weights_sha256}`" if base else ""
     return (
@@ -153,10 +157,10 @@ def _made(documents: Documents, thaw: str | None) -> str:
     )
 
 
-def _said(text: str | None) -> str:
-    """What the job file says: paragraphs, no mark-up."""
+def _statement(text: str | None) -> str:
+    """A text of the job file as paragraphs without mark-up."""
     if text is None:
-        return NOT_SAID
+        return NOT_STATED
     return "\n\n".join(md(part) for part in re.split(r"\n\s*\n", text) if part.strip())
 
 

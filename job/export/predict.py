@@ -1,4 +1,4 @@
-"""Predictions of an exported model."""
+"""Predicts with an exported model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_PIXELS = Data.model_fields["max_pixels"].default
 
 
 class Predictor:
-    """An exported model that is loaded. Usable by several threads."""
+    """A loaded exported model. Several threads may use it."""
 
     def __init__(self, folder: Path) -> None:
         import_tensorflow()
@@ -38,17 +38,17 @@ class Predictor:
         self._undecodable = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
 
     def answers(self, encoded: Sequence[bytes]) -> list[dict[str, Any]]:
-        """The answer to each image or text, in their order: {class, probabilities}, or {error} where it is none."""
-        plain = [self._plain(one) for one in encoded]
-        taken = [one for one in plain if isinstance(one, bytes)]
+        """The answer to each image or text, in order: {class, probabilities}, or {error} where it can't be decoded."""
+        plain = [self._plain(content) for content in encoded]
+        taken = [content for content in plain if isinstance(content, bytes)]
         try:
             predictions = iter(self._ask(taken))
         except self._undecodable:
-            predictions = iter([self._ask_alone(one) for one in taken])
-        return [{"error": one} if isinstance(one, str) else next(predictions) for one in plain]
+            predictions = iter([self._ask_alone(content) for content in taken])
+        return [{"error": content} if isinstance(content, str) else next(predictions) for content in plain]
 
     def _plain(self, encoded: bytes) -> bytes | str:
-        """What the model decodes, or why there is nothing."""
+        """The bytes for the model to decode, or the reason (str) why the content can't be used."""
         try:
             if self._form.blank and not self._form.read(encoded).any():
                 return self._form.blank
@@ -78,7 +78,7 @@ class Predictor:
 
 @contextmanager
 def loaded(model: str) -> Iterator[Predictor]:
-    """`model` is the URI or path of an exported model (or of the run that has one). Raises JobError, StorageError."""
+    """Loads the exported model at a URI or path (of the model, or of its run). Raises JobError, StorageError."""
     store = _model_store(model)
     with scratch() as folder:
         download_files(store, ("labels.json", "saved_model/"), Path(folder))
@@ -86,9 +86,9 @@ def loaded(model: str) -> Iterator[Predictor]:
 
 
 def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
-    """One record a file, in their order: file, class, probabilities; or file, error where it is no image or text.
+    """Yields a record for each file, in order: file, class, probabilities; or file, error where it can't be read.
 
-    `model` is as of `loaded`, `files` are paths or URIs.
+    `model` is that of `loaded`; `files` are paths or URIs.
     """
     with loaded(model) as predictor:
         for start in range(0, len(files), BATCH):
@@ -99,7 +99,7 @@ def predict(model: str, files: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _read(file: str) -> tuple[bytes | None, str]:
-    """The file's content, or why it has none."""
+    """The content of the file, or None and the reason why it can't be read."""
     try:
         if "://" in file:
             root, name = split_uri(file)
@@ -116,7 +116,7 @@ def _model_store(model: str) -> Store:
         model = f"file://{os.path.abspath(model)}"
     store = open_store(model)
     try:
-        if result := read_json(store, "result.json"):  # of a run, which may have been copied here as a whole
+        if result := read_json(store, "result.json"):  # this is a run; the whole run may be a copy
             store = open_store(store.uri + result["model"].removeprefix(result["run"]))
         if store.stat(MANIFEST) is not None:
             return store

@@ -1,4 +1,4 @@
-"""The end of a run's training: its metrics, its exported model, and result.json, which says that it is finished."""
+"""Finishes a run after training: writes its exported model, and last result.json, which marks it as finished."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from job.storage import read_json
 def finish(run: Run, attempt: int, *, stop_at_head: bool, emit: Emit) -> dict[str, Any]:
     """Evaluates and exports. The result is written last: its existence means that the run is finished.
 
-    Returns {run, snapshot, state, metrics: {head, fine_tune}, classes, model}, and `kept` and `thawed` with a model,
-    `task` and `words` of texts. Where it is to `stop_at_head`, there is no model and nothing is written.
+    Returns {run, snapshot, state, metrics: {head, fine_tune}, classes, model}; with a model also `kept` and `thawed`,
+    for texts also `task` and `words`. With `stop_at_head`, there is no model, and nothing is written.
     """
     metrics = test_metrics(run)
     result: dict[str, Any] = {
@@ -45,13 +45,13 @@ def finish(run: Run, attempt: int, *, stop_at_head: bool, emit: Emit) -> dict[st
     result["model"] = export_model(run, attempt, kept=kept, metrics=metrics, card=card_of(run, result, emit))
     try:
         run.store.write_if_unchanged(run.keys.result, json.dumps(result, indent=1).encode(), None)
-    except WriteConflict:  # an attempt that stood still was faster after all, or the answer to our write was lost
+    except WriteConflict:  # a suspended attempt was faster after all, or the reply to our own write was lost
         result = json.loads(run.store.read(run.keys.result))
     return result
 
 
 def card_of(run: Run, result: dict[str, Any], emit: Emit) -> str | None:
-    """The model card; None where it can't be made, which is no reason to lose the model."""
+    """The model card; None, with a warning, where it can't be made: that must not cost the model."""
     try:
         return model_card(documents_of(run.store, run.id, result), __version__)
     except (Interrupted, Superseded):
@@ -62,7 +62,7 @@ def card_of(run: Run, result: dict[str, Any], emit: Emit) -> str | None:
 
 
 def test_metrics(run: Run) -> dict[str, Any]:
-    """What each of the run's models (`head`, `fine_tune`) comes to on the test split."""
+    """The metrics of the run's models (`head`, `fine_tune`) on the test split."""
     from job.evaluation.metrics import evaluate
 
     table = predictions_table(run.store, run.id)

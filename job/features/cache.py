@@ -1,7 +1,7 @@
-"""A node's copy of a feature set: one sparse file with a place for every example, mapped, and filled part by part.
+"""A node's copy of a feature set: one sparse, mapped file with a place for every example, which is filled part by part.
 
-The workers of a node share it. Where it would be larger than the node's share of disk, each worker has one of its own,
-that nobody else sees, and gives back the parts that it has read.
+The workers of a node share it. Where it would be larger than the node's share of disk, each worker has a private copy,
+and removes the parts that it has read.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from job.storage import Store
 READERS = 8
 """Parts that one worker reads at a time."""
 FREE_SHARE = 0.5
-"""The part of the free disk that features may take where no limit is given."""
+"""The share of the free disk that features may take where no limit is given."""
 
 
 class FeatureCache:
-    """`values` [n, …] and `ids` int64 [n] of a feature set; those of a part are there once `wait` has returned."""
+    """The `values` [n, …] and `ids` int64 [n] of a feature set. Those of an example are valid once `wait` returned."""
 
     def __init__(self, store: Store, data: Dataset, features: FeatureSet, cache: NodeCache) -> None:
         self._store, self._features = store, features
@@ -56,7 +56,7 @@ class FeatureCache:
         self._pool = ThreadPoolExecutor(READERS, "features")
 
     def fetch(self, examples: np.ndarray) -> None:
-        """Begins to copy what these examples need, if it is not here."""
+        """Begins to copy the parts of these examples that are not here yet."""
         for part in self._parts(examples):
             with self._lock:
                 if not self._present[part] and part not in self._fetches:
@@ -72,7 +72,7 @@ class FeatureCache:
                 fetch.result()
 
     def release(self, still: np.ndarray) -> None:
-        """Gives back the disk of all parts that `still` (examples) does not need, but for those that fit."""
+        """Frees the disk of all parts that the examples `still` do not need, except for parts that fit in the limit."""
         if self.shared:
             return
         width = self._features.featurizer.bytes_per_example
@@ -97,7 +97,7 @@ class FeatureCache:
         return self._order[self._bounds[part] : self._bounds[part + 1]]
 
     def _copy(self, part: int) -> None:
-        """Two processes that copy a part at the same time write the same bytes."""
+        """Copies a part into the files. Two processes that copy it at the same time write the same bytes."""
         stored, positions = self._features.parts[part], self._positions(part)
         addresses, values = read_part(self._store, self._features.featurizer, stored)
         offsets = self._features.offset[positions]
@@ -111,7 +111,7 @@ class FeatureCache:
         self._flags.write(np.ones(1, np.uint8), part)
 
     def _punch(self, positions: np.ndarray) -> None:
-        """Makes holes in the file where whole pages are no longer needed; a file system without holes keeps them."""
+        """Makes holes in the file for whole pages of these positions. A file system without holes keeps the pages."""
         width = self._features.featurizer.bytes_per_example
         for run in _runs(positions, positions):
             begin = -(-int(run[0]) * width // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -124,10 +124,10 @@ class FeatureCache:
 
 
 class NodeCache:
-    """The folder for caches on this node, and how much of its disk they may take."""
+    """The folder for caches on this node, and the disk space that they may take."""
 
     def __init__(self, root: str | None, limit: int | None, workers: int) -> None:
-        """`limit` in bytes, for all of this node's `workers` together; None is half of what is free."""
+        """`limit` is in bytes, for all `workers` of this node together; None means half of the free disk."""
         self.root = Path(root or os.environ.get("THAW_CACHE") or Path(tempfile.gettempdir(), f"thaw-{os.getuid()}"))
         self.root.mkdir(parents=True, exist_ok=True)
         self.limit = free_for_features(self.root) if limit is None else limit
@@ -135,7 +135,7 @@ class NodeCache:
         self._shared: dict[str, int] = {}
 
     def folder(self, name: str, size: int) -> Path | None:
-        """The shared folder of a cache of `size` bytes, or None where it does not fit beside those before it."""
+        """The shared folder for a cache of `size` bytes; None where it does not fit beside the earlier ones."""
         if size > self.limit - sum(self._shared.values()):
             return None
         self._shared[name] = size
@@ -146,13 +146,13 @@ class NodeCache:
         return path
 
     def keep(self, size: int) -> bool:
-        """Whether a worker may keep so many bytes more in caches of its own."""
+        """Whether a worker may keep `size` more bytes in its private caches; counts them where it may."""
         fits = self._kept + size <= (self.limit - sum(self._shared.values())) // self._workers
         self._kept += size if fits else 0
         return fits
 
     def _forget_old(self) -> None:
-        """Deletes the caches that were used longest ago, until there is room; who has mapped one keeps it."""
+        """Deletes the least recently used caches until there is room. A process that has mapped one keeps it."""
         total = sum(self._shared.values())
         for _, used, path in sorted(_caches(self.root), reverse=True):
             total += 0 if path.name in self._shared else used
@@ -161,25 +161,25 @@ class NodeCache:
 
 
 def free_for_features(root: Path) -> int:
-    """Bytes that features may take below this folder, those that are there included."""
+    """Bytes that features may take below this folder, existing ones included."""
     used = sum(used for _, used, _ in _caches(root))
     return int((shutil.disk_usage(root).free + used) * FREE_SHARE)
 
 
 def _caches(root: Path) -> list[tuple[float, int, Path]]:
-    """When each cache was used last, and the bytes that it takes."""
-    found = []
+    """The time of last use, the bytes and the path of each cache."""
+    caches = []
     for path in root.iterdir():
         try:
             used = sum(file.stat().st_blocks * 512 for file in path.iterdir())
-            found.append((path.stat().st_mtime, used, path))
+            caches.append((path.stat().st_mtime, used, path))
         except OSError:  # not a folder, or deleted by someone else
             continue
-    return found
+    return caches
 
 
 def _boot() -> str:
-    """Pages that were written before a crash of the machine may be lost: nothing outlives it."""
+    """An id of this boot. It is part of a cache's name: after a crash, pages of older caches may be lost."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -188,7 +188,7 @@ def _boot() -> str:
 
 @contextmanager
 def _named(folder: Path | None, root: Path) -> Iterator[Path]:
-    """`folder`, or one that is gone as soon as its files are open."""
+    """The `folder`, or without one a temporary folder, which is removed as soon as its files are open."""
     if folder is not None:
         yield folder
         return
@@ -197,8 +197,8 @@ def _named(folder: Path | None, root: Path) -> Iterator[Path]:
 
 
 class _File:
-    """A sparse file of a fixed size that is read through its pages. Writing goes by the system call: a full disk is an
-    error there, and a dead process where a page is written.
+    """A sparse file of a fixed size that is read through mapped pages, and written by system calls. A full disk is an
+    error of the call, while writing to a page would kill the process.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -227,5 +227,5 @@ class _File:
 
 
 def _runs(values: np.ndarray, positions: np.ndarray) -> list[np.ndarray]:
-    """`values` where `positions` (ascending) follow each other without a gap."""
+    """Splits `values` into runs whose `positions` (ascending) follow each other without a gap."""
     return np.split(values, np.flatnonzero(np.diff(positions) != 1) + 1)

@@ -1,4 +1,4 @@
-"""What a run stores and what it computes again: where the network is cut, and what is read at the cut.
+"""Plans where a run cuts the network: the output at the cut is stored, everything above is computed in every epoch.
 
 runs/<run>/plan.json   decided once, before the first feature is computed; a run that goes on keeps it
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from job.model.cut import Cut
 
 READ_BYTES_PER_SECOND = 1e9
-"""The rate at which stored activations come from a local disk or its pages in memory, to the network."""
+"""The rate at which stored activations are read from a local disk, or from its pages in memory."""
 LEAST_WORK = 0.01
 """The share of the network's work that must lie below a cut."""
 SAMPLE = 8
@@ -38,23 +38,25 @@ SAMPLE = 8
 @dataclass(frozen=True)
 class Plan:
     features: int
-    """Length of the pooled features."""
+    """The length of the pooled features."""
     cut: str | None = None
-    """The layer whose stored output fine-tuning starts from; None: from what is decoded."""
+    """The layer whose stored output fine-tuning starts from; None where it starts from the decoded inputs."""
     shape: tuple[int, ...] = ()
-    """The shape of that output, for one example."""
+    """The shape of that output for one example."""
     dtype: str = "float32"
-    """How it is stored."""
+    """The type in which it is stored."""
     reason: str = ""
-    """In one line, for the user."""
+    """The reason for this plan in one line, for the user."""
     seconds_whole: float | None = None
-    """In which the planning machine computes the frozen base for one example; None where it was not measured."""
+    """Seconds that the planning machine takes for the frozen base and one example; None where it was not measured."""
     seconds_below: float | None = None
-    """The same of what lies below the cut."""
+    """Seconds for the part below the cut."""
 
 
 def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
-    """Weighs what is to be stored against what it saves; `base` has the layers thawed that fine-tuning trains."""
+    """Weighs the cost of storing an output against the work that it saves. In `base`, the layers that fine-tuning
+    trains are thawed. Raises JobError.
+    """
     from job.model.cut import legal_cuts
 
     uncut = Plan(int(base.output_shape[-1]), seconds_whole=_seconds_per_example(base))
@@ -100,37 +102,37 @@ def _weighed(job: Job, snapshot: Snapshot, legal: list[Cut], uncut: Plan) -> Pla
     where = f"{cut.layer} ({size(each)} an example, {size(each * stored)} of {size(limit)})"
     shape, dtype = tuple(cut.tensor.shape[1:]), train.cache_dtype
     plan = replace(uncut, cut=cut.layer, shape=shape, dtype=dtype, seconds_below=below)
-    told = f"an epoch reads for {duration(reading)} instead of computing for {duration(computing)} on this machine"
+    gain = f"an epoch reads for {duration(reading)} instead of computing for {duration(computing)} on this machine"
     if train.cache == "on":
         more = "" if fitting else "; more than fits, so workers read it from the store again and again"
-        return replace(plan, reason=f"train.cache: on: stored at {where}: {told}{more}")
+        return replace(plan, reason=f"train.cache: on: stored at {where}: {gain}{more}")
     if not fitting:
         reason = f"{where} is more than fits: fine-tuning computes the frozen layers in every epoch"
         return replace(uncut, reason=reason)
     if fine_tune.epochs * (computing - reading) <= each * stored / READ_BYTES_PER_SECOND:
-        return replace(uncut, reason=f"computing is faster than reading {where}: {told}")
-    return replace(plan, reason=f"stored at {where}: {told}")
+        return replace(uncut, reason=f"computing is faster than reading {where}: {gain}")
+    return replace(plan, reason=f"stored at {where}: {gain}")
 
 
 def fits(job: Job, plan: Plan, snapshot: Snapshot) -> bool:
-    """Whether what the plan stores at the cut has room on this node."""
+    """Whether the outputs that the plan stores at the cut fit on this node."""
     stored = _stored_examples(job, snapshot)
     size = math.prod(plan.shape) * storage_type(plan.dtype).itemsize if plan.cut else 0
     return job.train.cache == "on" or size * stored <= _room(job, plan.features, stored)
 
 
 def _stored_examples(job: Job, snapshot: Snapshot) -> int:
-    """All views counted."""
+    """The number of stored examples, counting every view."""
     return snapshot.examples + (job.train.views - 1) * sum(snapshot.counts["train"].values())
 
 
 def _room(job: Job, features: int, stored: int) -> int:
-    """Bytes of this node's disk for what is stored at the cut, beside the pooled features."""
+    """Bytes of this node's disk for outputs at the cut, beside the pooled features."""
     return max(0, NodeCache(None, job.train.cache_limit, 1).limit - 4 * features * stored)
 
 
 def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featurizer], list[Featurizer]]:
-    """What the head phase and what fine-tuning reads, each by view."""
+    """The featurizers that the head phase reads, and those that fine-tuning reads, each by view."""
     form = form_of(job)
     network: dict[str, object] = {
         **form.meaning,
@@ -157,7 +159,7 @@ def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featuriz
 
 
 def input_featurizer(job: Job) -> Featurizer:
-    """What is decoded: it depends on no network."""
+    """The featurizer of the decoded inputs, which depend on no network."""
     form = form_of(job)
     return Featurizer(form.tap, 0, form.dtype, form.shape, form.meaning)
 

@@ -1,9 +1,9 @@
-"""The data set of a run: its examples in a fixed order, and where the features of each are stored.
+"""The data set of a run: its examples in a fixed order, and the places of their stored features.
 
 runs/<run>/dataset.parquet   row, id, hash, label, split, shard; part and offset in each feature set
 
-The order is that of a hash of the keys, so that any stretch of it is a random sample, and that it stays what it is
-when other examples arrive. Records of a packed source follow each other: their hash is that of the file they are in.
+The examples are ordered by a hash of their keys, so that any stretch is a random sample, and the order stays the same
+when other examples arrive. Records of a packed file follow each other: they are ordered by a hash of the file's key.
 """
 
 from __future__ import annotations
@@ -35,55 +35,55 @@ class Examples:
     """The rows of a snapshot in the order of the data set."""
 
     rows: np.ndarray
-    """Row in the snapshot, int64 [n]."""
+    """Rows in the snapshot, int64 [n]."""
     table: pa.Table
-    """key, version, label (strings)"""
+    """Columns key, version and label (strings)."""
     splits: np.ndarray
-    """Index into SPLITS, int8 [n]."""
+    """Indexes into SPLITS, int8 [n]."""
     addresses: np.ndarray
-    """ADDRESS [n]"""
+    """Addresses in the feature store, ADDRESS [n]."""
     hashes: np.ndarray
     """Hashes of the keys, uint64 [n]."""
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Where one feature of each example is stored."""
+    """The places where one feature of each example is stored."""
 
     featurizer: Featurizer
     parts: list[Part]
     part: np.ndarray
-    """Index into `parts`, int32 [n]; -1 where the example needs no such feature."""
+    """Indexes into `parts`, int32 [n]; -1 where the example needs no such feature."""
     offset: np.ndarray
-    """Row in the part, int32 [n]."""
+    """Rows in the parts, int32 [n]."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples in the order of the data set, less the rejects."""
+    """The examples in the order of the data set, without rejects."""
 
     id: str
     rows: np.ndarray
-    """Row in the snapshot, int64 [n]."""
+    """Rows in the snapshot, int64 [n]."""
     ids: np.ndarray
-    """int64 [n], see `ids_of`."""
+    """Ids of the examples, int64 [n], see `ids_of`."""
     hashes: np.ndarray
     """Hashes of the keys, uint64 [n]: seeds of augmentation, the same in every store."""
     labels: np.ndarray
-    """Index into the classes, int32 [n]."""
+    """Indexes into the classes, int32 [n]."""
     weights: np.ndarray
-    """Weight of each example in the loss, float32 [n]."""
+    """The weight of each example in the loss, float32 [n]."""
     shards: np.ndarray
-    """Shard of the order, int64 [n], ascending."""
+    """The shard of each example in the order, int64 [n], ascending."""
     splits: dict[str, np.ndarray]
-    """Positions of each split's examples, int64."""
+    """The positions of each split's examples, int64."""
     pooled: list[FeatureSet]
-    """What the head trains on, by view."""
+    """The features that the head trains on, by view."""
     inputs: list[FeatureSet]
-    """What fine-tuning trains on, by view; empty where nothing is fine-tuned."""
+    """The features that fine-tuning trains on, by view; empty where nothing is fine-tuned."""
 
     def sizes(self, split: str) -> np.ndarray:
-        """Examples of a split in each shard, int64 [shards], without those that have none."""
+        """The number of a split's examples in each shard that has any, int64 [shards]."""
         counts = np.bincount(self.shards[self.splits[split]])
         return counts[counts > 0]
 
@@ -110,7 +110,7 @@ def write_dataset(
     pooled: Sequence[tuple[Featurizer, StoredFeatures]],
     inputs: Sequence[tuple[Featurizer, StoredFeatures]],
 ) -> None:
-    """Writes down the accepted examples (bool [n]) and where their features are."""
+    """Writes the table of the `accepted` examples (bool [n]) and the places of their features."""
     index = {label: i for i, label in enumerate(classes)}
     size = shard_size(len(examples.rows))
     addresses, splits = examples.addresses[accepted], examples.splits[accepted]
@@ -123,14 +123,14 @@ def write_dataset(
         "shard": np.arange(len(examples.rows))[accepted] // size,
     }
     sets: list[dict[str, object]] = []
-    for role, found in (("pooled", pooled), ("inputs", inputs)):
-        for featurizer, known in found:
-            part, offset = known.find(addresses)
+    for role, feature_sets in (("pooled", pooled), ("inputs", inputs)):
+        for featurizer, stored in feature_sets:
+            part, offset = stored.find(addresses)
             if featurizer.view:
                 part = np.where(splits == SPLITS.index("train"), part, -1).astype(np.int32)
             used, columns[f"part_{len(sets)}"] = _renumbered(part)
             columns[f"offset_{len(sets)}"] = offset
-            parts = [asdict(known.parts[i]) for i in used]
+            parts = [asdict(stored.parts[i]) for i in used]
             sets.append({"role": role, "featurizer": asdict(featurizer), "parts": parts})
     table = pa.table(columns).replace_schema_metadata({"sets": json.dumps(sets)})
     with scratch() as folder:
@@ -166,13 +166,13 @@ def _hash(text: str) -> int:
 
 
 def _file_hashes(keys: pa.ChunkedArray) -> np.ndarray:
-    """The hash of the file that each record of a packed source is in, uint64 [n]."""
+    """The hash of each record's packed file, uint64 [n]."""
     encoded = pa.array(split_key(key.as_py())[0] for key in keys).dictionary_encode()
     hashes = np.array([_hash(file) for file in encoded.dictionary.to_pylist()], np.uint64)
     return hashes[encoded.indices.to_numpy()]
 
 
 def _renumbered(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The parts that are used, ascending, and `part` as an index into them, int32."""
+    """The numbers of the parts that are used, ascending, and `part` as indexes into these, int32; -1 stays."""
     used = np.unique(part[part >= 0])
     return used, np.where(part >= 0, np.searchsorted(used, part), -1).astype(np.int32)

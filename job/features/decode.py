@@ -1,4 +1,4 @@
-"""Encoded examples, one by one from the store or as records of a packed file, become inputs of the network."""
+"""Decodes examples to inputs of the network: single objects of the source, or records of a packed file."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from job.features.workload import Chunk, read_chunk, read_chunks_of
 from job.libraries import import_tensorflow
 
 GROUP = 8
-"""Examples that are decoded in one call, which takes a quarter less of the processor than a call for each."""
+"""Examples that are decoded in one call. It takes a quarter less processor time than a call for each."""
 FILES = 8
-"""Packed files whose work a decoder keeps in mind."""
+"""Packed files whose chunks a decoder keeps in memory."""
 GONE = "deleted or overwritten after it was listed"
 Pending = Callable[[], Decoded]
-"""Waits for what was begun."""
+"""Waits for the examples whose decoding was begun."""
 Input = np.ndarray | str
-"""What the network takes of an example, or why there is none."""
+"""The network's input for an example, or the reason (str) why there is none."""
 Content = bytes | Future[bytes | str]
-"""An encoded example, or one that is being read: it comes, or why it doesn't."""
+"""An encoded example, or the future of one that is being read, which may also give a reason (str)."""
 T = TypeVar("T")
 
 
 class Decoder:
     def __init__(self, work: Extraction, decoders: Executor, encoded: int) -> None:
-        """`decoders`: as many threads as groups of examples are to be decoded at a time; `encoded`: examples that are
-        read, or being read, and not yet decoded, about and at most.
+        """`decoders` has a thread for each group of examples that is decoded at a time. `encoded` is about the most
+        examples that are read, or being read, but not decoded yet.
         """
         import_tensorflow()
         import tensorflow as tf
@@ -59,23 +59,23 @@ class Decoder:
         """Begins to read and decode a chunk of single objects, which are read in the threads of `readers`."""
         chunk = read_chunk(self._store, self._run, number)
         objects = list(zip(chunk.keys, chunk.versions, strict=True))
-        decoding = self._begin(objects, lambda one: readers.submit(self._object, *one))
+        decoding = self._begin(objects, lambda listed: readers.submit(self._object, *listed))
         return lambda: self._decoded(chunk, _results(decoding))
 
     def begin_records(self, shard: str, positions: Sequence[int], encoded: Sequence[bytes]) -> Pending:
         """Begins to decode those of a packed file's records that lack a feature."""
         chunk, places = self._chunk_of(shard)
-        found = [places.get(join_key(shard, position)) for position in positions]
-        wanted = [(place, content) for place, content in zip(found, encoded, strict=True) if place is not None]
-        decoding = self._begin(wanted, lambda one: one[1])
-        return lambda: self._decoded(_choose(chunk, [place for place, _ in wanted]), _results(decoding))
+        record_places = [places.get(join_key(shard, position)) for position in positions]
+        lacking = [(place, content) for place, content in zip(record_places, encoded, strict=True) if place is not None]
+        decoding = self._begin(lacking, lambda record: record[1])
+        return lambda: self._decoded(_choose(chunk, [place for place, _ in lacking]), _results(decoding))
 
     def _begin(self, items: Sequence[T], read: Callable[[T], Content]) -> list[Future[list[Input]]]:
-        """Begins to read and decode them, group by group; waits while there is no room for more."""
+        """Begins to read and decode the items, group by group; waits while there is no room for more."""
         decoding = []
         for at in range(0, len(items), GROUP):
             self._room.acquire()
-            decoding.append(self._decoders.submit(self.inputs, [read(one) for one in items[at : at + GROUP]]))
+            decoding.append(self._decoders.submit(self.inputs, [read(item) for item in items[at : at + GROUP]]))
             decoding[-1].add_done_callback(lambda _: self._room.release())
         return decoding
 
@@ -86,12 +86,12 @@ class Decoder:
             return GONE
 
     def inputs(self, group: Sequence[Content]) -> list[Input]:
-        """Decodes a group of examples in one call; waits for what is being read."""
-        contents = [one.result() if isinstance(one, Future) else one for one in group]
-        plain = [one if isinstance(one, str) else self._plain(one) for one in contents]
-        whole = [one for one in plain if isinstance(one, bytes)]
+        """Waits until the group is read, and decodes it."""
+        contents = [content.result() if isinstance(content, Future) else content for content in group]
+        plain = [content if isinstance(content, str) else self._plain(content) for content in contents]
+        whole = [content for content in plain if isinstance(content, bytes)]
         decoded = iter(self._group(whole) if whole else [])
-        return [one if isinstance(one, str) else next(decoded) for one in plain]
+        return [content if isinstance(content, str) else next(decoded) for content in plain]
 
     def _plain(self, encoded: bytes) -> bytes | str:
         try:
@@ -105,11 +105,11 @@ class Decoder:
         except self._invalid:
             if len(encoded) == 1:
                 return [self._form.broken]
-            return [self._group([one])[0] for one in encoded]  # which one is it?
-        return [self._form.blank if self._form.blank and not one.any() else one for one in inputs]
+            return [self._group([content])[0] for content in encoded]  # finds the broken one
+        return [self._form.blank if self._form.blank and not values.any() else values for values in inputs]
 
     def _decoded(self, chunk: Chunk, results: Sequence[Input]) -> Decoded:
-        """`results` are inputs, or why there is none, of the chunk's examples."""
+        """The inputs and the rejects of a chunk, from the `results` of its examples."""
         kept = np.array([isinstance(result, np.ndarray) for result in results], np.bool_)
         inputs = [result for result in results if isinstance(result, np.ndarray)]
         refused = [(at, result) for at, result in enumerate(results) if isinstance(result, str)]
@@ -125,7 +125,7 @@ class Decoder:
         )
 
     def _chunk_of(self, shard: str) -> tuple[Chunk, dict[str, int]]:
-        """The work in a packed file, and where in it each key is."""
+        """The examples of a packed file that lack features, and the place of each key among them."""
         if shard not in self._work:
             chunk = read_chunks_of(self._store, self._run, shard)
             self._work = dict(list(self._work.items())[1 - FILES :])
@@ -134,7 +134,7 @@ class Decoder:
 
 
 def _results(decoding: Iterable[Future[list[Input]]]) -> list[Input]:
-    return [one for group in decoding for one in group.result()]
+    return [network_input for group in decoding for network_input in group.result()]
 
 
 def _choose(chunk: Chunk, places: list[int]) -> Chunk:

@@ -1,4 +1,4 @@
-"""The extract stage: what is missing is decoded and run through the frozen network, once per example and view."""
+"""The extract stage: computes missing features by the frozen network, once per example and view."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from job.features.decode import GONE
 from job.features.extraction import Extraction, Extractor
 from job.features.featurize import Overflow
 from job.features.run_words import Words, count_words, note_words
-from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, known
+from job.features.store import Featurizer, StoredFeatures, address_bytes, describe, stored_features
 from job.features.workload import missing, write_work
 from job.run.events import Emit, ExamplesRejected, FeaturesComputed, FeaturesCounted, StageStarted, Warned, WordsCounted
 from job.run.run import Run
@@ -28,14 +28,13 @@ from job.run.word_vectors import learn_vectors
 Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
 UNFINISHED = 3600.0
-"""Seconds after which a feature that is still half written is nobody's any more."""
+"""Seconds after which an unfinished upload of a feature counts as abandoned."""
 Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
 def complete_features(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> Plan:
-    """Makes the run's data set complete; returns the plan, which has another dtype where float16 was too small.
-
-    Raises DataError where too much is rejected.
+    """Computes all features of the run, and writes its data set. Returns the plan, whose dtype is bfloat16 where
+    float16 was too small. Raises DataError where too much is rejected.
     """
     emit(StageStarted("features", workers=executor.featurizers))
     if run.store.stat(run.keys.dataset) is not None:
@@ -55,7 +54,7 @@ def complete_features(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> 
 
 
 def extract(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> list[Reject]:
-    """Computes what is missing and writes down the run's data set; returns the rejects of decoding.
+    """Computes the missing features and writes the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
@@ -74,55 +73,57 @@ def extract(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> list[Rejec
 
 @dataclass(frozen=True)
 class Complete:
-    """The features of some examples, all that can be had."""
+    """The stored features of examples, after all that can be computed were."""
 
     pooled: Stored
-    """What the head phase reads."""
+    """The features that the head phase reads."""
     inputs: Stored
-    """What fine-tuning reads."""
+    """The features that fine-tuning reads."""
     gone: dict[str, str]
-    """Why some examples are gone, by key."""
+    """The reasons why examples are gone, by key."""
     words: Words | None
-    """With glove: the words that occur."""
+    """With glove, the words that occur; else None."""
 
 
 def complete(run: Run, examples: Examples, plan: Plan, executor: Extractor, emit: Emit) -> Complete:
     """Computes the features that these examples lack. Raises Overflow."""
     job, store = run.job, run.store
     words, gone = None, dict[str, str]()
-    if job.model.backbone == GLOVE:  # a text's words first: their vectors are the network
-        wanted = [input_featurizer(job)]
-        ((tokens, stored),), gone = _completed(run, examples, wanted, "words", executor, emit)
+    if job.model.backbone == GLOVE:  # the words of the texts come first: their vectors are the network
+        tokens_only = [input_featurizer(job)]
+        ((tokens, stored),), gone = _completed(run, examples, tokens_only, "words", executor, emit)
         words = count_words(store, tokens, stored, examples)
         learn_vectors(job, store, run.base.weights_sha256, words.ids, emit)
     pooled, inputs = featurizers(job, run.base, plan)
-    found, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, emit)
-    return Complete(found[: len(pooled)], found[len(pooled) :], gone | lost, words)
+    stored_sets, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, emit)
+    return Complete(stored_sets[: len(pooled)], stored_sets[len(pooled) :], gone | lost, words)
 
 
 def _completed(
-    run: Run, examples: Examples, wanted: list[Featurizer], what: str, executor: Extractor, emit: Emit
+    run: Run, examples: Examples, featurizers: list[Featurizer], what: str, executor: Extractor, emit: Emit
 ) -> tuple[Stored, dict[str, str]]:
-    found = [(featurizer, known(run.store, featurizer)) for featurizer in wanted]
-    needs = missing(examples, found)
+    stored_sets = [(featurizer, stored_features(run.store, featurizer)) for featurizer in featurizers]
+    needs = missing(examples, stored_sets)
     lacking = int(needs.any(axis=1).sum())
     emit(FeaturesCounted(what, lacking, len(needs) - lacking))
     gone: dict[str, str] = {}
     if lacking:
-        gone = _compute(run, examples, needs, found, executor, emit)
-        found = [(featurizer, known(run.store, featurizer, before)) for featurizer, before in found]
-    return found, gone
+        gone = _compute(run, examples, needs, stored_sets, executor, emit)
+        stored_sets = [
+            (featurizer, stored_features(run.store, featurizer, before)) for featurizer, before in stored_sets
+        ]
+    return stored_sets, gone
 
 
 def _compute(
-    run: Run, examples: Examples, needs: np.ndarray, found: Stored, executor: Extractor, emit: Emit
+    run: Run, examples: Examples, needs: np.ndarray, stored_sets: Stored, executor: Extractor, emit: Emit
 ) -> dict[str, str]:
-    """Computes what the examples lack; returns why some of them are gone, by key."""
-    wanted = [featurizer for featurizer, _ in found]
-    for featurizer in wanted:
+    """Computes the features that the examples lack. Returns the reasons why some of them are gone, by key."""
+    featurizers = [featurizer for featurizer, _ in stored_sets]
+    for featurizer in featurizers:
         describe(run.store, featurizer)
-    chunks = write_work(run.store, run.id, examples, needs, wanted, run.job.data.is_packed)
-    work = Extraction(run.job, run.id, run.base, wanted, chunks, run.store)
+    chunks = write_work(run.store, run.id, examples, needs, featurizers, run.job.data.is_packed)
+    work = Extraction(run.job, run.id, run.base, featurizers, chunks, run.store)
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
     emit(FeaturesComputed(done=done, of=of, rate=None))  # the processes take a while to start
@@ -135,13 +136,13 @@ def _compute(
 
 
 class _Rate:
-    """Examples a second: since the first were done, which does not count the start of the processes."""
+    """Examples per second, measured from the first ones on, so that the start of processes does not count."""
 
     def __init__(self) -> None:
         self._started, self._first = time.monotonic(), 0
 
     def __call__(self, done: int) -> float | None:
-        """None until there is something to go by."""
+        """The rate after `done` examples; None at the first call with examples."""
         if self._first:
             return (done - self._first) / (time.monotonic() - self._started)
         self._started, self._first = time.monotonic(), done
@@ -149,12 +150,12 @@ class _Rate:
 
 
 def _rejects(
-    examples: Examples, found: list[tuple[Featurizer, StoredFeatures]], gone: dict[str, str]
+    examples: Examples, stored_sets: list[tuple[Featurizer, StoredFeatures]], gone: dict[str, str]
 ) -> tuple[list[Reject], np.ndarray]:
-    """The examples without features, with their reasons by ascending row; and which have them, bool [n]."""
+    """The examples without features, with reasons, by ascending row; and which examples have features, bool [n]."""
     accepted = np.ones(len(examples.rows), np.bool_)
     reasons: dict[bytes, str] = {}
-    for featurizer, stored in found:
+    for featurizer, stored in stored_sets:
         reasons |= stored.rejects
         if not featurizer.view:
             accepted &= stored.find(examples.addresses)[0] >= 0
@@ -170,7 +171,7 @@ def _rejects(
 
 
 def _check(rejects: list[Reject], snapshot: Snapshot, job: Job) -> None:
-    """Rejects of the listing and of decoding count together."""
+    """Raises DataError where the rejects of listing and decoding together are too many."""
     per_class = Counter(snapshot.rejected_per_class) + Counter(label for _, label, _ in rejects)
     samples = {(label, reason): key for key, label, reason in reversed(rejects)}
     check_rejects(dict(per_class), samples, snapshot, job.data)

@@ -1,4 +1,4 @@
-"""What the extract stage hands from one step to the next: what is missing, what was decoded, what is to be stored."""
+"""The values that pass between the steps of the extract stage: missing features, decoded examples, parts to store."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ class Extraction:
     job: Job
     run: str
     base: ResolvedBase
-    wanted: list[Featurizer]
+    featurizers: list[Featurizer]
     chunks: list[tuple[str, str]]
-    """For each chunk of the run's work (see job.features.workload): its packed file ("" for single objects), and the
-    version of that."""
+    """For each chunk of the run's work (see job.features.workload), its packed file ("" for single objects) and the
+    version of that file."""
     store: Store
-    """Where features are written; it refuses once the run has gone to someone else."""
+    """The store for features. It refuses writes once another process has taken over the run."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some examples of a chunk as the network takes them, and why the others are not among them."""
+    """The decoded examples of a chunk, and the reasons for those that could not be decoded."""
 
     inputs: np.ndarray
-    """[k, …] in the job's form."""
+    """Inputs of the network, [k, …] in the job's form."""
     addresses: np.ndarray
-    """ADDRESS [k]"""
+    """Addresses of the decoded examples, ADDRESS [k]."""
     hashes: np.ndarray
-    """uint64 [k]"""
+    """Hashes of their keys, uint64 [k]."""
     needs: np.ndarray
-    """Which of the features wanted each lacks, bool [k, features]."""
+    """Which of the features each example lacks, bool [k, features]."""
     rejects: list[tuple[bytes, str]]
-    """Address and reason of those that can't be decoded."""
+    """Address and reason of each example that can't be decoded."""
     gone: dict[str, str]
-    """Why those are not there that were listed, by key."""
+    """The reason for each listed example that is no longer there, by key."""
     done: int
-    """All of them together."""
+    """The number of all examples, with rejected and gone ones."""
 
 
 @dataclass(frozen=True)
 class NewPart:
-    """What is to be stored of some examples, by one featurizer."""
+    """A part to be stored: values of one featurizer for some examples, and rejects."""
 
     featurizer: Featurizer
     addresses: np.ndarray
@@ -62,17 +62,17 @@ class NewPart:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Examples whose features are in the store."""
+    """The report on a chunk whose features are in the store."""
 
     done: int
     gone: dict[str, str]
 
 
 class Extractor(Protocol):
-    """Who computes features: an Executor, as far as this stage knows it."""
+    """The part of an Executor that this stage needs: it computes features."""
 
     featurizers: int
-    """How many networks compute features side by side, at most."""
+    """The most networks that compute features side by side."""
 
     def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         """Computes and stores features, chunk by chunk. Raises Overflow and what reading the source raises."""

@@ -1,4 +1,4 @@
-"""Inputs become what the frozen network makes of them, once for each example and view."""
+"""Computes features from inputs by the frozen network, once for each example and view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = 32
 
 
 class Overflow(ThawError):
-    """An activation is too large for float16; the stage is done again with another type."""
+    """An activation is too large for float16. The stage is repeated with bfloat16."""
 
 
 class FrozenNetwork:
@@ -33,8 +33,8 @@ class FrozenNetwork:
         prepare_process(work.job, cpus)
         import tensorflow as tf
 
-        self._featurizers, self._batch = work.wanted, batch
-        dtypes = {featurizer.tap: featurizer.dtype for featurizer in work.wanted if not featurizer.is_input}
+        self._featurizers, self._batch = work.featurizers, batch
+        dtypes = {featurizer.tap: featurizer.dtype for featurizer in work.featurizers if not featurizer.is_input}
         with precision(work.job):
             self._network: Any = self._compiled(work, dtypes) if dtypes else None
         self._augment = tf.function(
@@ -42,7 +42,7 @@ class FrozenNetwork:
         )
 
     def _compiled(self, work: Extraction, dtypes: dict[str, str]) -> Any:
-        """Inputs -> what is stored of each tap."""
+        """A compiled function: inputs -> the values to store, by tap."""
         import keras
         import tensorflow as tf
 
@@ -60,28 +60,30 @@ class FrozenNetwork:
         return run
 
     def parts(self, decoded: Decoded) -> list[NewPart]:
-        """What the store lacks of these examples. Raises Overflow."""
+        """The parts with the features that these examples lack in the store. Raises Overflow."""
         inputs, hashes, needs = decoded.inputs, decoded.hashes, decoded.needs
-        found = []
+        new_parts = []
         for view in sorted({featurizer.view for featurizer in self._featurizers}):
-            mine = [i for i, featurizer in enumerate(self._featurizers) if featurizer.view == view]
-            lacking = np.flatnonzero(needs[:, mine].any(axis=1)) if len(needs) else np.empty(0, np.int64)
+            of_view = [i for i, featurizer in enumerate(self._featurizers) if featurizer.view == view]
+            lacking = np.flatnonzero(needs[:, of_view].any(axis=1)) if len(needs) else np.empty(0, np.int64)
             values = self._values(_at(inputs, lacking), hashes[lacking], view)
-            for i in mine:
+            for i in of_view:
                 featurizer = self._featurizers[i]
-                wanted = np.flatnonzero(needs[lacking, i]) if len(lacking) else np.empty(0, np.int64)
+                rows = np.flatnonzero(needs[lacking, i]) if len(lacking) else np.empty(0, np.int64)
                 refused = [] if view else decoded.rejects
-                if not len(wanted) and not refused:
+                if not len(rows) and not refused:
                     continue
-                chosen = _at(values[featurizer.tap], wanted) if len(wanted) else _nothing(featurizer)
+                chosen = _at(values[featurizer.tap], rows) if len(rows) else _no_values(featurizer)
                 if featurizer.dtype == "float16" and not np.isfinite(chosen).all():
                     raise Overflow(f"activations at {featurizer.tap} are too large for float16")
-                stored = np.ascontiguousarray(decoded.addresses[lacking][wanted])
-                found.append(NewPart(featurizer, stored, chosen, refused))
-        return found
+                stored = np.ascontiguousarray(decoded.addresses[lacking][rows])
+                new_parts.append(NewPart(featurizer, stored, chosen, refused))
+        return new_parts
 
     def _values(self, inputs: np.ndarray, hashes: np.ndarray, view: int) -> dict[str, np.ndarray]:
-        """Every tap of these inputs, by name; batches are padded to one size, so that the network is compiled once."""
+        """The values of every tap for these inputs, by name. Batches are padded to one size, so that the network is
+        compiled once.
+        """
         results: dict[str, list[np.ndarray]] = {}
         size = self._batch
         for start in range(0, len(inputs) if self._network else 0, size):
@@ -97,17 +99,17 @@ class FrozenNetwork:
 
 
 def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`places` ascending; without a copy where that is all of them."""
+    """The values at these places (ascending); without a copy where these are all places."""
     return values if len(places) == len(values) else values[places]
 
 
 def _stored(value: tf.Tensor, dtype: str) -> Any:
-    """As it is stored; bfloat16, which NumPy has not, as the same bits."""
+    """The value in its stored type. NumPy has no bfloat16: its bits are stored as uint16."""
     import tensorflow as tf
 
     cast = tf.cast(value, dtype)
     return tf.bitcast(cast, tf.uint16) if dtype == "bfloat16" else cast
 
 
-def _nothing(featurizer: Featurizer) -> np.ndarray:
+def _no_values(featurizer: Featurizer) -> np.ndarray:
     return np.empty((0, *featurizer.shape), featurizer.storage)

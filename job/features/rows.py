@@ -1,4 +1,4 @@
-"""What is held of every example of a snapshot where all of them are gone through."""
+"""The few numbers of every example of a snapshot that fit in memory for all of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """Numbers of every example, in the order of the snapshot: 21 bytes each."""
+    """Numbers of every example in the order of the snapshot, 21 bytes each."""
 
     addresses: np.ndarray
-    """job.features.store.ADDRESS [n]"""
+    """Addresses in the feature store, job.features.store.ADDRESS [n]."""
     splits: np.ndarray
-    """Index into SPLITS, int8 [n]."""
+    """Indexes into SPLITS, int8 [n]."""
     labels: np.ndarray
-    """Index into the classes, int32 [n]."""
+    """Indexes into the classes, int32 [n]."""

@@ -1,6 +1,6 @@
 """The words of a run: how often each occurs, and which have no pretrained vector.
 
-runs/<run>/words.json   what occurs and what of it has no vector, for the report
+runs/<run>/words.json   how many words occur, and how many of them have no vector, for the report
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from job.storage import Store
 from job.text.vocabulary import kept_vectors, write_vocabulary
 
 WORST = 10
-"""Words without a vector that are named."""
+"""The number of words without a vector that are named."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of some examples."""
+    """The words of examples."""
 
     ids: np.ndarray
-    """int64 [w], ascending."""
+    """Ids of the words, int64 [w], ascending."""
     counts: np.ndarray
-    """How often each occurs, int64 [w]."""
+    """How often each word occurs, int64 [w]."""
     train: np.ndarray
-    """The same in the train split."""
+    """How often each word occurs in the train split, int64 [w]."""
     example: np.ndarray
-    """The row of an example that has it, int64 [w]."""
+    """The row of an example with the word, int64 [w]."""
 
 
 def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, examples: Examples) -> Words:
-    """From the ids that are stored of these examples, part by part."""
+    """Counts the words of these examples by their stored ids, part by part."""
     train = examples.splits == SPLITS.index("train")
     words = Words(*(np.empty(0, np.int64) for _ in range(4)))
     for positions, values in read_stored(store, featurizer, stored.parts, *stored.find(examples.addresses)):
@@ -66,9 +66,9 @@ def _merged(first: Words, second: Words) -> Words:
 
 
 def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
-    """Writes down the run's vocabulary and what of its words has no vector; returns the latter, which says how often:
-    {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all are
-    unknown.
+    """Writes the run's vocabulary, and statistics of its words without a vector. Returns these statistics:
+    {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all
+    words are unknown.
     """
     job, store = run.job, run.store
     known = np.isin(words.ids, kept_vectors(store, run.base.weights_sha256)[1], assume_unique=True)
@@ -82,7 +82,7 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     worst = np.lexsort((ids, -counts))[:WORST]
     names = _names(job, store, ids[worst], words, examples)
     total, unknown = int(words.counts.sum()), int(counts.sum())
-    told = {
+    statistics = {
         "occurrences": total,
         "distinct": len(known),
         "unknown": unknown,
@@ -90,12 +90,12 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
         "rate": unknown / total,
         "worst": [[names[int(ids[at])], int(counts[at])] for at in worst if int(ids[at]) in names],
     }
-    store.write(run.keys.words, json.dumps(told).encode())
-    return told
+    store.write(run.keys.words, json.dumps(statistics).encode())
+    return statistics
 
 
 def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Examples) -> dict[int, str]:
-    """The words that these ids stand for, each from an example that has it; without those whose example is gone."""
+    """The words of these ids, each read from an example that has it. A word whose example is gone is left out."""
     from job.data.text import ids_of_words, words_of
 
     import_tensorflow()
@@ -104,6 +104,6 @@ def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Exam
     for row in np.unique(words.example[np.searchsorted(words.ids, ids)]).tolist():
         key, version = (examples.table[name][row].as_py() for name in ("key", "version"))
         with suppress(ObjectMissing):
-            found = words_of(plain(read(key, version)), job.model.max_tokens)
-            names |= dict(zip(ids_of_words(found).numpy().tolist(), map(bytes.decode, found.numpy()), strict=True))
+            tokens = words_of(plain(read(key, version)), job.model.max_tokens)
+            names |= dict(zip(ids_of_words(tokens).numpy().tolist(), map(bytes.decode, tokens.numpy()), strict=True))
     return names

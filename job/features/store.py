@@ -1,11 +1,11 @@
-"""The feature store: what a frozen network answers to an example, kept by content.
+"""The feature store: outputs of frozen networks for examples, stored by content.
 
-features/<featurizer id>/featurizer.json   what the id stands for
+features/<featurizer id>/featurizer.json   the meaning of the id
 features/<featurizer id>/<part>.parquet    address (16 bytes) and value (fixed-size binary) of some examples
 features/<featurizer id>/<part>.json       written last: rows, sha256, addresses, and the examples that can't be decoded
 
-An address is a digest of source, key and version: a changed example has another one, and whoever shares a frozen
-network and a source shares its features. A part without its marker is not there.
+An address is a digest of source, key and version: a changed example has another address, and runs with the same frozen
+network and source share their features. A part without its marker does not count.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Featurizer:
     """A tensor of the frozen network, under one augmentation of its input."""
 
     tap: str
-    """`image` or `words` (what was decoded), `pooled`, or the name of the layer at the cut."""
+    """The name of the tensor: `image` or `words` (decoded inputs), `pooled`, or the layer at the cut."""
     view: int
-    """0 is the plain example."""
+    """The number of the augmentation; 0 is the plain example."""
     dtype: str
-    """`uint8`, `int64`, `float16`, `bfloat16` or `float32`"""
+    """The type of the values: `uint8`, `int64`, `float16`, `bfloat16` or `float32`."""
     shape: tuple[int, ...]
     """The shape of one example's feature."""
     meaning: dict[str, object]
-    """All else that determines the values, as JSON types."""
+    """Everything else that determines the values, as JSON types."""
 
     @property
     def id(self) -> str:
@@ -55,7 +55,7 @@ class Featurizer:
 
     @property
     def is_input(self) -> bool:
-        """Whether it is what the network takes."""
+        """Whether this is the decoded input of the network."""
         return self.tap in INPUTS
 
     @property
@@ -68,13 +68,13 @@ class Featurizer:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Featurizer:
-        """What `asdict` gave, back from JSON."""
+        """The featurizer from its `asdict` form in JSON."""
         return cls(**{**stored, "shape": tuple(stored["shape"])})
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the marker of a part tells."""
+    """The description of a part, from its marker."""
 
     name: str
     rows: int
@@ -88,41 +88,41 @@ class StoredFeatures:
 
     parts: list[Part]
     addresses: np.ndarray
-    """ADDRESS [n], ascending."""
+    """Addresses of the examples, ADDRESS [n], ascending."""
     part: np.ndarray
-    """Index into `parts` of each address, int32 [n]."""
+    """The index into `parts` of each address, int32 [n]."""
     offset: np.ndarray
-    """Row in the part of each address, int32 [n]."""
+    """The row in the part of each address, int32 [n]."""
     rejects: dict[bytes, str]
-    """Why an address has no features."""
+    """The reasons why examples have no features, by address."""
 
     def find(self, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Part and row of each address, int32 [m] each; -1 where it is not stored."""
+        """The part and the row of each address, int32 [m] each; -1 where it is not stored."""
         if not len(self.addresses):
             return (np.full(len(addresses), -1, np.int32),) * 2
         at = np.minimum(np.searchsorted(self.addresses, addresses), len(self.addresses) - 1)
-        found = self.addresses[at] == addresses
-        return np.where(found, self.part[at], -1), np.where(found, self.offset[at], -1)
+        is_stored = self.addresses[at] == addresses
+        return np.where(is_stored, self.part[at], -1), np.where(is_stored, self.offset[at], -1)
 
 
 def storage_type(dtype: str) -> np.dtype:
-    """NumPy's type of the same width, little-endian; it has no bfloat16 of its own."""
+    """The NumPy type in which values are stored, little-endian: uint16 for bfloat16, which NumPy lacks."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
 
 
 def address_of(source: str, key: str, version: str) -> bytes:
-    """16 bytes (BLAKE2b) that stand for one version of an example."""
+    """The address of one version of an example: 16 bytes (BLAKE2b)."""
     text = "\0".join((source, key, version)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def ids_of(addresses: np.ndarray) -> np.ndarray:
-    """The first 8 bytes of each address, int64 [n]: what the proof of an epoch adds up."""
+    """The id of each address, its first 8 bytes, int64 [n]. The proof of an epoch adds them up."""
     return np.frombuffer(addresses.astype(ADDRESS).tobytes(), "<i8")[::2].copy()
 
 
 def address_bytes(addresses: np.ndarray) -> list[bytes]:
-    """16 bytes of each address (ADDRESS [n]), also where they end with zeros, which NumPy strips from S16."""
+    """The 16 bytes of each address (ADDRESS [n]), with the zeros at the end, which NumPy strips from S16."""
     content = addresses.tobytes()
     return [content[at : at + ADDRESS.itemsize] for at in range(0, len(content), ADDRESS.itemsize)]
 
@@ -134,8 +134,8 @@ def describe(store: Store, featurizer: Featurizer) -> None:
 NOTHING = StoredFeatures([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.empty(0, np.int32), {})
 
 
-def known(store: Store, featurizer: Featurizer, before: StoredFeatures = NOTHING) -> StoredFeatures:
-    """Reads the markers, but for those that were there `before`."""
+def stored_features(store: Store, featurizer: Featurizer, before: StoredFeatures = NOTHING) -> StoredFeatures:
+    """The features that the store has of this featurizer. Reads only markers that are not among those `before`."""
     folder = _folder(featurizer.id)
     there = {f"{folder}{name}.json" for name in ("featurizer", *(part.name for part in before.parts))}
     keys = sorted(info.key for info in store.list(folder) if info.key.endswith(".json") and info.key not in there)
@@ -160,7 +160,7 @@ def write_part(
     values: np.ndarray,
     rejects: Iterable[tuple[bytes, str]] = (),
 ) -> Part:
-    """Stores examples: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape."""
+    """Stores a part: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape, and rejects."""
     rejects = list(rejects)
     whole = addresses.tobytes() + b"".join(address for address, _ in rejects)
     whole += len(rejects).to_bytes(8, "big")
@@ -186,7 +186,9 @@ def write_part(
 
 
 def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Addresses ADDRESS [n] and values [n, …]. Raises CorruptFeatures where they are not what was written."""
+    """The addresses, ADDRESS [n], and the values, [n, …], of a part. Raises CorruptFeatures where it is gone or
+    changed.
+    """
     key = f"{_folder(featurizer.id)}{part.name}.parquet"
     try:
         content = store.read(key)
@@ -202,21 +204,21 @@ def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndar
 def read_stored(
     store: Store, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The features of some examples (part and row of each, int32 [n]; -1: it has none), part by part: their positions,
-    int64 [k], and values [k, …]. Raises CorruptFeatures.
+    """Yields features part by part: positions among the examples, int64 [k], and values, [k, …]. The part and the
+    row of each example are int32 [n], -1 where it has no feature. Raises CorruptFeatures.
     """
-    wanted = np.unique(part[part >= 0]).tolist()
+    used = np.unique(part[part >= 0]).tolist()
     with ThreadPoolExecutor(2) as pool:  # the next part is read while this one is used
-        reading = [pool.submit(read_part, store, featurizer, parts[number]) for number in wanted[:1]]
-        for index, number in enumerate(wanted):
+        reading = [pool.submit(read_part, store, featurizer, parts[number]) for number in used[:1]]
+        for index, number in enumerate(used):
             _, values = reading.pop().result()
-            reading += [pool.submit(read_part, store, featurizer, parts[n]) for n in wanted[index + 1 : index + 2]]
+            reading += [pool.submit(read_part, store, featurizer, parts[n]) for n in used[index + 1 : index + 2]]
             positions = np.flatnonzero(part == number)
             yield positions, values[offset[positions]]
 
 
 def forget_part(store: Store, featurizer_id: str, part: str) -> None:
-    """Makes a part invisible, so that its examples are computed again."""
+    """Deletes a part, its marker first, so that its examples are computed again."""
     for suffix in (".json", ".parquet"):
         store.delete(f"{_folder(featurizer_id)}{part}{suffix}")
 
@@ -233,13 +235,13 @@ def _read_marker(store: Store, key: str) -> dict | None:
 
 
 def to_binary(array: np.ndarray) -> pa.Array:
-    """[n, m] as n values of fixed-size binary, without a copy."""
+    """The rows of an array [n, m] as n values of fixed-size binary, without a copy."""
     width = array.itemsize * array.shape[1]
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)])
 
 
 def from_binary(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
-    """Values of fixed-size binary as [n, m] of `dtype`, without a copy where they are in one chunk."""
+    """The values of a fixed-size binary column as [n, m] of `dtype`, without a copy where they are in one chunk."""
     chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     width = chunk.type.byte_width
     start = chunk.offset * width

@@ -1,4 +1,4 @@
-"""What the extract stage has to compute: the examples that lack a feature, in chunks that become parts.
+"""The workload of the extract stage: the examples that lack a feature, in chunks that become parts.
 
 runs/<run>/work.parquet   one row group a chunk (metadata: the packed file of each); deleted when all is done
 """
@@ -26,7 +26,7 @@ from job.storage.scratch import scratch
 CHUNK = 256
 """Examples of a chunk, at most."""
 CHUNK_BYTES = 64 * 2**20
-"""Bytes of a chunk's features together, at most (where that leaves an example)."""
+"""Bytes of a chunk's features together, at most; a chunk has at least one example."""
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -45,21 +45,21 @@ class Chunk:
     keys: list[str]
     versions: list[str]
     hashes: np.ndarray
-    """uint64 [n]"""
+    """Hashes of the keys, uint64 [n]."""
     addresses: np.ndarray
-    """ADDRESS [n]"""
+    """Addresses in the feature store, ADDRESS [n]."""
     needs: np.ndarray
-    """Which of the featurizers lack the example, bool [n, featurizers]."""
+    """Which features each example lacks, bool [n, featurizers]."""
 
 
-def missing(examples: Examples, found: Sequence[tuple[Featurizer, StoredFeatures]]) -> np.ndarray:
-    """Which examples lack which of the features, bool [n, featurizers]; only training examples have other views."""
-    rejected = [k for _, known in found for k in known.rejects]
+def missing(examples: Examples, stored_sets: Sequence[tuple[Featurizer, StoredFeatures]]) -> np.ndarray:
+    """Which features each example lacks, bool [n, featurizers]. Only training examples need views above 0."""
+    rejected = [k for _, known in stored_sets for k in known.rejects]
     usable = ~np.isin(examples.addresses, np.array(rejected, ADDRESS))
     train = examples.splits == SPLITS.index("train")
     columns = [
         (known.find(examples.addresses)[0] < 0) & usable & (train if featurizer.view else True)
-        for featurizer, known in found
+        for featurizer, known in stored_sets
     ]
     return np.stack(columns, axis=1)
 
@@ -67,7 +67,9 @@ def missing(examples: Examples, found: Sequence[tuple[Featurizer, StoredFeatures
 def write_work(
     store: Store, run: str, examples: Examples, needs: np.ndarray, featurizers: Sequence[Featurizer], packed: bool
 ) -> list[tuple[str, str]]:
-    """Writes the examples that lack anything; returns each chunk's packed file ("" for single objects) and version."""
+    """Writes the examples that lack a feature, in chunks. Returns each chunk's packed file ("" for single objects) and
+    version.
+    """
     rows = np.flatnonzero(needs.any(axis=1))
     keys = examples.table["key"].take(rows).to_pylist()
     files = [split_key(key)[0] for key in keys] if packed else [""] * len(keys)
@@ -93,13 +95,13 @@ def write_work(
 
 
 def read_chunk(store: Store, run: str, number: int) -> Chunk:
-    """Raises StorageError."""
+    """The chunk of this number. Raises StorageError."""
     with _opened(store, run) as work:
         return _chunk(work.read_row_group(number))
 
 
 def read_chunks_of(store: Store, run: str, packed_file: str) -> Chunk:
-    """All chunks of a packed file in one. Raises StorageError."""
+    """All chunks of a packed file as one chunk. Raises StorageError."""
     with _opened(store, run) as work:
         files = json.loads(work.metadata.metadata[b"files"])
         return _chunk(work.read_row_groups([number for number, name in enumerate(files) if name == packed_file]))
@@ -126,7 +128,7 @@ def _chunk(table: pa.Table) -> Chunk:
 
 
 def _bounds(files: list[str], size: int) -> list[tuple[int, int]]:
-    """Begin and end of each chunk: at most `size` examples, of one file."""
+    """The begin and the end of each chunk of at most `size` examples of one file."""
     bounds, begin = [], 0
     for at in range(1, len(files) + 1):
         if at == len(files) or at - begin == size or files[at] != files[begin]:

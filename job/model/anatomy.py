@@ -1,4 +1,4 @@
-"""What of a network decides the cost of a run, as numbers that can be stored: they are read without TensorFlow.
+"""The numbers of a network that decide the cost of a run. They are stored, and read without TensorFlow.
 
 runs/<run>/network.json   written beside the plan
 """
@@ -22,22 +22,24 @@ Block = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Numbers of a base whose thawed layers are those that fine-tuning trains. Work is in multiply-adds per example."""
+    """Numbers of a base in which the layers that fine-tuning trains are thawed. Work is in multiply-adds per
+    example.
+    """
 
     blocks: tuple[Block, ...]
-    """From the bottom to the top."""
+    """The blocks from the bottom to the top."""
     work: int
-    """Forward, from the inputs to the pooled features."""
+    """Work of the forward pass, from the inputs to the pooled features."""
     below: int
-    """The part of it below the cut; 0 where fine-tuning starts from the inputs."""
+    """The part of `work` below the cut; 0 where fine-tuning starts from the inputs."""
     backward: int
-    """Multiply-adds of the gradients."""
+    """Work of the gradients."""
     kept: int
-    """Values per example that a step keeps until its gradients are made."""
+    """Values per example that a step keeps for its gradients."""
     thawed: tuple[str, ...]
-    """The layers that train, from the bottom to the top."""
+    """The names of the layers that train, from the bottom to the top."""
     classifier: Classifier | None = None
-    """That the base ends in, and that is likely not meant."""
+    """The classifier that the base ends in, which is probably a mistake; None where it ends in features."""
 
     @property
     def parameters(self) -> int:
@@ -49,7 +51,7 @@ class Anatomy:
 
 
 def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
-    """`cut` is the layer at the cut; None where fine-tuning starts from the inputs."""
+    """The anatomy of a base. `cut` is the layer at the cut; None where fine-tuning starts from the inputs."""
     from job.model.cut import cut_named
     from job.model.freezing import trainable_rows
     from job.model.work import backward_work, forward_work, kept_values, nodes
@@ -70,7 +72,7 @@ def write_anatomy(store: Store, run: str, anatomy: Anatomy) -> None:
 
 
 def read_anatomy(store: Store, run: str) -> Anatomy | None:
-    """None of a run that was planned before these numbers were kept."""
+    """The stored anatomy of a run; None where the run was planned by a version that did not store it."""
     stored = read_json(store, RunKeys(run).network)
     if stored is None:
         return None

@@ -1,4 +1,4 @@
-"""The networks of keras.applications, with or without what Keras adds to those that have pretrained weights."""
+"""The networks of keras.applications, with or without the layers that Keras adds for pretrained weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from job import config
 from job.errors import JobError, nearest
 
 PIXELS = {"mean": (0.485, 0.456, 0.406), "variance": (0.229, 0.224, 0.225)}
-"""What Keras's files have in the Normalization of a network for ImageNet: of its deviation's square root, the layer
-takes the rest in a Rescaling of its own.
+"""The mean and the variance in the Normalization of Keras's ImageNet files. (A Rescaling of its own corrects for the
+square root of the deviation.)
 """
 CLOSE = 0.01
 _building = threading.Lock()
@@ -37,7 +37,9 @@ def applications() -> dict[str, tuple[Callable[..., keras.Model], ModuleType]]:
 
 
 def application(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
-    """Raises JobError where there is none of this name."""
+    """The builder of a network of keras.applications, and the module of its preprocessing. Raises JobError for an
+    unknown name.
+    """
     known = applications()
     if name not in known:
         raise JobError(
@@ -48,18 +50,18 @@ def application(name: str) -> tuple[Callable[..., keras.Model], ModuleType]:
 
 
 def build_application(model: config.Model, architecture: str, fetch: bool = False) -> keras.Model:
-    """Keras's own network without its top, for pictures of this size; `architecture`: `imagenet` as Keras builds it
-    with weights="imagenet", `none` as with weights=None.
+    """Builds Keras's own network without its top, for pictures of the job's size. The `architecture` is `imagenet` (as
+    Keras builds it with weights="imagenet") or `none` (as with weights=None).
 
-    Its weights are random, or, with `fetch`, ImageNet's, which Keras downloads. Raises JobError where it can't take
-    such pictures; what Keras raises where the download fails.
+    Its weights are random, or with `fetch` those of ImageNet, which Keras downloads. Raises JobError where the network
+    can't take such pictures, and whatever Keras raises where the download fails.
     """
     build, _ = application(model.backbone)
     shape = (model.image_size, model.image_size, 3)
     weights = "imagenet" if architecture == "imagenet" else None
     try:
-        with warnings.catch_warnings() if fetch or weights is None else _nothing_loaded():
-            # MobileNets have one set of weights for all sizes, and say so.
+        with warnings.catch_warnings() if fetch or weights is None else _without_weights():
+            # MobileNets have one set of weights for all sizes, and warn about it.
             warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
             return build(include_top=False, weights=weights, input_shape=shape)
     except ValueError as error:
@@ -69,18 +71,17 @@ def build_application(model: config.Model, architecture: str, fetch: bool = Fals
 
 
 def with_top(model: config.Model) -> keras.Model:
-    """The same network with ImageNet's classifier on it and random weights, of the size that it was made for."""
+    """The same network with ImageNet's classifier and random weights, for pictures of its original size."""
     reset_uids()
     return application(model.backbone)[0](weights=None)
 
 
 def architecture_of(tensors: dict[str, np.ndarray]) -> str:
-    """Reads the architecture off the variables in a file: whether they are those of a network that Keras builds with
-    weights="imagenet".
+    """The architecture (see `build_application`) of the network whose variables are in a file.
 
-    All networks are the same either way, but for those with a Normalization that is adapted (EfficientNet B0 to B7):
-    Keras's own files have ImageNet's mean there. A network that was built with weights=None has zeros, or what it was
-    adapted to, and no Rescaling.
+    Both architectures are the same except in networks with an adapted Normalization (EfficientNet B0 to B7). There,
+    Keras's own files have the mean of ImageNet. A network that was built with weights=None has zeros, or the mean of
+    its own data, and no Rescaling.
     """
     for path, value in tensors.items():
         layer, _, name = path.rpartition("/")
@@ -91,8 +92,8 @@ def architecture_of(tensors: dict[str, np.ndarray]) -> str:
 
 
 @contextmanager
-def _nothing_loaded() -> Iterator[None]:
-    """In this thread, Keras neither fetches weights nor loads them into what it builds."""
+def _without_weights() -> Iterator[None]:
+    """While this is open, Keras neither downloads weights nor loads them into networks, in this thread alone."""
     builder = threading.get_ident()
     get_file, load_weights = file_utils.get_file, keras.Model.load_weights
 

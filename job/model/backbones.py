@@ -27,7 +27,9 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Pixels 0…255 to inputs: the channels turned round where `bgr`, then `x * scale + offset` per channel."""
+    """Maps pixels 0…255 to inputs: reverses the channels where `bgr`, then computes `x * scale + offset` per
+    channel.
+    """
 
     bgr: bool = False
     scale: Triple = (1.0, 1.0, 1.0)
@@ -62,12 +64,12 @@ def build_base(
     vocabulary: Vocabulary | None = None,
     architecture: str | None = None,
 ) -> keras.Model:
-    """A flat network to pooled features, float32 [n, d], from pixels 0…255, float32 [n, S, S, 3]; or from the ids of
-    words, int64 [n, L], which those of `vocabulary` are known of where the backbone is glove.
+    """Builds the base: a flat network from pixels 0…255, float32 [n, S, S, 3], or from word ids, int64 [n, L], to
+    pooled features, float32 [n, d]. With the backbone glove, it knows the words of `vocabulary`.
 
-    `keras_file` is the local file of a backbone by URI, whose weights it has; the others' are random. `architecture` is
-    that of `build_application`: by default, `imagenet` unless the job says `weights: none`. Layer names are the same in
-    every process. Raises JobError where there is no such network, or it doesn't take such inputs.
+    `keras_file` is the local file of a backbone by URI; the base then has its weights, otherwise random ones.
+    `architecture` is that of `build_application`: by default, `imagenet` unless the job says `weights: none`. Layer
+    names are the same in every process. Raises JobError where there is no such network, or it can't take such inputs.
     """
     if vocabulary is None:
         return base_on(model, source_network(model, keras_file, architecture))
@@ -79,8 +81,8 @@ def build_base(
 def source_network(
     model: config.Model, keras_file: str | None = None, architecture: str | None = None, fetch: bool = False
 ) -> keras.Model | None:
-    """The network that a base is made of, as Keras knows it: of the user's file, or of keras.applications (with
-    `fetch`, with ImageNet's weights). None where the base is built here, layer by layer. Raises as `build_base`.
+    """The Keras network that the base is built from: the user's file, or a network of keras.applications (with `fetch`,
+    with ImageNet's weights). None where `base_on` builds the base layer by layer. Raises as `build_base`.
     """
     reset_uids()  # else automatic names (`conv2d_93`) would depend on what this process built before
     if keras_file is not None:
@@ -95,7 +97,7 @@ def default_architecture(model: config.Model) -> str:
 
 
 def base_on(model: config.Model, network: keras.Model | None) -> keras.Model:
-    """The flat base on the layers of `network`, which ends where the job says."""
+    """The flat base on the layers of `network`, up to the layer where the job ends it."""
     if network is not None and _takes_words(network):
         inputs, rank = keras.Input([model.max_tokens], dtype="int64", name="words"), 3
         replayed = inputs
@@ -109,28 +111,28 @@ def base_on(model: config.Model, network: keras.Model | None) -> keras.Model:
 
 
 def _end(model: config.Model, network: keras.Model | None, inputs: Any, replayed: Any, output: Any) -> Any:
-    """The output of the layer `model.end_at`; that of a model inside the network is found by its name, too."""
+    """The output of the layer `model.end_at`, which may also be a model inside the network."""
     ends = _outputs_by_name(keras.Model(inputs, output))
     inside = {} if network is None else _outputs_by_name(_functional(network))
-    wanted = model.end_at or ""
-    if wanted in ends:
-        return ends[wanted]
-    if network is not None and wanted in inside:
-        return flatten(keras.Model(network.inputs, inside[wanted]), replayed)
-    near = nearest(wanted, [*ends, *inside])
-    raise JobError(f"model.end_at: no layer {wanted!r} in {model.backbone}{near}.")
+    layer = model.end_at or ""
+    if layer in ends:
+        return ends[layer]
+    if network is not None and layer in inside:
+        return flatten(keras.Model(network.inputs, inside[layer]), replayed)
+    near = nearest(layer, [*ends, *inside])
+    raise JobError(f"model.end_at: no layer {layer!r} in {model.backbone}{near}.")
 
 
 def _outputs_by_name(network: keras.Model) -> dict[str, Any]:
-    """What each layer or operation gives; `name/1` is a layer's second call. Without the inputs and preprocessing."""
+    """The output of each layer or operation, without inputs and preprocessing; `name/1` is a layer's second call."""
     calls: Counter[str] = Counter()
-    found = {}
+    outputs = {}
     for node in nodes(network):
         name = node.operation.name
         if not node.is_input and name != "preprocessing" and len(node.outputs) == 1:
-            found[f"{name}/{calls[name]}" if calls[name] else name] = node.outputs[0]
+            outputs[f"{name}/{calls[name]}" if calls[name] else name] = node.outputs[0]
         calls[name] += 1
-    return found
+    return outputs
 
 
 def _functional(network: Any) -> Any:
@@ -138,7 +140,9 @@ def _functional(network: Any) -> Any:
 
 
 def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, rank: int) -> keras.Model:
-    """Ends in the mean over the places of a tensor of this rank, or in one that has none already."""
+    """The base: the mean over the positions of `output` where it has this rank, or `output` itself where it has
+    rank 2.
+    """
     if isinstance(output, list) or len(output.shape) not in (2, rank):
         shape = [tuple(o.shape) for o in output] if isinstance(output, list) else tuple(output.shape)
         setting, what = ("backbone", model.backbone) if model.end_at is None else ("end_at", repr(model.end_at))
@@ -152,9 +156,9 @@ def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, rank: i
 
 
 def draw_weights(base: keras.Model, seed: int) -> keras.Model:
-    """Draws the weights of `base` anew: each initializer's by `seed`, its layer's name and its place there.
+    """Draws the weights of `base` again, each by an initializer seeded from `seed` and the place of the variable.
 
-    Keras draws the seeds that nobody gave from Python's global generator, which any thread of the process may move.
+    Keras draws missing seeds from Python's global generator, which any thread of the process may advance.
     """
 
     def give(config: Any, place: str) -> Any:
@@ -182,7 +186,7 @@ def preprocessing(model: config.Model) -> Preprocessing:
 
 
 def probe(preprocess: Callable[[np.ndarray], np.ndarray]) -> Preprocessing:
-    """Finds what a family's `preprocess_input` does, from black and from each of the pure colours."""
+    """Finds the preprocessing that a `preprocess_input` does, by its outputs for black and for each pure colour."""
     pixels = np.concatenate([np.zeros([1, 3]), 255 * np.eye(3)]).astype(np.float32).reshape(4, 1, 1, 3)
     black, *colours = np.asarray(preprocess(pixels.copy()), np.float64).reshape(4, 3)
     slopes = (np.array(colours) - black) / 255
@@ -194,7 +198,7 @@ def probe(preprocess: Callable[[np.ndarray], np.ndarray]) -> Preprocessing:
 
 
 def _load_keras_file(file: str, model: config.Model) -> keras.Model:
-    """Loads the user's network in safe mode: a file that carries code is refused."""
+    """Loads the user's network in safe mode, which refuses files that contain code. Raises JobError."""
     try:
         loaded: Any = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its deserialisation meets: all of it is a bad file
@@ -204,17 +208,17 @@ def _load_keras_file(file: str, model: config.Model) -> keras.Model:
         raise JobError(f"model.backbone: {model.backbone} is no Functional or Sequential network, so it can't be cut.")
     shapes = [tuple(tensor.shape) for tensor in loaded.inputs]
     size, words = model.image_size, _takes_words(loaded)
-    key, wanted = ("max_tokens", (model.max_tokens,)) if words else ("image_size", (size, size, 3))
+    key, shape = ("max_tokens", (model.max_tokens,)) if words else ("image_size", (size, size, 3))
     if (
         len(shapes) != 1
-        or len(shapes[0]) != 1 + len(wanted)
-        or any(d not in (None, w) for d, w in zip(shapes[0][1:], wanted, strict=True))
+        or len(shapes[0]) != 1 + len(shape)
+        or any(d not in (None, w) for d, w in zip(shapes[0][1:], shape, strict=True))
     ):
-        raise JobError(f"model.{key}: {model.backbone} takes {shapes}, and the job file says {wanted}.")
+        raise JobError(f"model.{key}: {model.backbone} takes {shapes}, and the job file says {shape}.")
     return loaded
 
 
 def _takes_words(loaded: keras.Model) -> bool:
-    """Whether it takes integers [n, L] rather than pictures."""
+    """Whether the network takes word ids, integers [n, L], rather than pictures."""
     first = loaded.inputs[0]
     return len(first.shape) == 2 and "int" in str(first.dtype)

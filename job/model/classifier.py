@@ -1,4 +1,4 @@
-"""Whether a base ends in a classifier of its own, whose few answers are poor features for other classes."""
+"""Finds out whether a base ends in a classifier of its own, whose few outputs are poor features for other classes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 PROBABILITIES = ("softmax", "log_softmax", "logsoftmax", "sigmoid", "hard_sigmoid", "hardsigmoid", "sparsemax")
 FEW = 32
-"""Units of a last dense layer without an activation, below which they are taken for a classifier's logits: embeddings
-have more.
+"""A last dense layer without an activation and with fewer units than this is taken for a classifier's logits;
+embeddings have more.
 """
 NAMED = re.compile(r"predictions?|logits|classifier|classification", re.IGNORECASE)
 """Names of a classifier's layer, whatever its size."""
@@ -30,18 +30,18 @@ BETWEEN = {
 
 @dataclass(frozen=True)
 class Classifier:
-    """That a base ends in."""
+    """The classifier that a base ends in."""
 
     layer: str
-    """That has the weights."""
+    """The layer with the weights."""
     units: int
     kind: str
     """`softmax`, …, or `logits`."""
     below: str | None
     """The layer to end at instead; None where there is none."""
 
-    def told(self, backbone: str) -> str:
-        """For the user, in a sentence or two."""
+    def advice(self, backbone: str) -> str:
+        """One or two sentences that tell the user what to do about the classifier."""
         what = "logits" if self.kind == "logits" else f"{self.kind} outputs"
         number = f"{self.units} {what if self.units > 1 else what.removesuffix('s')}"
         ends = f"{backbone} ends in a classifier of its own ({self.layer}): its {number} would be all features"
@@ -51,8 +51,8 @@ class Classifier:
 
 
 def classifier_of(base: keras.Model) -> Classifier | None:
-    """The classifier that a flat base ends in. None where it ends in features: in a pooled tensor, or in a dense layer
-    of many units without a softmax or sigmoid.
+    """The classifier that a flat base ends in. None where it ends in features, which are a pooled tensor, or a dense
+    layer of many units without softmax or sigmoid.
     """
     import keras
 
@@ -74,7 +74,7 @@ def classifier_of(base: keras.Model) -> Classifier | None:
 
 
 def _below(node: Any, made_by: dict[int, Any]) -> Any:
-    """The node that makes its only input; None where that is the network's, or there are several."""
+    """The node that makes the only input of `node`; None where that is the network's input, or there are several."""
     if len(node.input_tensors) != 1:
         return None
     below = made_by[id(node.input_tensors[0])]
@@ -82,7 +82,9 @@ def _below(node: Any, made_by: dict[int, Any]) -> Any:
 
 
 def _named_below(node: Any, made_by: dict[int, Any]) -> str | None:
-    """The next layer below that changes something in inference, where there are weights at or below it."""
+    """The name of the next layer below that changes something in inference; None where no weights are at or below
+    it.
+    """
     below = _below(node, made_by)
     while below is not None and type(below.operation).__name__ in UNCHANGED:
         below = _below(below, made_by)
@@ -95,23 +97,25 @@ def _has_weights(node: Any, made_by: dict[int, Any]) -> bool:
     """Whether the node has weights, or a node below it has."""
     pending, seen = [node], {id(node)}
     while pending:
-        one = pending.pop()
-        if getattr(one.operation, "weights", None):
+        current = pending.pop()
+        if getattr(current.operation, "weights", None):
             return True
-        below = {id(node): node for node in (made_by[id(tensor)] for tensor in one.input_tensors)}
+        below = {id(node): node for node in (made_by[id(tensor)] for tensor in current.input_tensors)}
         pending += [node for key, node in below.items() if key not in seen]
         seen |= below.keys()
     return False
 
 
 def _probabilities(operation: Any) -> str:
-    """The name of what makes probabilities of its outputs, or ""."""
+    """The name of the function by which the operation makes probabilities, or ""."""
     names = [type(operation).__name__.lower(), getattr(getattr(operation, "activation", None), "__name__", "")]
     return next((name for name in names if name in PROBABILITIES), "")
 
 
 def _is_activation(operation: Any, kind: str) -> bool:
-    """Whether it has no weights and gives probabilities, what it is given, or, below a softmax, any activation."""
+    """Whether the operation is only an activation: one that gives probabilities, a linear one, or below a softmax
+    any.
+    """
     if type(operation).__name__ == "Activation":
         return bool(kind) or operation.activation.__name__ == "linear"
     return bool(_probabilities(operation))

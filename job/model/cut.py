@@ -1,4 +1,4 @@
-"""Where a network is cut: single tensors through which everything flows from the pixels to the features.
+"""Cuts of a network: single tensors through which everything flows from the pixels to the features.
 
 They are the articulation points of the graph of layers. Below such a tensor, a frozen network is a pure function whose
 output can be stored instead of being computed again in every epoch.
@@ -18,7 +18,8 @@ from job.model.work import forward_work, nodes, trains
 MACS_PER_BYTE = 300
 """Multiply-adds that take as long as one stored byte in an epoch: 3 ns, where two cores do 100 G of them a second.
 
-1 ns to read it from a local copy, and 2 ns for its way to the store and back at 100 MB a second, once in ten epochs.
+The byte takes 1 ns to be read from a local copy, and 2 ns to be written to the store and read back at 100 MB a second,
+once in ten epochs.
 """
 
 
@@ -36,7 +37,7 @@ class Cut:
 
     @property
     def values(self) -> int:
-        """Numbers per example."""
+        """The number of values per example."""
         return math.prod(self.tensor.shape[1:])
 
 
@@ -49,10 +50,10 @@ def cuts(model: keras.Model) -> list[Cut]:
 
 
 def cut_named(model: keras.Model, layer: str) -> Cut:
-    """The cut whose `layer` this is; names are the same in every process."""
-    found = {cut.layer: cut for cut in cuts(model)}
-    assert layer in found, f"{model.name} has no cut at {layer!r}"
-    return found[layer]
+    """The cut at this layer; names of layers are the same in every process."""
+    cuts_by_layer = {cut.layer: cut for cut in cuts(model)}
+    assert layer in cuts_by_layer, f"{model.name} has no cut at {layer!r}"
+    return cuts_by_layer[layer]
 
 
 def legal_cuts(model: keras.Model) -> list[Cut]:
@@ -60,13 +61,13 @@ def legal_cuts(model: keras.Model) -> list[Cut]:
 
     Nothing below acts at random, because the network is always called in inference mode (see `flatten`).
     """
-    found = nodes(model)
-    first = next((at for at, node in enumerate(found) if trains(node.operation)), len(found))
+    calls = nodes(model)
+    first = next((at for at, node in enumerate(calls) if trains(node.operation)), len(calls))
     return [cut for at, cut in _placed_cuts(model) if at < first]
 
 
 def cheapest_cut(legal: list[Cut], bytes_per_value: int) -> Cut | None:
-    """The cut whose bytes to read and whose work above it cost least per example and epoch; the higher one of equals.
+    """The cut with the lowest cost per example and epoch: bytes to read, and work above it. Of equals, the higher one.
 
     The highest is not always the cheapest: an expanded tensor inside a block holds several times the bytes of the
     block's input, one convolution below. None where there is no cut.
@@ -79,13 +80,13 @@ def cheapest_cut(legal: list[Cut], bytes_per_value: int) -> Cut | None:
 
 
 def split(model: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
-    """`prefix` (pixels -> the tensor at the cut) and `suffix` (that tensor -> pooled features).
+    """The `prefix` (pixels -> the tensor at the cut) and the `suffix` (that tensor -> pooled features).
 
-    Both are views on the layers of `model`: what trains in the suffix has trained in the whole.
+    Both share the layers of `model`: training the suffix trains the model.
     """
     prefix = keras.Model(model.input, cut.tensor, name="prefix")
     values = keras.Input(batch_shape=cut.tensor.shape, dtype=cut.tensor.dtype)
-    # Replayed, for `keras.Model(cut.tensor, …)` takes every later call of the layer at the cut for an input.
+    # The layers are replayed: `keras.Model(cut.tensor, …)` would take every later call of the cut's layer for an input.
     above = keras.Function(cut.tensor, model.output)
     return prefix, keras.Model(values, flatten(above, values), name="suffix")
 
@@ -99,7 +100,7 @@ def _placed_cuts(model: keras.Model) -> list[tuple[int, Cut]]:
     walk = nodes(model)
     last_use = {id(tensor): at for at, node in enumerate(walk) for tensor in node.input_tensors}
     works = [forward_work(node) for node in walk]
-    found: list[tuple[int, Cut]] = []
+    placed: list[tuple[int, Cut]] = []
     calls: Counter[str] = Counter()
     below, open_until = 0, 0
     for at, node in enumerate(walk[:-1]):
@@ -109,6 +110,6 @@ def _placed_cuts(model: keras.Model) -> list[tuple[int, Cut]]:
         calls[name] += 1
         if open_until <= at and len(used) == 1 and not node.is_input:
             layer = f"{name}/{call}" if call else name
-            found.append((at, Cut(layer, used[0], below, sum(works) - below)))
+            placed.append((at, Cut(layer, used[0], below, sum(works) - below)))
         open_until = max([open_until, *(last_use[id(tensor)] for tensor in used)])
-    return found
+    return placed

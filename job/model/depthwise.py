@@ -18,7 +18,9 @@ SMALL = 3
 
 
 def call_with_fast_gradients(operation: Any, args: Any, kwargs: Any) -> Any:
-    """Calls an operation in inference mode (see `flatten`); the same values, and gradients up to rounding."""
+    """Calls an operation in inference mode (see `flatten`). The values are the same, and the gradients up to
+    rounding.
+    """
     if not _is_slow(operation, args):
         return call_frozen(operation, args, kwargs)
     outputs = _convolution(operation)(args[0], tf.convert_to_tensor(operation.kernel))
@@ -52,7 +54,7 @@ def kernel_gradient(inputs: tf.Tensor, gradient: tf.Tensor, size: int, stride: i
 
 
 def _is_slow(operation: Any, args: Any) -> bool:
-    """Whether it is a depthwise convolution with a large kernel, of a kind that `kernel_gradient` knows."""
+    """Whether the operation is a depthwise convolution with a large kernel that `kernel_gradient` supports."""
     if type(operation) is not keras.layers.DepthwiseConv2D or operation.data_format != "channels_last":
         return False
     height, width = operation.kernel_size
@@ -78,7 +80,7 @@ def _convolution(layer: keras.layers.DepthwiseConv2D) -> Any:
 
 
 def _joined(parts: list[tf.Tensor], starts: list[int], axis: int) -> tf.Tensor:
-    """Parts of length SMALL that begin at `starts`, without what the one before has as well."""
+    """Joins parts of length SMALL that begin at `starts`, without the overlap of each with the one before."""
     ends = [0, *(start + SMALL for start in starts[:-1])]
     kept = [
         tf.gather(part, range(end - start, SMALL), axis=axis) if end > start else part

@@ -1,6 +1,6 @@
 """EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6 (Google, 2020).
 
-The larger ones have more channels and more blocks, but for the two outer convolutions and the stages of one block.
+Larger variants have more channels and more blocks, except in the two outer convolutions and in stages of one block.
 Layers are named `stem_conv`, `block0_depthwise_conv` … `block15_project_bn` (Lite0's last), `top_conv`, `top_bn`.
 """
 
@@ -24,12 +24,12 @@ STAGES = (
 )
 """Repeats, output channels, expansion, kernel, stride of the first block."""
 SCALES = dict(zip(LITE, ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2)), strict=True))
-"""What the channels and the repeats are multiplied by."""
+"""The factors of the channels and of the repeats."""
 EPSILON = 1e-3
 
 
 def features(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """float32 [n, S, S, 3], preprocessed -> float32 [n, S/32, S/32, 1280], by the network of this name."""
+    """The features of the network of this name: preprocessed float32 [n, S, S, 3] -> float32 [n, S/32, S/32, 1280]."""
     width, depth = SCALES[name]
     x = _conv_bn(x, 32, 3, 2, "stem_conv", "stem_bn")
     index, channels = 0, 32
@@ -42,7 +42,7 @@ def features(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 
 
 def torch_names(path: str) -> tuple[str, str]:
-    """The name in the PyTorch file of a variable of this network, and its kind: conv, depthwise or vector."""
+    """The name that a variable of this network has in the PyTorch file, and its kind: conv, depthwise or vector."""
     layer, variable = path.split("/")
     vectors = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
     fixed = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
@@ -61,7 +61,7 @@ def torch_names(path: str) -> tuple[str, str]:
 
 
 def _scaled(channels: int, width: float) -> int:
-    """The nearest multiple of 8."""
+    """The scaled number of channels, rounded to the nearest multiple of 8."""
     return int(channels * width + 4) // 8 * 8
 
 

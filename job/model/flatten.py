@@ -1,4 +1,4 @@
-"""Replays a model's layers on another input, without the walls of nested models."""
+"""Replays a model's layers on another input, and replaces nested models by their layers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from keras import tree
 
 
 def call_frozen(operation: Any, args: Any, kwargs: Any) -> Any:
-    """Calls a layer in inference mode, or an operation."""
+    """Calls an operation; a layer is called in inference mode."""
     if isinstance(operation, keras.layers.Layer) and operation._call_has_training_arg:
         kwargs = {**kwargs, "training": False}
     return operation(*args, **kwargs)
 
 
 def flatten(model: keras.Model, inputs: Any, call: Callable[[Any, Any, Any], Any] = call_frozen) -> Any:
-    """The outputs of `model` on `inputs` (a KerasTensor or a tensor), made by calling the same layer objects.
+    """The outputs of `model` for `inputs` (a KerasTensor or a tensor), computed by the same layer objects.
 
-    `call` is given each operation with its arguments. Nested Functional and Sequential models are replayed, too: a
-    model that is called as one layer hides its inside from the outer graph.
+    `call` is called with each operation and its arguments. Nested Functional and Sequential models are replayed, too: a
+    model that is called as one layer hides its layers from the outer graph.
     """
     functional = model._functional if isinstance(model, keras.Sequential) else model
     known = {id(tensor): inputs for tensor in functional.inputs}

@@ -1,4 +1,4 @@
-"""Which layers train: all frozen at first, then a few of the top ones; batch normalization never."""
+"""Freezing: all layers are frozen at first, then a few top ones are thawed. Batch normalization never trains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCK_NAMES = re.compile(
     r")"
 )
 CLOSING = re.compile(r"^mixed\d+$|^mixed_\d[a-z]$|^normal_concat_\d+$|^reduction_concat.*$")
-"""Layers that end a block whose other layers have no telling names: inception, nasnet."""
+"""Layers that end a block where names of other layers do not name the block: inception, nasnet."""
 FIRST = "stem"
 
 
@@ -35,39 +35,39 @@ class Block:
 
 
 def blocks(base: keras.Model) -> list[Block]:
-    """How a network divides, from the bottom to the top.
+    """The blocks of a network, from the bottom to the top.
 
-    By the names that its family gives; where there are none, each layer with weights is a block together with the
-    weightless layers above it. What lies above the last named block belongs to it.
+    Blocks follow the layer names of the network's family. Without such names, each layer with weights is a block
+    together with the weightless layers above it. Layers above the last named block belong to it.
     """
     layers = [layer for layer in base.layers if not isinstance(layer, keras.layers.InputLayer)]
     names = _closing_names(layers) if any(CLOSING.match(layer.name) for layer in layers) else _own_names(layers)
     if not any(names):
         return _blocks_by_layer(layers)
     last = max(index for index, name in enumerate(names) if name)
-    found: dict[str, list[keras.layers.Layer]] = {}
+    members_by_block: dict[str, list[keras.layers.Layer]] = {}
     current = FIRST
     for index, layer in enumerate(layers):
         current = names[min(index, last)] or current
-        found.setdefault(current, []).append(layer)
-    return [Block(name, members) for name, members in found.items()]
+        members_by_block.setdefault(current, []).append(layer)
+    return [Block(name, members) for name, members in members_by_block.items()]
 
 
 def freeze(model: keras.Model) -> None:
-    """Every layer, and every layer inside it."""
+    """Freezes every layer of the model, and every layer inside these."""
     for layer in model._flatten_layers():
         layer.trainable = False
 
 
 def thaw(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
-    """Makes trainable what the rule names, and nothing else of the base; returns those layers. `auto`: all that it may
-    come to.
+    """Makes the layers that the rule selects trainable, freezes all others of the base, and returns the former. For
+    `auto`, these are all layers that it may thaw in the end.
 
-    Raises JobError where the rule names nothing, with the nearest name.
+    Raises JobError with the nearest name where the rule selects nothing.
     """
-    wanted = _chosen(base, rule)
+    chosen = _chosen(base, rule)
     freeze(base)
-    thawed = [layer for layer in wanted if _can_train(layer)]
+    thawed = [layer for layer in chosen if _can_train(layer)]
     if not thawed:
         raise JobError(f"phases.fine_tune.unfreeze: {_words(rule)} holds no weights that could train.")
     base.trainable = True  # a frozen model hides its layers' trainable variables
@@ -77,13 +77,15 @@ def thaw(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
 
 
 def depths(base: keras.Model, most: int) -> list[int]:
-    """How many blocks to thaw, one after another: at most `most`, without those that hold nothing that could train."""
+    """The numbers of top blocks to thaw, one after another, up to `most`; blocks without trainable weights add none."""
     top = blocks(base)[::-1][:most]
     return [depth for depth, block in enumerate(top, start=1) if any(map(_can_train, block.layers))]
 
 
 def trainable_rows(base: keras.Model, head: keras.Model | None = None) -> list[tuple[str, int, int, int]]:
-    """Block, layers, parameters, trainable parameters; from the bottom to the top, of which the head is the last."""
+    """A row for each block: name, layers, parameters, trainable parameters. From the bottom to the top, the head
+    last.
+    """
     rows = []
     for block in [*blocks(base), *([Block("head", head.layers[1:])] if head else [])]:
         variables = {id(v): v for layer in block.layers for v in layer.weights}.values()
@@ -93,8 +95,8 @@ def trainable_rows(base: keras.Model, head: keras.Model | None = None) -> list[t
 
 
 def described_blocks(base: keras.Model, head: keras.Model, cut: str | None) -> list[dict[str, Any]]:
-    """`trainable_rows` as {block, layers, parameters, trainable, cut}; `cut`: whether what is stored for fine-tuning is
-    the output of one of its layers.
+    """The `trainable_rows` as {block, layers, parameters, trainable, cut}, where `cut` is whether the stored output is
+    that of a layer in this block.
     """
     layer = cut.partition("/")[0] if cut else None
     cuts = [any(member.name == layer for member in block.layers) for block in blocks(base)]
@@ -117,13 +119,15 @@ def has_depthwise(model: keras.Model) -> bool:
 
 def _chosen(base: keras.Model, rule: Rule) -> list[keras.layers.Layer]:
     names = [layer.name for layer in base.layers]
-    found = blocks(base)
+    all_blocks = blocks(base)
     if isinstance(rule, UnfreezeAuto):
-        return [layer for block in found[-rule.auto.max_blocks :] for layer in block.layers]
+        return [layer for block in all_blocks[-rule.auto.max_blocks :] for layer in block.layers]
     if isinstance(rule, UnfreezeBlocks):
-        if rule.blocks > len(found):
-            raise JobError(f"phases.fine_tune.unfreeze.blocks: {rule.blocks} of {len(found)} blocks can't be thawed.")
-        return [layer for block in found[-rule.blocks :] for layer in block.layers]
+        if rule.blocks > len(all_blocks):
+            raise JobError(
+                f"phases.fine_tune.unfreeze.blocks: {rule.blocks} of {len(all_blocks)} blocks can't be thawed."
+            )
+        return [layer for block in all_blocks[-rule.blocks :] for layer in block.layers]
     if isinstance(rule, UnfreezeFrom):
         if rule.from_ not in names:
             near = nearest(rule.from_, names)
@@ -149,7 +153,7 @@ def _own_names(layers: list[keras.layers.Layer]) -> list[str]:
 
 
 def _closing_names(layers: list[keras.layers.Layer]) -> list[str]:
-    """Each layer bears the name of the next closing layer above it."""
+    """The name of each layer's block, which is the next closing layer above it."""
     names, following = [], ""
     for layer in reversed(layers):
         own = BLOCK_NAMES.match(layer.name)
@@ -159,9 +163,9 @@ def _closing_names(layers: list[keras.layers.Layer]) -> list[str]:
 
 
 def _blocks_by_layer(layers: list[keras.layers.Layer]) -> list[Block]:
-    found = [Block(FIRST, [])]
+    by_layer = [Block(FIRST, [])]
     for layer in layers:
         if layer.weights and not is_batch_norm(layer):
-            found.append(Block(layer.name, []))
-        found[-1].layers.append(layer)
-    return [block for block in found if block.layers]
+            by_layer.append(Block(layer.name, []))
+        by_layer[-1].layers.append(layer)
+    return [block for block in by_layer if block.layers]

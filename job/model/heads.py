@@ -12,16 +12,17 @@ from job import config
 from job.model.network import variables_by_path
 
 ENCODER_UNITS = 128
-"""Units of the layer that makes one vector of a text's word vectors."""
+"""Units of the layer that combines a text's word vectors into one vector."""
 
 
 def build_head(
     features: int, head: config.Head, classes: int, seed: int, encoder: str = "mean", words: int = 0
 ) -> keras.Model:
-    """Pooled features float32 [n, features] -> logits float32 [n, classes]; the same seed gives the same bytes.
+    """The head: pooled features float32 [n, features] -> logits float32 [n, classes]. The same seed gives the same
+    bytes.
 
-    Layers: [`head_dense_i` (ReLU), `head_dropout_i`] for each hidden layer, then `head_logits`. Below them, where the
-    features are the vectors of so many `words`, those of an `encoder` (`conv` or `gru`).
+    Layers: [`head_dense_i` (ReLU), `head_dropout_i`] for each hidden layer, then `head_logits`. With the `encoder`
+    `conv` or `gru`, the features are the vectors of `words` words, and the layers of the encoder come first.
     """
     x = inputs = keras.Input([features], name="pooled_features")
     for layer in _encoder(encoder, features, words, seed):
@@ -37,8 +38,8 @@ def build_head(
 
 
 def take_over(head: keras.Model, weights: dict[str, np.ndarray], before: list[str], classes: list[str]) -> None:
-    """Gives the head the weights (by path) of another one with the same hidden layers, whose classes were `before`,
-    class by class; those of `classes` that it did not have keep their first weights.
+    """Assigns the weights (by path) of another head with the same hidden layers and the classes `before`. The logits
+    are taken over class by class; new classes keep their initial weights.
     """
     shared = [label for label in classes if label in before]
     here, there = [classes.index(label) for label in shared], [before.index(label) for label in shared]
@@ -80,7 +81,7 @@ def _encoder(kind: str, features: int, words: int, seed: int) -> list[keras.laye
         convolution = layers.Conv1D(ENCODER_UNITS, 3, padding="same", activation="relu", name="head_conv", **kernel)
         return [vectors, convolution, layers.GlobalMaxPooling1D(name="head_maxima")]
     kernel["recurrent_initializer"] = initializers.Orthogonal(seed=seed * 1000 + 998)
-    # Unknown words are zeros between others, which cuDNN's kernel does not bear.
+    # Unknown words are zeros between other vectors, which cuDNN's kernel does not support.
     recurrent = layers.GRU(ENCODER_UNITS, use_cudnn=False, name="head_gru", **kernel)
     return [vectors, layers.Masking(name="head_known"), recurrent]
 

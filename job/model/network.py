@@ -1,4 +1,4 @@
-"""Base and head as one flat network on the same layer objects."""
+"""Joins base and head to one flat network on the same layer objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Network:
     head: keras.Model
     """Pooled features -> logits float32 [n, classes]."""
     model: keras.Model
-    """What `base` takes -> logits."""
+    """The inputs of `base` -> logits."""
 
 
 def build_network(base: keras.Model, head: keras.Model) -> Network:
@@ -24,7 +24,7 @@ def build_network(base: keras.Model, head: keras.Model) -> Network:
 
 
 def variables_by_path(model: keras.Model) -> dict[str, keras.Variable]:
-    """Every variable by `layer/variable`, the same from base, head or model and in every process."""
+    """Every variable by its path `layer/variable`, which is the same in base, head and model, and in every process."""
     named: dict[str, keras.Variable] = {}
     for layer in model.layers:
         for variable in layer.variables:

@@ -1,4 +1,4 @@
-"""The networks of a run and of the extract stage: of glove, with the words that each has to know."""
+"""The networks of runs and of the extract stage; with glove, each knows the words that it needs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def network_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase, classes: int) -> Network:
-    """The base with its pretrained weights and a head with its first ones, before anything is trained."""
+    """The network before training: the base with its pretrained weights, and a head with its initial ones."""
     return with_head(job, base_of_run(job, store, run, resolved), classes)
 
 
 def with_head(job: Job, base: keras.Model, classes: int) -> Network:
-    """The head has its first weights."""
+    """The network of the base and a head with its initial weights."""
     from job.model.heads import build_head
     from job.model.network import build_network
 
@@ -36,8 +36,8 @@ def with_head(job: Job, base: keras.Model, classes: int) -> Network:
 
 
 def base_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase) -> keras.Model:
-    """The base network of a run. With glove it holds the words that occur in the run; those that fine-tuning trains are
-    a table of their own: the most frequent ones of the train split. Raises StorageError.
+    """The base network of a run. With glove, it holds the words that occur in the run; the words that fine-tuning
+    trains (the most frequent ones of the train split) are a separate table. Raises StorageError.
     """
     if job.model.backbone != GLOVE:
         return _loaded(job, store, resolved, None)
@@ -55,15 +55,15 @@ def base_of_run(job: Job, store: Store, run: str, resolved: ResolvedBase) -> ker
 
 
 def base_of_store(job: Job, store: Store, resolved: ResolvedBase) -> keras.Model:
-    """The base network of a store. With glove it holds all words that any run of this store has looked for: a text's
-    features are the same with each that knows its words. Raises StorageError.
+    """The base network of a store. With glove, it holds all words that any run of this store has looked up. The
+    features of a text are the same in each network that knows its words. Raises StorageError.
     """
     if job.model.backbone != GLOVE:
         return _loaded(job, store, resolved, None)
     from job.model.words import Vocabulary
 
     _, ids, values = kept_vectors(store, resolved.weights_sha256)
-    if not len(ids):  # nothing was asked so far; the shapes are what they will be
+    if not len(ids):  # no word was looked up so far: the shapes are right already
         dimensions = described_vectors(store, resolved.weights_sha256)["dimensions"]
         ids, values = np.ones(1, np.int64), np.zeros([1, dimensions], np.float32)
     return _loaded(job, store, resolved, Vocabulary(ids, values, trained=1))

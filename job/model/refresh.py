@@ -1,4 +1,4 @@
-"""Layers that make something of their variables once, and have to make it again when these are assigned."""
+"""Layers that derive constants from their variables, and have to derive them again when these are assigned."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import keras
 
 
 def refresh(model: keras.Model) -> None:
-    """Brings every layer of `model`, also those inside others, up to its variables; called after any were assigned.
+    """Updates every layer of `model`, also nested ones, to its variables. To be called after any were assigned.
 
-    Keras's Normalization computes with constants that it makes of its mean and its variance, and makes them again where
-    Keras itself loads a file.
+    Keras's Normalization computes with constants derived from its mean and variance. Keras derives them again only when
+    it loads a file itself.
     """
     for layer in model._flatten_layers():
         if is_derived(layer):
@@ -17,7 +17,7 @@ def refresh(model: keras.Model) -> None:
 
 
 def is_derived(layer: keras.layers.Layer) -> bool:
-    """Whether it answers by something that it has made of its variables. Layers that make it of tables (vocabularies,
-    boundaries of bins) have no such variables: they are loaded with their file, and no assignment changes them.
+    """Whether the layer computes with constants derived from its variables. Layers with constants derived from tables
+    (vocabularies, boundaries of bins) have no such variables: no assignment changes them.
     """
     return hasattr(layer, "finalize_state") and bool(layer.variables)

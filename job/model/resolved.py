@@ -1,4 +1,4 @@
-"""Which pretrained weights a job means, by content; without TensorFlow, which takes seconds to import."""
+"""Finds the pretrained weights of a job by their content, without TensorFlow, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from job.errors import ObjectMissing
 from job.storage import Store, open_store, read_json, split_uri
 
 FORMAT = 2
-"""The format of requests: what a record in another format says is not asked any more."""
+"""The format of requests; records in other formats are not read."""
 
 
 @dataclass(frozen=True)
 class ResolvedBase:
-    """The base of a run, by content."""
+    """The base of a run, identified by its content."""
 
     weights_sha256: str
-    """`weights/<sha256>.safetensors`: every variable by path; of glove, the file of vectors itself."""
+    """`weights/<sha256>.safetensors` has every variable by path. With glove, it is the sha256 of the file of vectors.
+    """
     keras_sha256: str | None = None
-    """`weights/<sha256>.keras`: the network itself, where it is the user's own."""
+    """`weights/<sha256>.keras` is the user's own network; None for other backbones."""
 
 
 def known_base(store: Store, request: dict[str, Any]) -> ResolvedBase | None:
-    """What a request was resolved to before, or None."""
+    """The base that a request was resolved to before, or None."""
     record = read_json(store, record_key(request))
     return None if record is None else ResolvedBase(**record)
 
@@ -36,7 +37,7 @@ def record_base(store: Store, request: dict[str, Any], resolved: ResolvedBase) -
 
 
 def weights_request(model: config.Model, seed: int) -> dict[str, Any]:
-    """What decides which weights these are: an object by URI counts with its version."""
+    """Everything that decides which weights are used. An object by URI counts with its version."""
     source = model.weights_source
     request: dict[str, Any] = {"format": FORMAT, "backbone": model.backbone, "weights": source}
     if model.end_at is not None:

@@ -1,4 +1,4 @@
-"""A network's variables as arrays by path: taken, given, and read from the file of an EfficientNet-Lite."""
+"""Reads and assigns a network's variables as arrays by path, also from the file of an EfficientNet-Lite."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Tensors = dict[str, np.ndarray]
 
 
 def assign(base: keras.Model, tensors: Tensors, name: str) -> None:
-    """Assigns every variable by path, and brings the layers up to them. Raises JobError where a path is missing, left
-    over or of another shape.
+    """Assigns every variable by path, and refreshes the layers. Raises JobError where a path is missing or left over,
+    or a shape differs.
     """
     variables = variables_by_path(base)
     for path in sorted(variables.keys() ^ tensors.keys()):
@@ -37,7 +37,7 @@ def values(base: keras.Model) -> Tensors:
 
 
 def lite_tensors(file: Any, name: str, backbone: str, base: keras.Model) -> Tensors:
-    """The variables of an EfficientNet-Lite from its PyTorch file, transposed as Keras wants them."""
+    """The variables of an EfficientNet-Lite from its PyTorch file, transposed to Keras's layout."""
     source = read_torch_file(file, name)
     tensors = {}
     for path, variable in variables_by_path(base).items():

@@ -25,7 +25,7 @@ BROKEN = (pickle.UnpicklingError, EOFError, struct.error, ValueError, KeyError, 
 
 
 def read_torch_file(file: BinaryIO, name: str) -> dict[str, np.ndarray]:
-    """Tensors by name. Raises JobError where the file is cut short or holds anything but tensors.
+    """The tensors of the file by name. Raises JobError where it is truncated, or holds anything but tensors.
 
     The format: pickles (magic number, protocol, system, an ordered dictionary of tensors, the storages' keys), then
     for each key the number of its elements (int64) and its bytes, little-endian.
@@ -86,7 +86,7 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_:
 
 
 class _Restricted(pickle.Unpickler):
-    """Knows ordered dictionaries, tensors and storages, and refuses every other name."""
+    """An unpickler that knows ordered dictionaries, tensors and storages, and refuses every other name."""
 
     def __init__(self, file: BinaryIO, storages: dict[str, _Storage]) -> None:
         super().__init__(file)

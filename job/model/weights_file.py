@@ -1,4 +1,4 @@
-"""Weights in a file of the user's: safetensors by path, Keras's own formats, or PyTorch's of an EfficientNet-Lite."""
+"""Reads the user's weights file: safetensors by path, Keras's own formats, or PyTorch's of an EfficientNet-Lite."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from job.model.tensors import Tensors, assign, lite_tensors, values
 
 FORMATS = (".safetensors", ".weights.h5", ".h5", ".keras", ".pth")
 ARCHITECTURE = "architecture"
-"""The key in a safetensors file's metadata."""
+"""The key of the architecture in the metadata of a safetensors file."""
 
 
 def read_weights(
     model: config.Model, source: config.Weights, keras_file: str | None, file: str, content: bytes
 ) -> tuple[keras.Model, str | None]:
-    """The base with the weights in `file`, whose bytes are `content`, and its architecture, which they decide.
+    """The base with the weights in `file` (with the bytes `content`), and the architecture that these weights have.
 
-    `keras_file` is the local file of a backbone by URI. Raises JobError where they do not fit it.
+    `keras_file` is the local file of a backbone by URI. Raises JobError where the weights do not fit the backbone.
     """
     uri = source.uri
     suffix = next((suffix for suffix in FORMATS if uri.endswith(suffix)), None)
@@ -44,7 +44,7 @@ def read_weights(
             tensors, architecture = _read(suffix, model, uri, keras_file, file, content)
             architecture = architecture or architecture_of(tensors)
             base = build_base(model, keras_file, architecture=architecture)
-        assign(base, _without_those_above(tensors, base, model, keras_file), uri)
+        assign(base, _without_layers_above(tensors, base, model, keras_file), uri)
         return base, architecture
     except JobError:
         raise
@@ -54,7 +54,7 @@ def read_weights(
 
 
 def noted_architecture(content: bytes) -> str | None:
-    """What a safetensors file that is kept in a store says of its network; None where it makes no difference."""
+    """The architecture that is noted in a safetensors file of a store; None where it makes no difference."""
     length = int.from_bytes(content[:8], "little")
     header: dict[str, Any] = json.loads(content[8 : 8 + length])
     return header.get("__metadata__", {}).get(ARCHITECTURE)
@@ -63,7 +63,7 @@ def noted_architecture(content: bytes) -> str | None:
 def _read(
     suffix: str, model: config.Model, uri: str, keras_file: str | None, file: str, content: bytes
 ) -> tuple[Tensors, str | None]:
-    """The variables by path, and the architecture where the file itself tells it."""
+    """The variables by path, and the architecture where the file itself says it."""
     if suffix == ".safetensors":
         return load(content), noted_architecture(content)
     if suffix == ".keras":
@@ -73,8 +73,8 @@ def _read(
 
 
 def _read_keras_weights(model: config.Model, keras_file: str | None, file: str) -> Tensors:
-    """Loaded by Keras into its own network, whose layers have another order than those of the flat base; where they
-    are not for that, into the one with ImageNet's classifier.
+    """The variables of a Keras weights file. Keras loads them into its own network, whose layers have another order
+    than those of the flat base; or where they do not fit that, into the network with ImageNet's classifier.
     """
     whole, network = _source(_whole(model), keras_file)
     if network is None:
@@ -97,11 +97,11 @@ def _read_keras_weights(model: config.Model, keras_file: str | None, file: str) 
 
 
 def _architecture_in(other: keras.Model, model: config.Model) -> str | None:
-    """Reads the architecture off a network that was loaded as a whole: whether it scales as the pretrained one does."""
+    """The architecture of a loaded network: `imagenet` where it has all rescalings of Keras's pretrained network."""
     if model.backbone not in applications():
         return None
-    there = _scalings(other)
-    return "imagenet" if all(one in there for one in _scalings(build_application(model, "imagenet"))) else "none"
+    there, pretrained = _scalings(other), _scalings(build_application(model, "imagenet"))
+    return "imagenet" if all(scaling in there for scaling in pretrained) else "none"
 
 
 def _scalings(network: keras.Model) -> list[str]:
@@ -109,19 +109,19 @@ def _scalings(network: keras.Model) -> list[str]:
     return [str((layer.scale, layer.offset)) for layer in layers]
 
 
-def _without_those_above(tensors: Tensors, base: keras.Model, model: config.Model, keras_file: str | None) -> Tensors:
-    """Without the variables of layers above the end of the base, which many files have as well."""
-    wanted = variables_by_path(base).keys()
+def _without_layers_above(tensors: Tensors, base: keras.Model, model: config.Model, keras_file: str | None) -> Tensors:
+    """The tensors without those of layers above the end of the base, which many files contain as well."""
+    own = variables_by_path(base).keys()
     above: set[str] = set()
-    if model.end_at is not None and tensors.keys() - wanted:
+    if model.end_at is not None and tensors.keys() - own:
         above = {*variables_by_path(build_base(_whole(model), keras_file))}
-    if model.backbone in applications() and tensors.keys() - wanted - above:
+    if model.backbone in applications() and tensors.keys() - own - above:
         above |= {*variables_by_path(with_top(model))}
-    return {path: value for path, value in tensors.items() if path in wanted or path not in above}
+    return {path: value for path, value in tensors.items() if path in own or path not in above}
 
 
 def _whole(model: config.Model, **changed: Any) -> config.Model:
-    """The model section of the same job, without an end below the network's own."""
+    """The same model section without `end_at`, with these other values `changed`."""
     return model.model_copy(update={"end_at": None, **changed})
 
 

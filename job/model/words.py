@@ -1,4 +1,4 @@
-"""Pretrained word vectors as a network: from the ids of a text's words to their mean."""
+"""Pretrained word vectors as a network, from the ids of a text's words to the mean of their vectors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Vocabulary:
     """The words that a network knows. An id is 1 or more; 0 is padding."""
 
     ids: np.ndarray
-    """int64 [v], those that may train first."""
+    """The ids of the words, int64 [v]; first those that may train."""
     values: np.ndarray
     """Their vectors, float32 [v, d]."""
     trained: int = 0
-    """How many of the first ones may train."""
+    """The number of words, from the first on, that may train."""
 
 
 @keras.saving.register_keras_serializable("thaw")
 class WordVectors(keras.layers.Layer):
-    """Ids int64 [n, L] -> the mean of the vectors of known words, float32 [n, d]: zeros where no word is known.
+    """Maps ids, int64 [n, L], to the mean of the vectors of known words, float32 [n, d]; zeros where no word is known.
 
-    With `pooled: False`, all vectors instead, float32 [n, L * d], with zeros for unknown words and padding.
+    With `pooled: False`, the outputs are all vectors, float32 [n, L * d], with zeros for unknown words and padding.
 
-    What may train is a table of its own, so that everything else stays as it is to the bit, whatever the optimizer.
+    The words that may train have a table of their own, so that no optimizer changes a bit of the others.
     """
 
     def __init__(self, trained: int, frozen: int, dimensions: int, pooled: bool, **more: Any) -> None:
@@ -61,9 +61,9 @@ class WordVectors(keras.layers.Layer):
         known = ops.zeros([1])
         for ids, values in self.tables:
             rows = ops.minimum(ops.searchsorted(ids, asked), ids.shape[0] - 1)
-            found = ops.cast(ops.take(ids, rows, axis=0) == asked, "float32")
-            vectors = vectors + ops.take(values, rows, axis=0) * found[:, None]
-            known = known + found
+            is_known = ops.cast(ops.take(ids, rows, axis=0) == asked, "float32")
+            vectors = vectors + ops.take(values, rows, axis=0) * is_known[:, None]
+            known = known + is_known
         if not self.pooled:
             return ops.reshape(vectors, [-1, length * self.dimensions])
         total = ops.sum(ops.reshape(vectors, [-1, length, self.dimensions]), axis=1)
@@ -79,7 +79,7 @@ class WordVectors(keras.layers.Layer):
 
 
 def word_vectors(words: keras.KerasTensor, vocabulary: Vocabulary, pooled: bool) -> keras.KerasTensor:
-    """`words` int64 [n, L] through a layer that knows this vocabulary (one word or more)."""
+    """The outputs of a new WordVectors layer with this vocabulary (one word or more) for `words`, int64 [n, L]."""
     total, dimensions = vocabulary.values.shape
     layer = WordVectors(vocabulary.trained, total - vocabulary.trained, dimensions, pooled)
     outputs = layer(words)

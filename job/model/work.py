@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds, and the values that are kept for the gradients."""
+"""The cost of a network: multiply-adds, and the values that are kept for the gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import keras
 
 
 def nodes(model: keras.Model) -> list[Any]:
-    """The calls of layers and operations in topological order: what uses a tensor is less deep than what makes it."""
+    """The calls of layers and operations in topological order. (A call that uses a tensor is less deep than its
+    maker.)
+    """
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
 
 
@@ -18,7 +20,7 @@ def trains(operation: Any) -> bool:
 
 
 def forward_work(node: Any) -> int:
-    """Multiply-adds per example: each kernel at each place of the output; one a value for all that has no kernel."""
+    """Multiply-adds per example: each kernel at each place of the output; without a kernel, one for each value."""
     if node.is_input:
         return 0
     layer = node.operation
@@ -30,25 +32,25 @@ def forward_work(node: Any) -> int:
 
 
 def values(node: Any) -> int:
-    """Numbers that the node makes of one example."""
+    """The number of values that the node computes for one example."""
     return sum(math.prod(tensor.shape[1:]) for tensor in node.outputs)
 
 
 def trained_part(model: keras.Model) -> list[Any]:
     """The nodes from the lowest one that trains up to the output; none where nothing trains."""
-    found = nodes(model)
-    first = next((at for at, node in enumerate(found) if trains(node.operation)), len(found))
-    return found[first:]
+    calls = nodes(model)
+    first = next((at for at, node in enumerate(calls) if trains(node.operation)), len(calls))
+    return calls[first:]
 
 
 def backward_work(model: keras.Model) -> int:
-    """Multiply-adds per example of the gradients: as much as forward for the weights of each layer that trains, and as
-    much again for what flows down through each layer above the lowest one that trains.
+    """Multiply-adds per example of the gradients: the forward work of each layer that trains, for its weights, and the
+    forward work of each layer above the lowest one that trains, for the gradient that flows down.
     """
     part = trained_part(model)
     return sum(forward_work(node) * (trains(node.operation) + (at > 0)) for at, node in enumerate(part))
 
 
 def kept_values(model: keras.Model) -> int:
-    """Numbers per example that a step keeps until their gradients are made."""
+    """The number of values per example that a step keeps for the gradients."""
     return sum(values(node) for node in trained_part(model))

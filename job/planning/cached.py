@@ -10,7 +10,7 @@ import numpy as np
 
 from job.data.splits import SPLITS
 from job.features.rows import Rows
-from job.features.store import ADDRESS, Featurizer, address_bytes, known
+from job.features.store import ADDRESS, Featurizer, address_bytes, stored_features
 from job.storage import Store
 
 TRAIN = SPLITS.index("train")
@@ -77,7 +77,7 @@ def look_up(
     lacking, passes = np.zeros(len(addresses), np.bool_), dict[int, np.ndarray]()
     tensors, rejects = dict[str, Cached](), dict[bytes, str]()
     for featurizer in featurizers:
-        there = known(store, featurizer)
+        there = stored_features(store, featurizer)
         rejects |= there.rejects
         needed = train if featurizer.view else np.ones_like(train)
         stored = needed & (there.find(addresses)[0] >= 0)

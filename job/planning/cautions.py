@@ -180,7 +180,7 @@ def _recipe(job: Job, train: int) -> Iterator[Caution]:
 def _end(job: Job, anatomy: Anatomy) -> Iterator[Caution]:
     """Unless the job says itself where the base ends."""
     if anatomy.classifier and job.model.end_at is None:
-        yield Caution("model.end_at", anatomy.classifier.told(job.model.backbone))
+        yield Caution("model.end_at", anatomy.classifier.advice(job.model.backbone))
 
 
 def _depth(anatomy: Anatomy) -> Iterator[Caution]:

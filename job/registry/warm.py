@@ -56,7 +56,7 @@ def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
 def warn_of_end(job: Job, anatomy: Anatomy | None, emit: Emit) -> None:
     """Warns of a base that ends in a classifier, unless the job says where it is to end."""
     if anatomy and anatomy.classifier and job.model.end_at is None:
-        emit(Warned(f"model.end_at: {anatomy.classifier.told(job.model.backbone)}"))
+        emit(Warned(f"model.end_at: {anatomy.classifier.advice(job.model.backbone)}"))
 
 
 def warm_start(run: Run) -> WarmStart:

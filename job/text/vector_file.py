@@ -1,4 +1,6 @@
-"""Files of word vectors, also packed: a word and its numbers a line (GloVe, fastText), or in binary form (word2vec)."""
+"""Reads files of word vectors, also packed: text with a word and its numbers a line (GloVe, fastText), or word2vec's
+binary form.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +25,27 @@ LONGEST = 64 * 1024
 CHUNK = 1 << 20
 """Bytes of a binary file that are read at a time."""
 NUMBER = re.compile(rb"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
-"""That can't be meant as a word."""
+"""A number with a fraction, which can't be meant as a word."""
 HEADER = re.compile(rb"(\d{1,15}) (\d{1,15})")
 """The first line of word2vec and fastText, which has the number of words and of dimensions."""
 CONTROLS = re.compile(rb"[\0-\x08\x0e-\x1f]")
 UTF8_MARK = b"\xef\xbb\xbf"
 Entry = tuple[int, bytes, bytes]
-"""The number of a line (or of a word in binary form), its word, and what `numbers` makes numbers of."""
+"""The number of a line (or of a word in binary form), its word, and the encoded numbers, which `numbers` decodes."""
 
 
 class VectorFile:
-    """What was read of a file on this machine, which errors call `name`. Every error is a JobError."""
+    """A local file of vectors, which errors call `name`. Every error is a JobError."""
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.path, self.name = path, name
         self.dimensions, self.words = 0, 0
         self.skipped: dict[str, int] = {}
-        """Entries that stand for no word that a text could have, by reason."""
+        """The number of entries whose word can't occur in a text, by reason."""
         self._binary = False
 
     def blocks(self) -> Iterator[list[Entry]]:
-        """Entries whose words a text could have, so many at a time."""
+        """The entries whose words can occur in a text, in blocks of at most LINES."""
         try:
             with self._opened() as file:
                 first = file.read(HEAD)
@@ -60,7 +62,7 @@ class VectorFile:
             raise JobError(f"model.weights: {self.name} has no vectors: it is empty.")
 
     def numbers(self, number: int, content: bytes) -> np.ndarray:
-        """float32 [dimensions]"""
+        """The numbers of an entry, float32 [dimensions]."""
         if self._binary:
             values = np.frombuffer(content, "<f4").astype(np.float32)
         else:
@@ -90,7 +92,7 @@ class VectorFile:
             ) from error
 
     def _check(self, first: bytes) -> None:
-        """Whether it is text, or binary after a header."""
+        """Raises JobError where the file is neither UTF-8 text nor binary with a header."""
         if not first or _header(first):
             return
         mark = marked(first)
@@ -116,7 +118,7 @@ class VectorFile:
             yield line
 
     def _entry(self, number: int, line: bytes) -> Entry | None:
-        """None where the line is none, or of no word that a text could have."""
+        """The entry of a line; None for an empty line, the header, or a word that can't occur in a text."""
         line = line.replace(b"\t", b" ").rstrip(b"\r\n ")
         if not line or (number == 1 and HEADER.fullmatch(line)):
             return None
@@ -135,7 +137,9 @@ class VectorFile:
         return self._usable(number, word, line[len(word) + 1 :])
 
     def _of_binary(self, file: BinaryIO) -> Iterator[Entry]:
-        """A header; then a word, a space and the numbers (little-endian float32), one after another."""
+        """The entries of the binary form: a header, then a word, a space and the numbers (little-endian float32)
+        each.
+        """
         header = _header(file.readline(LONGEST))
         assert header is not None
         count, self.dimensions = header
@@ -170,5 +174,5 @@ class VectorFile:
 
 def _header(first: bytes) -> tuple[int, int] | None:
     line, end, _ = first.replace(b"\t", b" ").partition(b"\n")
-    found = HEADER.fullmatch(line.rstrip(b"\r ")) if end else None
-    return (int(found[1]), int(found[2])) if found else None
+    match = HEADER.fullmatch(line.rstrip(b"\r ")) if end else None
+    return (int(match[1]), int(match[2])) if match else None

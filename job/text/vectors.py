@@ -1,4 +1,4 @@
-"""The pretrained vectors of the words that a job has, from a file of many."""
+"""Reads the pretrained vectors of a job's words from a file of many vectors."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from job.text.vector_file import Entry, VectorFile
 
 @dataclass
 class Vectors:
-    """What was found in a file of vectors."""
+    """The vectors that were read from a file."""
 
     ids: np.ndarray
-    """Ids of the words that were wanted and are there, int64 [v], ascending."""
+    """The ids of those requested words that are in the file, int64 [v], ascending."""
     values: np.ndarray
     """float32 [v, dimensions]"""
     dimensions: int
     words: int
-    """How many words the whole file has."""
+    """The number of words in the whole file."""
     skipped: dict[str, int] = field(default_factory=dict)
-    """Lines that stand for no word that a text could have, by reason."""
+    """The number of entries whose word can't occur in a text, by reason."""
 
 
-def read_vectors(path: str | Path, wanted: np.ndarray, name: str) -> Vectors:
-    """The vectors of the words with these ids (int64, ascending) in a file of this machine, which errors call `name`.
+def read_vectors(path: str | Path, ids: np.ndarray, name: str) -> Vectors:
+    """The vectors of the words with these `ids` (int64, ascending) in a local file, which errors call `name`.
 
-    Memory is bounded by what is found. The first line says how many dimensions there are, and every other one must have
-    as many. The numbers of a line are looked at only where its word is wanted. Of a word that is there twice, the first
-    line counts. Raises JobError naming the line.
+    Memory is bounded by the vectors that are returned. The first line sets the number of dimensions, and every other
+    line must have as many. The numbers of a line are parsed only where its word is requested. For a word that is there
+    twice, the first line counts. Raises JobError naming the line.
     """
-    file, found = VectorFile(path, name), _Found(wanted)
+    file, collected = VectorFile(path, name), _Collector(ids)
     for entries in file.blocks():
-        found.add(file, entries)
-    return found.vectors(file)
+        collected.add(file, entries)
+    return collected.vectors(file)
 
 
-def words_of_ids(path: str | Path, wanted: np.ndarray, name: str) -> dict[int, str]:
-    """The words with these ids (int64) that such a file has. Raises JobError naming the line."""
-    found: dict[int, str] = {}
+def words_of_ids(path: str | Path, ids: np.ndarray, name: str) -> dict[int, str]:
+    """The words of these `ids` (int64) that are in such a file, by id. Raises JobError naming the line."""
+    words: dict[int, str] = {}
     for entries in VectorFile(path, name).blocks():
-        ids = ids_of_words([word for _, word, _ in entries]).numpy()
-        for at in np.flatnonzero(np.isin(ids, wanted)):
-            found.setdefault(int(ids[at]), entries[at][1].decode())
-    return found
+        entry_ids = ids_of_words([word for _, word, _ in entries]).numpy()
+        for at in np.flatnonzero(np.isin(entry_ids, ids)):
+            words.setdefault(int(entry_ids[at]), entries[at][1].decode())
+    return words
 
 
-class _Found:
-    """Collects the vectors of wanted words."""
+class _Collector:
+    """Collects the vectors of the words with these ids."""
 
-    def __init__(self, wanted: np.ndarray) -> None:
-        self._wanted = wanted
+    def __init__(self, ids: np.ndarray) -> None:
+        self._ids = ids
         self._values: dict[int, np.ndarray] = {}
 
     def add(self, file: VectorFile, entries: list[Entry]) -> None:
-        if not len(self._wanted):
+        if not len(self._ids):
             return
-        ids = ids_of_words([word for _, word, _ in entries]).numpy()
-        for at in np.flatnonzero(np.isin(ids, self._wanted)):
+        entry_ids = ids_of_words([word for _, word, _ in entries]).numpy()
+        for at in np.flatnonzero(np.isin(entry_ids, self._ids)):
             number, _, content = entries[at]
-            if int(ids[at]) not in self._values:
-                self._values[int(ids[at])] = file.numbers(number, content)
+            if int(entry_ids[at]) not in self._values:
+                self._values[int(entry_ids[at])] = file.numbers(number, content)
 
     def vectors(self, file: VectorFile) -> Vectors:
         ids = np.array(sorted(self._values), np.int64)

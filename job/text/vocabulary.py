@@ -1,10 +1,10 @@
-"""Word vectors as far as they are needed: what of a file of vectors was read, and the words of a run.
+"""Stores the word vectors that were read from a file, and the vocabularies of runs.
 
 vectors/<sha256 of the file>/file.json               dimensions, words, skipped; written when the file was first read
 vectors/<sha256 of the file>/<sha256>.safetensors    asked (ids), ids and values of those that are in the file
 runs/<run>/vocabulary.safetensors                    ids of the words that occur and have a vector, with their counts
 
-What was read of a file only grows: new texts bring new words, and these alone are looked for in the file.
+The vectors of a file only grow: new texts bring new words, and only these are looked up in the file.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from job.storage.runs import RunKeys
 from job.text.vectors import Vectors
 
 
-def keep_vectors(store: Store, sha256: str, asked: np.ndarray, found: Vectors) -> None:
-    """Adds what a file (by its sha256) answered to the ids that it was asked for, int64 [n]."""
-    told = {"dimensions": found.dimensions, "words": found.words, "skipped": found.skipped}
+def keep_vectors(store: Store, sha256: str, asked: np.ndarray, vectors: Vectors) -> None:
+    """Stores the vectors that a file (by its sha256) has for the ids that were looked up (`asked`, int64 [n])."""
+    description = {"dimensions": vectors.dimensions, "words": vectors.words, "skipped": vectors.skipped}
     if len(asked):
-        content = save({"asked": asked, "ids": found.ids, "values": found.values})
+        content = save({"asked": asked, "ids": vectors.ids, "values": vectors.values})
         store.write(f"{_folder(sha256)}{hashlib.sha256(content).hexdigest()}.safetensors", content)
-    store.write(f"{_folder(sha256)}file.json", json.dumps(told).encode())
+    store.write(f"{_folder(sha256)}file.json", json.dumps(description).encode())
 
 
 def described_vectors(store: Store, sha256: str) -> dict[str, Any]:
-    """{dimensions, words, skipped} of a file that was read. Raises StorageError where it was not."""
-    told = read_json(store, f"{_folder(sha256)}file.json")
-    if told is None:
+    """{dimensions, words, skipped} of a file of vectors. Raises StorageError where it was not read before."""
+    description = read_json(store, f"{_folder(sha256)}file.json")
+    if description is None:
         raise StorageError(f"{store.uri}{_folder(sha256)} is gone: delete {store.uri}weights/resolved/ and run again.")
-    return told
+    return description
 
 
 def kept_vectors(store: Store, sha256: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All that was asked of a file so far: ids asked, int64 [a] ascending; those found, int64 [v] ascending; and their
-    values, float32 [v, d]. Raises StorageError.
+    """Everything that was read from a file so far: the ids that were looked up, int64 [a] ascending; those in the file,
+    int64 [v] ascending; and their vectors, float32 [v, d]. Raises StorageError.
     """
     dimensions = described_vectors(store, sha256)["dimensions"]
     asked, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -54,20 +54,21 @@ def kept_vectors(store: Store, sha256: str) -> tuple[np.ndarray, np.ndarray, np.
             part = load(content)
             for column, name in ((asked, "asked"), (ids, "ids"), (values, "values")):
                 column.append(part[name])
-    found, first = np.unique(np.concatenate(ids), return_index=True)
-    return np.unique(np.concatenate(asked)), found, np.concatenate(values)[first]
+    known, first = np.unique(np.concatenate(ids), return_index=True)
+    return np.unique(np.concatenate(asked)), known, np.concatenate(values)[first]
 
 
 def write_vocabulary(store: Store, run: str, ids: np.ndarray, train: np.ndarray) -> None:
-    """The words of a run (ids int64 [v]) by how often they are in its train split (int64 [v]), the most frequent first;
-    of equals, the lower id.
+    """Stores the words of a run (ids, int64 [v]) with their counts in the train split (`train`, int64 [v]).
+
+    They are ordered by count, the most frequent first; among equals, the lower id comes first.
     """
     order = np.lexsort((ids, -train))
     store.write(RunKeys(run).vocabulary, save({"ids": ids[order], "train": train[order]}))
 
 
 def read_vocabulary(store: Store, run: str) -> tuple[np.ndarray, np.ndarray]:
-    """As `write_vocabulary` has ordered them."""
+    """The ids and the counts that `write_vocabulary` has stored, in its order."""
     stored = load(store.read(RunKeys(run).vocabulary))
     return stored["ids"], stored["train"]
 

@@ -78,9 +78,9 @@ def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.Fix
         assert layer is not None
         asked = rows_of(layer, asked)
     if name == "onnx":
-        got = onnx_file.answers(content, asked, described["input"]["dtype"])
+        got = onnx_file.probabilities(content, asked, described["input"]["dtype"])
     else:
-        got = tflite_file.answers(content, asked)
+        got = tflite_file.probabilities(content, asked)
     atol = {"onnx": 1e-5, "tflite_float16": 2e-3, "tflite_int8": 0.1}[name]
     np.testing.assert_allclose(got, keras.ops.softmax(wanted), atol=atol)
     check = described["check"]

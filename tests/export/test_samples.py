@@ -15,7 +15,7 @@ from job.errors import DataError
 from job.executors.ray.datasource import open_shard
 from job.export.samples import Sampler
 from job.features.dataset import read_examples, write_dataset
-from job.features.store import known, write_part
+from job.features.store import stored_features, write_part
 from job.storage import open_store
 from support import exported, shards
 
@@ -42,7 +42,7 @@ def test_records_are_found_by_their_places(form: str, tmp_path: Path) -> None:
     snapshot = take_snapshot(job.data, source, store, job.task)
     found = read_examples(store, snapshot, source.uri, True)
     write_part(store, exported.POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
-    accepted, stored = np.ones(len(found.rows), np.bool_), [(exported.POOLED, known(store, exported.POOLED))]
+    accepted, stored = np.ones(len(found.rows), np.bool_), [(exported.POOLED, stored_features(store, exported.POOLED))]
     write_dataset(store, exported.RUN, snapshot.classes, found, accepted, stored, [])
 
     samples = Sampler(job, store, exported.RUN, snapshot).take(["train"], 50, 1)

@@ -13,7 +13,7 @@ from job.data.order import shard_size
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
-from job.features.store import ADDRESS, address_of, ids_of, known, read_part, write_part
+from job.features.store import ADDRESS, address_of, ids_of, read_part, stored_features, write_part
 from job.storage import Store
 from job.storage.runs import RunKeys
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
@@ -31,7 +31,7 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
         write_part(store, featurizer, foreign, values_of(featurizer, 50))
         for numbers in np.array_split(random.permutation(np.flatnonzero(accepted)), 9):
             write_part(store, featurizer, examples.addresses[numbers], values_of(featurizer, len(numbers)))
-    found = [(featurizer, known(store, featurizer)) for featurizer in featurizers]
+    found = [(featurizer, stored_features(store, featurizer)) for featurizer in featurizers]
     write_dataset(store, "run", CLASSES, examples, accepted, found[:2], found[2:])
     data = load_dataset(store, "run", CLASSES, "auto")
     assert (data.rows == examples.rows[accepted]).all()

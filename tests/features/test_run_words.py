@@ -18,7 +18,7 @@ from job.errors import DataError, JobError, StorageError
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, read_examples
 from job.features.run_words import Words, count_words, note_words
-from job.features.store import known, write_part
+from job.features.store import stored_features, write_part
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
 from job.run.run import Run
@@ -60,7 +60,7 @@ def counted(job: Job, store: Store) -> tuple[Examples, Words]:
     ids = np.stack([decode_text(tf.constant(source.read(key)), job.model.max_tokens).numpy() for key in keys])
     for begin in range(0, len(ids), 7):
         write_part(store, featurizer, examples.addresses[begin : begin + 7], ids[begin : begin + 7])
-    return examples, count_words(store, featurizer, known(store, featurizer), examples)
+    return examples, count_words(store, featurizer, stored_features(store, featurizer), examples)
 
 
 def run_of(job: Job, store: Store, base: ResolvedBase) -> Run:

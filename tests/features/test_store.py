@@ -19,8 +19,8 @@ from job.features.store import (
     forget_part,
     from_binary,
     ids_of,
-    known,
     read_part,
+    stored_features,
     to_binary,
     write_part,
 )
@@ -105,28 +105,28 @@ def test_a_featurizer_is_named_by_all_that_determines_its_values() -> None:
 
 def test_a_part_is_there_once_its_marker_is(store: Store) -> None:
     describe(store, POOLED)
-    assert known(store, POOLED).parts == []
+    assert stored_features(store, POOLED).parts == []
     part = store_pooled(store, 1, 2)
-    assert known(store, POOLED).parts == [part]
+    assert stored_features(store, POOLED).parts == [part]
     marker = f"features/{POOLED.id}/{part.name}.json"
     whole = store.read(marker)
     store.write(marker, whole[:-1])
-    assert known(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
+    assert stored_features(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
     store.delete(marker)
-    assert known(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
+    assert stored_features(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
     assert store_pooled(store, 1, 2) == part
     assert store.read(marker) == whole
-    assert known(store, replace(POOLED, view=1)).parts == []
+    assert stored_features(store, replace(POOLED, view=1)).parts == []
 
 
 def test_markers_that_are_known_are_not_read_again(store: Store) -> None:
     rejects = [[(address, why)] for address, why in zip(address_bytes(addresses_of(6, 8)), "ab", strict=True)]
     old = [store_pooled(store, 1, 2), store_pooled(store, 5, rejects=rejects[0])]
-    before = known(store, POOLED)
+    before = stored_features(store, POOLED)
     for part in old:  # whoever read them would find nothing
         store.write(f"features/{POOLED.id}/{part.name}.json", b"")
     new = [store_pooled(store, 3, 4), store_pooled(store, 7, rejects=rejects[1])]
-    after = known(store, POOLED, before)
+    after = stored_features(store, POOLED, before)
     parts, rows = after.find(addresses_of(1, 2, 3, 4, 5, 6, 7))
     homes = [old[0], old[0], new[0], new[0], old[1], None, new[1]]
     assert [after.parts[part] if part >= 0 else None for part in parts] == homes
@@ -138,7 +138,7 @@ def test_a_part_of_another_format_is_not_known(store: Store) -> None:
     part = store_pooled(store, 1)
     marker = f"features/{POOLED.id}/{part.name}.json"
     store.write(marker, json.dumps({**json.loads(store.read(marker)), "format": 1}).encode())
-    assert known(store, POOLED).parts == []
+    assert stored_features(store, POOLED).parts == []
 
 
 @pytest.mark.parametrize("change", ["gone", "cut short", "one bit", "another part"])
@@ -154,7 +154,7 @@ def test_a_part_that_is_not_what_was_written_is_named(change: str, store: Store)
         store.write(key, content[:40] + bytes([content[40] ^ 1]) + content[41:])
     else:
         store.write(key, store.read(f"features/{POOLED.id}/{other.name}.parquet"))
-    assert known(store, POOLED).find(addresses_of(2))[0][0] >= 0
+    assert stored_features(store, POOLED).find(addresses_of(2))[0][0] >= 0
     with pytest.raises(CorruptFeatures, match=f"{store.uri}{key} is ") as caught:
         read_part(store, POOLED, part)
     travelled = pickle.loads(pickle.dumps(caught.value))
@@ -166,11 +166,11 @@ def test_forgetting_a_part_makes_its_examples_missing_again(store: Store) -> Non
     kept, part = store_pooled(store, 4), store_pooled(store, 1, 2)
     forget_part(store, POOLED.id, part.name)
     forget_part(store, POOLED.id, part.name)
-    found = known(store, POOLED)
+    found = stored_features(store, POOLED)
     assert found.parts == [kept]
     assert found.find(addresses_of(1, 4, 2))[0].tolist() == [-1, 0, -1]
     assert store_pooled(store, 1, 2) == part
-    assert (known(store, POOLED).find(addresses_of(1, 4, 2))[0] >= 0).all()
+    assert (stored_features(store, POOLED).find(addresses_of(1, 4, 2))[0] >= 0).all()
 
 
 def test_what_is_found_is_where_it_says(store: Store) -> None:
@@ -179,7 +179,7 @@ def test_what_is_found_is_where_it_says(store: Store) -> None:
     for numbers in np.split(random.permutation(400), 8):
         store_pooled(store, *numbers)
     store_pooled(store, *random.choice(400, 60, replace=False), 1000)
-    found = known(store, POOLED)
+    found = stored_features(store, POOLED)
     asked = random.permutation(np.concatenate([np.arange(300, 700), [1000, 1000, 5]]))
     part, offset = found.find(addresses_of(*asked))
     assert (part.dtype, offset.dtype) == (np.int32, np.int32)
@@ -199,7 +199,7 @@ def test_an_address_may_end_with_zeros(store: Store) -> None:
     addresses = np.array(texts, ADDRESS)
     part = write_part(store, POOLED, addresses[:4], np.zeros((4, 3), np.float32), [(texts[5], "not an image")])
     assert (read_part(store, POOLED, part)[0] == addresses[:4]).all()
-    found = known(store, POOLED)
+    found = stored_features(store, POOLED)
     assert found.find(addresses)[1].tolist() == [0, 1, 2, 3, -1, -1]
     assert found.rejects == {texts[5]: "not an image"}
     assert ids_of(addresses).tolist() == [int.from_bytes(text[:8], "little", signed=True) for text in texts]
@@ -212,7 +212,7 @@ def test_rejects_are_known_and_have_no_features(others: tuple[int, ...], store: 
     (address,) = addresses_of(7).tolist()
     part = store_pooled(store, *others, rejects=[(address, "not an image")])
     assert part.rows == len(others)
-    found = known(store, POOLED)
+    found = stored_features(store, POOLED)
     assert found.rejects == {address: "not an image"}
     assert (found.find(addresses_of(*others))[0] >= 0).all()
     assert found.find(addresses_of(7))[0].tolist() == [-1]
@@ -222,7 +222,7 @@ def test_a_chunk_with_a_reject_and_the_same_without_are_two_parts(store: Store) 
     (address,) = addresses_of(2).tolist()
     strict = store_pooled(store, 1, rejects=[(address, "not an image")])
     store_pooled(store, 1, 2)
-    assert known(store, POOLED).rejects == {address: "not an image"}
+    assert stored_features(store, POOLED).rejects == {address: "not an image"}
     assert read_part(store, POOLED, strict)[0].tolist() == addresses_of(1).tolist()
 
 
@@ -230,7 +230,7 @@ def test_a_chunk_with_a_reject_and_the_same_without_are_two_parts(store: Store) 
 def test_what_is_no_marker_is_passed_over(content: bytes, store: Store) -> None:
     store_pooled(store, 1)
     store.write(f"features/{POOLED.id}/other.json", content)
-    assert known(store, POOLED).addresses.tolist() == addresses_of(1).tolist()
+    assert stored_features(store, POOLED).addresses.tolist() == addresses_of(1).tolist()
 
 
 def test_the_bytes_of_addresses_are_sixteen_each() -> None:

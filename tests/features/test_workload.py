@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from job.errors import ObjectMissing, StorageError
-from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
+from job.features.store import ADDRESS, Featurizer, address_of, stored_features, write_part
 from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, write_work
 from job.storage import Store
 from job.storage.runs import RunKeys
@@ -20,10 +20,10 @@ def test_new_examples_are_all_that_is_missing(store: Store) -> None:
     new = np.random.default_rng(0).choice(200, 20, replace=False)
     old = np.setdiff1d(np.arange(200), new)
     write_part(store, POOLED, examples.addresses[old], np.zeros((180, 3), np.float32))
-    needs = missing(examples, [(POOLED, known(store, POOLED))])
+    needs = missing(examples, [(POOLED, stored_features(store, POOLED))])
     assert np.flatnonzero(needs[:, 0]).tolist() == sorted(new)
     version = replace(examples, addresses=np.array([address_of("test", f"{i:06d}", "2") for i in range(200)], ADDRESS))
-    assert missing(version, [(POOLED, known(store, POOLED))]).all()
+    assert missing(version, [(POOLED, stored_features(store, POOLED))]).all()
 
 
 def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store) -> None:
@@ -33,7 +33,7 @@ def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store
     write_part(store, view, examples.addresses[:2], np.zeros((2, 3), np.float32))
     refused = [(address, "not an image") for address in examples.addresses[rejected].tolist()]
     write_part(store, POOLED, examples.addresses[5:6], np.zeros((1, 3), np.float32), refused)
-    needs = missing(examples, [(featurizer, known(store, featurizer)) for featurizer in (POOLED, view)])
+    needs = missing(examples, [(featurizer, stored_features(store, featurizer)) for featurizer in (POOLED, view)])
     plain = np.setdiff1d(np.arange(30), [0, 2, 4, 5, *rejected])
     assert np.flatnonzero(needs[:, 0]).tolist() == plain.tolist()
     assert np.flatnonzero(needs[:, 1]).tolist() == np.setdiff1d(split_up(30)["train"], [0, 1, *rejected]).tolist()

@@ -24,7 +24,7 @@ from job.features.cache import FeatureCache, NodeCache
 from job.features.cache_plan import Plan
 from job.features.dataset import load_dataset
 from job.features.extract import extract
-from job.features.store import Featurizer, known
+from job.features.store import Featurizer, stored_features
 from job.model.weights import resolve_base
 from job.run.run import Run
 from job.storage import Store, open_store
@@ -74,7 +74,7 @@ class Place:
         for info in self.store.list("features/"):
             if info.key.endswith("/featurizer.json"):
                 featurizer = Featurizer.from_json(json.loads(self.store.read(info.key)))
-                found = known(self.store, featurizer)
+                found = stored_features(self.store, featurizer)
                 counts[featurizer.tap, featurizer.view] = len(found.addresses)
         return counts
 

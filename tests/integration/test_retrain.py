@@ -17,7 +17,7 @@ from job.data.snapshot import stored_snapshot
 from job.errors import WriteConflict
 from job.executors import executor_of
 from job.features.cache_plan import featurizers, read_plan
-from job.features.store import known
+from job.features.store import stored_features
 from job.model.resolved import known_base, weights_request
 from job.registry import promotion
 from job.registry.champion import ChampionAnswers, load_model
@@ -78,7 +78,7 @@ class Place:
         plan = read_plan(self.store, id_of(result))
         assert plan is not None
         pooled, inputs = featurizers(self.job, model.base, plan)
-        return {f.tap: set(known(self.store, f).addresses.tolist()) for f in (*pooled, *inputs)}
+        return {f.tap: set(stored_features(self.store, f).addresses.tolist()) for f in (*pooled, *inputs)}
 
 
 def id_of(result: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from safetensors.numpy import load
 from job.config import Split
 from job.data.splits import split_of
 from job.data.text import decode_text, ids_of_words
-from job.features.store import Featurizer, known
+from job.features.store import Featurizer, stored_features
 from job.storage import Store, open_store
 from job.text.vocabulary import kept_vectors
 from support import texts
@@ -69,7 +69,7 @@ class Place:
         folders = {info.key.split("/")[1] for info in self.store.list("features/")}
         described = [self.store.read(f"features/{folder}/featurizer.json") for folder in folders]
         found = [Featurizer.from_json(json.loads(content)) for content in described]
-        return {f"{f.tap} {f.shape[0]}": len(known(self.store, f).addresses) for f in found}
+        return {f"{f.tap} {f.shape[0]}": len(stored_features(self.store, f).addresses) for f in found}
 
 
 def rare_key() -> str:

@@ -105,7 +105,7 @@ def test_a_network_of_nothing_but_a_classifier_has_no_layer_to_end_at() -> None:
     model = keras.Sequential([keras.Input(IMAGE), layers.Flatten(), dense(5, "softmax")])
     found = classifier_of(base_on(Model(backbone="file:///own.keras", image_size=16), model))
     assert found == Classifier("last", 5, "softmax", None)
-    assert found.told("own.keras").endswith(
+    assert found.advice("own.keras").endswith(
         "its 5 softmax outputs would be all features. Give a network that ends in features."
     )
 

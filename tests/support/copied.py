@@ -9,7 +9,7 @@ import numpy as np
 
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
-from job.features.store import known, write_part
+from job.features.store import stored_features, write_part
 from job.storage import Store, open_store
 from support.stored import CLASSES, examples_of, featurizer_of
 
@@ -52,7 +52,7 @@ def store_views(folder: Path, views: list[np.ndarray], parts: list[list[np.ndarr
         featurizer = featurizer_of("at the cut", values, view)
         for chosen in members:
             write_part(store, featurizer, examples.addresses[chosen], values[chosen])
-        found.append((featurizer, known(store, featurizer)))
+        found.append((featurizer, stored_features(store, featurizer)))
     write_dataset(store, "run", CLASSES, examples, np.ones(EXAMPLES, np.bool_), [], found)
     return store, load_dataset(store, "run", CLASSES, None)
 

@@ -22,7 +22,7 @@ from job.export.exporter import write_model
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.features.run_words import count_words, note_words
-from job.features.store import Featurizer, known, write_part
+from job.features.store import Featurizer, stored_features, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
@@ -94,7 +94,7 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     featurizer = input_featurizer(job)
     ids = np.stack([form_of(job).read(one) for one in encoded])
     write_part(store, featurizer, found.addresses, ids)
-    words = count_words(store, featurizer, known(store, featurizer), found)
+    words = count_words(store, featurizer, stored_features(store, featurizer), found)
     base = resolve_vectors(job, store, Heard())
     learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     note_words(Run(job, RUN, store, snapshot, base), words, found)
@@ -110,7 +110,7 @@ def _filled(folder: Path, job: Job, objects: dict[str, bytes]) -> tuple[Store, S
     found = read_examples(store, snapshot, source.uri, False)
     write_part(store, POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
     accepted = np.ones(len(found.rows), np.bool_)
-    write_dataset(store, RUN, snapshot.classes, found, accepted, [(POOLED, known(store, POOLED))], [])
+    write_dataset(store, RUN, snapshot.classes, found, accepted, [(POOLED, stored_features(store, POOLED))], [])
     return store, snapshot, found, [objects[key] for key in found.table["key"].to_pylist()]
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from job.data.splits import SPLITS
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, Examples, load_dataset, write_dataset
-from job.features.store import ADDRESS, Featurizer, address_of, known, write_part
+from job.features.store import ADDRESS, Featurizer, address_of, stored_features, write_part
 from job.storage import Store, open_store
 
 CLASSES = ["a", "b"]
@@ -69,7 +69,7 @@ def store_dataset(
             for start in range(0, len(labels), part):
                 stretch = slice(start, start + part)
                 write_part(store, featurizer, examples.addresses[stretch], values[stretch])
-            found.append((featurizer, known(store, featurizer)))
+            found.append((featurizer, stored_features(store, featurizer)))
     accepted = np.ones(len(labels), np.bool_)
     write_dataset(store, "run", CLASSES, examples, accepted, found[: len(pooled)], found[len(pooled) :])
     return store, load_dataset(store, "run", CLASSES, None)

@@ -16,7 +16,7 @@ from job.data.order import WorkerShare, epoch_order, steps_per_epoch, stream_cou
 from job.errors import CorruptFeatures, StorageError
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
-from job.features.store import Featurizer, known, write_part
+from job.features.store import Featurizer, stored_features, write_part
 from job.storage import Store, open_store
 from job.training.batches import CHUNK, Batches, fresh_view
 from support.cases import slow
@@ -38,7 +38,7 @@ def store_inputs(folder: Path, values: np.ndarray, dtype: str) -> tuple[Store, D
     featurizer = Featurizer("at the cut", 0, dtype, values.shape[1:], {})
     for chosen in np.array_split(random.permutation(EXAMPLES), EXAMPLES // PART):
         write_part(store, featurizer, examples.addresses[chosen], values[chosen])
-    found = [(featurizer, known(store, featurizer))]
+    found = [(featurizer, stored_features(store, featurizer))]
     write_dataset(store, "run", CLASSES, examples, np.ones(EXAMPLES, np.bool_), [], found)
     return store, load_dataset(store, "run", CLASSES, {"a": 1.0, "b": 3.7})
 

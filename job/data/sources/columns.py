@@ -1,4 +1,4 @@
-"""Columns of a table that a person wrote or a program saved: CSV, Parquet, JSON and JSON lines, whatever its name."""
+"""Reads columns of a table in CSV, Parquet, JSON or JSON lines, known by its bytes rather than by its name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LARGEST = 8 * 2**30
 """Bytes of a table, unpacked, that are read into memory."""
 WANTED = "A table is CSV, Parquet, JSON or JSON lines, also packed (gzip, bzip2, xz, zstd, a ZIP archive of it alone)"
 JSON = re.compile(r"\ufeff?\s*(\{\s*\"|\[\s*\{)")
-"""What begins so is no header of CSV."""
+"""A beginning that is JSON, and no header of CSV."""
 BINARY = ("picture", "film", "recording")
-"""Ends what a file is called that text can't be."""
+"""The endings of descriptions (of `describe`) of files that can't be text."""
 BLANK = b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"
 """Bytes of which a blank file consists, byte order marks included."""
 UNREADABLE = (pa.ArrowException, UnicodeError)
@@ -34,7 +34,7 @@ Choose = Callable[[list[str]], list[int]]
 
 
 class NoTable(Exception):
-    """Its text says what the file is, or what is wrong with it, and what to do."""
+    """The file is no table. The message says what it is, or what is wrong with it, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,15 @@ class Columns:
     values: list[pa.ChunkedArray]
     """Columns of strings, null where there is no value."""
     notes: list[str]
-    """What was assumed, each as a sentence that goes on after the name of the file."""
+    """Assumptions about the file, each a sentence without its subject, the name of the file."""
 
 
-def read_columns(content: bytes, name: str, encoding: str | None, wanted: list[str], choose: Choose) -> Columns:
+def read_columns(content: bytes, name: str, encoding: str | None, expected: list[str], choose: Choose) -> Columns:
     """The columns that `choose` takes, in its order.
 
-    `name` decides only between forms of text (`.json`, `.jsonl`); `encoding` holds for a text without a byte order
-    mark, and is guessed where it is None; `wanted` tell the delimiter. Raises NoTable, NoColumn.
+    `name` decides only between forms of text (`.json`, `.jsonl`). `encoding` is that of a text without a byte order
+    mark, and is guessed where it is None. `expected` are names of columns, by which the delimiter is found. Raises
+    NoTable, NoColumn.
     """
     content = _unpacked(content)
     if not content[:HEAD].strip(BLANK) and not content.strip(BLANK):
@@ -67,7 +68,7 @@ def read_columns(content: bytes, name: str, encoding: str | None, wanted: list[s
             )
         raise NoTable(f"is {what}. {WANTED}")
     try:
-        values = _of_text(content, name, known, wanted, choose)
+        values = _of_text(content, name, known, expected, choose)
     except UnicodeError as error:
         where = _undecodable(content, known)
         raise NoTable(f"is not written in {known} ({where}): set data.encoding to what it is written in") from error
@@ -102,18 +103,18 @@ def _parquet(content: bytes, choose: Choose) -> list[pa.ChunkedArray]:
         table = _read(file, places)
     except (*UNREADABLE, OSError) as error:
         raise NoTable(f"is a Parquet file that can't be read ({_first_line(error)}): write it again") from error
-    found = []
+    columns = []
     for place in places:
         field = file.schema_arrow.field(place)
         try:
-            found.append(_names(table[field.name]))
+            columns.append(_names(table[field.name]))
         except NoName as error:
             raise NoTable(f"has a column {field.name!r} that holds no text: a value {error}") from error
-    return found
+    return columns
 
 
 def _names(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as it is: naming every value would cost more than reading them."""
+    """The values of a column as strings. Text stays as it is: `names_of` would take longer than reading it."""
     if not pa.types.is_string(column.type):
         return pa.chunked_array([names_of(column)], pa.string())
     try:
@@ -127,18 +128,18 @@ def _read(file: pq.ParquetFile, places: list[int]) -> pa.Table:
     return file.read(columns=list(dict.fromkeys(file.schema_arrow.field(place).name for place in places)))
 
 
-def _of_text(content: bytes, name: str, encoding: str, wanted: list[str], choose: Choose) -> list[pa.ChunkedArray]:
+def _of_text(content: bytes, name: str, encoding: str, expected: list[str], choose: Choose) -> list[pa.ChunkedArray]:
     begins = content[:HEAD].decode(encoding, "ignore")
     named = name.lower().endswith((".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"))
     try:
         if named or JSON.match(begins):
             return read_json_rows(content, encoding, choose)
-        return read_delimited(content, encoding, wanted, choose)
+        return read_delimited(content, encoding, expected, choose)
     except UnicodeError:
         raise
     except (NoColumn, ValueError) as error:
         what = describe(content[:HEAD])
-        if what.endswith(BINARY):  # of which `BM` and `ID3` begin many a text as well
+        if what.endswith(BINARY):  # many a text begins with signatures such as `BM` and `ID3`
             what = describe(b" " + content[:HEAD])
         if not what.startswith(("text", "blank", "nothing")):
             raise NoTable(f"is {what}. {WANTED}") from error

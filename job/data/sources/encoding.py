@@ -1,4 +1,4 @@
-"""What a text is written in: as it is told, by its byte order mark, or as its bytes suggest."""
+"""Finds the encoding of a text: by the job file, by its byte order mark, or by its bytes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import re
 from job.data.sources.signature import BOMS
 
 NAMES = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16 (utf-16-le)", "utf-16-be": "UTF-16 (utf-16-be)"}
-"""What errors and notes call the encodings that are guessed."""
+"""The names of guessed encodings in errors and notes."""
 ZEROS = 0.3
-"""The least share of zero bytes at every other place of a text in UTF-16, most of whose characters are Latin."""
+"""A text in UTF-16 has more than this share of zero bytes at every other place: most characters are Latin."""
 CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x19\x1c-\x1f]")
-"""Bytes that no text of eight bits has."""
+"""Bytes that occur in no text of an 8-bit encoding."""
 UNUSED = (b"\x81", b"\x8d", b"\x8f", b"\x90", b"\x9d")
 """Bytes that Windows-1252 has no character for."""
 PIECE = 1 << 20
 """Bytes that are decoded at a time."""
 ASCII = bytes(range(0x80))
 RUNS = re.compile(rb"[\x80-\xff]{3,}")
-"""Accented letters stand alone, or in twos, in the languages of Windows-1252; in others whole words are such bytes."""
+"""In the languages of Windows-1252, accented letters stand alone or in twos; in others, whole words are such bytes."""
 
 
 def marked(first: bytes) -> str | None:
-    """The encoding that a byte order mark tells."""
+    """The encoding that the byte order mark means; None without one."""
     return next((encoding for mark, encoding in BOMS if first.startswith(mark)), None)
 
 
 def is_utf8(content: bytes) -> bool:
-    """Valid, and no UTF-16 that happens to be."""
+    """Whether the content is valid UTF-8, and not UTF-16 that happens to be valid."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for at in range(0, len(content), PIECE):
@@ -40,7 +40,7 @@ def is_utf8(content: bytes) -> bool:
 
 
 def guessed(content: bytes) -> str | None:
-    """What a text without a mark is in (`utf-8`, `cp1252`, `utf-16-le`, `utf-16-be`); None where it is unclear."""
+    """The guessed encoding of a text without a mark: `utf-8`, `cp1252`, `utf-16-le` or `utf-16-be`; None if unclear."""
     if (wide := _utf16(content)) is not None:
         return wide
     if is_utf8(content):
@@ -53,7 +53,7 @@ def guessed(content: bytes) -> str | None:
 
 
 def as_utf8(content: bytes, encoding: str | None) -> bytes:
-    """A text as UTF-8: from what its mark tells, or `encoding`; as it is where it can't be read so."""
+    """The text in UTF-8, decoded as its byte order mark or `encoding` says; unchanged where that fails."""
     known = marked(content) or encoding
     if known is None:
         return content
@@ -64,14 +64,14 @@ def as_utf8(content: bytes, encoding: str | None) -> bytes:
 
 
 def reads_utf8_as(content: bytes, encoding: str) -> bool:
-    """Whether a text that `encoding` is read from would also be UTF-8, with letters beyond ASCII."""
+    """Whether a text that is read as `encoding` is also valid UTF-8, with letters beyond ASCII."""
     return (
         marked(content) is None and not content.isascii() and as_utf8(content, encoding) != content and is_utf8(content)
     )
 
 
 def _utf16(content: bytes) -> str | None:
-    """Where every other byte is often zero, and the ones between never are."""
+    """The byte order of UTF-16, where every other byte is often zero and the bytes between never are; else None."""
     first, second = (content[start:4096:2].count(0) for start in (0, 1))
     half = min(len(content), 4096) // 2
     if half and first != second and max(first, second) > ZEROS * half and not min(first, second):

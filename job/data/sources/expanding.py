@@ -1,4 +1,4 @@
-"""A file as it was before it was compressed (gzip, zlib, bzip2, xz, Zstandard), by its first bytes, not its name."""
+"""Decompresses files (gzip, zlib, bzip2, xz, Zstandard), known by their first bytes, not by their names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 from job.data.sources.records import BrokenShard
 
 HEAD = 512
-"""Bytes that are enough to tell what a file is."""
+"""Bytes at the start of a file that are enough to recognise it."""
 CHUNK = 128 * 1024
-"""Bytes that are taken, and at most made, at a time: a file that grows without end never does so in memory."""
+"""Bytes that are read, and at most decompressed, at a time. Even a file that expands endlessly needs no more memory."""
 PIECE = 16 * 1024
-"""Bytes of a Zstandard file that are made at a time: as many may be lost where it is cut short."""
+"""Bytes of a Zstandard file that are decompressed at a time. As many may be lost where the file is truncated."""
 
 
 class Source(Protocol):
@@ -25,14 +25,14 @@ class Source(Protocol):
 
 
 class Ahead:
-    """A file that is read once, from its beginning, and whose first bytes are known before."""
+    """A file that is read once, from its beginning, with its `first` bytes known before."""
 
     def __init__(self, file: Source) -> None:
         self.first = self._left = _first_of(file)
         self._file = file
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, and none at the end alone. Raises BrokenShard after the last that could be read."""
+        """At most `size` bytes; empty only at the end. Raises BrokenShard after the last bytes that could be read."""
         if not self._left:
             return self._file.read(size)
         part, self._left = self._left[:size], self._left[size:]
@@ -40,14 +40,14 @@ class Ahead:
 
 
 def expanded(file: Source) -> Ahead:
-    """The contents of the file, which may be compressed; `first` are those of its contents."""
+    """The decompressed contents of the file, or the file itself where it is not compressed."""
     plain = Ahead(file)
     expand = expander_of(plain.first)
     return Ahead(expand(plain)) if expand else plain
 
 
 def expander_of(first: bytes) -> Callable[[Source], Source] | None:
-    """What expands a file with these first bytes; None where it is not compressed."""
+    """The decompressor of a file with these first bytes; None where it is not compressed."""
     for signature, expand in EXPANDERS.items():
         if first.startswith(signature):
             return expand
@@ -55,7 +55,7 @@ def expander_of(first: bytes) -> Callable[[Source], Source] | None:
 
 
 class _Expanded:
-    """The content of streams that follow each other, as parts that were compressed one by one and then joined."""
+    """The contents of a file of several compressed streams, one after another."""
 
     def __init__(self, file: Source, stream: Callable[[], Any]) -> None:
         self._file, self._stream = file, stream
@@ -74,7 +74,7 @@ class _Expanded:
         return part
 
     def _expand(self) -> bool:
-        """Makes the next bytes ready, maybe none so far; whether the file goes on."""
+        """Decompresses the next bytes, possibly none yet. Returns whether the file goes on."""
         self._ready = b""
         if self._expander.eof:
             self._input = self._expander.unused_data.lstrip(b"\0")  # gzip allows such an end
@@ -96,7 +96,7 @@ class _Expanded:
 
 
 class _Zstandard:
-    """By Arrow, which has no such decompressor of its own, only files."""
+    """Decompresses Zstandard through Arrow's files; Arrow has no incremental decompressor."""
 
     def __init__(self, file: Source) -> None:
         self._watched = Watched(file)
@@ -111,7 +111,7 @@ class _Zstandard:
 
 
 class Watched:
-    """Remembers the storage's error: Arrow raises the same for contents that it can't read."""
+    """A file that remembers an error of the storage: Arrow raises the same types for contents that it can't read."""
 
     closed = False
 
@@ -121,7 +121,7 @@ class Watched:
         self.ended = False
 
     def fault_of_contents(self, error: Exception) -> str:
-        """What is wrong with the contents. Raises the storage's error where it is that."""
+        """The reason why the contents can't be read. Raises the storage's error where there was one."""
         if self.error is not None:
             raise self.error
         lines = str(error).splitlines() or [type(error).__name__]
@@ -159,7 +159,7 @@ EXPANDERS: dict[bytes, Callable[[Source], Source]] = {
 
 
 def _is_zlib(first: bytes) -> bool:
-    """Its two bytes of header are no proof: other files begin with them, too."""
+    """Whether this is a zlib stream. The header of two bytes is no proof: other files begin so, too."""
     if len(first) < 2 or first[0] & 15 != 8 or int.from_bytes(first[:2], "big") % 31:
         return False
     try:

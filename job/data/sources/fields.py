@@ -1,4 +1,4 @@
-"""Values in JSON documents: a label that is a field of something."""
+"""Fields of JSON documents, which may be labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from job.errors import nearest
 
 SHOWN = 20
-"""Names of fields that an error gives."""
+"""The number of fields that an error names."""
 
 
 class NoJson(ValueError):
-    """Its text says why."""
+    """The content is no JSON; the message says why."""
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The document. Raises NoJson, whatever is wrong with it."""
+    """The parsed document. Raises NoJson for every fault of the content."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -44,7 +44,7 @@ def field_of(document: Any, path: str) -> Any:
 
 
 def paths_of(document: Any) -> list[str]:
-    """The paths of what may be names: every field, and every field of those that have some."""
+    """The paths of all fields of the document, and of the fields of those that are objects."""
     if not isinstance(document, dict):
         return []
     below = [f"{name}.{inner}" for name, value in document.items() if isinstance(value, dict) for inner in value]
@@ -52,7 +52,7 @@ def paths_of(document: Any) -> list[str]:
 
 
 def name_a_field(setting: str, name: str, document: dict[str, Any], where: str) -> str:
-    """The sentence for an object where a name was wanted."""
+    """The error text for an object in place of a name."""
     fields = paths_of(document)[:SHOWN]
     role = setting.rpartition(".")[2]
     best = next((field for field in fields if field == role or nearest(role, [field])), fields[0] if fields else role)

@@ -1,4 +1,4 @@
-"""Which column of a table is meant by a name."""
+"""Finds the column of a table that a name in the job file means."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import unicodedata
 
 
 class NoColumn(Exception):
-    """A column is missing, or named twice; its text says so to the user."""
+    """A column is missing, or named twice. The message is for the user."""
 
 
 def place_of(name: str, headings: list[str]) -> int | None:
-    """Where the column of this name is: the one that is spelled so, or else the only one that differs in blanks around
-    it, in case, or in its Unicode form. None where there is none, or more than one.
+    """The place of the column of this name: the one with exactly this name, or else the only one that differs just in
+    blanks around it, in case, or in its Unicode form. None where there is none, or more than one.
     """
     places = _places(name, headings)
     return places[0] if len(places) == 1 else None
 
 
 def alike(name: str, headings: list[str]) -> list[str]:
-    """The headings that may be meant."""
+    """The headings that the name may mean."""
     return [headings[place] for place in _places(name, headings)]
 
 

@@ -1,4 +1,4 @@
-"""JSON as tables are written in it: a line or a list of objects, or an object of columns."""
+"""Reads tables in JSON: an object a line, a list of objects, or an object of columns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FORMS = "a table in JSON is an object a line, a list of objects, or an object of
 
 
 def read_json_rows(content: bytes, encoding: str, choose: Callable[[list[str]], list[int]]) -> list[pa.ChunkedArray]:
-    """The columns that `choose` takes of the names that the first objects have, as strings; null where one lacks it.
-    Raises ValueError naming the line or the row, also UnicodeDecodeError.
+    """The columns that `choose` takes of the field names of the first objects, as strings; null where a row lacks one.
+    Raises ValueError naming the line or the row, and UnicodeDecodeError.
     """
     blocks = in_blocks(_objects(content, encoding))
     first = next(blocks, [])
@@ -35,7 +35,7 @@ def read_json_rows(content: bytes, encoding: str, choose: Callable[[list[str]], 
 
 
 def _objects(content: bytes, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with where it is."""
+    """Each row with the text that says where it is."""
     try:
         yield from _lines(content, encoding)
         return
@@ -45,7 +45,7 @@ def _objects(content: bytes, encoding: str) -> Iterator[tuple[str, dict[str, Any
 
 
 class _OneDocument(Exception):
-    """The first line is no row."""
+    """The first line is no row, so that the file is one JSON document."""
 
 
 def _lines(content: bytes, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -84,14 +84,14 @@ def _of_document(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _is_columns(document: dict[str, Any]) -> bool:
     values = list(document.values())
-    return bool(values) and any(all(isinstance(one, kind) for one in values) for kind in (list, dict))
+    return bool(values) and any(all(isinstance(value, kind) for value in values) for kind in (list, dict))
 
 
 def _of_columns(columns: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """pandas writes each column as an object of row numbers."""
+    """The rows of an object of columns. A column is a list, or an object of row numbers, as pandas writes it."""
     values = [list(column.values()) if isinstance(column, dict) else column for column in columns.values()]
     rows = [list(column) if isinstance(column, dict) else len(column) for column in columns.values()]
-    if any(one != rows[0] for one in rows):
+    if any(column_rows != rows[0] for column_rows in rows):
         raise ValueError(f"the columns do not have the same rows: {FORMS}")
     for number, row in enumerate(zip(*values, strict=True), 1):
         yield f"row {number}", dict(zip(columns, row, strict=True))

@@ -1,7 +1,7 @@
-"""Which object of the source is meant by a key of the label file, where it is not spelled as the source has it.
+"""Finds the objects of the source that the keys of a label file mean, where they are spelled differently there.
 
-A key that is an object's is that object's. Those left over, and the objects that no row names, are rewritten in one way
-after another, until they are equal; each match must be the only one.
+A key that equals an object's key is that object's. The other keys, and the objects that no row names, are rewritten in
+one way after another until they are equal. Each match must be the only one.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from job.data.sources.spellings import Way, ways
 from job.errors import DataError
 
 Batches = Callable[[], Iterable[pa.Array]]
-"""The source's keys by ascending bytes, from the beginning each time it is called."""
+"""Yields the source's keys by ascending bytes, from the beginning each time it is called."""
 ENOUGH = 0.5
-"""The share of the keys found in strict ways from which on no loose one is tried, and that found in any way from which
-on one that is ambiguous is passed over."""
+"""Where strict ways find this share of the keys, no loose way is tried. Where all ways so far find this share, an
+ambiguous way is passed over."""
 SHOWN = 200
-"""Keys of the source among which the one is looked for that is most like a key that is not found."""
+"""Keys of the source that are searched for the one most similar to a missing key."""
 
 
 @dataclass(frozen=True)
 class Resolved:
     keys: pa.Array
-    """The table's keys in their order, each as the source has it, where the source has it."""
+    """The table's keys in their order, spelled as in the source where an object was found."""
     changed: bool
     notes: list[str]
 
 
 def resolve_keys(keys: pa.Array, listed: Batches, source: str) -> Resolved:
-    """`keys` are the table's by ascending bytes, each once; `source` is the URI of the folder that they are in.
+    """Matches the table's `keys` (unique, by ascending bytes) with the `listed` objects of the folder `source` (a URI).
 
-    Memory is that of the table and of one batch of the listing. Raises Ambiguous, and DataError where no key is an
-    object's.
+    Memory is that of the table and of one batch of the listing. Raises Ambiguous, and DataError where no key matches
+    an object.
     """
     search = _Search(keys, listed)
     every = list(ways(source, search.folders, _folders(keys)))
@@ -55,13 +55,13 @@ def resolve_keys(keys: pa.Array, listed: Batches, source: str) -> Resolved:
     if len(keys) and len(search.missing) == len(keys):
         raise DataError(_nothing(keys, unnamed))
     if len(search.missing) and unnamed:
-        some = keys[int(search.missing[0])].as_py()
-        notes.append(f"no object has {len(search.missing)} of its {len(keys)} keys: {_beside(some, unnamed)}")
+        key = keys[int(search.missing[0])].as_py()
+        notes.append(f"no object has {len(search.missing)} of its {len(keys)} keys: {_beside(key, unnamed)}")
     return Resolved(search.resolved, search.resolved is not keys, notes)
 
 
 class Ambiguous(DataError):
-    """Two objects may be meant by one key."""
+    """One key may mean two objects."""
 
 
 class _Search:
@@ -69,20 +69,23 @@ class _Search:
         self.keys, self._listed, self.resolved = keys, listed, keys
         self.notes: list[str] = []
         self.folders = 0
-        found = np.zeros(len(keys), np.bool_)
+        matched = np.zeros(len(keys), np.bool_)
         for batch, begin, end in self._beside():
             rows = pc.index_in(batch, value_set=keys[begin:end]).drop_null().to_numpy()
-            found[begin + rows] = True
+            matched[begin + rows] = True
             self.folders = max(self.folders, _folders(batch))
-        self.missing = np.flatnonzero(~found)
-        """Places in `keys` of those that no object was found for."""
+        self.missing = np.flatnonzero(~matched)
+        """The places in `keys` of those without an object so far."""
 
     @property
     def enough(self) -> bool:
         return len(self.keys) - len(self.missing) >= ENOUGH * len(self.keys)
 
     def match(self, way: Way) -> None:
-        """Gives the missing keys the objects that become equal to them. Raises Ambiguous."""
+        """Rewrites the missing keys and the free objects in this way, and matches those that are equal.
+
+        Raises Ambiguous.
+        """
         if not len(self.missing):
             return
         forms = way.table(self.keys.take(pa.array(self.missing))).dictionary_encode()
@@ -98,35 +101,37 @@ class _Search:
         self.resolved = pc.replace_with_mask(self.resolved, pa.array(mask), objects)
         self.missing = self.missing[~hits]
         example = f"{self.keys[int(rows[0])].as_py()!r} is {objects[0].as_py()!r}"
-        self.notes.append(f"matched {way.told}: {len(rows)} of its {len(self.keys)} keys ({example})")
+        self.notes.append(f"matched {way.description}: {len(rows)} of its {len(self.keys)} keys ({example})")
 
     def unnamed(self) -> list[str]:
-        """Some of the objects that no row names."""
-        found: list[str] = []
+        """The keys of at most SHOWN objects that no row names."""
+        unnamed_keys: list[str] = []
         for _, batch in self._free():
-            found += (key for key in batch.slice(0, SHOWN).to_pylist() if not key.rpartition("/")[2].startswith("."))
-            if len(found) >= SHOWN:
+            unnamed_keys += (
+                key for key in batch.slice(0, SHOWN).to_pylist() if not key.rpartition("/")[2].startswith(".")
+            )
+            if len(unnamed_keys) >= SHOWN:
                 break
-        return found[:SHOWN]
+        return unnamed_keys[:SHOWN]
 
     def _objects(self, way: Way, forms: pa.Array) -> np.ndarray:
         """The place in the listing of the only object that becomes each of these forms, or -1, int64 [forms]."""
-        found = np.full(len(forms), -1, np.int64)
+        object_places = np.full(len(forms), -1, np.int64)
         for places, batch in self._free():
             matched = pc.index_in(way.source(batch), value_set=forms)
             here = np.flatnonzero(matched.is_valid().to_numpy(zero_copy_only=False))
             codes = matched.drop_null().to_numpy()
-            found_before, again = found[codes], np.ones(len(codes), np.bool_)
+            places_before, again = object_places[codes], np.ones(len(codes), np.bool_)
             again[np.unique(codes, return_index=True)[1]] = False
-            again |= found_before >= 0
+            again |= places_before >= 0
             if again.any():
                 second = int(again.argmax())
-                first = found_before[second]
+                first = places_before[second]
                 if first < 0:
                     first = places[here[(codes == codes[second]).argmax()]]
                 raise Ambiguous(self._ambiguous(way, forms[int(codes[second])], first, places[here[second]]))
-            found[codes] = places[here]
-        return found
+            object_places[codes] = places[here]
+        return object_places
 
     def _ambiguous(self, way: Way, form: pa.StringScalar, first: int, second: int) -> str:
         """`form` is what a missing key and the objects at two places of the listing become."""
@@ -135,7 +140,7 @@ class _Search:
         objects = self._take(np.array([first, second])).to_pylist()
         return (
             f"data.table.key: the label file's {key!r} may be {objects[0]!r} or {objects[1]!r} of the source, matched "
-            f"{way.told}: write the keys as the source has them, or take one of the two away."
+            f"{way.description}: write the keys as the source has them, or take one of the two away."
         )
 
     def _take(self, places: np.ndarray) -> pa.Array:
@@ -151,7 +156,7 @@ class _Search:
         return pa.concat_arrays(parts).take(pa.array(back))
 
     def _free(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """Objects that no row has so far, with their places in the listing."""
+        """The objects that no row names so far, with their places in the listing."""
         taken = self._taken()
         place = 0
         for batch, begin, end in self._beside():
@@ -165,7 +170,7 @@ class _Search:
         return self.resolved.filter(pc.not_equal(self.resolved, self.keys))
 
     def _beside(self) -> Iterator[tuple[pa.Array, int, int]]:
-        """Batches of the listing, and from where to where the table's keys are that lie within: both are sorted."""
+        """Batches of the listing, each with the begin and the end of the table's keys in its range: both are sorted."""
         end = 0
         for batch in self._listed():
             begin = self._first_not_below(batch[0].as_py(), end)
@@ -186,21 +191,21 @@ class _Search:
 
 
 def _folders(keys: pa.Array) -> int:
-    """The most folders that one of the keys is in."""
+    """The number of folders above the deepest key."""
     slashes = pc.max(pc.count_substring_regex(keys, pattern=r"[/\\]")).as_py()
     return slashes or 0
 
 
 def _nothing(keys: pa.Array, unnamed: list[str]) -> str:
-    some = keys[0].as_py()
+    key = keys[0].as_py()
     return (
-        f"data.table.key: none of the label file's {len(keys)} keys is an object's: {_beside(some, unnamed)}. "
+        f"data.table.key: none of the label file's {len(keys)} keys is an object's: {_beside(key, unnamed)}. "
         "A key is the object's, relative to data.source; data.table.key names the column that has it."
     )
 
 
 def _beside(key: str, unnamed: list[str]) -> str:
-    """A key of the table beside the most similar one of the source that no row names."""
+    """Words that show a key of the table beside the most similar object that no row names."""
     if not unnamed:
         return f"it has {key!r}, and every object of the source is in another row"
     similar = (get_close_matches(key, unnamed, n=1, cutoff=0.3) or unnamed)[0]

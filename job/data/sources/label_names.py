@@ -1,4 +1,4 @@
-"""`data.packed.names`: what the numbers are called that a packed source has as labels."""
+"""`data.packed.names`: names for the numbers that a packed source has as labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ message_type { name: "Item"
 message_type { name: "LabelMap"
   field { name: "item" number: 1 type: TYPE_MESSAGE type_name: ".Item" label: LABEL_REPEATED } }
 """
-"""object_detection/protos/string_int_label_map.proto, as far as it names things."""
+"""The fields of object_detection/protos/string_int_label_map.proto that hold names."""
 
 
 class LabelNames:
@@ -33,14 +33,16 @@ class LabelNames:
         self._known = set(names.values())
 
     def name(self, label: str) -> str | None:
-        """The name of a number; a name stays what it is. None where there is none."""
+        """The name for a label that is a number; a label that is a known name stays the same. None for all others."""
         if re.fullmatch(r"-?[0-9]{1,18}", label) and (name := self._names.get(int(label))):
             return name
         return label if label in self._known else None
 
 
 def named_in_part(data: Data, classes: list[str]) -> Iterator[Caution]:
-    """Where some classes of packed files are numbers, others names. (Single letters beside digits are characters.)"""
+    """A caution where some classes of packed files are numbers and others names. (Digits beside single letters are
+    characters, not numbers.)
+    """
     numbers = [label for label in classes if label.isdecimal()]
     names = [label for label in classes if not label.isdecimal() and len(label) > 1]
     if data.is_packed and numbers and names:
@@ -52,13 +54,13 @@ def named_in_part(data: Data, classes: list[str]) -> Iterator[Caution]:
 
 
 def names_key(data: Data) -> str | None:
-    """The file's key where it is below the source."""
+    """The key of the file of names, where that is below the source."""
     names = data.record_names.names
     return names if isinstance(names, str) and "://" not in names else None
 
 
 def read_names(data: Data, source: Store) -> LabelNames | None:
-    """None where numbers stay numbers. Raises DataError for a file that is missing, or names nothing."""
+    """The names of numbers; None where numbers stay numbers. Raises DataError for a file that is missing or empty."""
     given = data.record_names.names
     if given is None:
         return None
@@ -85,20 +87,20 @@ def read_names(data: Data, source: Store) -> LabelNames | None:
 
 
 def _checked(names: Iterable[tuple[int, str]], where: str) -> dict[int, str]:
-    """Raises DataError where two numbers have one name: their classes would become one."""
-    found, numbers = dict[int, str](), dict[str, int]()
+    """The names by number. Raises DataError where two numbers have one name: their classes would become one."""
+    names_by_number, numbers = dict[int, str](), dict[str, int]()
     for number, name in names:
         if numbers.setdefault(name, number) != number:
             raise DataError(
                 f"{where}: {numbers[name]} and {number} are both called {name!r}, and would be one class. Give them "
                 "names of their own, or write a mapping ({0: cat, 1: cat}) if that is what is meant."
             )
-        found[number] = name
-    return found
+        names_by_number[number] = name
+    return names_by_number
 
 
 def _parse(content: bytes) -> list[tuple[int, str]]:
-    """Raises ValueError."""
+    """The (number, name) pairs of a file of names. Raises ValueError."""
     text = content.decode("utf-8-sig").strip()
     if text.startswith(("{", "[")):
         return _of_json(parse_json(text.encode()))
@@ -116,7 +118,7 @@ def _parse(content: bytes) -> list[tuple[int, str]]:
 
 
 def _of_json(document: Any) -> list[tuple[int, str]]:
-    """A list of names; an object of numbers and names, either way round."""
+    """The pairs of a list of names, or of an object that maps numbers to names or names to numbers."""
     if isinstance(document, list):
         document = dict(enumerate(document))
     if isinstance(document, dict) and all(isinstance(value, int) for value in document.values()):

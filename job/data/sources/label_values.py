@@ -1,4 +1,4 @@
-"""What a label value is called, wherever it lies: in a table, in a field of JSON, in a feature, in a column."""
+"""The class name for a label value: of a table, a field of JSON, a feature or a column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 INVISIBLE = "\0\u200b\u200c\u200d\u2060\ufeff"
-"""Characters that nobody sees, and that are no blanks to Unicode."""
+"""Invisible characters that are no blanks in Unicode."""
 BLANK = INVISIBLE + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 LISTS, TRUTHS = (list, tuple, set, np.ndarray), (bool, np.bool_)
 SHOWN, LETTERS = 8, 200
@@ -17,20 +17,20 @@ SHOWN, LETTERS = 8, 200
 
 
 class NoName(ValueError):
-    """What can't be a name; its text follows the words "the label": "is not UTF-8"."""
+    """A value that can't be a name. The message follows the words "the label", for example "is not UTF-8"."""
 
 
 def name_of(value: Any) -> str | None:
     """The name for a value, the same from every kind of file; None where there is none (null, NaN).
 
-    Text and UTF-8 bytes as they are; a whole number without its fraction (1.0 is `1`), any other with its fewest
-    digits, and a truth value `true` or `false`. Raises NoName for a list, an object, or bytes of another encoding.
+    Text and UTF-8 bytes stay as they are. A whole number has no fraction (1.0 is `1`), any other number its fewest
+    digits; a truth value is `true` or `false`. Raises NoName for a list, an object, or bytes of another encoding.
     """
     try:
         if isinstance(value, bytes):
             return value.decode()
         if isinstance(value, str):
-            value.encode()  # half a character, as JSON may have it, is none
+            value.encode()  # fails for half a character (a surrogate), which JSON may hold
             return value
     except UnicodeError as error:
         raise NoName("is not UTF-8") from error
@@ -52,13 +52,13 @@ def name_of(value: Any) -> str | None:
 
 
 def trimmed(name: str | None) -> str | None:
-    """A name without the blanks and invisible characters at its ends; None where nothing else is in it."""
+    """A name without the blanks and invisible characters at its ends; None where nothing is left."""
     return (name.strip(BLANK) or None) if name else None
 
 
 def names_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The names of a column's values, null where one has none: strings [n]. Raises NoName for its first that can't be
-    one. Each value that occurs is named once, whatever the number of rows.
+    """The names of a column's values, strings [n], null where a value has none. Raises NoName for the first value that
+    can't be a name. Each distinct value is named once, whatever the number of rows.
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -71,8 +71,8 @@ def names_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def values_of(column: pa.Array) -> list[Any]:
-    """A column's values as `name_of` takes them: text as bytes, for a file can claim that what is no UTF-8 were text;
-    float32 and float16 as they are, for as Python's numbers they have more digits than were written.
+    """A column's values as `name_of` takes them. Text comes as bytes, since a file's text need not be valid UTF-8.
+    float32 and float16 stay NumPy's: as Python's numbers they would have more digits than were written.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):

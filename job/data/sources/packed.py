@@ -26,14 +26,14 @@ from job.data.selection import Selection
 from job.data.sources.parquet import read_parquet
 from job.data.sources.records import BrokenShard, Record, WrongLayout, make_record, printable
 from job.data.sources.signature import layout_of
-from job.data.sources.sniffing import first_bytes, first_of, what_is_there
+from job.data.sources.sniffing import describe_first_objects, first_bytes, first_of
 from job.data.sources.tfrecord import read_tfrecord
 from job.data.sources.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, arrow_errors
 
 FORMAT = 3
-"""Part of an index's name: raise it when the readers change what they make of a shard."""
+"""The version of indexes, part of their keys: raise it when the readers read a shard differently."""
 NUMBERS, TEXTS = ("position", "size"), ("label", "group", "reject")
 INDEX = pa.schema([*((name, pa.int64()) for name in NUMBERS), *((name, pa.string()) for name in TEXTS)])
 """A row for each record by ascending position, and one without a position where the shard itself is broken.
@@ -55,25 +55,25 @@ SHARDS = {
         r".+(\.(tfrecords?|tfrec|tfr|records?)(-\d+-of-\d+)?|-\d{4,}-of-\d{4,})(\.(gz|gzip|zlib|z))?"
     ),
 }
-"""The names of shards, in lower case. Whether one is compressed, its first bytes tell."""
+"""The names of shards, in lower case. Their first bytes, not their names, say whether they are compressed."""
 WANTED = {
     "webdataset": ".tar (also .tar.gz, .tgz, .tar.zst and the like)",
     "parquet": ".parquet or .pq",
     "tfrecord": ".tfrecord, .tfrecords, .tfrec or .record, or …-00000-of-00010",
 }
 LOOKED_INTO = 1000
-"""Objects whose first bytes are looked at before it is said that none is a shard."""
+"""Objects whose first bytes are read before the error that there is no shard."""
 
 
 def is_shard(data: Data, key: str, selection: Selection | None = None) -> bool:
-    """By its name, or because `data.include` says so; `selection`: that of `data`, for whoever asks often."""
+    """Whether an object is a shard, by its name or by `data.include`. Callers that ask often pass the `selection`."""
     if (selection or Selection(data, "image")).left_out(key):
         return False
     return data.include is not None or SHARDS[data.layout].fullmatch(key.lower()) is not None
 
 
 def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
-    """The source's shards by ascending key; where nothing is called like one, those that begin like one.
+    """The source's shards by ascending key: by their names, or where no name fits, by their first bytes.
 
     Raises DataError where there is none.
     """
@@ -87,7 +87,7 @@ def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
 def no_shards(data: Data, source: Store) -> DataError:
     return DataError(
         f"{source.uri} has no shards. data.layout {data.layout} wants files {WANTED[data.layout]} below the source."
-        f"{what_is_there(source, _visible(data, source))}"
+        f"{describe_first_objects(source, _visible(data, source))}"
     )
 
 
@@ -125,8 +125,8 @@ def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.Native
 def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
     """Every record of a shard in its order, a few in memory at a time.
 
-    A broken shard gives the records that can be read, and last one for itself that says where it ends. Raises
-    OSError where the storage fails, and DataError where a Parquet file has no such columns.
+    A broken shard gives the records that can be read, and then a record without a position that says where it broke.
+    Raises OSError where the storage fails, and DataError where a Parquet file lacks the columns.
     """
     position, names = -1, data.record_names
     try:
@@ -141,14 +141,14 @@ def records_of(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
 
 
 def usable_records(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record]:
-    """The records of a shard that its index says can be used, and whose size is within `data.max_bytes`."""
+    """The records of a shard that are no rejects, and whose size is within `data.max_bytes`."""
     for record in records_of(file, data, uri):
         if not record.reject and 0 < len(record.encoded) <= data.max_bytes:
             yield record
 
 
 def read_shard(data: Data, source: Store, shard: str, version: str) -> Iterator[Record]:
-    """The usable records of a shard. Raises StorageError, at its end, where it has another version."""
+    """The usable records of a shard. Raises StorageError, at its end, where the shard has another version."""
     uri = source.uri + shard
     with arrow_errors(uri):
         filesystem, root = source.arrow()
@@ -158,7 +158,7 @@ def read_shard(data: Data, source: Store, shard: str, version: str) -> Iterator[
 
 
 def index_key(data: Data, source: Store, shard: ObjectInfo) -> str:
-    """The same shard, version and names have the same index, whichever job asks."""
+    """The key of a shard's index. All jobs share the index of the same shard, version and names."""
     names = data.record_names.model_dump(exclude={"names"})
     names["numbered"] = data.record_names.names is not None
     meaning = [FORMAT, source.uri, shard.key, shard.version, data.layout, names]
@@ -166,7 +166,7 @@ def index_key(data: Data, source: Store, shard: ObjectInfo) -> str:
 
 
 def make_index(records: Iterable[Record]) -> bytes:
-    """The index file of a shard; the images are let go one by one."""
+    """The content of a shard's index file. Holds one image in memory at a time."""
     rows = ((r.position, len(r.encoded), r.label, r.group, r.reject) for r in records)
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, INDEX, compression="zstd") as writer:
@@ -177,7 +177,7 @@ def make_index(records: Iterable[Record]) -> bytes:
 
 
 def write_index(data: Data, source: Store, store: Store, shard: str, version: str, key: str) -> None:
-    """Reads a shard as a whole. Raises DataError where it has not the columns that `data.packed` names."""
+    """Reads a whole shard and writes its index. Raises DataError where it lacks columns that `data.packed` names."""
     uri = source.uri + shard
     with arrow_errors(uri):
         filesystem, root = source.arrow()
@@ -188,7 +188,7 @@ def write_index(data: Data, source: Store, store: Store, shard: str, version: st
 
 
 def without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
-    """The shards that have no index yet, by its key."""
+    """The shards that have no index yet, by the key of the index."""
     missing = {index_key(data, source, shard): shard for shard in shards}
     try:
         for info in store.list("indexes/"):
@@ -199,14 +199,14 @@ def without_index(data: Data, source: Store, store: Store, shards: list[ObjectIn
 
 
 def check_version(source: Store, shard: str, version: str) -> None:
-    """Raises StorageError where the shard is not what was listed: what was read may be of either version."""
+    """Raises StorageError where the shard has changed since it was listed: what was read may be of either version."""
     info = source.stat(shard)
     if info is None or info.version != version:
         raise StorageError(f"{source.uri}{shard} changed while it was read: run again.")
 
 
 class Indexed(NamedTuple):
-    """A listed object."""
+    """A listed object with its index."""
 
     info: ObjectInfo
     is_shard: bool
@@ -220,7 +220,9 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
     named = any(is_shard(data, info.key, selection) for info in source.list())
 
     def read(info: ObjectInfo) -> Indexed:
-        """Where some shards are `named` like shards, all are; else those that have an index, or begin like a shard."""
+        """Where some objects are `named` like shards, only those are shards; else those with an index, or with the
+        first bytes of a shard.
+        """
         may_be = is_shard(data, info.key, selection) if named else not selection.left_out(info.key)
         return _read_index(data, source, store, info, named) if may_be else Indexed(info, False, None)
 

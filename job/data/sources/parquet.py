@@ -1,4 +1,4 @@
-"""Parquet: a column of images, as bytes or in Hugging Face's struct {bytes, path}, and one of labels."""
+"""Reads Parquet: a column of images, as bytes or in Hugging Face's struct {bytes, path}, and one of labels."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from job.data.sources.signature import HEAD, wrong_layout
 from job.errors import DataError, nearest
 
 ROWS, ROWS_BYTES = 64, 128 * 2**20
-"""Rows in memory at a time, and their bytes, by what the file says of its row groups."""
+"""Rows in memory at a time, and their bytes according to the metadata of the file."""
 BUFFER = 8 * 2**20
-"""Bytes of a column that are read at a time; 0 would be a row group of it at once."""
+"""Bytes of a column that are read at a time; 0 would read a whole row group."""
 ROLES = ("image", "label", "group")
 ELSEWHERE = "image is not in the file, only its path (data.layout: table reads pictures by their paths)"
 FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
-"""What Arrow raises for contents that it can't read; the second one for a storage that fails as well."""
+"""What Arrow raises for contents that it can't read; OSError also where the storage fails."""
 
 
 def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fields]:
-    """Every row in its order; the rest of a broken row group as rejects. Raises DataError for columns it has not."""
+    """Every row in its order; the rest of a broken row group as rejects. Raises DataError for missing columns."""
     watched = Watched(file)
     try:
         table = pq.ParquetFile(pa.PythonFile(watched, mode="r"), buffer_size=BUFFER, page_checksum_verification=True)
@@ -66,16 +66,16 @@ def _rows(
     group = table.metadata.row_group(row_group)
     rows = min(ROWS, max(1, ROWS_BYTES * group.num_rows // max(1, group.total_byte_size)))
     for batch in table.iter_batches(rows, row_groups=[row_group], columns=columns, use_threads=False):
-        found = {role: _column(batch, path) for role, path in paths.items()}
-        images, reasons = _images(found.pop("image"))
-        words = {role: class_names[role](values_of(column)) for role, column in found.items()}
+        role_columns = {role: _column(batch, path) for role, path in paths.items()}
+        images, reasons = _images(role_columns.pop("image"))
+        words = {role: class_names[role](values_of(column)) for role, column in role_columns.items()}
         labels, groups = (words.get(role, [None] * len(batch)) for role in ("label", "group"))
         for image, label, group, reason in zip(images, labels, groups, reasons, strict=True):
             yield Fields(image, label, group, reject=reason)
 
 
 def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
-    """The encoded images, and why one is not to be had where more can be said than that it is missing."""
+    """The encoded images, and for each a special reason why it is missing, or None."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not pa.types.is_struct(column.type):
@@ -89,7 +89,7 @@ def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
 
 
 class _ClassNames:
-    """What Hugging Face's ClassLabel calls the numbers of a column, unless `data.packed.names` does."""
+    """The names that Hugging Face's ClassLabel gives the numbers of a column, unless `data.packed.names` is set."""
 
     def __init__(self, schema: pa.Schema, role: str, names: Packed, uri: str) -> None:
         """Raises DataError where two numbers have one name."""
@@ -134,13 +134,13 @@ def _column(batch: pa.RecordBatch, path: list[str]) -> pa.Array:
 
 
 def _field(column: pa.StructArray, name: str) -> pa.Array:
-    """Null where the struct is."""
+    """A field of a struct; null where the struct is."""
     return pc.struct_field(column, [column.type.get_field_index(name)])
 
 
 def _path(kind: pa.Schema | pa.StructType, name: str) -> list[str]:
-    """The columns, one in another, that a name leads through: `label.name` is the field `name` of `label`, if no column
-    is called so itself. Empty where there is none.
+    """The nested columns that a name leads through: `label.name` is the field `name` of `label`, unless a column has
+    that name itself. Empty where there is no such column.
     """
     names = [field.name for field in kind]
     if name in names:
@@ -178,10 +178,10 @@ def _advice(role: str, name: str, kind: pa.DataType) -> str:
     if role != "image":
         inner = f", or a field of it ({', '.join(f'{name}.{field}' for field in fields)})" if fields else ""
         return f"name one of text or numbers{inner}"
-    wanted = "name one of binary, or of structs with `bytes`"
+    advice = "name one of binary, or of structs with `bytes`"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or "path" in fields:
-        return f"{wanted}; where it has the paths of pictures that lie beside it, data.layout: table reads those"
-    return wanted
+        return f"{advice}; where it has the paths of pictures that lie beside it, data.layout: table reads those"
+    return advice
 
 
 def _fields_of(kind: pa.DataType) -> list[str]:
@@ -204,6 +204,6 @@ def _holds_names(kind: pa.DataType) -> bool:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    """Or of nothing, as an empty column is often written."""
+    """Whether a type is binary, or null, as an empty column is often written."""
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
     return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in binary)

@@ -1,4 +1,4 @@
-"""What the readers of packed layouts have in common: the record of a shard, and the shard that is broken."""
+"""What the readers of packed layouts share: records of shards, and the errors of broken shards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LONGEST = 256 * 2**20
 LONGEST_NAME = 1000
 """Characters of the longest label, or group."""
 SHOWN, LETTERS = 8, 40
-"""Parts of a record that a reason for rejecting it names, and their letters."""
+"""The number of parts of a record that a reject names, and of their letters."""
 CONTROLS = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
-"""Characters that are in numbers as bytes, in UTF-16 and in several labels, but in no name."""
+"""Characters of binary numbers, of UTF-16 and of several labels in one, which no name has."""
 TOO_LONG = f"longer than {LONGEST} bytes"
 
 
@@ -36,13 +36,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Fields:
-    """A record as its reader found it: None for what is missing, and NoName where there is a reason for that."""
+    """A record as its reader found it: None for a missing part, or NoName with a reason."""
 
     image: bytes | None = None
     label: Any = None
     group: Any = None
     known: Sequence[str] = ()
-    """The names of what the record does have."""
+    """The names of the parts that the record has."""
     reject: str | None = None
 
 
@@ -51,7 +51,7 @@ class BrokenShard(Exception):
 
 
 class WrongLayout(BrokenShard):
-    """It is a file of another kind."""
+    """The shard is a file of another kind."""
 
 
 def make_record(position: int, fields: Fields, names: Packed) -> Record:
@@ -82,15 +82,19 @@ def make_record(position: int, fields: Fields, names: Packed) -> Record:
 
 
 def printable(reason: str) -> str:
-    """Without what a broken file put into it: halves of characters, and what controls a terminal."""
-    return reason if reason.isprintable() else "".join(one if one.isprintable() else "�" for one in reason)
+    """The reason without the unprintable characters of a broken file: halves of characters, control characters."""
+    return (
+        reason
+        if reason.isprintable()
+        else "".join(character if character.isprintable() else "�" for character in reason)
+    )
 
 
 def _instead(name: str, names: Packed, known: Sequence[str]) -> str:
-    """What a record has where it lacks what a part is called."""
+    """Words about the parts that a record has in place of the missing part `name`."""
     if name in known:
         return " has no value)"
     used = {*str(names.image).split(";"), names.label, names.group}
-    others = [one for one in known if one not in used]
-    shown = ", ".join(one[:LETTERS] for one in others[:SHOWN])
+    others = [part for part in known if part not in used]
+    shown = ", ".join(part[:LETTERS] for part in others[:SHOWN])
     return f"){near}" if (near := nearest(name, others)) else f"; it has {shown})" if shown else ")"

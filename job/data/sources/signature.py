@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for errors that say what was found where something else was wanted."""
+"""Recognises files by their first bytes, for errors that say what an unexpected file is."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\0\x05\x16\x07", "a macOS resource file (._…)"),
     (0, b"version https://git-lfs", "a Git LFS pointer: the file itself was not fetched"),
 )
-"""Where a signature begins, its bytes, what it is of. The first that fits counts."""
+"""The place of a signature, its bytes, and the kind of file. The first that fits counts."""
 MARKUP = (
     (("<!doctype html", "<html"), "an HTML page: most likely an error page that was saved in its place"),
     (("<svg",), "an SVG drawing"),
@@ -95,47 +95,47 @@ BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-"""Byte order marks, and the encoding that each is of."""
+"""Byte order marks and their encodings."""
 
 
 TAR, TFRECORD, PARQUET = "a tar archive", "a TFRecord file", "a Parquet file"
 EMPTY, UNKNOWN = "empty", "nothing that is known"
 LAYOUTS = {TAR: "webdataset", TFRECORD: "tfrecord", PARQUET: "parquet"}
-"""What `data.layout` reads each."""
+"""The `data.layout` that reads each."""
 ADVICE = {
     "an Arrow": "write it as Parquet (to_parquet of Hugging Face's Dataset), which data.layout: parquet reads",
     "an encrypted Parquet": "write it without encryption",
     "a ZIP archive": "unpack it",
     "a Git LFS pointer": "git lfs pull fetches it",
 }
-"""How what nothing reads becomes what is read, by what `describe` begins with."""
+"""How to convert a file that nothing reads, by the beginning of its description (of `describe`)."""
 
 
 def describe(first: bytes) -> str:
-    """What a file with these `first` bytes (HEAD of them, or all) is, as words that follow "it is"."""
+    """The kind of a file with these `first` bytes (HEAD of them, or all), as words that follow "it is"."""
     outer, inner = _named(first), _named(_contents(first))
     return outer if inner == EMPTY else f"{outer} with {inner} in it"
 
 
 def layout_of(first: bytes) -> str | None:
-    """The packed layout that a file with these first bytes has; None where it has none."""
+    """The packed layout of a file with these first bytes; None where it has none."""
     contents = LAYOUTS.get(_named(_contents(first)))
     return LAYOUTS.get(_named(first)) or (None if contents == "parquet" else contents)
 
 
 def wrong_layout(first: bytes, layout: str) -> str | None:
-    """That a file is none of `layout` but something else that is known, and what reads it; None where it may be one."""
+    """A text that says the file is not of `layout`, what it is instead, and what reads it; None where it may be one."""
     what, text = describe(first), as_text(first)
     short = text is not None and len(first) < HEAD and what.startswith(("text (", "blank text"))
     if layout_of(first) == layout or short or what.startswith((EMPTY, UNKNOWN)):
         return None
-    wanted = {name: kind for kind, name in LAYOUTS.items()}[layout]
-    return f"not {wanted} but {what}{reads(first)}"
+    expected = {name: kind for kind, name in LAYOUTS.items()}[layout]
+    return f"not {expected} but {what}{reads(first)}"
 
 
 def reads(first: bytes) -> str:
-    """What reads a file with these first bytes, or what makes one that is read, as words that follow what it is; ""
-    where there is nothing to say.
+    """Words about what reads a file with these first bytes, or converts it, to follow its description; "" where nothing
+    is known.
     """
     if layout := layout_of(first):
         return f": data.layout: {layout} reads it"
@@ -176,7 +176,7 @@ def tfrecord_checksum(content: bytes) -> int:
 
 
 def _packed(first: bytes) -> str | None:
-    """What has a checksum in its first bytes, which then may happen to be those of anything else."""
+    """Recognises kinds of files with a checksum at their start. Their first bytes may look like any other signature."""
     if len(first) >= 12 and tfrecord_checksum(first[:8]) == int.from_bytes(first[8:12], "little"):
         return TFRECORD
     if first.startswith(b"ustar", 257):
@@ -189,12 +189,12 @@ def _packed(first: bytes) -> str | None:
 
 
 def _contents(first: bytes) -> bytes:
-    """The first bytes of what a compressed file holds; none where it is not compressed."""
+    """The first bytes of the contents of a compressed file; none where it is not compressed."""
     return expanded(io.BytesIO(first)).first if not _packed(first) and expander_of(first) else b""
 
 
 def as_text(first: bytes) -> str | None:
-    """The beginning of a file as text; None where it is none."""
+    """The beginning of a file as text; None where it is not text."""
     for mark, encoding in BOMS:
         if first.startswith(mark):
             return first.decode(encoding, "ignore")

@@ -1,4 +1,4 @@
-"""The first bytes of a source's objects, where their names do not tell what they are."""
+"""Reads the first bytes of a source's objects, where their names do not say what they are."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from job.errors import ObjectMissing
 from job.storage import ObjectInfo, Store
 
 AT_A_TIME = 16
-"""Objects that are looked into at a time."""
+"""Objects that are read at a time."""
 SHOWN = 64
-"""Objects that an error looks into."""
+"""Objects that are read for an error."""
 
 
 def first_bytes(source: Store, objects: Iterable[ObjectInfo]) -> Iterator[tuple[ObjectInfo, bytes]]:
-    """Each object in its order with the first HEAD bytes of it; none of one that is empty, or gone."""
+    """Each object in its order with its first HEAD bytes; b"" for one that is empty or gone."""
     left = iter(objects)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        while some := list(islice(left, AT_A_TIME)):
-            yield from zip(some, pool.map(lambda info: first_of(source, info), some), strict=True)
+        while block := list(islice(left, AT_A_TIME)):
+            yield from zip(block, pool.map(lambda info: first_of(source, info), block), strict=True)
 
 
 def first_of(source: Store, info: ObjectInfo) -> bytes:
@@ -31,12 +31,14 @@ def first_of(source: Store, info: ObjectInfo) -> bytes:
         return b""
 
 
-def what_is_there(source: Store, objects: Iterable[ObjectInfo]) -> str:
-    """What one of the objects is, as a sentence, best of all one of which there is something to say, and a text (a
-    README) last; "" where there is none.
+def describe_first_objects(source: Store, objects: Iterable[ObjectInfo]) -> str:
+    """A sentence that describes one of the first objects: one with advice if possible, a text (a README) last; "" where
+    there is no object.
     """
-    some = [(info, first) for info, first in first_bytes(source, islice(objects, SHOWN)) if first]
-    if not some:
+    candidates = [(info, first) for info, first in first_bytes(source, islice(objects, SHOWN)) if first]
+    if not candidates:
         return ""
-    info, first = min(some, key=lambda one: (not reads(one[1]), describe(one[1]).startswith("text (")))
+    info, first = min(
+        candidates, key=lambda candidate: (not reads(candidate[1]), describe(candidate[1]).startswith("text ("))
+    )
     return f" {source.uri}{info.key} is {describe(first)}{reads(first)}."

@@ -1,4 +1,4 @@
-"""The ways in which a label file spells an object's key other than the source has it, from strict to loose."""
+"""The ways in which the keys of a label file may differ from the objects' keys, from strict to loose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DEEPEST = 8
-"""Folders that a key may have too many or too few of."""
+"""The most folders that a key may have too many or too few."""
 EXTENSION = r"\.[A-Za-z][A-Za-z0-9]{0,4}$"
 
 QUOTED = r"^[A-Za-z][A-Za-z0-9+.-]*:/.*%"
@@ -22,19 +22,20 @@ Rewrite = Callable[[pa.Array], pa.Array]
 
 @dataclass(frozen=True)
 class Way:
-    """A key of the table and an object's mean the same where they become equal."""
+    """Two rewrites, of a key of the table and of an object's key: the two match where the rewritten keys are equal."""
 
-    told: str
-    """Goes on after "matched"."""
+    description: str
+    """Words that follow "matched"."""
     table: Rewrite
     source: Rewrite
     loose: bool = True
-    """Tried only where most keys are found in no strict way."""
+    """Whether the way is tried only where the strict ways find too few keys."""
 
 
 def ways(source: str, source_folders: int, table_folders: int) -> Iterator[Way]:
-    """`source` is its URI; the numbers say in how many folders a key is at most. Each way goes on from what the strict
-    ones do.
+    """The ways, strict ones first; each loose way includes the rewrites of the strict ones.
+
+    `source` is the URI of the source. The numbers are the most folders above a key in the source and in the table.
     """
     addressed = _addresses(source)
 
@@ -58,12 +59,12 @@ def ways(source: str, source_folders: int, table_folders: int) -> Iterator[Way]:
         for depth in range(1, min(DEEPEST, table_folders) + 1):
             yield Way(f"without {_folders(depth)}{ending}", _then(ours, _below(depth)), their_end)
         for depth in range(1, min(DEEPEST, source_folders) + 1):
-            told = f"below {_folders(depth)} of the source" + (", without an extension" if both else "")
-            yield Way(told, ours, _then(their_end, _below(depth)))
+            description = f"below {_folders(depth)} of the source" + (", without an extension" if both else "")
+            yield Way(description, ours, _then(their_end, _below(depth)))
 
 
 def _addresses(source: str) -> Rewrite:
-    """Without what stands before a key that is meant as a path or as a URI."""
+    """Rewrites paths and URIs to keys: without what stands before the key."""
     beginnings = "|".join(_beginnings(source))
 
     def rewritten(keys: pa.Array) -> pa.Array:
@@ -78,7 +79,7 @@ def _addresses(source: str) -> Rewrite:
 
 
 def _beginnings(source: str) -> list[str]:
-    """How the folder of the source begins in URIs, and as a path of this machine, as regular expressions."""
+    """Regular expressions for the folder of the source, in URIs and as a local path."""
     scheme, _, rest = source.rstrip("/").partition("://")
     if scheme == "file":
         return [f"(?:file:(?://(?:localhost)?)?)?{re.escape(rest)}/"]

@@ -1,4 +1,4 @@
-"""The table of the layout `table`: labels of objects, or of the texts that are in it."""
+"""The label table of the layout `table`: labels of objects, or texts with their labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from job.storage import Store, open_store, split_uri
 from job.wording import first_of
 
 MISSING = ("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A")
-"""What programs write into a column of text where there is no value."""
+"""Words that programs write into a column of text where there is no value."""
 TABLES = re.compile(r".+\.(csv|tsv|txt|jsonl?|ndjson|parquet|pq|xlsx?)(\.(gz|bz2|xz|zst|zip))?")
 LOOKED_AT, NAMED = 1000, 3
-"""Objects among which tables are looked for where there is none of the name given, and those that are named."""
+"""Objects that are searched for tables where the given one is missing, and the number of tables that an error names."""
 LETTERS = 30
 """Letters of a value that an error shows."""
 LISTED = 20
@@ -35,17 +35,17 @@ LISTED = 20
 @dataclass(frozen=True)
 class LabelTable:
     rows: pa.Table
-    """By ascending bytes of the key. Columns key, label, group and split (null without one), and text where
-    `data.table.text` is set; all strings.
+    """The rows by ascending bytes of the key. Columns key, label, group and split (null where the file has none), and
+    text where `data.table.text` is set; all strings.
     """
     uri: str
     notes: list[str]
-    """What was assumed of the file, each a sentence."""
+    """Assumptions about the file, each a sentence."""
 
 
 def read_table(data: Data, source: Store) -> LabelTable:
-    """The label table. For texts without a column of keys, a key is a digest of the text; a row that lacks its key has
-    "". Raises DataError.
+    """Reads the label table. For texts without a column of keys, the key is a digest of the text. The key of a row
+    without one is "". Raises DataError.
     """
     spec = data.label_table
     store, key = source, spec.file
@@ -65,12 +65,12 @@ def read_table(data: Data, source: Store) -> LabelTable:
 
     names = list(filter(None, (spec.key, spec.label, spec.group, spec.split, spec.text)))
     try:
-        found = read_columns(content, key, data.encoding, names, choose)
+        chosen = read_columns(content, key, data.encoding, names, choose)
     except NoTable as error:
         raise DataError(f"data.table.file: {uri} {error}.") from error
     except NoColumn as error:
         raise DataError(str(error)) from error
-    columns = dict(zip(roles, found.values, strict=True))
+    columns = dict(zip(roles, chosen.values, strict=True))
     if not len(columns["label"]):
         raise DataError(f"data.table.file: {uri} has a header and no rows.")
     del content
@@ -78,12 +78,12 @@ def read_table(data: Data, source: Store) -> LabelTable:
         rows, notes = _filled(columns, spec)
     except NoTable as error:
         raise DataError(f"data.table.file: {uri} {error}.") from error
-    return LabelTable(rows.sort_by("key"), uri, [f"{uri} {note}." for note in (*found.notes, *notes)])
+    return LabelTable(rows.sort_by("key"), uri, [f"{uri} {note}." for note in (*chosen.notes, *notes)])
 
 
 def object_reader(data: Data, source: Store) -> Callable[[str, str], bytes]:
-    """(key, version) -> the encoded example, an object of its own or a text of the table; raises ObjectMissing where
-    this version of it is gone.
+    """A function (key, version) -> the encoded example, which is an object or a text of the table. The function raises
+    ObjectMissing where this version is gone.
     """
     if data.label_table.text is None:
         return source.read
@@ -100,8 +100,8 @@ def object_reader(data: Data, source: Store) -> Callable[[str, str], bytes]:
 
 
 def with_resolved_keys(table: LabelTable, listed: Batches, source: str) -> LabelTable:
-    """The keys as the objects below `source` (a URI) have them, and how those were found, among the notes. Raises
-    DataError where none is an object's, or one may be two objects'.
+    """The table with its keys spelled as those of the objects below `source` (a URI); the notes say how they were
+    matched. Raises DataError where no key matches an object, or one may match two.
     """
     rows = table.rows
     keyless = pc.sum(pc.equal(rows["key"], "")).as_py()
@@ -122,7 +122,7 @@ def text_version(text: str) -> str:
 
 
 def _tables_in(store: Store) -> str:
-    """Files below the store that may be meant, among its first ones."""
+    """Words that name tables among the first objects of the store; empty where there are none."""
     try:
         listed = [info.key for info in islice(store.list(), LOOKED_AT) if TABLES.fullmatch(info.key.lower())]
     except StorageError:
@@ -131,7 +131,7 @@ def _tables_in(store: Store) -> str:
 
 
 def _places(spec: Table, headings: list[str], uri: str) -> dict[str, int]:
-    """The column of each role that has one."""
+    """The place of the column of each role that has one."""
     names = {"key": spec.key, "label": spec.label, "group": spec.group, "split": spec.split, "text": spec.text}
     places = {}
     for role, name in names.items():
@@ -151,8 +151,8 @@ def _keyless(role: str, spec: Table) -> bool:
 
 def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
     if several := alike(name, headings):
-        found = ", ".join(map(repr, several))
-        return f"data.table.{role}: {uri} has {len(several)} columns that {name!r} may be ({found}): rename one."
+        candidates = ", ".join(map(repr, several))
+        return f"data.table.{role}: {uri} has {len(several)} columns that {name!r} may be ({candidates}): rename one."
     return (
         f"data.table.{role}: {uri} has no column {name!r}{nearest(name, headings)}; "
         f"it has {first_of([heading[:60] for heading in headings], LISTED)}."
@@ -160,7 +160,7 @@ def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
 
 
 def _filled(columns: dict[str, pa.ChunkedArray], spec: Table) -> tuple[pa.Table, list[str]]:
-    """The rows with all columns, and what is to be said of them."""
+    """The rows with all columns, and notes about them."""
     count = len(columns["label"])
     filled = {role: pc.fill_null(column, "") for role, column in columns.items()}
     notes = []
@@ -168,8 +168,8 @@ def _filled(columns: dict[str, pa.ChunkedArray], spec: Table) -> tuple[pa.Table,
         missing = pc.is_in(filled[role], value_set=pa.array(MISSING))
         if without := pc.sum(missing).as_py():
             what = "labels" if role == "label" else f"values of data.table.{role}"
-            told = f"has {what} such as {filled[role].filter(missing)[0].as_py()!r} in {without} of {count} rows"
-            notes.append(f"{told}, which count as none")
+            finding = f"has {what} such as {filled[role].filter(missing)[0].as_py()!r} in {without} of {count} rows"
+            notes.append(f"{finding}, which count as none")
             filled[role] = pc.if_else(missing, "", filled[role])
     if "split" in filled:
         filled["split"] = _sides(filled["split"], spec)
@@ -182,9 +182,11 @@ def _filled(columns: dict[str, pa.ChunkedArray], spec: Table) -> tuple[pa.Table,
 
 
 def _sides(column: pa.ChunkedArray, spec: Table) -> pa.ChunkedArray:
-    """The splits by their names; what is none stays as it is. Raises NoTable where no row says one."""
-    found = column.combine_chunks().dictionary_encode()
-    values = found.dictionary.to_pylist()
+    """The column with known spellings of splits replaced by `train`, `validation` or `test`; other values stay as they
+    are. Raises NoTable where no row names a split.
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
     sides = [split_called(value) for value in values]
     if not any(sides):
         shown = ", ".join(repr(value[:LETTERS]) for value in values[:NAMED])
@@ -193,4 +195,4 @@ def _sides(column: pa.ChunkedArray, spec: Table) -> pa.ChunkedArray:
             "column has to have these"
         )
     names = [side or value for side, value in zip(sides, values, strict=True)]
-    return pa.chunked_array([pa.array(names, pa.string()).take(found.indices)])
+    return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)])

@@ -1,4 +1,4 @@
-"""Columns of strings that are made of rows, a part at a time."""
+"""Builds columns of strings from rows, a block at a time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class TextColumns:
 
     def add(self, columns: Iterable[Iterable[str | None]]) -> None:
         for part, column in zip(self._parts, columns, strict=True):
-            made = pa.array(column, pa.string())
-            part += made.chunks if isinstance(made, pa.ChunkedArray) else [made]  # where it has more than 2 GiB
+            array = pa.array(column, pa.string())
+            # Arrow makes chunks of more than 2 GiB.
+            part += array.chunks if isinstance(array, pa.ChunkedArray) else [array]
 
     def joined(self) -> list[pa.ChunkedArray]:
         return [pa.chunked_array(part, pa.string()) for part in self._parts]

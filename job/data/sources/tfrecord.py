@@ -1,4 +1,4 @@
-"""TFRecord: a file of tf.train.Example messages, read without TensorFlow."""
+"""Reads TFRecord, a file of tf.train.Example messages, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ message_type { name: "Floats" field { name: "value" number: 1 type: TYPE_FLOAT l
 message_type { name: "Ints" field { name: "value" number: 1 type: TYPE_INT64 label: LABEL_REPEATED } }
 """
 """tensorflow/core/example/{example,feature}.proto as they are on the wire; a map is a list of its entries.
-`lists` are those of a SequenceExample, which is the same otherwise.
+`lists` is the additional field of a SequenceExample.
 """
 
 
@@ -42,15 +42,15 @@ SIDES = (
     re.compile(r"(^|[/_.])(h|height|rows)$", re.IGNORECASE),
     re.compile(r"(^|[/_.])(w|width|cols|columns)$", re.IGNORECASE),
 )
-"""Features that tell the size of an image."""
+"""The names of features with the height and the width of an image."""
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-"""How encoded images begin."""
+"""The first bytes of encoded images."""
 SEQUENCE = "it is a tf.train.SequenceExample, which is not read: write each picture as a tf.train.Example"
 RAW = "image is raw pixels, not an encoded image (tf.io.encode_png makes one)"
 
 
 def read_tfrecord(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fields]:
-    """Every record of the file: a length, its checksum, as many bytes, their checksum.
+    """Every record of the file. A record is a length, its checksum, as many bytes, and their checksum.
 
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
     """
@@ -90,30 +90,30 @@ def framed(content: bytes) -> bytes:
 
 def _fields(example: Any, names: Packed) -> Fields:
     features = {entry.key: entry.value for entry in example.features.entries}
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     reject = SEQUENCE if example.lists else None
     for role in ("image", "label", "group"):
         values = _values(features.get(getattr(names, role)))
-        found[role] = values[0] if values else None
+        fields[role] = values[0] if values else None
         if len(values) > 1:
             reject = reject or f"{role} has {len(values)} values"
-    if not isinstance(found["image"], bytes | None):
+    if not isinstance(fields["image"], bytes | None):
         many = len(_values(features[str(names.image)])) > 1
-        found["image"], reject = None, RAW if many else "image is a number"
-    elif found["image"] is not None and _is_raw(found["image"], features):
+        fields["image"], reject = None, RAW if many else "image is a number"
+    elif fields["image"] is not None and _is_raw(fields["image"], features):
         reject = RAW
-    return Fields(**found, known=list(features), reject=reject)
+    return Fields(**fields, known=list(features), reject=reject)
 
 
 def _values(feature: Any) -> list[Any]:
-    """Its numbers of 32 bits as such: as Python's they would have digits that nobody wrote."""
+    """The values of a feature. Floats stay float32: as Python's they would have more digits than were written."""
     if not feature:
         return []
     return [*feature.bytes.value, *feature.ints.value, *map(np.float32, feature.floats.value)]
 
 
 def _is_raw(image: bytes, features: dict[str, Any]) -> bool:
-    """Whether its bytes are as many as the pixels (of 1 or 4 bytes) that other features tell of."""
+    """Whether the image is raw pixels: as many bytes as its height and width in other features give."""
     if image.startswith(PICTURES):
         return False
     sides = [[_values(features[name]) for name in features if side.search(name)] for side in SIDES]
@@ -132,7 +132,7 @@ def _example_type() -> Any:
 
 
 def _read(file: Source, size: int) -> bytes:
-    """As many bytes; fewer only at the file's end."""
+    """The next `size` bytes; fewer only at the end of the file."""
     parts, left = [file.read(size)], size
     while parts[-1] and (left := left - len(parts[-1])):
         parts.append(file.read(left))

@@ -1,4 +1,4 @@
-"""Packed files (gzip, bzip2, xz, Zstandard, a ZIP archive of one file), known by their bytes, whatever their names."""
+"""Unpacks files (gzip, bzip2, xz, Zstandard, a ZIP archive of one file), known by their bytes, not by their names."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ BROKEN = (
     *(EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
     *(LookupError, OverflowError, RuntimeError, struct.error),  # of the zipfile module, for archives that are broken
 )
-"""What reading a broken one raises; RuntimeError also where it is encrypted, or packed in a rare way."""
+"""What reading a broken file raises; RuntimeError also where it is encrypted, or packed by a rare method."""
 
 
 class NotOneFile(Exception):
-    """An archive, or a document that is one inside, in place of a file; its text says what it is."""
+    """The file is an archive, or an Office document (which is one inside). The message says what it is."""
 
 
 @contextmanager
 def unpacked(file: BinaryIO) -> Iterator[BinaryIO]:
-    """The file as it was before it was packed, read on the way. Raises NotOneFile, and BROKEN here or while reading."""
+    """The unpacked contents of the file, as a stream. Raises NotOneFile, and BROKEN here or while reading."""
     first = file.read(HEAD)
     file.seek(0)
     if first.startswith(GZIP):
@@ -60,8 +60,8 @@ def unpacked(file: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    files = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")]
     if len(files) == 1:
         return files[0]
-    named = first_of([one.filename for one in files], NAMED)
+    named = first_of([entry.filename for entry in files], NAMED)
     raise NotOneFile(f"a ZIP archive of {len(files)} files{': ' if files else ''}{named}")

@@ -1,4 +1,4 @@
-"""WebDataset: tar archives in which neighbouring files of one name are a record (0001.jpg, 0001.cls)."""
+"""Reads WebDataset: tar archives in which neighbouring files of one name are a record (0001.jpg, 0001.cls)."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from job.data.sources.signature import wrong_layout
 from job.errors import DataError
 
 CHUNK = 128 * 1024
-"""Bytes that tarfile takes at a time; at every read it copies those that are left."""
+"""Bytes that tarfile reads at a time; every read copies those that are left."""
 HEADER = 2**20
 """Bytes of the longest header (a long name, PAX), which tarfile reads whole."""
 HELD, HELD_BYTES = 64, 64 * 2**20
-"""Files of one name, and their bytes, that are looked at before it is decided where names end."""
+"""Files of one name, and their bytes, that are read before the decision where names end."""
 TRUNCATED = "unexpected end of data"
 LINK = "a link, whose bytes are not in the archive (tar --dereference --hard-dereference puts them there)"
 JOINED = "data after the end mark; archives that cat has joined must be files of their own"
 NUMBERED = "a part of another record, whose name ends at its first dot (a.1.jpg is 1.jpg of a): name files without dots"
 SPARSE = "a sparse file, which is not read"
 FAULTS = (tarfile.TarError, ValueError, EOFError, IndexError, OverflowError, RecursionError)
-"""What tarfile raises for headers that are none."""
+"""What tarfile raises for broken headers."""
 
 Part = bytes | str | None
-"""The bytes of a file; why they can't be had; None where nobody wants them."""
+"""The bytes of a file; the reason (str) why they can't be read; None where they are not needed."""
 Parts = dict[str, Part]
-"""By extension, in lower case."""
+"""The parts of a record by extension, in lower case."""
 
 
 class Member(NamedTuple):
     """A file of the archive."""
 
     name: str
-    """With its folder, up to the file's first dot."""
+    """The folder and the file's name up to its first dot."""
     extension: str
     """What follows that dot, in lower case."""
-    wanted: bool
+    is_field: bool
     """Whether that is the extension of an image, a label or a group."""
     end: str
-    """The wanted extension that its name ends with; "" where it ends with none."""
+    """The extension of an image, a label or a group that its name ends with; "" where it ends with none."""
     part: Part
 
 
 def read_webdataset(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fields]:
-    """Every record of an archive, compressed or not. A record that the archive's end cuts short is not given.
+    """Every record of an archive, compressed or not, but for one that the end of the archive cuts short.
 
     Raises DataError where the label, or the group, of the first record is an object that has fields.
     """
@@ -61,8 +61,8 @@ def read_webdataset(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fi
         raise WrongLayout(wrong)
     images = str(names.image).lower().split(";")
     words = {role: str(name) for role, name in (("label", names.label), ("group", names.group)) if name}
-    wanted = {*images, *(part for name in words.values() for part in _parts_of(name))}
-    for position, parts in enumerate(_records(_members(contents, wanted))):
+    extensions = {*images, *(part for name in words.values() for part in _parts_of(name))}
+    for position, parts in enumerate(_records(_members(contents, extensions))):
         fields = _fields(parts, images, words)
         for role, name in words.items():
             if position == 0 and isinstance(value := getattr(fields, role), dict):
@@ -76,19 +76,19 @@ def _fields(parts: Parts, images: list[str], words: dict[str, str]) -> Fields:
     if isinstance(image, str):
         reasons.append(TOO_LONG if image == TOO_LONG else f"image is {image}")
         image = None
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for role, name in words.items():
         part = next((part for part in _parts_of(name) if part in parts), "")
         content = parts.get(part)
         if isinstance(content, bytes):
             try:
-                found[role], fields = _value(content, part, name[len(part) + 1 :])
+                values[role], fields = _value(content, part, name[len(part) + 1 :])
                 known += fields
             except NoJson as error:
                 reasons.append(f"{part} is no JSON ({error})")
         elif content is not None:
             reasons.append(TOO_LONG if content == TOO_LONG else f"{role} is {content}")
-    return Fields(image, **found, known=known, reject=reasons[0] if reasons else None)
+    return Fields(image, **values, known=known, reject=reasons[0] if reasons else None)
 
 
 def _parts_of(name: str) -> list[str]:
@@ -98,7 +98,10 @@ def _parts_of(name: str) -> list[str]:
 
 
 def _value(content: bytes, part: str, path: str) -> tuple[Any, list[str]]:
-    """A text, or what is at a path in a JSON document; and, where nothing is there, what is. Raises NoJson."""
+    """A text, or the value at a path of a JSON document; and where there is no such value, the paths of the document.
+
+    Raises NoJson.
+    """
     content = content.strip()
     if not path and not part.endswith("json"):
         if not content.startswith((b"{", b"[")):
@@ -115,15 +118,15 @@ def _value(content: bytes, part: str, path: str) -> tuple[Any, list[str]]:
 def _records(members: Iterable[Member]) -> Iterator[Parts]:
     """The contents by extension of neighbouring files that have their name in common.
 
-    A name ends at its file's first dot. Where no file of a name has a wanted extension by that rule (1.05.jpg and
-    1.05.cls would be 05.jpg and 05.cls of the record 1), it ends before the wanted extension, or else at the last dot.
+    A name ends at its file's first dot. Where by that rule no file of a name has the extension of a field (1.05.jpg and
+    1.05.cls would be 05.jpg and 05.cls of the record 1), it ends before such an extension, or else at the last dot.
     """
     for _, group in groupby(members, key=lambda member: member.name):
         rest, held, size, first_dot = iter(group), list[Member](), 0, False
         for member in rest:
             held.append(member)
             size += len(member.part or "")
-            first_dot = member.wanted
+            first_dot = member.is_field
             if first_dot or len(held) >= HELD or size > HELD_BYTES:
                 break
         files = chain(held, rest)
@@ -135,12 +138,14 @@ def _records(members: Iterable[Member]) -> Iterator[Parts]:
 
 
 def _by_first_dot(files: Iterable[Member]) -> Iterator[Parts]:
-    """The files of a name; of 1.jpg and 1.cls among them, which should have been a record, one that can't be had."""
+    """The records of the files of a name. Files such as 1.jpg and 1.cls among them were meant as a record of their own:
+    each such pair gives a record that is rejected.
+    """
     numbered: dict[str, list[str]] = {}
 
     def parts() -> Iterator[tuple[str, Part]]:
         for member in files:
-            yield member.extension, member.part if member.wanted else None
+            yield member.extension, member.part if member.is_field else None
             number = member.extension[: -len(member.end) - 1]
             if member.end and number[:1].isdigit() and (number in numbered or len(numbered) < HELD):
                 numbered.setdefault(number, []).append(member.end)
@@ -153,24 +158,24 @@ def _by_first_dot(files: Iterable[Member]) -> Iterator[Parts]:
 
 
 def _by_end(member: Member) -> tuple[str, str, Part]:
-    """Its name, its extension and its part where names end as late as they can."""
+    """The name, the extension and the part of a member, where its name ends as late as possible."""
     name, extension = f"{member.name}.{member.extension}", member.end or member.extension.rpartition(".")[2]
     return name[: -len(extension) - 1], extension, member.part
 
 
 def _joined(parts: Iterable[tuple[str, Part]]) -> Iterator[Parts]:
-    """Records of one name: the next one begins where something that is wanted comes again."""
-    found: Parts = {}
+    """The records of one name. The next record begins where an extension with a part occurs again."""
+    record: Parts = {}
     for extension, part in parts:
-        if part is not None and found.get(extension) is not None:
-            yield found
-            found = {}
-        found.setdefault(extension, part)
-    yield found
+        if part is not None and record.get(extension) is not None:
+            yield record
+            record = {}
+        record.setdefault(extension, part)
+    yield record
 
 
-def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
-    longest_first = sorted(wanted, key=len, reverse=True)
+def _members(contents: Any, extensions: set[str]) -> Iterator[Member]:
+    longest_first = sorted(extensions, key=len, reverse=True)
     try:
         with tarfile.open(fileobj=contents, mode="r|", tarinfo=_Header, bufsize=CHUNK) as archive:
             stream: Any = archive
@@ -181,7 +186,7 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
                 if not stem or not extension or info.isdir() or is_hidden(name):
                     continue
                 extension = extension.lower()
-                known = extension in wanted
+                known = extension in extensions
                 ends = (end for end in longest_first if extension.endswith(f".{end}"))
                 end = extension if known else next(ends, "")
                 part = _part(stream, info) if end else None
@@ -194,9 +199,8 @@ def _members(contents: Any, wanted: set[str]) -> Iterator[Member]:
 
 
 def _next(stream: Any) -> tarfile.TarInfo | None:
-    """The header of the next file, where tarfile has not read that of the first one already.
-
-    Where a header claims a size beyond the archive's end, tarfile by itself reads on for ever.
+    """The header of the next file. Raises ReadError where the last one claims a size beyond the end of the archive:
+    tarfile by itself would read on for ever.
     """
     while stream.firstmember is None and (left := stream.offset - 1 - stream.fileobj.tell()) > 0:
         if not stream.fileobj.read(min(left, CHUNK)):
@@ -220,7 +224,7 @@ def _part(stream: Any, info: tarfile.TarInfo) -> Part:
 
 
 class _Header(tarfile.TarInfo):
-    """tarfile takes a broken header, or none, for the end mark of the archive."""
+    """Raises ReadError for a broken or missing header, which tarfile takes for the end mark of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: Any) -> _Header:

@@ -1,4 +1,4 @@
-"""Everything in Ray's processes: on this machine, or on the cluster that RAY_ADDRESS names."""
+"""The Ray executor: it works in Ray's processes, on this machine or on the cluster that RAY_ADDRESS names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from job.training.context import Recipe
 T = TypeVar("T")
 R = TypeVar("R")
 SCRAPED = 30.0
-"""Seconds in which Ray has passed on what is set (it takes up to 10), and Prometheus has read it (15)."""
+"""Seconds in which Ray exports new metrics (up to 10), and Prometheus reads them (15)."""
 
 
 class RayExecutor:
-    """Starts Ray, or connects to it, when it is first asked for something."""
+    """Starts Ray, or connects to it, at the first call that needs it."""
 
     def __init__(self, job: Job, debug: bool, emit: Emit) -> None:
         self._job, self._debug, self._emit = job, debug, emit
@@ -63,7 +63,7 @@ class RayExecutor:
         run_training(recipe, interrupts, emit)
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
-        """On a cluster in a process of a worker's node, since the head's has no GPU."""
+        """The result of the function. On a cluster, it is called on a worker's node, since the head has no GPU."""
         if is_here():
             return function(*arguments)
         self._connect()

@@ -1,4 +1,4 @@
-"""Ray Data's actors and rows, with errors that a person can read: the first one, as it was raised."""
+"""Ray Data's actors and rows, with readable errors: the first one, as it was raised."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 IDLE = 50.0
-"""Seconds without a row, or a word of a training worker, after which a person is told: before a log's line a minute."""
+"""Seconds without a row, or a message of a training worker, before the user is told. (A log has a line a minute.)"""
 LOW_MEMORY = "low on memory"
-"""Words of Ray, of a process that it ended because its node had too little."""
+"""Ray's words for a process that it ended because its node had too little memory."""
 TELLING = re.compile(f"task was killed|worker exit|the worker died|{LOW_MEMORY}", re.IGNORECASE)
-"""In the line of Ray's that says why."""
+"""Found in the line of Ray's error that gives the reason."""
 
 
 class Carried(Exception):
-    """An error on its way to the driver: (error,). Ray Data writes advice into the text of any other."""
+    """Carries an error, its only argument, to the driver. Ray Data adds advice to the text of other errors."""
 
 
 @contextmanager
@@ -39,9 +39,9 @@ def carried() -> Iterator[None]:
 
 
 class Actor(ABC, Generic[Row]):
-    """An actor of Ray Data. It always starts, because of an actor that does not, Ray keeps the error's text alone.
+    """An actor of Ray Data. Its start never fails, since Ray would keep only the text of the error.
 
-    What fails as it starts is raised for the first row that it is given.
+    An error in `start` is raised for the first row instead.
     """
 
     def __init__(self, work: Extraction) -> None:
@@ -59,30 +59,31 @@ class Actor(ABC, Generic[Row]):
 
     @abstractmethod
     def start(self, work: Extraction) -> None:
-        """Whatever takes long, once in a process."""
+        """Prepares the actor; called once in its process."""
 
     @abstractmethod
     def process(self, row: Row) -> dict[str, Any]:
-        """What becomes of a row."""
+        """The result for a row."""
 
 
 def rows_of(data: ray.data.Dataset, doing: str, emit: Emit) -> Iterator[dict[str, Any]]:
-    """Raises a ThawError that the actors and tasks carried as it was, and ClusterError where anything else failed.
+    """The rows of a Ray data set. Emits a note a minute while no row comes.
 
-    `doing`: what then failed, for the message. Says a note a minute while no row comes.
+    Raises a ThawError of the actors and tasks as it was, and ClusterError for any other failure. `doing` names the work
+    in that error.
     """
     import ray.exceptions
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:
-        with _told_while_idle(doing, emit) as has_come:
+        with _noting_idleness(doing, emit) as has_come:
             for row in data.iter_rows():
                 has_come()
                 yield row
     except ExecutionTimeoutError as error:
         minutes = ray.data.DataContext.get_current().execution_no_progress_timeout_s / 60
-        told = f"nothing came of it in {minutes:g} minutes, its processes found no room or ended as they started"
-        raise cluster_error(doing, told) from error
+        cause_text = f"nothing came of it in {minutes:g} minutes, its processes found no room or ended as they started"
+        raise cluster_error(doing, cause_text) from error
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", error)
         cause = cause.args[0] if isinstance(cause, Carried) else cause
@@ -92,8 +93,10 @@ def rows_of(data: ray.data.Dataset, doing: str, emit: Emit) -> Iterator[dict[str
 
 
 @contextmanager
-def _told_while_idle(doing: str, emit: Emit) -> Iterator[Callable[[], None]]:
-    """Says how much room the cluster has, once a minute in which what this yields was not called."""
+def _noting_idleness(doing: str, emit: Emit) -> Iterator[Callable[[], None]]:
+    """Yields a function to be called for each row. Notes the cluster's free resources after each minute without a
+    call.
+    """
     calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def watch() -> None:
@@ -102,7 +105,7 @@ def _told_while_idle(doing: str, emit: Emit) -> Iterator[Callable[[], None]]:
             try:
                 goes_on = calls.get(timeout=IDLE)
             except queue.Empty:
-                with suppress(Exception):  # where Ray itself is gone, who waits for the rows finds out
+                with suppress(Exception):  # where Ray itself is gone, reading the rows raises the error
                     emit(Noted(f"{doing}: nothing came of it for {IDLE:g} s ({_room()})"))
 
     threading.Thread(target=watch, daemon=True).start()
@@ -113,7 +116,7 @@ def _told_while_idle(doing: str, emit: Emit) -> Iterator[Callable[[], None]]:
 
 
 def _room() -> str:
-    """As `0 of 4 CPUs and 1 of 2 GPUs are free`."""
+    """The cluster's free resources, such as `0 of 4 CPUs and 1 of 2 GPUs are free`."""
     import ray
 
     free, there = ray.available_resources(), ray.cluster_resources()
@@ -130,7 +133,7 @@ def cluster_error(doing: str, cause: str) -> ClusterError:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's headline; of Ray's own errors, their first line and the one that tells why."""
+    """The headline of an error; for Ray's own errors, the first line and the line with the reason."""
     if not type(error).__module__.startswith("ray."):
         return headline(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

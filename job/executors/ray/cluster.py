@@ -1,4 +1,4 @@
-"""Ray: the cluster that RAY_ADDRESS names, or one of our own on this machine."""
+"""Connects to the Ray cluster that RAY_ADDRESS names, or starts Ray on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from job.config import Job
 from job.errors import ClusterError, ThawError, headline
 from job.executors.placement import cpus_here, is_here, with_workers, worker_cpus
-from job.executors.ray.folder import own_token, ray_folder, some_home
+from job.executors.ray.folder import ensure_home, own_token, ray_folder
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
 from job.run.events import Announced, Emit, Warned
@@ -35,16 +35,16 @@ ENVIRONMENT = {
 
 
 STARTS = 3
-"""Times that Ray's start is tried."""
+"""The number of attempts to start Ray."""
 
 
 def set_environment() -> None:
-    """Sets the environment of the processes that this one starts; what a person has set stays. No proxy is between this
-    machine's processes, or before the cluster's head.
+    """Sets the environment of the processes that this one starts, except for variables that are set already. Processes
+    of this machine, and the cluster's head, are reached without a proxy.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    some_home()
+    ensure_home()
     if set_proxies():
         from ray.util import get_node_ip_address
 
@@ -74,7 +74,7 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
             settings["_temp_dir"] = stack.enter_context(ray_folder())
             own_token()
         _start(settings, debug, emit or (lambda event: None))
-        # Where Ray tells of processes and nodes that are lost, even while it ends; standard output is for the result.
+        # Ray prints messages about lost processes and nodes, even at its end; standard output is for the result alone.
         stack.enter_context(redirect_stdout(sys.stderr if debug else WithoutRetries(sys.stderr)))
         stack.callback(ray.shutdown)
         _set_up_libraries(debug)
@@ -83,22 +83,24 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
 
 
 def _start(settings: dict[str, Any], debug: bool, emit: Emit) -> None:
-    """Starts Ray, or connects to it; on a machine that is too busy for its patience it is tried again."""
+    """Starts Ray, or connects to it. Tries again where a busy machine takes longer than Ray waits. Raises
+    ClusterError.
+    """
     import ray
 
     for left in reversed(range(STARTS)):
         try:
-            quiet = nullcontext() if debug else no_stderr()  # its core says that it heeds our log level
+            quiet = nullcontext() if debug else no_stderr()  # its core prints a line about the log level
             with _own_sigterm(), no_last_word(), quiet:
                 ray.init(**settings)
             return
-        except ThawError:  # somebody wants it to end
+        except ThawError:  # the run was interrupted
             raise
         except Exception as error:  # where a node takes too long to start, Ray raises nothing more special
             where = os.environ.get("RAY_ADDRESS", "this machine")
             if not left:
-                told = f"Ray can't be reached or started at {where}, in {STARTS} tries: {headline(error)}"
-                raise ClusterError(f"{told} (--debug shows its logs).") from error
+                problem = f"Ray can't be reached or started at {where}, in {STARTS} tries: {headline(error)}"
+                raise ClusterError(f"{problem} (--debug shows its logs).") from error
             with suppress(Exception):
                 ray.shutdown()
             emit(Warned(f"Ray did not start at {where} ({headline(error)}): trying again"))
@@ -106,7 +108,7 @@ def _start(settings: dict[str, Any], debug: bool, emit: Emit) -> None:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keeps the handler of SIGTERM, which Ray takes for itself."""
+    """Keeps our handler of SIGTERM, which Ray replaces by its own."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     if threading.current_thread() is threading.main_thread():
@@ -114,7 +116,7 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for several minutes, without a word. Raises ClusterError."""
+    """Raises ClusterError where nobody answers at the address. Ray itself would try for minutes without a message."""
     host, port = _head()
     if not host:
         return
@@ -128,25 +130,27 @@ def _check_reachable(address: str) -> None:
 
 
 def _head() -> tuple[str, str]:
-    """Host and port of the head that RAY_ADDRESS names; empty for none, `auto` and `local`."""
+    """The host and the port of the head in RAY_ADDRESS; empty where it is not set, `auto` or `local`."""
     host, separator, port = os.environ.get("RAY_ADDRESS", "").rpartition("://")[2].rpartition(":")
     return (host.strip("[]"), port) if separator and port.isdigit() else ("", "")
 
 
 def _check_gpus(job: Job) -> None:
-    """On a cluster nodes may come when they are asked for; here what is there is all, and waiting would not end."""
+    """Raises ClusterError where this machine has too few GPUs, since waiting would never end. A cluster may add
+    nodes.
+    """
     import ray
 
-    found, wanted = int(ray.cluster_resources().get("GPU", 0)), job.scaling.min_workers
-    if job.scaling.gpu and is_here() and found < wanted:
+    available, needed = int(ray.cluster_resources().get("GPU", 0)), job.scaling.min_workers
+    if job.scaling.gpu and is_here() and available < needed:
         raise ClusterError(
-            f"scaling.gpu: true needs a GPU for each of {wanted} workers, and Ray finds {found} on this machine: set "
-            "scaling.gpu: false or fewer scaling.workers, or RAY_ADDRESS to a cluster that has them."
+            f"scaling.gpu: true needs a GPU for each of {needed} workers, and Ray finds {available} on this machine: "
+            "set scaling.gpu: false or fewer scaling.workers, or RAY_ADDRESS to a cluster that has them."
         )
 
 
 def _set_up_libraries(debug: bool) -> None:
-    """Ray's libraries set up their logs when they are imported, so they are imported first."""
+    """Configures Ray's libraries and their logs. They are imported first, since importing sets up their logs."""
     import ray.data
     import ray.train
     from ray.util.annotations import RayDeprecationWarning
@@ -154,7 +158,7 @@ def _set_up_libraries(debug: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
-    # It alone bounds how often Ray Data replaces an actor.
+    # `ray_remote_args_fn` is the only way to limit how often Ray Data replaces an actor.
     warnings.filterwarnings("ignore", message=".*ray_remote_args_fn", category=RayDeprecationWarning)
     if not debug:
         for name, level in (("ray", logging.ERROR), ("ray.train", logging.ERROR), ("ray.data", logging.CRITICAL)):
@@ -162,8 +166,8 @@ def _set_up_libraries(debug: bool) -> None:
 
 
 def placed_there(job: Job, debug: bool, emit: Emit) -> Job:
-    """The job with what `scaling.workers: auto` means on the cluster that RAY_ADDRESS names: a worker for each GPU, or
-    for each node that computes, with the cores of the smallest one; 1 where none has come so far.
+    """The job with `scaling.workers: auto` resolved on the cluster that RAY_ADDRESS names: a worker for each GPU,
+    or for each node with CPUs, with the cores of the smallest node. One worker where no such node has joined yet.
     """
     import ray
 
@@ -176,7 +180,7 @@ def placed_there(job: Job, debug: bool, emit: Emit) -> Job:
 
 
 def room(job: Job) -> int:
-    """How many runs of this job the cluster has workers for now; here it is one at a time."""
+    """The number of runs of this job that the cluster has room for now; 1 on this machine."""
     if is_here():
         return 1
     import ray
@@ -187,10 +191,10 @@ def room(job: Job) -> int:
 
 
 def extract_processes(job: Job) -> tuple[int | None, int]:
-    """How many decoders and how many featurizers the extract stage may grow to; None: as many as find room.
+    """The most decoders (None: as many as find room) and the most featurizers of the extract stage.
 
-    Here one network has all cores. On a cluster there is one for each worker; its nodes may come as they are asked for,
-    so that how many CPUs will decode is not known.
+    On this machine, one network has all cores. On a cluster, there is one network for each worker. The number of its
+    CPUs is not known in advance, since nodes may join on demand.
     """
     if is_here():
         return max(1, cpus_here() // 2), 1

@@ -22,26 +22,26 @@ from job.executors.ray.actors import carried
 from job.storage import Store, arrow_errors
 
 TASKS = 2048
-"""Ray tasks that the shards of a source are divided among, at most."""
+"""The most Ray tasks that the shards of a source are divided among."""
 BLOCK = 8 * 2**20
-"""Bytes of images in a block, unless one image is larger."""
+"""Bytes of images at which a block is complete."""
 RECORDS = pa.schema(
     [("shard", pa.string()), ("position", pa.int64()), ("label", pa.string()), ("encoded", pa.binary())]
 )
 
 
 def read_records(data: Data, source: Store, versions: Mapping[str, str]) -> ray.data.Dataset:
-    """The usable records of these shards: {shard: str, position: int, label: str, encoded: bytes}, in any order.
+    """The usable records of these shards, in any order: {shard: str, position: int, label: str, encoded: bytes}.
 
-    A shard that has another version than in `versions` raises StorageError at its end; so does one that can't be read
-    (`rows_of` raises it).
+    Reading (by `rows_of`) raises StorageError for a shard that can't be read, and at the end of one whose version is
+    not that in `versions`.
     """
     datasource = RecordDatasource(data, source, versions)
     return ray.data.read_datasource(datasource, override_num_blocks=max(1, min(len(versions), TASKS)))
 
 
 class RecordDatasource(FileBasedDatasource):
-    """A task reads whole shards, from first to last: how Ray cuts its output into blocks moves no position."""
+    """A datasource whose tasks read whole shards, so that positions do not depend on how Ray divides the blocks."""
 
     def __init__(self, data: Data, source: Store, versions: Mapping[str, str]) -> None:
         filesystem, root = source.arrow()
@@ -63,7 +63,7 @@ class RecordDatasource(FileBasedDatasource):
 
 
 class _Listed(DefaultFileMetadataProvider):
-    """The shards are listed already: Ray would list them again, and take some names for parts of a URL."""
+    """Gives Ray the listed shards. Ray would list them again, and misread some names as parts of a URL."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
@@ -71,7 +71,7 @@ class _Listed(DefaultFileMetadataProvider):
     def expand_paths(
         self, paths: list[str], filesystem: Any, partitioning: Any = None, ignore_missing_paths: bool = False
     ) -> Iterator[tuple[str, Any]]:
-        """Once: they need not travel with every task. Their sizes are not known."""
+        """The listed paths, without sizes. They are given once only, so that they are not sent with every task."""
         listed, self.paths = self.paths, []
         return ((path, None) for path in listed)
 

@@ -1,4 +1,6 @@
-"""What Ray needs of the machine that it is started on: folders, and a token that its processes know each other by."""
+"""Prepares this machine for starting Ray: its folder, a home folder, and the token by which its processes
+authenticate.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,15 @@ from pathlib import Path
 from job.errors import ClusterError
 
 SOCKET = "/session_2026-01-31_23-59-59_000000_4194304/sockets/plasma_store"
-"""The longest of the names that Ray gives to sockets below its folder."""
+"""The longest name of a socket below Ray's folder."""
 LONGEST = 107
-"""Bytes of a socket's path, on Linux."""
+"""The most bytes of a socket's path on Linux."""
 SHORT = "/tmp"
 
 
 @contextmanager
 def ray_folder() -> Iterator[str]:
-    """Ray's folder in RAY_TMPDIR or TMPDIR; by a shorter name where those of its sockets would be too long.
+    """Ray's folder in RAY_TMPDIR or TMPDIR, through a short link where the paths of its sockets would be too long.
 
     Raises ClusterError.
     """
@@ -44,16 +46,16 @@ def ray_folder() -> Iterator[str]:
 
 
 def own_token() -> None:
-    """Gives the processes of a Ray that is started here a token, unless a person has seen to that.
+    """Sets a token for the processes of a Ray that is started here, unless one is set already.
 
-    Ray would write one into the home folder, where a container's user may not write.
+    Ray would write its own into the home folder, which a container's user may not be allowed to.
     """
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def some_home() -> None:
-    """Names a home folder where the user has none, as a container's user may: Ray can't be imported without."""
+def ensure_home() -> None:
+    """Sets HOME where the user has no home folder, as in containers: Ray can't be imported without one."""
     try:
         Path.home()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What the driver and the groups of training workers tell each other; a Ray actor of the driver's."""
+"""The ledger: a Ray actor through which the driver and the groups of training workers exchange their state."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from job.training.context import Start
 REPEATS = 3
 """Failures in a row, without a new checkpoint between them, after which an attempt gives up."""
 PAUSES = (0.0, 1.0, 10.0)
-"""Seconds that a group waits before it begins, after so many failures in a row."""
+"""Seconds that a group waits before it begins, by the number of failures in a row."""
 
 
 class Ledger:
     def __init__(self) -> None:
         self._over = self._stopping = self._excused = False
         self._causes: list[str] = []
-        """Why the group that is under way ends, first error first; those that follow from another worker's end come
-        last."""
+        """The errors of the current group, in order; errors caused by the end of another worker are consequences."""
         self._consequences: list[str] = []
         self._in_a_row, self._failures, self._from = 0, 0, ""
         self._noticed: float | None = None
-        self._asked, self._heard = time.monotonic(), False
+        self._asked, self._stop_known = time.monotonic(), False
 
     def begin(self, checkpoint: str) -> Start:
-        """A group is about to go on from this checkpoint ("" for the start)."""
+        """Registers a new group that will continue from this checkpoint ("" for the start)."""
         failed, cause = bool(self._causes or self._consequences), self.cause()
         noticed = self._noticed if failed else None
         self._causes, self._consequences, self._noticed = [], [], None
@@ -40,7 +39,7 @@ class Ledger:
         return Start(pause=PAUSES[self._in_a_row], noticed=noticed)
 
     def failed(self, cause: str, follows: bool = False) -> None:
-        """A worker's error, in a line; `follows`: from the end of another worker."""
+        """Registers a worker's error, in one line. `follows` says that the end of another worker caused it."""
         self._noticed = self._noticed or time.time()
         (self._consequences if follows else self._causes).append(cause)
 
@@ -49,39 +48,41 @@ class Ledger:
         return next(iter([*self._causes, *self._consequences]), "")
 
     def preempted(self) -> None:
-        """The end of the group that is under way will be nobody's fault."""
+        """Registers a preemption: the end of the current group will not count as a failure."""
         self._excused = True
 
     def is_broken(self) -> bool:
-        """Whether the group has lost a worker: another one will begin."""
+        """Whether the group has lost a worker, so that another group will begin."""
         return self._excused or bool(self._causes or self._consequences)
 
     def failures(self) -> int:
-        """How many groups have failed."""
+        """The number of groups that have failed."""
         return self._failures
 
     def stop(self) -> None:
         self._stopping = True
 
     def is_stopping(self) -> bool:
-        """Asked every second by the workers that train."""
-        self._asked, self._heard = time.monotonic(), self._stopping
+        """Whether the workers are to stop; workers that train ask every second."""
+        self._asked, self._stop_known = time.monotonic(), self._stopping
         return self._stopping
 
-    def was_heard(self) -> bool:
-        """Whether workers know that they are to stop."""
-        return self._heard
+    def knows_stop(self) -> bool:
+        """Whether a worker has read that the workers are to stop."""
+        return self._stop_known
 
     def is_idle(self, seconds: float) -> bool:
-        """Whether no worker has trained for so long."""
+        """Whether no worker has trained for this many seconds."""
         return time.monotonic() - self._asked > seconds
 
     def stopped(self) -> None:
-        """Workers have ended, once a checkpoint was kept: for good where they were to stop, else to begin elsewhere."""
+        """Registers that workers ended after keeping a checkpoint: for good where they were to stop, else to
+        restart.
+        """
         self._over |= self._stopping
 
     def end(self) -> None:
-        """No group has anything to do any more."""
+        """Registers that training is over: further groups have nothing to do."""
         self._over = True
 
     def is_over(self) -> bool:
@@ -95,7 +96,7 @@ def make_ledger() -> Any:
 
 
 def beside_driver() -> dict[str, Any]:
-    """Options of an actor that must live as long as the driver: it is on the same node, whatever else is lost."""
+    """Options of an actor that lives as long as the driver: it runs on the driver's node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,4 @@
-"""What the training workers say, as the driver hears it."""
+"""The listener: it receives the events of the training workers in the driver."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from job.run.events import Emit, Event, Noted, TrainingEnded, WorkerFailed, Work
 from job.run.proxies import not_formed
 
 FORMING = 120.0
-"""Seconds in which workers that have all been started find each other."""
+"""Seconds in which the workers, once all are started, have to connect to each other."""
 
 
 class Listener:
-    """A thread that hands the workers' events to `emit`, and says so where none is at work. Workers that do not come
-    together never end: it breaks off what waits for them.
+    """A thread that passes the workers' events to `emit`, and emits a note while no worker is at work.
+
+    Workers that can't connect to each other never end: it calls `break_off` to end the wait for them. `workers`
+    describes the group in words.
     """
 
-    def __init__(self, events: Any, emit: Emit, ledger: Any, wanted: str, break_off: Callable[[], None]) -> None:
-        self._events, self._emit, self._ledger, self._wanted = events, emit, ledger, wanted
+    def __init__(self, events: Any, emit: Emit, ledger: Any, workers: str, break_off: Callable[[], None]) -> None:
+        self._events, self._emit, self._ledger, self._workers = events, emit, ledger, workers
         self._break_off = break_off
         self._forming: WorkersForming | None = None
         self._until = 0.0
@@ -34,7 +36,7 @@ class Listener:
         self._thread.start()
 
     def stopped(self) -> ThawError | None:
-        """Ends it once all events are told; returns the first error among them."""
+        """Ends the thread once all events were passed on; returns the first error among them."""
         import ray
 
         if self._thread.is_alive():
@@ -56,7 +58,7 @@ class Listener:
                     if self._forming and not self._patience():
                         self._give_up(self._forming)
                     elif ray.get(self._ledger.is_idle.remote(IDLE)):
-                        self._emit(Noted(f"no worker is at work: waiting for {self._wanted}"))
+                        self._emit(Noted(f"no worker is at work: waiting for {self._workers}"))
                     continue
                 if event is None:
                     return
@@ -74,7 +76,7 @@ class Listener:
             self._emit(event)
 
     def _patience(self) -> float:
-        """Seconds until the next look at the workers."""
+        """Seconds to wait for the next event."""
         return max(0.0, min(IDLE, self._until - time.monotonic())) if self._forming else IDLE
 
     def _give_up(self, group: WorkersForming) -> None:

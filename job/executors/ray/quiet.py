@@ -1,4 +1,4 @@
-"""What Ray prints though no setting of its own asks for it."""
+"""Suppresses output of Ray that no setting turns off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import TextIO
 
 @contextmanager
 def no_last_word() -> Iterator[None]:
-    """Ray's start lets colorama end standard output with an escape code, also on a terminal that has no colours."""
+    """Removes colorama's exit handler, which Ray's start registers: it would write an escape code to standard
+    output.
+    """
     try:
         yield
     finally:
@@ -21,7 +23,7 @@ def no_last_word() -> Iterator[None]:
 
 
 class WithoutRetries(io.TextIOBase):
-    """Passes on what Ray prints, but for the lines that it prints each time that it tries something again."""
+    """Passes on what Ray prints, except for its lines about retries."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The extract stage on Ray Data: decoders on CPUs hand inputs to featurizers on GPUs, where there are any."""
+"""The extract stage on Ray Data: decoders on CPUs pass inputs to featurizers, which use GPUs where there are any."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def extract(work: Extraction, emit: Emit) -> Iterator[Extracted]:
 
 
 class DecodeObjects(Actor[dict[str, Any]]):
-    """A chunk of single objects, {chunk}, becomes a row of what was decoded."""
+    """Decodes a chunk of single objects, {chunk}, to one row."""
 
     def start(self, work: Extraction) -> None:
         self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=4 * READERS)
@@ -63,7 +63,7 @@ class DecodeObjects(Actor[dict[str, Any]]):
 
 
 class DecodeRecords(Actor[dict[str, np.ndarray]]):
-    """A batch of records, {shard, position, encoded}, becomes a row for each of its packed files."""
+    """Decodes a batch of records, {shard, position, encoded}, to a row for each of its packed files."""
 
     def start(self, work: Extraction) -> None:
         self._decoder = Decoder(work, ThreadPoolExecutor(1), encoded=CHUNK)
@@ -75,11 +75,11 @@ class DecodeRecords(Actor[dict[str, np.ndarray]]):
     def _decoded(self, batch: dict[str, np.ndarray], shard: str) -> dict[str, Any]:
         at = np.flatnonzero(batch["shard"] == shard)
         positions, encoded = ([batch[name][i] for i in at] for name in ("position", "encoded"))
-        return row_of(self._decoder.begin_records(shard, [int(one) for one in positions], encoded)())
+        return row_of(self._decoder.begin_records(shard, [int(position) for position in positions], encoded)())
 
 
 class Featurize(Actor[dict[str, Any]]):
-    """Writes what decoded examples lack: their row becomes {done, gone}."""
+    """Computes and writes the features that decoded examples lack. Their row becomes {done, gone}."""
 
     def start(self, work: Extraction) -> None:
         self._store = work.store
@@ -91,7 +91,7 @@ class Featurize(Actor[dict[str, Any]]):
 
 
 def row_of(decoded: Decoded) -> dict[str, Any]:
-    """As Ray Data passes it on."""
+    """The row by which Ray Data passes decoded examples on."""
     rejects = [(base64.b64encode(address).decode(), why) for address, why in decoded.rejects]
     return {
         "inputs": decoded.inputs,

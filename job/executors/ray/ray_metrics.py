@@ -1,4 +1,4 @@
-"""What Prometheus reads through Ray's own exporter, which puts `ray_` before the names."""
+"""Metrics for Prometheus through Ray's own exporter, which adds `ray_` to the names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts Ray Train, and again where that is worth it."""
+"""Runs Ray Train, and restarts it after failures that a restart may cure."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from job.storage.scratch import scratch
 from job.training.context import Recipe
 
 RESIZE = 10.0
-"""Seconds between two looks for room for more workers."""
+"""Seconds between checks for room for more workers."""
 HEARING = 15
-"""Seconds in which workers that train have heard that they are to stop."""
+"""Seconds in which training workers notice that they are to stop."""
 
 
 def run_training(recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
-    """Trains until `recipe.until`; the results are in the store. Raises what the workers raised.
+    """Trains until `recipe.until`, and writes the results to the store. Raises what the workers raised.
 
-    Ray Train starts the workers, and others in their place. What they keep is in the run's state alone: Ray is told
-    of no checkpoint, and what it stores is thrown away.
+    Ray Train starts the workers, and replaces lost ones. Checkpoints are kept in the run's state alone: Ray knows of
+    none, and its own storage is discarded.
     """
     from ray.util.queue import Queue
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
-    listener = Listener(events, emit, ledger, _wanted(job), interrupts.break_off)
+    listener = Listener(events, emit, ledger, _group_in_words(job), interrupts.break_off)
     config = WorkerConfig(recipe=recipe, cpus=worker_cpus(job), events=events, ledger=ledger)
-    emit(Announced(f"starting {_wanted(job)}"))
+    emit(Announced(f"starting {_group_in_words(job)}"))
     try:
         with interrupts.passed_to(lambda over: _stop(ledger, interrupts, over)):
             _fit(config, job.recovery)
@@ -92,9 +92,9 @@ def _trainer(config: WorkerConfig, folder: str, *, failures: int, preemptions: i
 
 
 def _fit(config: WorkerConfig, recovery: Recovery) -> None:
-    """Trains. Ray is asked again, without end while it finds no room for the workers; where workers stopped because
-    their node is about to go; and where some have died before they were under way, which counts as a failure. What they
-    raised they would raise again.
+    """Trains, and starts Ray Train again where that can help: without limit while it finds no room for the workers;
+    after preemptions; and after failures in the start of workers, which count as failures. An error that the workers'
+    function raised is not tried again.
     """
     import ray
     from ray.train import ControllerError
@@ -126,19 +126,19 @@ def _fit(config: WorkerConfig, recovery: Recovery) -> None:
 
 
 def _stop(ledger: Any, interrupts: Interrupts, over: threading.Event) -> None:
-    """Asks the workers to save and to end; where none of them hears it, they are still starting, or none is there."""
+    """Asks the workers to save and to end. Where none of them notices, none is training yet: breaks off the wait."""
     import ray
 
     with suppress(ray.exceptions.RayError):
         ray.get(ledger.stop.remote())
         for _ in range(HEARING):
-            if ray.get(ledger.was_heard.remote()) or over.wait(1):
+            if ray.get(ledger.knows_stop.remote()) or over.wait(1):
                 return
     interrupts.break_off()
 
 
 def _workers(job: Job) -> Any:
-    """A number or a range: Ray's own types are those of its older Train."""
+    """The number of workers, or their range (Any, since Ray's type hints are those of its older Train)."""
     scaling = job.scaling
     return (scaling.min_workers, scaling.max_workers) if scaling.elastic else scaling.max_workers
 
@@ -147,14 +147,14 @@ def _resources(job: Job) -> dict[str, float]:
     return {"CPU": worker_cpus(job), **({"GPU": 1} if job.scaling.gpu else {})}
 
 
-def _wanted(job: Job) -> str:
+def _group_in_words(job: Job) -> str:
     each = ", ".join(f"{count:g} {name}" for name, count in _resources(job).items())
     count = job.scaling.min_workers
     return f"a worker ({each})" if count == 1 else f"{count} workers (each {each})"
 
 
 def _deaths(ledger: Any) -> Any:
-    """Tells the ledger of workers that ended without a word of their own."""
+    """A callback that registers workers in the ledger which ended without reporting an error themselves."""
     import ray
     from ray.train import UserCallback
 
@@ -171,7 +171,7 @@ def _deaths(ledger: Any) -> Any:
 
 
 def _first_cause(ledger: Any, error: BaseException) -> ThawError:
-    """The first worker's exception, in one line."""
+    """The first error of the workers, in one line."""
     import ray
 
     try:

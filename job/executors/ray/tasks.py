@@ -1,4 +1,4 @@
-"""One function over many items, in Ray's tasks."""
+"""Maps a function over many items in Ray's tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def map_unordered(function: Callable[[T], R], items: list[T], doing: str, emit: Emit) -> Iterator[R]:
-    """What becomes of each item, which is something that Arrow can hold, or None. Needs Ray."""
+    """The result for each item, in any order; results are values that Arrow can hold, or None. Needs Ray."""
     kept = ray.put(items)
     tasks = ray.data.from_items([{"at": at} for at in range(len(items))], override_num_blocks=min(len(items), TASKS))
     for row in rows_of(tasks.map(partial(_row, function, kept)), doing, emit):

@@ -1,7 +1,7 @@
-"""How Ray Train's workers find each other: by TF_CONFIG, as `tf.distribute` wants it.
+"""Connects Ray Train's workers by TF_CONFIG, as `tf.distribute` expects.
 
-Ray's own backend does the same, but whoever unpickles it imports TensorFlow: Ray's controller, which starts the workers
-after that, and the driver.
+Ray's own backend does the same, but unpickling it imports TensorFlow, which would delay Ray's controller (it starts the
+workers) and the driver.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class GroupConfig(BackendConfig):
 
 class _Group(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        """Before the workers' function is called; once for each group. A worker that is alone joins nobody."""
+        """Connects the workers of a new group, before their function is called. A single worker needs no connection."""
         addresses = worker_group.execute(_address)
         if len(addresses) == 1:
             return

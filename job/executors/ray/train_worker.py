@@ -1,4 +1,4 @@
-"""What one Ray Train worker does, and what it tells the driver."""
+"""The function of one Ray Train worker, and its context, which reports to the driver."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class WorkerConfig(TypedDict):
 def train_worker(config: WorkerConfig) -> None:
     """Trains as one of the workers.
 
-    An error that the user can mend goes to the driver as an event. The worker then fails, so that Ray ends those that
-    wait for it, and says in the ledger that it is over, so that a group started anew does nothing.
+    An error that the user can fix goes to the driver as an event, and is registered in the ledger as the end, so that a
+    new group does nothing. The worker then fails, so that Ray ends the workers that wait for it.
     """
     import ray
 
@@ -43,7 +43,7 @@ def train_worker(config: WorkerConfig) -> None:
         train(config["recipe"], context)
     except Interrupted:  # once a checkpoint is kept
         ray.get(context.ledger.stopped.remote())
-    except Replaced:  # nobody is waiting for it, and those who took its place go on
+    except Replaced:  # another group has taken its place and goes on
         raise
     except ThawError as error:
         part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
@@ -90,15 +90,15 @@ class RayContext:
         ray.get(self.ledger.end.remote())
 
     def listen(self) -> threading.Event:
-        """Set for a node that is about to be gone, when every worker has to stop; and, on rank 0, at the driver's
-        wish.
+        """An event that is set when the workers have to stop: in every worker before a node is preempted, and in rank 0
+        when the driver asks for it.
         """
         stop = threading.Event()
         threading.Thread(target=self._look, args=(stop,), name="listener", daemon=True).start()
         return stop
 
     def leave(self, why: str) -> None:
-        """Ray starts another one in its place."""
+        """Ends the process of this worker; Ray starts another one in its place."""
         os._exit(STALLED)
 
     def _look(self, stop: threading.Event) -> None:
@@ -106,10 +106,10 @@ class RayContext:
         import ray.train
 
         while not stop.is_set():
-            with suppress(ray.exceptions.RayError):  # the network was away: it is asked again
+            with suppress(ray.exceptions.RayError):  # the network failed: the next round asks again
                 if self.rank == 0 and ray.get(self.ledger.is_stopping.remote()):
                     stop.set()
-                # A barrier: once it has answered, it has answered every worker.
+                # The call is a barrier: it returns in all workers or in none.
                 if ray.train.get_preemption_info() is not None:
                     stop.set()
                     if self.rank == 0:

@@ -1,12 +1,12 @@
-"""The exported model in other formats. Each is compared with model.keras on real examples before it is written, and
-model.keras and the SavedModel with the network that was trained (see `reloaded`).
+"""Exports the model in other formats. Each is compared with model.keras on real examples before it is written; and
+model.keras and the SavedModel with the trained network (see `reloaded`).
 
 tflite_float16/model.tflite   weights in float16
 tflite_int8/model.tflite      weights and activations in int8
 onnx/model.onnx               float32
-…/labels.json                 as the model's
-…/vocabulary.txt              of word vectors: a word a line
-…/format.json                 what the file takes and gives, and what was found when it was checked
+…/labels.json                 the same as the model's
+…/vocabulary.txt              the vocabulary of word vectors, a word a line
+…/format.json                 the inputs and outputs of the file, and the results of its check
 …/files.json                  the sha256 of each of these files, written last
 """
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from job.export.formats.subject import Subject
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "tflite": ("ai_edge_litert",)}
-"""What each extra brings."""
+"""The packages that each extra installs."""
 MADE_WITH = {"onnx": ("tensorflow", "tf2onnx"), "tflite": ("tensorflow",)}
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raises JobError where one is unknown, or what it needs is not installed."""
+    """Raises JobError where a format is unknown, or a package that it needs is not installed."""
     for name in formats:
         if name not in FORMATS:
             raise JobError(f"no format {name!r}{nearest(name, FORMATS)}: there are {', '.join(FORMATS)}.")
@@ -43,8 +43,8 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dict[str, Any]:
-    """Writes the files of a format into `folder`, and returns what was found when it was checked. Raises JobError where
-    the network can't be converted, or the file does not answer as it does.
+    """Writes the files of a format into `folder`, and returns the results of its check. Raises JobError where the
+    network can't be converted, or the file answers differently.
     """
     from job.export.formats import onnx_file, tflite_file
     from job.export.formats.check import Answers, check, compare
@@ -52,11 +52,11 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
     network, inputs = subject.network, subject.inputs
     if name == "onnx":
         content = onnx_file.convert(network)
-        answers = Answers(*onnx_file.ask(content, inputs, network.input.dtype))
+        answers = Answers(*onnx_file.logits_and_probabilities(content, inputs, network.input.dtype))
     else:
         content = tflite_file.convert(network, name, subject.representative)
-        answers = Answers(tflite_file.logits(content, inputs), tflite_file.answers(content, inputs))
-    found = check(name, compare(subject.answers, answers, subject.labels))
+        answers = Answers(tflite_file.logits(content, inputs), tflite_file.probabilities(content, inputs))
+    agreement = check(name, compare(subject.answers, answers, subject.labels))
     file = f"model.{name.partition('_')[0]}"
     classes = network.output_shape[-1]
     description = {
@@ -69,7 +69,7 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
             "of": _meaning(subject),
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["n", classes]},
-        "check": found,
+        "check": agreement,
         **({"representative_examples": len(subject.representative)} if name == "tflite_int8" else {}),
         "made_with": {name: library_version(name) for name in MADE_WITH[name.partition("_")[0]]},
     }
@@ -78,7 +78,7 @@ def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dic
     if subject.vocabulary:
         (folder / "vocabulary.txt").write_text("\n".join(subject.vocabulary) + "\n", encoding="utf-8")
     (folder / "format.json").write_text(json.dumps(description, indent=1))
-    return found
+    return agreement
 
 
 def _meaning(subject: Subject) -> str:

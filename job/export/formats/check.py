@@ -1,4 +1,4 @@
-"""Whether what is exported answers as the network does, on real examples."""
+"""Checks on real examples that exported files answer as the network does."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 from job.errors import JobError
 
 SAME = ("keras", "saved_model")
-"""Files that every model has: the network itself, loaded again."""
+"""The files that every model has; they are checked against the trained network itself."""
 TOLERANCES = {"keras": 1e-4, "saved_model": 1e-4, "onnx": 1e-4, "tflite_float16": 3e-2}
-"""The largest difference of a probability that is allowed: twice what was measured and more (docs/export.md). Where
-another class is the most probable one, the two must be a tie to this tolerance.
+"""The largest allowed difference of a probability, at least twice the measured ones (docs/export.md). Where another
+class is the most probable one, the two must be a tie within this tolerance.
 """
 OF_LOGITS = {"keras": 1e-3, "saved_model": 1e-3, "onnx": 1e-3, "tflite_float16": 0.1, "tflite_int8": 0.5}
-"""The largest difference of a logit that is allowed, as a part of `Agreement.logit_scale`. Probabilities of 0 and 1
-stay what they are, however far a network is from what it should be; its logits do not.
+"""The largest allowed difference of a logit, as a share of `Agreement.logit_scale`. Logits show errors that saturated
+probabilities, of 0 and 1, hide.
 """
 COARSE = 3e-2
-"""Both of SAME where layers compute in bfloat16, of 8 bits, and round elsewhere where operations are fused."""
+"""Both tolerances of SAME where layers compute in bfloat16: it has 8 bits, and fused operations round differently."""
 KEPT = (
     "install the versions of TensorFlow and Keras that Thaw asks for, or give model.backbone without layers that lose "
     "something when they are saved, and run again; what was trained is kept"
 )
 LEAST_AGREEMENT = 0.90
 MOST_LOST = 0.02
-"""For tflite_int8: the share of examples that must keep their class, and the accuracy that may be lost. One example may
-always differ, however few there are.
+"""For tflite_int8: the least share of examples that keep their class, and the most accuracy that may be lost. One
+example may always differ, however few there are.
 """
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A network's, float32 [n, classes] each."""
+    """The outputs of a network, float32 [n, classes] each."""
 
     logits: np.ndarray
     probabilities: np.ndarray
@@ -47,61 +47,63 @@ class Agreement:
     largest_difference: float
     """The largest difference of a probability; NaN where an answer is NaN."""
     largest_logit_difference: float
-    """As a part of `logit_scale`; NaN where an answer is."""
+    """The largest difference of a logit, as a share of `logit_scale`; NaN where an answer is NaN."""
     logit_scale: float
-    """The largest of Keras's logits, without their signs; or 1, where all are smaller."""
+    """The largest absolute value of Keras's logits, at least 1."""
     same_class: float
     """The share of examples whose most probable class is the same."""
     widest_tie: float
-    """How much more probable Keras's class is to Keras, where the file has another one; 0 where it never has."""
+    """Where the file has another most probable class: the largest difference of Keras's probabilities for the two
+    classes; 0 where it never has another one."""
     keras_accuracy: float
     accuracy: float
-    """Accuracy of the file, on the same examples."""
+    """The accuracy of the file on the same examples."""
 
 
 def compare(keras: Answers, file: Answers, labels: np.ndarray) -> Agreement:
-    """`labels`: the true classes, int [n]."""
-    wanted, found, rows = keras.probabilities, file.probabilities, np.arange(len(labels))
-    ours, theirs = wanted.argmax(axis=1), found.argmax(axis=1)
+    """Compares the answers of Keras and of a file. `labels` are the true classes, int [n]."""
+    rows = np.arange(len(labels))
+    ours, theirs = keras.probabilities.argmax(axis=1), file.probabilities.argmax(axis=1)
     scale = max(1.0, float(np.abs(keras.logits).max()))
     return Agreement(
         len(labels),
-        float(np.abs(wanted - found).max()),
+        float(np.abs(keras.probabilities - file.probabilities).max()),
         float(np.abs(keras.logits - file.logits).max()) / scale,
         scale,
         float((ours == theirs).mean()),
-        float((wanted[rows, ours] - wanted[rows, theirs]).max()),
+        float((keras.probabilities[rows, ours] - keras.probabilities[rows, theirs]).max()),
         float((ours == labels).mean()),
         float((theirs == labels).mean()),
     )
 
 
-def check(name: str, found: Agreement, coarse: bool = False) -> dict[str, Any]:
-    """What was found, beside what is `allowed`; `coarse`: layers compute in bfloat16. Raises JobError where the file is
-    not equal enough.
+def check(name: str, agreement: Agreement, coarse: bool = False) -> dict[str, Any]:
+    """The figures of the agreement, and the bounds that are `allowed`. `coarse` says that layers compute in bfloat16.
+    Raises JobError where a figure is out of bounds.
     """
     whom = "network that was trained" if name in SAME else "Keras model"
     logits = COARSE if coarse else OF_LOGITS[name]
-    equal = found.largest_logit_difference <= logits
+    equal = agreement.largest_logit_difference <= logits
     if name in TOLERANCES:
         most = COARSE if coarse else TOLERANCES[name]
         allowed = {"largest_difference": most, "widest_tie": most}
-        equal = equal and found.largest_difference <= most and found.widest_tie <= most
+        equal = equal and agreement.largest_difference <= most and agreement.widest_tie <= most
         advice = KEPT if name in SAME else "use the SavedModel" if name == "onnx" else "use onnx"
     else:
-        one = 1 / found.examples
-        least = found.keras_accuracy - max(MOST_LOST, one)
-        allowed = {"same_class": min(LEAST_AGREEMENT, 1 - one), "accuracy": least}
-        equal = equal and found.same_class >= allowed["same_class"] and found.accuracy >= least - 1e-9
-        equal = equal and math.isfinite(found.largest_difference)
+        one_example = 1 / agreement.examples
+        least = agreement.keras_accuracy - max(MOST_LOST, one_example)
+        allowed = {"same_class": min(LEAST_AGREEMENT, 1 - one_example), "accuracy": least}
+        equal = equal and agreement.same_class >= allowed["same_class"] and agreement.accuracy >= least - 1e-9
+        equal = equal and math.isfinite(agreement.largest_difference)
         advice = "use tflite_float16"
     allowed["largest_logit_difference"] = logits
     if equal:
-        return {**asdict(found), "allowed": allowed}
+        return {**asdict(agreement), "allowed": allowed}
     bounds = ", ".join(f"{bound.replace('_', ' ')} {value:.3g}" for bound, value in allowed.items())
     raise JobError(
-        f"{name}: not written, since it does not answer as the {whom}. On {found.examples} examples "
-        f"probabilities differ by up to {found.largest_difference:.3g}, {found.same_class:.1%} keep their class, "
-        f"logits, of up to {found.logit_scale:.3g}, differ by up to {found.largest_logit_difference:.3g} times that, "
-        f"and accuracy is {found.accuracy:.4f} instead of {found.keras_accuracy:.4f} (the bounds: {bounds}): {advice}."
+        f"{name}: not written, since it does not answer as the {whom}. On {agreement.examples} examples "
+        f"probabilities differ by up to {agreement.largest_difference:.3g}, {agreement.same_class:.1%} keep their "
+        f"class, logits, of up to {agreement.logit_scale:.3g}, differ by up to "
+        f"{agreement.largest_logit_difference:.3g} times that, and accuracy is {agreement.accuracy:.4f} instead of "
+        f"{agreement.keras_accuracy:.4f} (the bounds: {bounds}): {advice}."
     )

@@ -1,4 +1,4 @@
-"""Inputs as a network takes them, a few at a time."""
+"""Divides inputs of a network into small batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ BATCH = 16
 
 
 def batches(inputs: np.ndarray, dtype: Any) -> Iterator[np.ndarray]:
-    """[n, …] in parts of up to BATCH, each of this type."""
+    """Yields inputs [n, …] in batches of at most BATCH, converted to this type."""
     for start in range(0, len(inputs), BATCH):
         yield inputs[start : start + BATCH].astype(dtype)

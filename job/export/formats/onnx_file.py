@@ -1,4 +1,4 @@
-"""ONNX: written by Keras with tf2onnx, and asked with ONNX Runtime."""
+"""ONNX: Keras writes it with tf2onnx, and ONNX Runtime runs it for the check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUT = "probabilities"
 
 
 def convert(network: keras.Model) -> bytes:
-    """The file's content. Raises JobError where ONNX lacks an operation."""
+    """The content of the ONNX file. Raises JobError where ONNX lacks an operation."""
     import onnx
 
     taken = keras.InputSpec(network.input.dtype, network.input_shape, name=network.input.name)
@@ -25,13 +25,13 @@ def convert(network: keras.Model) -> bytes:
             network.export(file, format="onnx", verbose=False, input_signature=[taken])
             model = _named(onnx.load(file))
             onnx.checker.check_model(model)
-        except Exception as error:  # tf2onnx raises whatever it meets, and writes what it doesn't know for the checker
+        except Exception as error:  # tf2onnx raises errors of all types; the checker finds operations unknown to ONNX
             raise JobError(f"onnx: this network can't be converted: {headline(error)}. Use the SavedModel.") from error
     return model.SerializeToString()
 
 
 def _named(model):  # type: ignore[no-untyped-def]  # protobuf's classes are made at run time
-    """Its output as `probabilities`, its first axis as `n`; tf2onnx makes up names for both."""
+    """The model with its output called `probabilities` and its first axis `n`; tf2onnx invents names for both."""
     (output,) = model.graph.output
     for node in model.graph.node:
         node.output[:] = [OUTPUT if name == output.name else name for name in node.output]
@@ -42,14 +42,14 @@ def _named(model):  # type: ignore[no-untyped-def]  # protobuf's classes are mad
     return model
 
 
-def answers(content: bytes, inputs: np.ndarray, dtype: str) -> np.ndarray:
-    """Probabilities float32 [n, classes] of inputs [n, …], which the network takes as `dtype`."""
+def probabilities(content: bytes, inputs: np.ndarray, dtype: str) -> np.ndarray:
+    """The probabilities of the file, float32 [n, classes], for inputs [n, …], which are converted to `dtype`."""
     return _run(content, [OUTPUT], inputs, dtype)[0]
 
 
-def ask(content: bytes, inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
-    """The logits of these inputs, and the probabilities: of the same graph, one of whose tensors is an output, too.
-    Raises JobError where the graph does not end in a softmax.
+def logits_and_probabilities(content: bytes, inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
+    """The logits and the probabilities of the file for these inputs, from one graph to which the logits are added as an
+    output. Raises JobError where the graph does not end in a softmax.
     """
     import onnx
 
@@ -67,5 +67,5 @@ def _run(content: bytes, names: list[str], inputs: np.ndarray, dtype: str) -> li
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
-    parts = [session.run(names, {taken.name: some}) for some in batches(inputs, dtype)]
+    parts = [session.run(names, {taken.name: batch}) for batch in batches(inputs, dtype)]
     return [np.concatenate(of) for of in zip(*parts, strict=True)]

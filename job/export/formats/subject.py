@@ -1,4 +1,4 @@
-"""What formats are made of: a network in float32, and the examples of its run that each file is checked on."""
+"""The subject of an export in further formats: a network in float32, and examples of its run for the checks."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ class Samples:
     """Decoded examples of a run."""
 
     inputs: np.ndarray
-    """Pixels uint8 [n, S, S, 3], or ids of words int64 [n, L]."""
+    """Pixels, uint8 [n, S, S, 3], or word ids, int64 [n, L]."""
     labels: np.ndarray
-    """Index into the classes, int32 [n]."""
+    """Indexes into the classes, int32 [n]."""
 
 
 @dataclass(frozen=True)
 class Subject:
     network: keras.Model
-    """Pixels float32 [n, S, S, 3], rows of the vocabulary int32 [n, L], or ids of words int64 [n, L] -> probabilities
+    """Pixels, float32 [n, S, S, 3], rows of the vocabulary, int32 [n, L], or word ids, int64 [n, L] -> probabilities,
     float32 [n, classes]."""
     vocabulary: list[str]
-    """The words of rows 1, 2, …; empty where it takes none."""
+    """The words of rows 1, 2, …; empty where the network takes no rows."""
     inputs: np.ndarray
-    """What each file is asked, [n, …], as the network takes them, in a type that may be smaller."""
+    """The inputs for the check of each file, [n, …]; their type may be smaller than the network's."""
     labels: np.ndarray
-    """int32 [n]"""
+    """The true classes of these inputs, int32 [n]."""
     answers: Answers
-    """The Keras model's."""
+    """The answers of the Keras model to these inputs."""
     representative: np.ndarray
-    """Inputs of the train split."""
+    """Inputs from the train split, for the ranges of int8."""
 
 
 def make_subject(
     model: keras.Model, checked: Samples, representative: Samples, words: Callable[[np.ndarray], list[str]]
 ) -> Subject:
-    """`model` is what model.keras holds; `words` gives the words of ids, in their order."""
+    """The subject of the model in model.keras. `words` returns the words of ids, in their order."""
     model = in_float32(model)
     answers = answers_of(model, checked.inputs)
     layer = word_layer(model)
@@ -59,18 +59,18 @@ def make_subject(
 
 def answers_of(model: keras.Model, inputs: np.ndarray) -> Answers:
     ask = compiled(model)
-    parts = [ask(some) for some in batches(inputs, model.input.dtype)]
+    parts = [ask(batch) for batch in batches(inputs, model.input.dtype)]
     logits, probabilities = (np.concatenate([part.numpy() for part in of]) for of in zip(*parts, strict=True))
     return Answers(logits, probabilities)
 
 
 def in_bfloat16(model: keras.Model) -> bool:
-    """Whether any layer computes in it."""
+    """Whether any layer computes in bfloat16."""
     return any(layer.compute_dtype == "bfloat16" for layer in model.layers)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The same weights, which are float32 in any case, without layers that compute in bfloat16."""
+    """The model with all layers computing in float32, and with the same weights, which are float32 in any case."""
     if not in_bfloat16(model):
         return model
 

@@ -1,4 +1,4 @@
-"""TFLite: written by TensorFlow's converter, and asked with LiteRT's interpreter."""
+"""TFLite: TensorFlow's converter writes it, and LiteRT's interpreter runs it for the check."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MISSING = re.compile(r"(?:TF Select|Custom) ops: ([\w, ]+)|'tf\.(\w+)' op requir
 
 
 def convert(network: keras.Model, name: str, representative: np.ndarray) -> bytes:
-    """The file's content. `representative` is what the ranges of int8 are measured on, one by one: inputs [n, …].
+    """The content of the TFLite file. The ranges of int8 are measured on the inputs `representative`, [n, …].
 
-    Weights are float16, or weights and activations int8, as far as TFLite has a kernel; inputs and outputs stay what
-    the network's are. Raises JobError where TFLite lacks an operation.
+    Weights are float16, or weights and activations int8, where TFLite has a kernel; inputs and outputs keep the types
+    of the network. Raises JobError where TFLite lacks an operation.
     """
     spec = tf.TensorSpec([None, *network.input_shape[1:]], network.input.dtype, name=network.input.name)
 
     def serve(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": network(inputs, training=False)}
 
-    def some() -> Iterator[list[np.ndarray]]:
-        for one in representative:
-            yield [one[np.newaxis].astype(network.input.dtype)]
+    def representative_batches() -> Iterator[list[np.ndarray]]:
+        for example in representative:
+            yield [example[np.newaxis].astype(network.input.dtype)]
 
     with scratch() as folder:
         archive = keras.export.ExportArchive()
@@ -43,7 +43,7 @@ def convert(network: keras.Model, name: str, representative: np.ndarray) -> byte
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder, "saved_model")))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if name == "tflite_int8":
-            converter.representative_dataset = some
+            converter.representative_dataset = representative_batches
             kernels = tf.lite.OpsSet
             converter.target_spec.supported_ops = [kernels.TFLITE_BUILTINS_INT8, kernels.TFLITE_BUILTINS]
         else:
@@ -56,23 +56,23 @@ def convert(network: keras.Model, name: str, representative: np.ndarray) -> byte
             raise JobError(f"{name}: this network can't be converted: {why}. Use the SavedModel.") from error
 
 
-def answers(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [n, classes] of inputs [n, …]."""
+def probabilities(content: bytes, inputs: np.ndarray) -> np.ndarray:
+    """The probabilities of the file, float32 [n, classes], for inputs [n, …]."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner: Any = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
     ((name, detail),) = runner.get_input_details().items()
-    return np.concatenate([runner(**{name: some})["probabilities"] for some in batches(inputs, detail["dtype"])])
+    return np.concatenate([runner(**{name: batch})["probabilities"] for batch in batches(inputs, detail["dtype"])])
 
 
 def logits(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    """float32 [n, classes] of inputs [n, …]: what the file's softmax is given. Kernels that merge it with what is below
-    it are left out. Raises JobError where the file has no softmax.
+    """The logits of the file, float32 [n, classes], for inputs [n, …]: the inputs of its softmax. Kernels that fuse the
+    softmax with operations below are not used. Raises JobError where the file has no softmax.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that every tensor is kept takes memory
+        warnings.simplefilter("ignore")  # it warns that keeping every tensor takes memory
         interpreter: Any = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     softmaxes = [op for op in interpreter._get_ops_details() if op["op_name"] == "SOFTMAX"]
@@ -82,9 +82,9 @@ def logits(content: bytes, inputs: np.ndarray) -> np.ndarray:
     scale, zero = next(d["quantization"] for d in interpreter.get_tensor_details() if d["index"] == at)
     runner = interpreter.get_signature_runner(SIGNATURE)
     ((name, detail),) = runner.get_input_details().items()
-    found = []
-    for some in batches(inputs, detail["dtype"]):
-        runner(**{name: some})
-        found.append(interpreter.get_tensor(at).astype(np.float32))
-    whole = np.concatenate(found)
+    parts = []
+    for batch in batches(inputs, detail["dtype"]):
+        runner(**{name: batch})
+        parts.append(interpreter.get_tensor(at).astype(np.float32))
+    whole = np.concatenate(parts)
     return (whole - zero) * scale if scale else whole

@@ -1,4 +1,4 @@
-"""A network of word vectors for formats that have neither strings nor 62-bit ids: from the rows of a vocabulary.
+"""Networks of word vectors that take rows of a vocabulary, for formats that have neither strings nor 62-bit ids.
 
 Row i is the word in line i of vocabulary.txt, counted from 1; 0 is padding, and every word that is not in it.
 """
@@ -13,7 +13,7 @@ from job.model.words import WordVectors
 
 
 def word_layer(model: keras.Model) -> WordVectors | None:
-    """The layer that knows the words; None where the network is of pictures, or takes ids in its own way."""
+    """The layer with the word vectors; None for networks of pictures, or with another layer for ids."""
     return next((layer for layer in model.layers if isinstance(layer, WordVectors)), None)
 
 
@@ -23,7 +23,7 @@ def ids_of(layer: WordVectors) -> np.ndarray:
 
 
 def rows_of(layer: WordVectors, ids: np.ndarray) -> np.ndarray:
-    """int32, of the shape of `ids`."""
+    """The rows of these ids in the layer, int32, in the shape of `ids`; 0 for unknown ids."""
     known = ids_of(layer)
     order = np.argsort(known)
     at = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
@@ -31,7 +31,7 @@ def rows_of(layer: WordVectors, ids: np.ndarray) -> np.ndarray:
 
 
 def network_of_rows(model: keras.Model, layer: WordVectors) -> keras.Model:
-    """Rows int32 [n, L] -> what `model` answers to the ids of these words."""
+    """The network from rows, int32 [n, L], to the outputs of `model` for the ids of these rows."""
     ops = keras.ops
     values = np.concatenate([values.numpy() for _, values in layer.tables])
     table = np.concatenate([np.zeros([1, layer.dimensions], np.float32), values])

@@ -10,7 +10,7 @@ import pytest
 
 from job.errors import ClusterError
 from job.executors.ray import folder as folders
-from job.executors.ray.folder import LONGEST, SOCKET, own_token, ray_folder, some_home
+from job.executors.ray.folder import LONGEST, SOCKET, ensure_home, own_token, ray_folder
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_ray_gets_a_token_unless_a_person_has_seen_to_that(monkeypatch: pytest.M
 
 def test_who_has_no_home_gets_one_that_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/mine")
-    some_home()
+    ensure_home()
     assert os.environ["HOME"] == "/mine"
 
     def unknown() -> str:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", unknown)
-    some_home()
+    ensure_home()
     assert os.environ["HOME"] == tempfile.gettempdir()

@@ -81,8 +81,8 @@ def test_what_was_said_once_holds() -> None:
     ledger = Ledger()
     assert (ledger.is_over(), ledger.is_stopping()) == (False, False)
     ledger.stop()
-    assert not ledger.was_heard(), "nobody has asked since"
+    assert not ledger.knows_stop(), "nobody has asked since"
     assert ledger.is_stopping()
-    assert ledger.was_heard()
+    assert ledger.knows_stop()
     ledger.end()
     assert ledger.is_over()

@@ -20,7 +20,7 @@ from job.export import exported as exported_model
 from job.export import exporter as export
 from job.export.formats import reloaded
 from job.export.formats.check import Agreement
-from job.export.formats.reloaded import CHECKED, MADE_UP, Encoded, check_reloaded, examples_of, made_up
+from job.export.formats.reloaded import CHECKED, SYNTHETIC, Encoded, check_reloaded, examples_of, synthetic_examples
 from job.model.network import variables_by_path
 from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
@@ -191,8 +191,8 @@ def test_the_examples_are_of_the_test_split_and_made_up_where_none_is_left(
         assert examples_of(run_of(run)).examples == tested[1:CHECKED]
         shutil.rmtree(source)
         left = examples_of(run_of(run))
-        assert left.examples == made_up(run.job, run.result["classes"]).examples
-        assert len(left.examples) == MADE_UP
+        assert left.examples == synthetic_examples(run.job, run.result["classes"]).examples
+        assert len(left.examples) == SYNTHETIC
         check_reloaded(run.job, run.logits, run.model, left)
         with pytest.raises(JobError, match="On 4 examples probabilities differ"):
             check_reloaded(run.job, spoiled(run.logits), run.model, left)
@@ -250,7 +250,7 @@ def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
     examples = examples_of(run_of(pictures))
     arguments = pictures.job, network, tmp_path, examples
     if name == "saved_model":
-        monkeypatch.setattr(reloaded, "load_asked", lambda path: exported_model.compiled(with_softmax(network)))
+        monkeypatch.setattr(reloaded, "load_with_logits", lambda path: exported_model.compiled(with_softmax(network)))
         export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
         refresh(network)
     else:
