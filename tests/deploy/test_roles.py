@@ -14,7 +14,7 @@ from job.deploy.follow import follow
 from job.deploy.progress import reported
 from job.deploy.status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
-from job.run.events import Announced
+from job.run.events import Bus, RunProgress
 from support.kube import Kube
 
 ACCESS = Path(__file__).parents[2] / "k8s/base/access.yaml"
@@ -63,10 +63,11 @@ def test_who_submits_follows_and_cancels_may_do_just_that(
     assert used | KUBECTL == allowed("thaw-submit")
 
 
-def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     kube.put("rayjobs", {"metadata": {"name": "cells"}})
     monkeypatch.setenv("THAW_RAYJOB", "cells")
     monkeypatch.setenv("THAW_NAMESPACE", "thaw")
-    with reported(said, lambda by: None) as emit:
-        emit(Announced("at work"))
+    bus = Bus()
+    with reported(bus, lambda by: None):
+        bus.emit(RunProgress("head", 50.0))
     assert used == allowed("thaw-run")
