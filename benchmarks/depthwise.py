@@ -34,7 +34,9 @@ def main(batch: int) -> None:
                 input=x, filter_sizes=k.shape, out_backprop=g, strides=s, padding="SAME"
             )
         )
-        ours = tf.function(lambda x, g, size=size, stride=stride: kernel_gradient(x, g, size, stride, "SAME"))
+        ours = tf.function(
+            lambda x, g, size=size, stride=stride: kernel_gradient(x, g, size, stride=stride, padding="SAME")
+        )
         times = _times([convolve, theirs, ours], inputs, gradient)
         cells = " | ".join(f"{1000 * seconds:.1f}" for seconds in times)
         shape = f"{batch}×{side}×{side}×{channels}"

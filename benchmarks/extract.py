@@ -126,7 +126,7 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     marks: list[Mark] = []
     source, store = open_store(job.data.source), open_store(job.store)
-    snapshot = take_snapshot(job.data, source, store, job.task)
+    snapshot = take_snapshot(job.data, source, store, task=job.task)
     resolved, network = _network(job)
     plan = choose_plan(job, network, snapshot)
 
@@ -139,7 +139,7 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
     with executor_of(job, False, lambda event: None) as (job, executor):
         if job.scaling.executor == "local":
             _compile_first(lambda: marks.append(_mark(0)))
-        extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, emit)
+        extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, emit=emit)
     shutil.rmtree(store.uri.removeprefix("file://"))
     return _pace(marks[1], marks[-1])  # the first one is before the network is made, or the processes are started
 

@@ -104,9 +104,9 @@ def build_model(seed: int, folder: Path) -> tuple[keras.Model, keras.Model]:
     from job.storage import open_store
 
     store = open_store(f"file://{folder}/")
-    _, base = resolve_base(MODEL, store, seed, lambda _: None)
+    _, base = resolve_base(MODEL, store, seed, log=lambda _: None)
     freeze(base)
-    head = build_head(base.output_shape[-1], MODEL.head, len(CLASSES), seed)
+    head = build_head(base.output_shape[-1], MODEL.head, len(CLASSES), seed=seed)
     images = keras.Input([MODEL.image_size, MODEL.image_size, 3])
     return base, keras.Model(images, head(base(images, training=False)))
 

@@ -71,7 +71,7 @@ def _accuracy_of_last(recipe: Recipe, run: Path) -> float:
     last = load_checkpoint(store, run.name, found.state.checkpoints[-1])
     assert (last.progress.phase, last.progress.finished) == ("fine_tune", True)
     base, _ = build_model(recipe.seed, run.parents[1])
-    network = build_network(base, build_head(base.output_shape[-1], MODEL.head, len(CLASSES), recipe.seed))
+    network = build_network(base, build_head(base.output_shape[-1], MODEL.head, len(CLASSES), seed=recipe.seed))
     variables = variables_by_path(network.model)
     for path, value in last.weights.items():
         variables[path].assign(value)

@@ -46,10 +46,10 @@ def run_job(
         job, executor = stack.enter_context(executor_of(job, debug, emit))
         emit(Announced(f"listing {source.uri}"))
         if job.data.is_packed:
-            missing = without_index(job.data, source, store, list_shards(job.data, source))
+            missing = without_index(job.data, source, store, shards=list_shards(job.data, source))
             if missing:
                 emit(StageStarted("indexing"))
-                index_shards(job.data, source, store, missing, executor, emit)
+                index_shards(job.data, source, store, missing=missing, executor=executor, emit=emit)
                 emit(StageStarted("listing"))
         found = find_run(job, source, store, emit, new)
         run, network = found.run, found.network
@@ -58,18 +58,18 @@ def run_job(
         finished = finished_result(job, store, run)
         if finished is not None:
             emit(Announced("this run is finished: nothing is left to do (--new starts another)"))
-            return with_formats(job, store, run, finished, emit, debug)
+            return with_formats(job, store, run, result=finished, emit=emit, debug=debug)
         with take(store, run, emit, _leave, interrupts.ask) as lease:
             number = lease.state.token.attempt
             taken = Run(job, run, lease.store, found.snapshot, found.base)
-            with _attempt(taken, number, executor, emit):
+            with _attempt(taken, number, executor, emit=emit):
                 attempt = Attempt(taken, number, phase, executor, interrupts, emit)
                 result = run_stages(attempt, lambda: network or prepare_base(job, store, emit)[1])
-        return with_formats(job, store, run, result, emit, debug)
+        return with_formats(job, store, run, result=result, emit=emit, debug=debug)
 
 
 @contextmanager
-def _attempt(run: Run, number: int, executor: Executor, emit: Emit) -> Iterator[None]:
+def _attempt(run: Run, number: int, executor: Executor, *, emit: Emit) -> Iterator[None]:
     """Tells those who listen when the attempt begins and how it ends."""
     emit(AttemptStarted(number, run, executor))
     error: BaseException | None = None

@@ -62,7 +62,7 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
         if decision.train is False:
             return left_alone(run, decision, emit)
         plan = plan_features(run, network, emit)
-        plan = complete_features(run, plan, executor, emit)
+        plan = complete_features(run, plan, executor, emit=emit)
         decision = whether_features_say_so(run, decision, emit)
         if not decision.train:
             return left_alone(run, decision, emit)
@@ -103,7 +103,7 @@ def _train(attempt: Attempt, plan: Plan) -> None:
             emit(Warned(f"{error} It is computed again."))
             forget_part(run.store, error.featurizer, error.part)
             run.store.delete(run.keys.dataset)
-            plan = complete_features(run, plan, attempt.executor, emit)
+            plan = complete_features(run, plan, attempt.executor, emit=emit)
 
 
 def _recipe(attempt: Attempt, plan: Plan, warm: WarmStart) -> Recipe:

@@ -47,7 +47,7 @@ class Trial:
 
 
 def sweep(
-    job: Job, depths: Sequence[int], seeds: int, at_once: int | None, emit: Emit, debug: bool = False
+    job: Job, depths: Sequence[int], seeds: int, *, at_once: int | None, emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
     """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
     process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
@@ -62,7 +62,7 @@ def sweep(
     deepest = trials[-seeds]  # the first of its depth
     others = [trial for trial in trials if trial != deepest]
     store = open_store(job.store, job.storage)
-    with Interrupts(), _runner(job, at_once, emit, debug) as run_all:
+    with Interrupts(), _runner(job, at_once, emit, debug=debug) as run_all:
         results = run_all([deepest])
         plan = read_plan(store, _id_of(results[deepest]))
         if plan and plan.cut:
@@ -71,7 +71,7 @@ def sweep(
         results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
     found = {"depths": [_summary(blocks, rows) for blocks in depths], "runs": rows}
-    return {"sweep": _write(job, store, depths, seeds, found), **found}
+    return {"sweep": _write(job, store, depths, seeds=seeds, found=found), **found}
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
@@ -91,7 +91,7 @@ def trial_job(job: Job, trial: Trial) -> Job:
 
 
 @contextmanager
-def _runner(job: Job, at_once: int | None, emit: Emit, debug: bool) -> Iterator[RunAll]:
+def _runner(job: Job, at_once: int | None, emit: Emit, *, debug: bool) -> Iterator[RunAll]:
     """Runs trials one after another in this process, which imports TensorFlow once; or on Ray, side by side, each in a
     process of its own.
     """
@@ -187,7 +187,7 @@ def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _write(job: Job, store: Store, depths: Sequence[int], seeds: int, found: dict[str, Any]) -> str:
+def _write(job: Job, store: Store, depths: Sequence[int], *, seeds: int, found: dict[str, Any]) -> str:
     """The folder's URI."""
     from job.report.curves import depth_curve
 

@@ -37,7 +37,7 @@ def test_a_trial_differs_from_the_job_in_depth_and_seed_and_comes_into_use_nowhe
 
 def test_without_fine_tuning_there_is_nothing_to_compare() -> None:
     with pytest.raises(JobError, match=r"phases\.fine_tune: null: a sweep compares"):
-        sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, 1, lambda event: None)
+        sweep(parse_job(JOB, ["phases.fine_tune=null"]), [0, 1], 1, at_once=1, emit=lambda event: None)
 
 
 class Runs:
@@ -49,10 +49,10 @@ class Runs:
         for name, value in (
             ("run_observed", lambda job, *_, **__: self.embedded.append(job) or RESULT),
             ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT)),
-            ("read_plan", lambda *_: None),
+            ("read_plan", lambda *_, **__: None),
             ("_row", lambda store, trial, result: {}),
             ("_summary", lambda blocks, rows: {}),
-            ("_write", lambda *_: "file:///sweep/"),
+            ("_write", lambda *_, **__: "file:///sweep/"),
         ):
             monkeypatch.setattr(f"job.sweep.{name}", value)
 
@@ -73,7 +73,7 @@ def blocks(job: Job) -> int:
 
 def test_trials_are_embedded_one_after_another_the_deepest_first(runs: Runs) -> None:
     told: list[str] = []
-    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda event: told.append(event.text))
+    sweep(parse_job(JOB), [0, 1, 2], 1, at_once=None, emit=lambda event: told.append(event.text))
     assert [blocks(job) for job in runs.embedded] == [2, 0, 1]
     assert told == ["2 blocks, seed 3", "head only, seed 3", "1 block, seed 3"]
     assert runs.processes == []
@@ -93,7 +93,7 @@ def test_on_a_cluster_trials_share_one_answer_to_how_many_workers_auto_is(
     monkeypatch.setattr("job.executors.ray.cluster.placed_there", there)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
-    sweep(parse_job(JOB), [0, 1, 2], 1, None, lambda event: None)
+    sweep(parse_job(JOB), [0, 1, 2], 1, at_once=None, emit=lambda event: None)
     assert len(asked) == 1
     assert sorted(map(blocks, runs.processes)) == [0, 1, 2]
     assert [(job.scaling.executor, job.scaling.workers) for job in runs.processes] == [("ray", 3)] * 3

@@ -35,12 +35,12 @@ def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> N
 @click.option("--out", help="A folder or URI.  [default: beside the run's model]")
 @as_json
 @debug
-def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
+def export(run: str, formats: tuple[str, ...], out: str | None, *, as_json: bool, debug: bool) -> None:
     """Write the model of RUN (…/runs/<id>/) in other formats, each compared with it on the run's examples first."""
     from job.export.further import export_run
 
     with narrator() as terminal:
-        made = export_run(run, formats, out, terminal.emit, debug)
+        made = export_run(run, formats, out, emit=terminal.emit, debug=debug)
     click.echo(json.dumps(made, indent=1) if as_json else "\n".join(made.values()))
 
 
@@ -49,11 +49,11 @@ def export(run: str, formats: tuple[str, ...], out: str | None, as_json: bool, d
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: for everybody who reaches this machine.")
 @click.option("--port", default=8300, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 @debug
-def serve(model: str, host: str, port: int, debug: bool) -> None:
+def serve(model: str, host: str, port: int, *, debug: bool) -> None:
     """Serve a page that asks MODEL (a URI or a path): drop a picture, or type a text, and see its probabilities."""
     from job.serving.server import serve as serve_model
 
-    serve_model(model, host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+    serve_model(model, host, port, say=lambda line: click.echo(f"thaw: {line}", err=True))
 
 
 @thaw.command()

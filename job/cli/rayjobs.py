@@ -20,7 +20,7 @@ from job.cli.telling import narrator, need
 @namespace
 @debug
 def render(
-    job: str, overlay: str, overrides: tuple[str, ...], image: str | None, namespace: str | None, debug: bool
+    job: str, overlay: str, overrides: tuple[str, ...], *, image: str | None, namespace: str | None, debug: bool
 ) -> None:
     """Print the ConfigMap and the RayJob that `thaw submit` would create, as YAML.
 
@@ -51,6 +51,7 @@ def submit(
     job: str,
     overlay: str,
     overrides: tuple[str, ...],
+    *,
     image: str | None,
     new: bool,
     follow: bool,
@@ -128,6 +129,7 @@ def trigger(
     job: str,
     overlay: str,
     overrides: tuple[str, ...],
+    *,
     image: str | None,
     min_new: int,
     replaces: bool,

@@ -49,7 +49,7 @@ def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bo
 )
 @as_json
 @debug
-def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, as_json: bool, debug: bool) -> None:
+def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, *, as_json: bool, debug: bool) -> None:
     """What `thaw run` JOB would read, store and compute, the time and the memory it takes, and what looks wrong.
 
     Changes nothing: not a byte is written to the store.
@@ -92,6 +92,7 @@ def sweep(
     job: str,
     overrides: tuple[str, ...],
     unfreeze: list[int],
+    *,
     seeds: int,
     at_once: int | None,
     as_json: bool,
@@ -104,7 +105,7 @@ def sweep(
 
     loaded = load_job(job, overrides)
     with narrator() as terminal:
-        found = run_sweep(loaded, unfreeze, seeds, at_once, terminal.emit, debug)
+        found = run_sweep(loaded, unfreeze, seeds, at_once=at_once, emit=terminal.emit, debug=debug)
     console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -117,7 +118,7 @@ def sweep(
 @log
 @as_json
 @debug
-def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: bool) -> None:
+def demo(task: str, out: str | None, workers: int | None, *, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
     from job.demo.fortunes import run_text_demo
     from job.demo.solar_cells import PUBLISHED, run_demo
@@ -126,7 +127,7 @@ def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: 
     with narrator() as terminal:
         run = run_text_demo if task == "text" else run_demo
         result = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug)
-    finish(result, as_json, terminal, PUBLISHED if task == "image" else None)
+    finish(result, as_json, terminal, published=PUBLISHED if task == "image" else None)
     if workers:
         return
     again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
@@ -143,7 +144,7 @@ def demo(task: str, out: str | None, workers: int | None, as_json: bool, debug: 
 @context
 @as_json
 @debug
-def status(run: str, watch: bool, namespace: str | None, context: str | None, as_json: bool, debug: bool) -> None:
+def status(run: str, watch: bool, namespace: str | None, *, context: str | None, as_json: bool, debug: bool) -> None:
     """Where RUN stands: a run by its URI (…/runs/<id>/), or a RayJob by its name.
 
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
@@ -206,7 +207,7 @@ def mlflow(
     from job.telemetry.mlflow.logger import web_page
 
     with narrator() as terminal:
-        logged = log_run(run, tracking_uri, experiment, registered_model, terminal.emit)
+        logged = log_run(run, tracking_uri, experiment, registered_model=registered_model, emit=terminal.emit)
     click.echo(json.dumps(logged, indent=1) if as_json else web_page(logged))
 
 
@@ -215,7 +216,7 @@ def mlflow(
 @click.option("--out", metavar="FILE.html", type=click.Path(dir_okay=False), help="Also write a page, with examples.")
 @as_json
 @debug
-def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) -> None:
+def compare(runs: tuple[str, ...], out: str | None, as_json: bool, *, debug: bool) -> None:
     """Finished RUNs (…/runs/<id>/) beside each other: what differs in their jobs, metrics with intervals, and the test
     examples on which their models disagree. Gains are over the first one.
     """
@@ -252,7 +253,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, debug: bool) 
 @where
 @context
 @debug
-def cancel(run: str, namespace: str | None, context: str | None, debug: bool) -> None:
+def cancel(run: str, namespace: str | None, context: str | None, *, debug: bool) -> None:
     """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
     from job.deploy.status import cancel_either
 
@@ -274,7 +275,7 @@ def drain(seconds: float) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: for everybody who reaches this machine.")
 @click.option("--port", default=6006, show_default=True, type=click.IntRange(0, 65535))
 @debug
-def tensorboard(what: str, host: str, port: int, debug: bool) -> None:
+def tensorboard(what: str, host: str, port: int, *, debug: bool) -> None:
     """Serve TensorBoard over WHAT: a run (…/runs/<id>/), a store by its URI, or that of a job file (or a folder)."""
     from job.telemetry.board import serve
     from job.telemetry.status import open_runs

@@ -79,7 +79,7 @@ def screen(stderr: bool) -> Iterator[Callable[[list[str]], None]]:
 
 
 def finish(
-    result: dict[str, Any], as_json: bool, narrator: Narrator, published: tuple[str, float] | None = None
+    result: dict[str, Any], as_json: bool, narrator: Narrator, *, published: tuple[str, float] | None = None
 ) -> None:
     """Tells the result."""
     if logs_json():

@@ -130,19 +130,19 @@ class Counted:
         return moved
 
 
-def no_examples(snapshot: Snapshot, counted: Counted, data: Data, uri: str, keys: list[str]) -> DataError:
+def no_examples(snapshot: Snapshot, counted: Counted, data: Data, *, uri: str, keys: list[str]) -> DataError:
     """The error for a source without examples. It says what was listed instead (`keys` are a few of those objects), and
     which setting reads it.
     """
     reasons = [f"{count:,} {reason}" for reason, count in snapshot.rejects.items()]
     reasons += [f"{count:,} {kind} left out" for kind, count in snapshot.left_out.items()]
-    advice = links_not_followed(counted.links) if counted.links else _layout_advice(counted, data, uri, keys)
+    advice = links_not_followed(counted.links) if counted.links else _layout_advice(counted, data, uri, keys=keys)
     return DataError(
         f"{uri}: no labelled examples were found ({'; '.join(reasons) or 'the prefix is empty'}). {advice}"
     )
 
 
-def _layout_advice(counted: Counted, data: Data, uri: str, keys: list[str]) -> str:
+def _layout_advice(counted: Counted, data: Data, uri: str, *, keys: list[str]) -> str:
     if counted.reasons[NO_FOLDER]:
         if data.class_folder != 1:
             return f"{', '.join(keys)} are in no folder at this place: look at data.class_folder ({data.class_folder})."

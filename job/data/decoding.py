@@ -51,10 +51,10 @@ def decode_image(encoded: tf.Tensor, size: int, resize: str, value_range: Range 
     import tensorflow as tf
 
     with tf.device("CPU:0"):  # its small steps would each be sent to a GPU
-        return _decoded(encoded, size, resize, value_range)
+        return _decoded(encoded, size, resize, value_range=value_range)
 
 
-def _decoded(encoded: tf.Tensor, size: int, resize: str, value_range: Range | None) -> tf.Tensor:
+def _decoded(encoded: tf.Tensor, size: int, resize: str, *, value_range: Range | None) -> tf.Tensor:
     import tensorflow as tf
 
     head = tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD)

@@ -60,7 +60,7 @@ def form_of(job: Job) -> Form:
     """The form of the job's examples."""
     if job.task == "text":
         return text_form(job.model.max_tokens, job.data.encoding if job.data.label_table.text is None else None)
-    form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels, job.data.value_range)
+    form = image_form(job.model.image_size, job.model.resize, job.data.max_pixels, value_range=job.data.value_range)
     if job.data.is_packed:
         form.meaning.update({"image": job.data.record_names.image, "records": FORMAT})
     return form
@@ -71,10 +71,12 @@ def form_described(labels: dict[str, Any], max_pixels: int) -> Form:
     if labels.get("task") == "text":
         return text_form(labels["max_tokens"])
     value_range = labels.get("value_range")
-    return image_form(labels["image_size"], labels["resize"], max_pixels, value_range and tuple(value_range))
+    return image_form(
+        labels["image_size"], labels["resize"], max_pixels, value_range=value_range and tuple(value_range)
+    )
 
 
-def image_form(size: int, resize: str, max_pixels: int, value_range: Range | None = None) -> Form:
+def image_form(size: int, resize: str, max_pixels: int, *, value_range: Range | None = None) -> Form:
     return Form(
         "image",
         "uint8",

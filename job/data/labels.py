@@ -55,8 +55,8 @@ def labelled(
     data: Data,
     source: Store,
     store: Store | None = None,
-    task: str = "image",
     *,
+    task: str = "image",
     links: Skipped | None = None,
     note: Note = lambda _: None,
 ) -> Iterator[Listed]:
@@ -74,7 +74,9 @@ def labelled(
         assert store is not None
         items = _by_record(data, source, store)
     else:
-        items = _by_table(data, source, links, note) if data.label_table.text is None else _by_text(data, source, note)
+        items = (
+            _by_table(data, source, links, note=note) if data.label_table.text is None else _by_text(data, source, note)
+        )
     return (_selected(item, data, selection) for item in items)
 
 
@@ -131,7 +133,7 @@ def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
         raise no_shards(data, source)
 
 
-def _by_table(data: Data, source: Store, links: Skipped | None, note: Note) -> Iterator[Listed]:
+def _by_table(data: Data, source: Store, links: Skipped | None, *, note: Note) -> Iterator[Listed]:
     table = read_table(data, source)
     with spooled(info for info in source.list(skipped=links) if f"{source.uri}{info.key}" != table.uri) as listing:
         table = with_resolved_keys(table, listing.keys, source.uri)

@@ -104,7 +104,7 @@ def _folded(label: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").split()) or label
 
 
-def never_trained(label: str, snapshot: Snapshot, counted: Counted, data: Data) -> DataError:
+def never_trained(label: str, snapshot: Snapshot, counted: Counted, *, data: Data) -> DataError:
     """The error for a class that has examples only outside of the train split."""
     trained = [name for name, count in snapshot.counts["train"].items() if count]
     near = nearest(label, [name for name in trained if name != label])

@@ -27,7 +27,7 @@ def shard_size(examples: int) -> int:
     return min(max(examples // (STREAMS * SHARDS_PER_STREAM), 1), SHARD)
 
 
-def epoch_order(sizes: np.ndarray, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(sizes: np.ndarray, global_batch_size: int, seed: int, *, epoch: int) -> np.ndarray:
     """The examples 0…n-1 in the order of an epoch, int32 [n]; n is the sum of `sizes`, the shards' int64 [shards].
 
     Takes 8 bytes an example while it is made, and keeps 4.
@@ -69,7 +69,7 @@ def mixup_partners(in_order: np.ndarray, examples: int, global_batch_size: int) 
     return np.where(in_order + streams < examples, in_order + streams, before)
 
 
-def mixing_shares(examples: int, alpha: float, seed: int, epoch: int) -> np.ndarray:
+def mixing_shares(examples: int, alpha: float, seed: int, *, epoch: int) -> np.ndarray:
     """The share of itself that each example of an epoch keeps in mixup, float32 [n], drawn from Beta(alpha, alpha).
 
     Each is at least a half: the larger of a draw and its complement.

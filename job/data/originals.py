@@ -23,7 +23,7 @@ CHANGED = "deleted or overwritten since it was listed"
 
 
 def read_originals(
-    data: Data, source: Store, store: Store, snapshot: Snapshot, keys: list[str]
+    data: Data, source: Store, store: Store, *, snapshot: Snapshot, keys: list[str]
 ) -> dict[str, bytes | str]:
     """By key, the encoded example (bytes), or the reason why it can't be read (str), also for errors of the source."""
     table = read_snapshot(store, snapshot, ["key", "version"])

@@ -98,7 +98,7 @@ def _opened(encoded: bytes, max_pixels: int, value_range: Range | None) -> Image
         raise Unreadable("empty object")
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        reason = _refused(image, encoded, max_pixels, value_range)
+        reason = _refused(image, encoded, max_pixels, value_range=value_range)
     except UnidentifiedImageError as error:
         raise Unreadable(_other(encoded)) from error
     except Exception as error:  # whatever a decoder raises that meets nonsense
@@ -110,7 +110,7 @@ def _opened(encoded: bytes, max_pixels: int, value_range: Range | None) -> Image
     return image
 
 
-def _refused(image: Image.Image, encoded: bytes, max_pixels: int, value_range: Range | None) -> str | None:
+def _refused(image: Image.Image, encoded: bytes, max_pixels: int, *, value_range: Range | None) -> str | None:
     if image.width * image.height > max_pixels:
         return f"{image.width}×{image.height} is more than data.max_pixels ({max_pixels})"
     tags: Any = getattr(image, "tag_v2", {})

@@ -73,12 +73,12 @@ class Listing:
     """The path of the table of its rejects."""
 
 
-def take_snapshot(data: Data, source: Store, store: Store, task: str = "image") -> Snapshot:
+def take_snapshot(data: Data, source: Store, store: Store, *, task: str = "image") -> Snapshot:
     """Lists the source once and writes `snapshots/<id>.parquet`, its rejects, and last its summary (JSON).
 
     Raises DataError as `listing` does.
     """
-    with listing(data, source, store, task) as listed:
+    with listing(data, source, store, task=task) as listed:
         snapshot = listed.snapshot
         store.upload(snapshot.key, listed.examples)
         store.upload(f"snapshots/{snapshot.id}.rejects.parquet", listed.rejects)
@@ -87,7 +87,7 @@ def take_snapshot(data: Data, source: Store, store: Store, task: str = "image") 
 
 
 @contextmanager
-def listing(data: Data, source: Store, store: Store, task: str = "image", whole: bool = True) -> Iterator[Listing]:
+def listing(data: Data, source: Store, store: Store, *, task: str = "image", whole: bool = True) -> Iterator[Listing]:
     """Lists the source once. Reads the indexes of packed sources from the store, and writes nothing to it. Where the
     indexes do not cover the `whole` source, a class or a split may be missing.
 
@@ -98,7 +98,7 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counted, folders = hashlib.sha256(), Counted(data), Folders(data, source.uri)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source, store, task, links=counted.links, note=counted.notes.append):
+            for item in labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append):
                 if item.left_out:
                     counted.leave_out(item)
                     continue
@@ -116,8 +116,8 @@ def listing(data: Data, source: Store, store: Store, task: str = "image", whole:
         if moved := counted.settle_spare_splits():
             digest.update(json.dumps(moved, sort_keys=True).encode())
             _move(examples_file, moved)
-        snapshot = _summary(digest.hexdigest()[:20], counted, folders, data, whole)
-        check_rejects(snapshot.rejected_per_class, counted.samples, snapshot, data)
+        snapshot = _summary(digest.hexdigest()[:20], counted, folders, data=data, whole=whole)
+        check_rejects(snapshot.rejected_per_class, counted.samples, snapshot, data=data)
         folders.check()
         _check(snapshot, counted, folders, data, source, whole)
         yield Listing(snapshot, examples_file, rejects_file)
@@ -139,7 +139,7 @@ def read_snapshot(store: Store, snapshot: Snapshot, columns: list[str]) -> pa.Ta
 
 
 def check_rejects(
-    rejected: dict[str, int], samples: dict[tuple[str, str], str], snapshot: Snapshot, data: Data
+    rejected: dict[str, int], samples: dict[tuple[str, str], str], snapshot: Snapshot, *, data: Data
 ) -> None:
     """Raises DataError when more than `data.max_rejects` of a class was rejected.
 
@@ -165,7 +165,7 @@ def _reject_by_size(item: Listed, data: Data) -> str | None:
     return f"larger than data.max_bytes ({data.max_bytes})" if item.size > data.max_bytes else None
 
 
-def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: bool) -> Snapshot:
+def _summary(id: str, counted: Counted, folders: Folders, *, data: Data, whole: bool) -> Snapshot:
     classes = sorted({label for _, label in counted.examples})
     table = {split: {label: counted.examples[split, label] for label in classes} for split in SPLITS}
     days = ((datetime.fromtimestamp(day * DAY, UTC), count) for day, count in sorted(counted.days.items()))
@@ -185,7 +185,7 @@ def _summary(id: str, counted: Counted, folders: Folders, data: Data, whole: boo
 
 def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
-        raise no_examples(snapshot, counted, data, source.uri, folders.keys)
+        raise no_examples(snapshot, counted, data, uri=source.uri, keys=folders.keys)
     if not whole:
         return
     if len(snapshot.classes) < 2:
@@ -199,7 +199,7 @@ def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, s
         if not snapshot.counts["train"][label]:
             if 2 * len(snapshot.classes) > snapshot.examples >= MANY:
                 raise labels_of_their_own(snapshot, data, source.uri)
-            raise never_trained(label, snapshot, counted, data)
+            raise never_trained(label, snapshot, counted, data=data)
     for split in SPLITS:
         if not sum(snapshot.counts[split].values()):
             problem = f"The {split} split is empty ({snapshot.examples} examples in all): add examples."

@@ -52,7 +52,7 @@ def run_text_demo(out: str, workers: int | None, emit: Emit, debug: bool = False
     comparison: list[dict[str, Any]] = []
     for name, some in (("fortunes", rows), ("fortunes-few", few_of(rows))):
         emit(Announced(f"{len(results) + 1} of 2: thaw run {folder / name}.yaml"))
-        result = run_observed(_job(folder, name, some, vectors, workers), "all", emit, debug=debug)
+        result = run_observed(_job(folder, name, some, vectors=vectors, workers=workers), "all", emit, debug=debug)
         results.append(result)
         comparison.append(compare(some, result["metrics"]))
     return {**results[0], "comparison": comparison, "text": str(folder / "example.txt")}
@@ -144,7 +144,7 @@ def tfidf_accuracy(rows: list[Row]) -> float:
     return float(best.score(texts["test"], labels["test"]))
 
 
-def _job(folder: Path, name: str, rows: list[Row], vectors: Path, workers: int | None) -> Any:
+def _job(folder: Path, name: str, rows: list[Row], *, vectors: Path, workers: int | None) -> Any:
     """Writes the table and the job file."""
     source = folder / "source"
     source.mkdir(exist_ok=True)

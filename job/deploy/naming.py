@@ -50,7 +50,7 @@ def name_run(job: Job, emit: Emit, *, new: bool = False) -> Naming:
     if job.data.is_packed:
         shards = list_shards(job.data, source)
         named = listing_id(job, shards)
-        if without_index(job.data, source, store, shards):  # so there is no run of this so far
+        if without_index(job.data, source, store, shards=shards):  # so there is no run of this so far
             return Naming(named)
     found = find_run(job, source, store, emit, new)
     result = finished_result(job, store, found.run)

@@ -40,7 +40,7 @@ def reported(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
     if not name or not namespace:
         yield
         return
-    writer = _Writer(name, namespace, bus.emit, ask)
+    writer = _Writer(name, namespace, bus.emit, ask=ask)
     here: Annotations = {CLUSTER: os.environ.get("THAW_CLUSTER")}
     writer.put({**dict.fromkeys([*FIGURES, EXIT_CODE, ERROR, CLUSTER]), PHASE: "start"})
     bus.subscribe(RunFound, lambda found: writer.put({RUN: found.id}))
@@ -57,7 +57,7 @@ def reported(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
 class _Writer:
     """A thread that patches the annotations which were put since it last did."""
 
-    def __init__(self, name: str, namespace: str, emit: Emit, ask: Callable[[str], None]) -> None:
+    def __init__(self, name: str, namespace: str, emit: Emit, *, ask: Callable[[str], None]) -> None:
         self._name, self._namespace, self._emit, self._ask = name, namespace, emit, ask
         self._wanted: Annotations = {}
         self._phase: str | None = None

@@ -56,7 +56,7 @@ def near_duplicates(store: Store, featurizer: Featurizer, rows: Rows) -> Duplica
     if not (held[chosen].any() and train[chosen].any()):
         return unknown(of, "no features of both sides are stored so far: it will be known once they are computed")
     try:
-        points = _projected(store, featurizer, stored.parts, part[chosen], offset[chosen], random)
+        points = _projected(store, featurizer, stored.parts, part=part[chosen], offset=offset[chosen], random=random)
     except CorruptFeatures as error:
         return unknown(of, f"{error} The run computes it again.")
     held_points, train_points = (points[side[chosen]] for side in (held, train))
@@ -83,6 +83,7 @@ def _projected(
     store: Store,
     featurizer: Featurizer,
     parts: list[Part],
+    *,
     part: np.ndarray,
     offset: np.ndarray,
     random: np.random.Generator,

@@ -80,7 +80,7 @@ def metric_intervals(predictions: Predictions, model: str, seed: int) -> dict[st
     chances, right = predictions.chances[model], predictions.right(model)
     return {
         "accuracy": wilson(int(right.sum()), len(right)),
-        "balanced_accuracy": _balanced(predictions.labels, right, chances.shape[1], seed),
+        "balanced_accuracy": _balanced(predictions.labels, right, chances.shape[1], seed=seed),
         "roc_auc": delong(chances[:, 1], predictions.labels == 1) if chances.shape[1] == 2 else None,
     }
 
@@ -170,13 +170,13 @@ def confident_mistakes(predictions: Predictions, model: str, most: int) -> np.nd
     return wrong[order][:most]
 
 
-def right_answers(predictions: Predictions, model: str, most: int, seed: int) -> np.ndarray:
+def right_answers(predictions: Predictions, model: str, most: int, *, seed: int) -> np.ndarray:
     """The positions of a random sample of right answers, int [at most `most`]."""
     right = np.flatnonzero(predictions.right(model))
     return np.sort(np.random.default_rng(seed).permutation(right)[:most])
 
 
-def _balanced(labels: np.ndarray, right: np.ndarray, classes: int, seed: int) -> Interval:
+def _balanced(labels: np.ndarray, right: np.ndarray, classes: int, *, seed: int) -> Interval:
     cells = np.zeros((classes, 2), np.int64)
     np.add.at(cells, (labels, right.astype(int)), 1)
     draws = resampled(cells.ravel(), RESAMPLES, seed).reshape(-1, classes, 2)

@@ -29,7 +29,7 @@ class Executor(Protocol):
     @property
     def metrics(self) -> WorkerMetrics: ...
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, *, emit: Emit) -> Iterator[R]:
         """The result of the function for each item, in any order. `doing` names the work in an error."""
 
     def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:

@@ -72,7 +72,7 @@ class LocalExecutor:
             self._metrics = metrics_here()
         return self._metrics
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, *, emit: Emit) -> Iterator[R]:
         with _pool(self.cpus, "map") as pool, _errors_of(doing, ThawError):
             for done in as_completed([pool.submit(function, item) for item in items]):
                 yield done.result()

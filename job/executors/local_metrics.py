@@ -50,7 +50,7 @@ class Unread:
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Unread:
         return self
 
-    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> Unread:
+    def histogram(self, name: str, text: str, labels: tuple[str, ...], *, bounds: list[float]) -> Unread:
         return self
 
     def set(self, value: float, tags: dict[str, str]) -> None:
@@ -76,7 +76,7 @@ class Served:
 
         return self._once(Counter, name, text, labels)
 
-    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> _Instrument:
+    def histogram(self, name: str, text: str, labels: tuple[str, ...], *, bounds: list[float]) -> _Instrument:
         from prometheus_client import Histogram
 
         return self._once(Histogram, name, text, labels, buckets=bounds)

@@ -15,6 +15,7 @@ def index_shards(
     data: Data,
     source: Store,
     store: Store,
+    *,
     missing: dict[str, ObjectInfo],
     executor: Executor,
     emit: Emit,
@@ -24,7 +25,7 @@ def index_shards(
     Emits ShardsIndexed. Raises DataError where a shard lacks the columns that `data.packed` names.
     """
     items = [(shard.key, shard.version, index) for index, shard in missing.items()]
-    written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", emit)
+    written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", emit=emit)
     for done, _ in enumerate(written, 1):
         emit(ShardsIndexed(done=done, of=len(items)))
 

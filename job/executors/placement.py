@@ -44,7 +44,7 @@ def is_here() -> bool:
     return not os.environ.get("RAY_ADDRESS")
 
 
-def with_workers(job: Job, executor: str, workers: int | WorkerRange, cpus: int | None = None) -> Job:
+def with_workers(job: Job, executor: str, workers: int | WorkerRange, *, cpus: int | None = None) -> Job:
     """The job with this executor and number of workers; and with `cpus` cores per worker where it does not set them."""
     settings: dict[str, Any] = {"executor": executor, "workers": workers}
     if job.scaling.cpus_per_worker is None and cpus is not None:

@@ -51,9 +51,9 @@ def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], 
     """
     job, store, classes = run.job, run.store, run.snapshot.classes
     prefix = run.keys.model(attempt)
-    network = trained_network(job, store, run.id, len(classes), run.base, kept)
+    network = trained_network(job, store, run.id, classes=len(classes), base=run.base, kept=kept)
     with scratch() as folder:
-        write_model(job, network.model, classes, metrics, card, Path(folder))
+        write_model(job, network.model, classes, metrics=metrics, card=card, folder=Path(folder))
         reloaded = check_reloaded(job, network.model, Path(folder), examples_of(run))
         upload_files(store, prefix, Path(folder))
     remember(f"{store.uri}{prefix}", reloaded)
@@ -62,7 +62,7 @@ def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], 
 
 
 def write_model(
-    job: Job, network: keras.Model, classes: list[str], metrics: dict[str, Any], card: str | None, folder: Path
+    job: Job, network: keras.Model, classes: list[str], *, metrics: dict[str, Any], card: str | None, folder: Path
 ) -> None:
     """Writes the files of the exported model, except files.json; the outputs of `network` are logits."""
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.output)
@@ -86,10 +86,10 @@ def _forget_before(store: Store, prefix: str, attempt: int) -> None:
             store.delete(info.key)
 
 
-def trained_network(job: Job, store: Store, run: str, classes: int, base: ResolvedBase, kept: str) -> Network:
+def trained_network(job: Job, store: Store, run: str, *, classes: int, base: ResolvedBase, kept: str) -> Network:
     """The network of a run: the base with its pretrained weights, and all weights that the run has trained."""
     with precision(job):
-        network = network_of_run(job, store, run, base, classes)
+        network = network_of_run(job, store, run, resolved=base, classes=classes)
     name = "fine_tuned" if kept == "fine_tune" else "head"
     variables = variables_by_path(network.model)
     for path, value in load(store.read(RunKeys(run).weights(name))).items():

@@ -36,7 +36,7 @@ REPRESENTATIVE = 100
 
 
 def with_formats(
-    job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool = False
+    job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
     """The result with `formats`: the URI of each format by its name, or None where it failed.
 
@@ -44,7 +44,7 @@ def with_formats(
     """
     if not job.export.formats or result["model"] is None:
         return result
-    exports = Exports(job, store, run, result, emit, debug)
+    exports = Exports(job, store, run, result=result, emit=emit, debug=debug)
     uris: dict[str, str | None] = {}
     for name in dict.fromkeys(job.export.formats):
         try:
@@ -55,7 +55,7 @@ def with_formats(
     return {**result, "formats": uris}
 
 
-def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, debug: bool = False) -> dict[str, str]:
+def export_run(uri: str, formats: Sequence[str], out: str | None, *, emit: Emit, debug: bool = False) -> dict[str, str]:
     """Writes these formats of a finished run beside its model, or to the folder (or URI) `out`. Returns their URIs by
     name. Raises JobError, DataError, StorageError.
     """
@@ -68,7 +68,7 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, de
         job = Job.model_validate(described)
     except ValidationError as error:
         raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
-    exports = Exports(job, store, run, result, emit, debug)
+    exports = Exports(job, store, run, result=result, emit=emit, debug=debug)
     if out is None:
         return {name: exports.keep(name) for name in dict.fromkeys(formats)}
     target = open_store(out if "://" in out else f"file://{os.path.abspath(out)}")
@@ -78,7 +78,7 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, emit: Emit, de
 class Exports:
     """Exports formats of one run. The network, its examples and its answers are prepared once for all of them."""
 
-    def __init__(self, job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit, debug: bool) -> None:
+    def __init__(self, job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit, debug: bool) -> None:
         self._job, self._store, self._run, self._emit = job, store, run, emit
         self._snapshot = result["snapshot"]
         # The whole run may have been copied: its result has the URI of the original.
@@ -110,7 +110,7 @@ class Exports:
         subject = self._subject
         with scratch() as labels, self._quiet():
             download_files(self._model, ("labels.json",), Path(labels))
-            agreement = write_format(name, subject, Path(labels, "labels.json"), folder)
+            agreement = write_format(name, subject, Path(labels, "labels.json"), folder=folder)
         self._emit(
             Noted(
                 f"{name}: {agreement['same_class']:.1%} of {agreement['examples']} examples keep their class, "
@@ -131,11 +131,11 @@ class Exports:
         snapshot = stored_snapshot(self._store, self._snapshot)
         if snapshot is None:
             raise ObjectMissing(f"{self._store.uri}snapshots/{self._snapshot}.json is gone: run again with --new.")
-        sampler = Sampler(self._job, self._store, self._run, snapshot)
+        sampler = Sampler(self._job, self._store, self._run, snapshot=snapshot)
         checked = sampler.take(["validation", "test"], CHECKED, LEAST)
         representative = sampler.take(["train"], REPRESENTATIVE, LEAST)
         with scratch() as folder:
             download_files(self._model, ("model.keras",), Path(folder))
             with self._quiet():
                 model = keras.saving.load_model(Path(folder, "model.keras"), compile=False, safe_mode=True)
-                return make_subject(model, checked, representative, lambda ids: spell(self._job, ids))
+                return make_subject(model, checked, representative, words=lambda ids: spell(self._job, ids))

@@ -31,9 +31,9 @@ class Sampler:
     sample, and always the same one.
     """
 
-    def __init__(self, job: Job, store: Store, run: str, snapshot: Snapshot) -> None:
+    def __init__(self, job: Job, store: Store, run: str, *, snapshot: Snapshot) -> None:
         self._job, self._store, self._source = job, store, open_source(job)
-        self._data = load_dataset(store, run, snapshot.classes, None)
+        self._data = load_dataset(store, run, snapshot.classes, class_weights=None)
         table = read_snapshot(store, snapshot, ["key", "version"]).take(self._data.rows)
         self._keys, self._versions = table["key"].to_pylist(), table["version"].to_pylist()
         self._featurizer = input_featurizer(job)

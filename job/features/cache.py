@@ -33,7 +33,7 @@ FREE_SHARE = 0.5
 class FeatureCache:
     """The `values` [n, …] and `ids` int64 [n] of a feature set. Those of an example are valid once `wait` returned."""
 
-    def __init__(self, store: Store, data: Dataset, features: FeatureSet, cache: NodeCache) -> None:
+    def __init__(self, store: Store, data: Dataset, features: FeatureSet, *, cache: NodeCache) -> None:
         self._store, self._features = store, features
         featurizer, examples = features.featurizer, len(data.rows)
         self.dtype = featurizer.dtype

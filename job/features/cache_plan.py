@@ -80,10 +80,10 @@ def choose_plan(job: Job, base: keras.Model, snapshot: Snapshot) -> Plan:
                 "any work: thaw fewer layers, or leave train.cache auto."
             )
         return replace(uncut, reason="no single tensor below what thaws holds any work: there is nothing to store")
-    return _weighed(job, snapshot, legal, uncut)
+    return _weighed(job, snapshot, legal, uncut=uncut)
 
 
-def _weighed(job: Job, snapshot: Snapshot, legal: list[Cut], uncut: Plan) -> Plan:
+def _weighed(job: Job, snapshot: Snapshot, legal: list[Cut], *, uncut: Plan) -> Plan:
     """The cheapest cut whose activations fit; the inputs where none does, or where reading would be no faster."""
     from job.model.cut import cheapest_cut
 
@@ -147,15 +147,15 @@ def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featuriz
     views = range(job.train.views)
     changes = job.augment.model_dump(mode="json")
 
-    def tapped(tap: str, dtype: str, shape: tuple[int, ...], view: int) -> Featurizer:
+    def tapped(tap: str, dtype: str, shape: tuple[int, ...], *, view: int) -> Featurizer:
         return Featurizer(tap, view, dtype, shape, {**network, "augment": changes} if view else network)
 
-    pooled = [tapped("pooled", "float32", (plan.features,), view) for view in views]
+    pooled = [tapped("pooled", "float32", (plan.features,), view=view) for view in views]
     if job.phases.fine_tune is None:
         return pooled, []
     if plan.cut is None:
         return pooled, [input_featurizer(job)]
-    return pooled, [tapped(plan.cut, plan.dtype, plan.shape, view) for view in views]
+    return pooled, [tapped(plan.cut, plan.dtype, plan.shape, view=view) for view in views]
 
 
 def input_featurizer(job: Job) -> Featurizer:

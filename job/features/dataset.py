@@ -88,7 +88,7 @@ class Dataset:
         return counts[counts > 0]
 
 
-def read_examples(store: Store, snapshot: Snapshot, source: str, packed: bool) -> Examples:
+def read_examples(store: Store, snapshot: Snapshot, source: str, *, packed: bool) -> Examples:
     """The examples of a snapshot of `source` (a URI), in the order of the data set."""
     table = read_snapshot(store, snapshot, ["key", "version", "label", "split"])
     keys = (key.as_py() for key in table["key"])
@@ -105,6 +105,7 @@ def write_dataset(
     store: Store,
     run: str,
     classes: list[str],
+    *,
     examples: Examples,
     accepted: np.ndarray,
     pooled: Sequence[tuple[Featurizer, StoredFeatures]],
@@ -139,7 +140,7 @@ def write_dataset(
         store.upload(RunKeys(run).dataset, file)
 
 
-def load_dataset(store: Store, run: str, classes: list[str], class_weights: ClassWeights) -> Dataset:
+def load_dataset(store: Store, run: str, classes: list[str], *, class_weights: ClassWeights) -> Dataset:
     content = store.read(RunKeys(run).dataset)
     with table_errors(f"{store.uri}{RunKeys(run).dataset}"):
         table = pq.read_table(io.BytesIO(content))

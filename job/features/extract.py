@@ -32,7 +32,7 @@ UNFINISHED = 3600.0
 Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
-def complete_features(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> Plan:
+def complete_features(run: Run, plan: Plan, executor: Extractor, *, emit: Emit) -> Plan:
     """Computes all features of the run, and writes its data set. Returns the plan, whose dtype is bfloat16 where
     float16 was too small. Raises DataError where too much is rejected.
     """
@@ -41,33 +41,41 @@ def complete_features(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> 
         return plan
     forget_unfinished(run.store, "features/", UNFINISHED, emit)
     try:
-        rejects = extract(run, plan, executor, emit)
+        rejects = extract(run, plan, executor, emit=emit)
     except Overflow as error:
         emit(Warned(f"{error}: they are stored as bfloat16"))
         plan = replace(plan, dtype="bfloat16")
         write_plan(run.store, run.id, plan)
-        rejects = extract(run, plan, executor, emit)
+        rejects = extract(run, plan, executor, emit=emit)
     listed = run.snapshot.rejects
     if total := sum(listed.values()) + len(rejects):
         emit(ExamplesRejected(total, listed, [f"{key}: {reason}" for key, _, reason in rejects[:3]]))
     return plan
 
 
-def extract(run: Run, plan: Plan, executor: Extractor, emit: Emit) -> list[Reject]:
+def extract(run: Run, plan: Plan, executor: Extractor, *, emit: Emit) -> list[Reject]:
     """Computes the missing features and writes the run's data set; returns the rejects of decoding.
 
     Raises DataError where too much is rejected, and Overflow where `plan.dtype` is too small.
     """
     job, store = run.job, run.store
-    examples = read_examples(store, run.snapshot, open_source(job).uri, job.data.is_packed)
-    done = complete(run, examples, plan, executor, emit)
+    examples = read_examples(store, run.snapshot, open_source(job).uri, packed=job.data.is_packed)
+    done = complete(run, examples, plan, executor=executor, emit=emit)
     rejects, accepted = _rejects(examples, [*done.pooled, *done.inputs], done.gone)
     _check(rejects, run.snapshot, job)
     lines = [json.dumps({"key": key, "label": label, "reason": reason}) for key, label, reason in rejects]
     store.write(run.keys.rejects, ("\n".join(lines) + "\n").encode() if lines else b"")
     if done.words is not None:
         emit(WordsCounted(note_words(run, done.words, examples)))
-    write_dataset(store, run.id, run.snapshot.classes, examples, accepted, done.pooled, done.inputs)
+    write_dataset(
+        store,
+        run.id,
+        run.snapshot.classes,
+        examples=examples,
+        accepted=accepted,
+        pooled=done.pooled,
+        inputs=done.inputs,
+    )
     return rejects
 
 
@@ -85,22 +93,22 @@ class Complete:
     """With glove, the words that occur; else None."""
 
 
-def complete(run: Run, examples: Examples, plan: Plan, executor: Extractor, emit: Emit) -> Complete:
+def complete(run: Run, examples: Examples, plan: Plan, *, executor: Extractor, emit: Emit) -> Complete:
     """Computes the features that these examples lack. Raises Overflow."""
     job, store = run.job, run.store
     words, gone = None, dict[str, str]()
     if job.model.backbone == GLOVE:  # the words of the texts come first: their vectors are the network
         tokens_only = [input_featurizer(job)]
-        ((tokens, stored),), gone = _completed(run, examples, tokens_only, "words", executor, emit)
-        words = count_words(store, tokens, stored, examples)
+        ((tokens, stored),), gone = _completed(run, examples, tokens_only, what="words", executor=executor, emit=emit)
+        words = count_words(store, tokens, stored, examples=examples)
         learn_vectors(job, store, run.base.weights_sha256, words.ids, emit)
     pooled, inputs = featurizers(job, run.base, plan)
-    stored_sets, lost = _completed(run, examples, [*pooled, *inputs], "features", executor, emit)
+    stored_sets, lost = _completed(run, examples, [*pooled, *inputs], what="features", executor=executor, emit=emit)
     return Complete(stored_sets[: len(pooled)], stored_sets[len(pooled) :], gone | lost, words)
 
 
 def _completed(
-    run: Run, examples: Examples, featurizers: list[Featurizer], what: str, executor: Extractor, emit: Emit
+    run: Run, examples: Examples, featurizers: list[Featurizer], *, what: str, executor: Extractor, emit: Emit
 ) -> tuple[Stored, dict[str, str]]:
     stored_sets = [(featurizer, stored_features(run.store, featurizer)) for featurizer in featurizers]
     needs = missing(examples, stored_sets)
@@ -108,7 +116,7 @@ def _completed(
     emit(FeaturesCounted(what, lacking, len(needs) - lacking))
     gone: dict[str, str] = {}
     if lacking:
-        gone = _compute(run, examples, needs, stored_sets, executor, emit)
+        gone = _compute(run, examples, needs, stored_sets=stored_sets, executor=executor, emit=emit)
         stored_sets = [
             (featurizer, stored_features(run.store, featurizer, before)) for featurizer, before in stored_sets
         ]
@@ -116,13 +124,15 @@ def _completed(
 
 
 def _compute(
-    run: Run, examples: Examples, needs: np.ndarray, stored_sets: Stored, executor: Extractor, emit: Emit
+    run: Run, examples: Examples, needs: np.ndarray, *, stored_sets: Stored, executor: Extractor, emit: Emit
 ) -> dict[str, str]:
     """Computes the features that the examples lack. Returns the reasons why some of them are gone, by key."""
     featurizers = [featurizer for featurizer, _ in stored_sets]
     for featurizer in featurizers:
         describe(run.store, featurizer)
-    chunks = write_work(run.store, run.id, examples, needs, featurizers, run.job.data.is_packed)
+    chunks = write_work(
+        run.store, run.id, examples, needs=needs, featurizers=featurizers, packed=run.job.data.is_packed
+    )
     work = Extraction(run.job, run.id, run.base, featurizers, chunks, run.store)
     gone: dict[str, str] = {}
     done, of, rate = 0, int(needs.any(axis=1).sum()), _Rate()
@@ -174,4 +184,4 @@ def _check(rejects: list[Reject], snapshot: Snapshot, job: Job) -> None:
     """Raises DataError where the rejects of listing and decoding together are too many."""
     per_class = Counter(snapshot.rejected_per_class) + Counter(label for _, label, _ in rejects)
     samples = {(label, reason): key for key, label, reason in reversed(rejects)}
-    check_rejects(dict(per_class), samples, snapshot, job.data)
+    check_rejects(dict(per_class), samples, snapshot, data=job.data)

@@ -80,4 +80,4 @@ class Extractor(Protocol):
 
 def write_parts(store: Store, parts: Iterable[NewPart]) -> None:
     for part in parts:
-        write_part(store, part.featurizer, part.addresses, part.values, part.rejects)
+        write_part(store, part.featurizer, part.addresses, values=part.values, rejects=part.rejects)

@@ -44,7 +44,7 @@ class Words:
     """The row of an example with the word, int64 [w]."""
 
 
-def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, examples: Examples) -> Words:
+def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, *, examples: Examples) -> Words:
     """Counts the words of these examples by their stored ids, part by part."""
     train = examples.splits == SPLITS.index("train")
     words = Words(*(np.empty(0, np.int64) for _ in range(4)))
@@ -77,10 +77,10 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
             f"model.weights: {vectors_named(job).uri} has a vector of none of the {len(words.ids)} words in "
             f"{job.data.source}: it is of another language, or of another kind."
         )
-    write_vocabulary(store, run.id, words.ids[known], words.train[known])
+    write_vocabulary(store, run.id, words.ids[known], train=words.train[known])
     ids, counts = words.ids[~known], words.counts[~known]
     worst = np.lexsort((ids, -counts))[:WORST]
-    names = _names(job, store, ids[worst], words, examples)
+    names = _names(job, store, ids[worst], words=words, examples=examples)
     total, unknown = int(words.counts.sum()), int(counts.sum())
     statistics = {
         "occurrences": total,
@@ -94,7 +94,7 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     return statistics
 
 
-def _names(job: Job, store: Store, ids: np.ndarray, words: Words, examples: Examples) -> dict[int, str]:
+def _names(job: Job, store: Store, ids: np.ndarray, *, words: Words, examples: Examples) -> dict[int, str]:
     """The words of these ids, each read from an example that has it. A word whose example is gone is left out."""
     from job.data.text import ids_of_words, words_of
 

@@ -157,6 +157,7 @@ def write_part(
     store: Store,
     featurizer: Featurizer,
     addresses: np.ndarray,
+    *,
     values: np.ndarray,
     rejects: Iterable[tuple[bytes, str]] = (),
 ) -> Part:

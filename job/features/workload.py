@@ -65,7 +65,7 @@ def missing(examples: Examples, stored_sets: Sequence[tuple[Featurizer, StoredFe
 
 
 def write_work(
-    store: Store, run: str, examples: Examples, needs: np.ndarray, featurizers: Sequence[Featurizer], packed: bool
+    store: Store, run: str, examples: Examples, *, needs: np.ndarray, featurizers: Sequence[Featurizer], packed: bool
 ) -> list[tuple[str, str]]:
     """Writes the examples that lack a feature, in chunks. Returns each chunk's packed file ("" for single objects) and
     version.

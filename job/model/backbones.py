@@ -62,6 +62,7 @@ def build_base(
     model: config.Model,
     keras_file: str | None = None,
     vocabulary: Vocabulary | None = None,
+    *,
     architecture: str | None = None,
 ) -> keras.Model:
     """Builds the base: a flat network from pixels 0…255, float32 [n, S, S, 3], or from word ids, int64 [n, L], to
@@ -79,7 +80,7 @@ def build_base(
 
 
 def source_network(
-    model: config.Model, keras_file: str | None = None, architecture: str | None = None, fetch: bool = False
+    model: config.Model, keras_file: str | None = None, architecture: str | None = None, *, fetch: bool = False
 ) -> keras.Model | None:
     """The Keras network that the base is built from: the user's file, or a network of keras.applications (with `fetch`,
     with ImageNet's weights). None where `base_on` builds the base layer by layer. Raises as `build_base`.
@@ -106,11 +107,11 @@ def base_on(model: config.Model, network: keras.Model | None) -> keras.Model:
         replayed = preprocessing(model)(inputs)
     output = efficientnet_lite.features(replayed, model.backbone) if network is None else flatten(network, replayed)
     if model.end_at is not None:
-        output = _end(model, network, inputs, replayed, output)
-    return _pooled(model, inputs, output, rank)
+        output = _end(model, network, inputs, replayed=replayed, output=output)
+    return _pooled(model, inputs, output, rank=rank)
 
 
-def _end(model: config.Model, network: keras.Model | None, inputs: Any, replayed: Any, output: Any) -> Any:
+def _end(model: config.Model, network: keras.Model | None, inputs: Any, *, replayed: Any, output: Any) -> Any:
     """The output of the layer `model.end_at`, which may also be a model inside the network."""
     ends = _outputs_by_name(keras.Model(inputs, output))
     inside = {} if network is None else _outputs_by_name(_functional(network))
@@ -139,7 +140,7 @@ def _functional(network: Any) -> Any:
     return network._functional if isinstance(network, keras.Sequential) else network
 
 
-def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, rank: int) -> keras.Model:
+def _pooled(model: config.Model, inputs: keras.KerasTensor, output: Any, *, rank: int) -> keras.Model:
     """The base: the mean over the positions of `output` where it has this rank, or `output` itself where it has
     rank 2.
     """

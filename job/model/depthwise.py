@@ -29,7 +29,7 @@ def call_with_fast_gradients(operation: Any, args: Any, kwargs: Any) -> Any:
     return operation.activation(outputs)
 
 
-def kernel_gradient(inputs: tf.Tensor, gradient: tf.Tensor, size: int, stride: int, padding: str) -> tf.Tensor:
+def kernel_gradient(inputs: tf.Tensor, gradient: tf.Tensor, size: int, *, stride: int, padding: str) -> tf.Tensor:
     """The gradient of a depthwise kernel, [size, size, c, m] for a size above 2.
 
     `inputs` [n, h, w, c] and the gradient of the outputs, [n, h', w', c * m], are float32 with static sizes.
@@ -72,7 +72,7 @@ def _convolution(layer: keras.layers.DepthwiseConv2D) -> Any:
             of_inputs = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=tf.shape(inputs), filter=kernel, out_backprop=gradient, strides=strides, padding=padding
             )
-            return of_inputs, kernel_gradient(inputs, gradient, size, stride, padding)
+            return of_inputs, kernel_gradient(inputs, gradient, size, stride=stride, padding=padding)
 
         return tf.nn.depthwise_conv2d(inputs, kernel, strides, padding), gradients
 

@@ -31,14 +31,22 @@ EPSILON = 1e-3
 def features(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """The features of the network of this name: preprocessed float32 [n, S, S, 3] -> float32 [n, S/32, S/32, 1280]."""
     width, depth = SCALES[name]
-    x = _conv_bn(x, 32, 3, 2, "stem_conv", "stem_bn")
+    x = _conv_bn(x, 32, 3, stride=2, conv="stem_conv", norm="stem_bn")
     index, channels = 0, 32
     for repeats, out, expansion, kernel, stride in STAGES:
         out = _scaled(out, width)
         for repeat in range(1 if repeats == 1 else math.ceil(repeats * depth)):
-            x = _block(x, channels, out, expansion, kernel, stride if repeat == 0 else 1, f"block{index}")
+            x = _block(
+                x,
+                channels,
+                out,
+                expansion=expansion,
+                kernel=kernel,
+                stride=stride if repeat == 0 else 1,
+                name=f"block{index}",
+            )
             index, channels = index + 1, out
-    return _conv_bn(x, 1280, 1, 1, "top_conv", "top_bn")
+    return _conv_bn(x, 1280, 1, stride=1, conv="top_conv", norm="top_bn")
 
 
 def torch_names(path: str) -> tuple[str, str]:
@@ -66,12 +74,12 @@ def _scaled(channels: int, width: float) -> int:
 
 
 def _block(
-    x: keras.KerasTensor, channels: int, out: int, expansion: int, kernel: int, stride: int, name: str
+    x: keras.KerasTensor, channels: int, out: int, *, expansion: int, kernel: int, stride: int, name: str
 ) -> keras.KerasTensor:
     """An inverted residual (MobileNetV2, Sandler et al. 2018)."""
     shortcut = x
     if expansion != 1:
-        x = _conv_bn(x, channels * expansion, 1, 1, f"{name}_expand_conv", f"{name}_expand_bn")
+        x = _conv_bn(x, channels * expansion, 1, stride=1, conv=f"{name}_expand_conv", norm=f"{name}_expand_bn")
     x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")(x)
     x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_depthwise_bn")(x)
     x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
@@ -80,7 +88,7 @@ def _block(
     return layers.Add(name=f"{name}_add")([shortcut, x]) if stride == 1 and channels == out else x
 
 
-def _conv_bn(x: keras.KerasTensor, out: int, kernel: int, stride: int, conv: str, norm: str) -> keras.KerasTensor:
+def _conv_bn(x: keras.KerasTensor, out: int, kernel: int, *, stride: int, conv: str, norm: str) -> keras.KerasTensor:
     x = layers.Conv2D(out, kernel, stride, "same", use_bias=False, name=conv)(x)
     x = layers.BatchNormalization(epsilon=EPSILON, name=norm)(x)
     return layers.ReLU(6.0, name=norm.replace("_bn", "_relu"))(x)

@@ -16,7 +16,7 @@ ENCODER_UNITS = 128
 
 
 def build_head(
-    features: int, head: config.Head, classes: int, seed: int, encoder: str = "mean", words: int = 0
+    features: int, head: config.Head, classes: int, *, seed: int, encoder: str = "mean", words: int = 0
 ) -> keras.Model:
     """The head: pooled features float32 [n, features] -> logits float32 [n, classes]. The same seed gives the same
     bytes.
@@ -25,7 +25,7 @@ def build_head(
     `conv` or `gru`, the features are the vectors of `words` words, and the layers of the encoder come first.
     """
     x = inputs = keras.Input([features], name="pooled_features")
-    for layer in _encoder(encoder, features, words, seed):
+    for layer in _encoder(encoder, features, words, seed=seed):
         x = layer(x)
     for index, units in enumerate(head.hidden):
         x = keras.layers.Dense(units, "relu", kernel_initializer=_glorot(seed, index), name=f"head_dense_{index}")(x)
@@ -37,7 +37,7 @@ def build_head(
     return keras.Model(inputs, logits, name="head")
 
 
-def take_over(head: keras.Model, weights: dict[str, np.ndarray], before: list[str], classes: list[str]) -> None:
+def take_over(head: keras.Model, weights: dict[str, np.ndarray], before: list[str], *, classes: list[str]) -> None:
     """Assigns the weights (by path) of another head with the same hidden layers and the classes `before`. The logits
     are taken over class by class; new classes keep their initial weights.
     """
@@ -52,7 +52,7 @@ def take_over(head: keras.Model, weights: dict[str, np.ndarray], before: list[st
 
 
 def head_logits(
-    head: keras.Model, features: tf.Tensor, seed: tf.Tensor, positions: tf.Tensor, global_batch_size: int
+    head: keras.Model, features: tf.Tensor, seed: tf.Tensor, *, positions: tf.Tensor, global_batch_size: int
 ) -> tf.Tensor:
     """The head's logits while training, float32 [n, classes].
 
@@ -71,7 +71,7 @@ def head_logits(
     return x
 
 
-def _encoder(kind: str, features: int, words: int, seed: int) -> list[keras.layers.Layer]:
+def _encoder(kind: str, features: int, words: int, *, seed: int) -> list[keras.layers.Layer]:
     if kind == "mean":
         return []
     layers, initializers = keras.layers, keras.initializers

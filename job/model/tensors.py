@@ -36,7 +36,7 @@ def values(base: keras.Model) -> Tensors:
     return {path: np.asarray(variable.numpy(), order="C") for path, variable in variables_by_path(base).items()}
 
 
-def lite_tensors(file: Any, name: str, backbone: str, base: keras.Model) -> Tensors:
+def lite_tensors(file: Any, name: str, backbone: str, *, base: keras.Model) -> Tensors:
     """The variables of an EfficientNet-Lite from its PyTorch file, transposed to Keras's layout."""
     source = read_torch_file(file, name)
     tensors = {}

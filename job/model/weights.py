@@ -23,7 +23,7 @@ from job.storage.scratch import scratch
 
 
 def resolve_base(
-    model: config.Model, store: Store, seed: int, log: Callable[[str], None]
+    model: config.Model, store: Store, seed: int, *, log: Callable[[str], None]
 ) -> tuple[ResolvedBase, keras.Model]:
     """Obtains the weights that the job file names, keeps them in the store, and returns the base that has them.
 
@@ -38,16 +38,16 @@ def resolve_base(
     with scratch() as folder:
         keras_file, keras_sha256 = None, None
         if "://" in model.backbone:
-            keras_file, content = _fetch(model.backbone, None, folder, "model.backbone")
+            keras_file, content = _fetch(model.backbone, None, folder, where="model.backbone")
             keras_sha256 = _keep(store, content, "keras")
-        base, architecture = _with_weights(model, seed, folder, keras_file)
+        base, architecture = _with_weights(model, seed, folder, keras_file=keras_file)
     resolved = ResolvedBase(_keep(store, _packed(base, architecture), "safetensors"), keras_sha256)
     record_base(store, request, resolved)
     return resolved, base
 
 
 def load_base(
-    model: config.Model, store: Store, resolved: ResolvedBase, vocabulary: Vocabulary | None = None
+    model: config.Model, store: Store, resolved: ResolvedBase, *, vocabulary: Vocabulary | None = None
 ) -> keras.Model:
     """The base with its weights, from the store alone; also inside a strategy's scope. With glove, the weights are the
     vectors of the `vocabulary`.
@@ -66,19 +66,21 @@ def load_base(
 
 
 def _with_weights(
-    model: config.Model, seed: int, folder: str, keras_file: str | None
+    model: config.Model, seed: int, folder: str, *, keras_file: str | None
 ) -> tuple[keras.Model, str | None]:
     """The base with the weights that the job file names, and its architecture where it is one of keras.applications."""
     source = model.weights_source
     if isinstance(source, config.Weights):
-        return read_weights(model, source, keras_file, *_fetch(source.uri, source.sha256, folder, "model.weights"))
+        return read_weights(
+            model, source, keras_file, *_fetch(source.uri, source.sha256, folder, where="model.weights")
+        )
     if source == "imagenet":
         return _fetched(model), "imagenet"
     base = build_base(model, keras_file)
     if source == "package":
         name = f"the package of {model.backbone}"
         with _package_file(model.backbone).open("rb") as file:
-            assign(base, lite_tensors(file, name, model.backbone, base), name)
+            assign(base, lite_tensors(file, name, model.backbone, base=base), name)
     elif source == "none":
         return draw_weights(base, seed), "none"
     return base, None  # `own`: the weights in the .keras file
@@ -107,7 +109,7 @@ def _packed(base: keras.Model, architecture: str | None) -> bytes:
     return save(values(base), noted)
 
 
-def _fetch(uri: str, sha256: str | None, folder: str, where: str) -> tuple[str, bytes]:
+def _fetch(uri: str, sha256: str | None, folder: str, *, where: str) -> tuple[str, bytes]:
     """The path of a local copy, and its bytes. Their digest is checked before anything parses them."""
     root, name = split_uri(uri)
     content = open_store(root).read(name)

@@ -39,12 +39,12 @@ def read_weights(
     try:
         if suffix == ".pth":
             base, architecture = build_base(model), None
-            tensors = lite_tensors(io.BytesIO(content), uri, model.backbone, base)
+            tensors = lite_tensors(io.BytesIO(content), uri, model.backbone, base=base)
         else:
             tensors, architecture = _read(suffix, model, uri, keras_file, file, content)
             architecture = architecture or architecture_of(tensors)
             base = build_base(model, keras_file, architecture=architecture)
-        assign(base, _without_layers_above(tensors, base, model, keras_file), uri)
+        assign(base, _without_layers_above(tensors, base, model, keras_file=keras_file), uri)
         return base, architecture
     except JobError:
         raise
@@ -109,7 +109,9 @@ def _scalings(network: keras.Model) -> list[str]:
     return [str((layer.scale, layer.offset)) for layer in layers]
 
 
-def _without_layers_above(tensors: Tensors, base: keras.Model, model: config.Model, keras_file: str | None) -> Tensors:
+def _without_layers_above(
+    tensors: Tensors, base: keras.Model, model: config.Model, *, keras_file: str | None
+) -> Tensors:
     """The tensors without those of layers above the end of the base, which many files contain as well."""
     own = variables_by_path(base).keys()
     above: set[str] = set()

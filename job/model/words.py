@@ -32,7 +32,7 @@ class WordVectors(keras.layers.Layer):
     The words that may train have a table of their own, so that no optimizer changes a bit of the others.
     """
 
-    def __init__(self, trained: int, frozen: int, dimensions: int, pooled: bool, **more: Any) -> None:
+    def __init__(self, trained: int, frozen: int, dimensions: int, *, pooled: bool, **more: Any) -> None:
         super().__init__(**{"dtype": "float32", "name": LAYER, **more})
         self.rows = {"trained": trained, "frozen": frozen}
         self.dimensions, self.pooled = dimensions, pooled
@@ -81,7 +81,7 @@ class WordVectors(keras.layers.Layer):
 def word_vectors(words: keras.KerasTensor, vocabulary: Vocabulary, pooled: bool) -> keras.KerasTensor:
     """The outputs of a new WordVectors layer with this vocabulary (one word or more) for `words`, int64 [n, L]."""
     total, dimensions = vocabulary.values.shape
-    layer = WordVectors(vocabulary.trained, total - vocabulary.trained, dimensions, pooled)
+    layer = WordVectors(vocabulary.trained, total - vocabulary.trained, dimensions, pooled=pooled)
     outputs = layer(words)
     layer.know(vocabulary)
     return outputs

@@ -38,21 +38,21 @@ def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> dict[str, 
         store = OverlayStore(below, folder)
         emit(Announced(f"listing {source.uri}"))
         with seen(job, source, store) as listed:
-            return document(store, _forecast(job, store, listed, calibrates, emit))
+            return document(store, _forecast(job, store, listed, calibrates=calibrates, emit=emit))
 
 
-def _forecast(job: Job, store: Store, listed: Seen, calibrates: bool | None, emit: Emit) -> Forecast:
+def _forecast(job: Job, store: Store, listed: Seen, *, calibrates: bool | None, emit: Emit) -> Forecast:
     source, snapshot, network = open_source(job), listed.snapshot, Network(job, store, emit)
-    run = planned_run(job, store, listed, network)
-    missing, duplicates = _stored(run, store, listed, source.uri)
+    run = planned_run(job, store, listed, network=network)
+    missing, duplicates = _stored(run, store, listed, source=source.uri)
     history, classes = last_like(job, store, run.run), max(2, len(snapshot.classes))
-    headers = look_at(job.data, form_of(job), source, sampled(listed), EXAMPLES)
-    costs = phases(job, run.plan, run.anatomy, classes, history.epochs if history else {}, run.words)
+    headers = look_at(job.data, form_of(job), source, rows=sampled(listed), wanted=EXAMPLES)
+    costs = phases(job, run.plan, run.anatomy, classes=classes, made=history.epochs if history else {}, words=run.words)
     stored = sum(tensor.needed * tensor.bytes_per_example for tensor in missing.tensors)
     speeds, note = None, ""
     if calibrates or (calibrates is None and not _is_known(history, missing, [phase.name for phase in costs])):
         emit(Announced("measuring this machine, for about 20 seconds"))
-        speeds, note = calibrated(run, costs, store, network, headers.usable, classes)
+        speeds, note = calibrated(run, costs, store, network=network, encoded=headers.usable, classes=classes)
         if calibrates and speeds and history:
             history = replace(history, seconds={}, example=None, fixed={})
     counts = {split: round(sum(of.values()) / listed.share) for split, of in snapshot.counts.items()}
@@ -63,19 +63,28 @@ def _forecast(job: Job, store: Store, listed: Seen, calibrates: bool | None, emi
         duplicates=duplicates,
         missing=missing,
         phases=costs,
-        memory=memory(job, run.plan, run.anatomy, costs[-1], stored),
+        memory=memory(job, run.plan, run.anatomy, phase=costs[-1], stored=stored),
         counts=counts,
-        stages=stages(job, listed.seconds, run.prepared, missing, costs, counts, speeds, history),
+        stages=stages(
+            job,
+            listed.seconds,
+            run.prepared,
+            missing=missing,
+            phases=costs,
+            counts=counts,
+            speeds=speeds,
+            history=history,
+        ),
         speeds=speeds,
         history=history,
         note=note,
     )
 
 
-def _stored(run: PlannedRun, store: Store, listed: Seen, source: str) -> tuple[MissingFeatures, Duplicates]:
+def _stored(run: PlannedRun, store: Store, listed: Seen, *, source: str) -> tuple[MissingFeatures, Duplicates]:
     """What the feature store lacks of the whole source, and the copies across splits among what it has."""
     snapshot, rows = listed.snapshot, cache(lambda: numbers(listed, source))
-    missing = look_up(store, run.wanted, rows, snapshot.counts)
+    missing = look_up(store, run.wanted, rows, counts=snapshot.counts)
     if any(tensor.tap == "pooled" and tensor.stored for tensor in missing.tensors):
         duplicates = near_duplicates(store, run.wanted[0], rows())
     else:

@@ -66,7 +66,7 @@ class MissingFeatures:
 
 
 def look_up(
-    store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], Rows], counts: Counts
+    store: Store, featurizers: Sequence[Featurizer], rows: Callable[[], Rows], *, counts: Counts
 ) -> MissingFeatures:
     """`rows` is asked for where anything at all is stored; one tensor's addresses (24 bytes a stored example) are then
     held beside them at a time.

@@ -117,7 +117,7 @@ def measured_share(job: Job) -> Share:
 
 
 def calibrated(
-    run: PlannedRun, phases: list[PhaseCosts], store: Store, network: Network, encoded: list[bytes], classes: int
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, *, network: Network, encoded: list[bytes], classes: int
 ) -> tuple[Speeds | None, str]:
     """What was measured with `encoded` examples, or why nothing was; `store` has the base weights."""
     if not encoded:
@@ -127,27 +127,27 @@ def calibrated(
     except ClusterError:
         return None, "scaling.gpu: true, and this machine has no GPU: nothing was measured"
     try:
-        return _calibrated(run, phases, store, imported, encoded, classes), ""
+        return _calibrated(run, phases, store, imported=imported, encoded=encoded, classes=classes), ""
     except Exception as error:  # for the memory of a GPU, say; all else of the plan is known
         return None, f"a worker's steps can't be made here: {headline(error)}: nothing was measured"
 
 
 def _calibrated(
-    run: PlannedRun, phases: list[PhaseCosts], store: Store, imported: float, encoded: list[bytes], classes: int
+    run: PlannedRun, phases: list[PhaseCosts], store: Store, *, imported: float, encoded: list[bytes], classes: int
 ) -> Speeds:
     """`imported` is how long the imports of a worker take, in seconds."""
     import_tensorflow()
     from job.model.networks import base_of_store, with_head
 
     began, job, share = time.monotonic(), run.job, measured_share(run.job)
-    frozen, notes = _extract(run, store, encoded, share.cores), [share.assumed] if share.assumed else []
+    frozen, notes = _extract(run, store, encoded, cores=share.cores), [share.assumed] if share.assumed else []
     short = _short_run(run, frozen, share.batch)
     if (batch := short.job.train.batch_size) < share.batch:
         notes.append(f"steps were measured on {batch} of their {share.batch} examples")
     with precision(job), scratch() as folder:
         network = with_head(job, base_of_store(job, store, run.base), classes)
         epochs, rest = time_epochs(short, network, folder)
-    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, share.batch / batch) for one in phases}
+    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, larger=share.batch / batch) for one in phases}
     last = phases[-1].name
     speeds[last] = replace(speeds[last], compile=speeds[last].compile + rest)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
@@ -164,7 +164,7 @@ def _calibrated(
     )
 
 
-def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, larger: float) -> PhaseSpeeds:
+def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, *, larger: float) -> PhaseSpeeds:
     """Of batches so many times larger. That of the validation split counts with its multiply-adds: the forward ones."""
     first, *others = epochs
     forward = phase.forward / max(1, phase.forward + phase.backward)
@@ -172,7 +172,7 @@ def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, larger: float) -
     return PhaseSpeeds(step, step * forward, max(0.0, first - mean(others)))
 
 
-def _extract(run: PlannedRun, store: Store, encoded: list[bytes], cores: int) -> Extracted:
+def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int) -> Extracted:
     """Decodes and featurizes, in the plain view and another one where there are more."""
     wanted = [featurizer for featurizer in run.wanted if featurizer.view <= 1]
     # Of the same size as float16, and no activation is too large for it.

@@ -104,7 +104,7 @@ def head_layers(job: Job, features: int, classes: int) -> tuple[int, int]:
 
 
 def phases(
-    job: Job, plan: Plan, anatomy: Anatomy, classes: int, made: dict[str, int], words: int | None
+    job: Job, plan: Plan, anatomy: Anatomy, *, classes: int, made: dict[str, int], words: int | None
 ) -> list[PhaseCosts]:
     """`made` has the epochs that the last run made, by phase; `words` is how many words' vectors train, of glove."""
     parameters, work = head_layers(job, plan.features, classes)
@@ -121,7 +121,7 @@ def phases(
     return found
 
 
-def memory(job: Job, plan: Plan, anatomy: Anatomy, phase: PhaseCosts, stored: int) -> MemoryNeed:
+def memory(job: Job, plan: Plan, anatomy: Anatomy, *, phase: PhaseCosts, stored: int) -> MemoryNeed:
     """Memory of the phase that takes most; `stored` are the bytes of all features that training reads."""
     local, trained, item = local_batch(job), phase.trainable or 0, 4
     settings: Optimization | None = getattr(job.phases, phase.name)

@@ -65,7 +65,9 @@ def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str,
 
     job, data = run.job, _dataset(run, network.head.output_shape[-1], folder)
     store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
-    pooled, inputs = ([FeatureCache(store, data, one, node) for one in sets] for sets in (data.pooled, data.inputs))
+    pooled, inputs = (
+        [FeatureCache(store, data, one, cache=node) for one in sets] for sets in (data.pooled, data.inputs)
+    )
     context = WorkerContext(
         rank=0,
         world_size=1,
@@ -92,7 +94,7 @@ def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
 
     def stored(features: NewPart) -> FeatureSet:
         values = np.resize(features.values, (len(examples), *features.values.shape[1:]))
-        part = write_part(store, features.featurizer, addresses, values)
+        part = write_part(store, features.featurizer, addresses, values=values)
         return FeatureSet(features.featurizer, [part], np.zeros(len(examples), np.int32), examples.astype(np.int32))
 
     return Dataset(

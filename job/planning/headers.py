@@ -64,12 +64,12 @@ class Headers:
         return sum(self.reasons.values())
 
 
-def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+def look_at(data: Data, form: Form, source: Store, *, rows: list[Row], wanted: int) -> Headers:
     """What a sample shows; packed sources are sampled by their first records. What is `usable` is read whole, at most
     `wanted` of them.
     """
     if data.is_packed:
-        return _first_records(data, form, source, rows, wanted)
+        return _first_records(data, form, source, rows=rows, wanted=wanted)
     whole = object_reader(data, source)
     first = source.read_first if data.label_table.text is None else None
 
@@ -79,7 +79,7 @@ def look_at(data: Data, form: Form, source: Store, rows: list[Row], wanted: int)
         return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        told = list(pool.map(lambda row: _told(form, row, first, whole), rows))
+        told = list(pool.map(lambda row: _told(form, row, first, whole=whole), rows))
         found = [(row.key, why) for row, (why, _) in zip(rows, told, strict=True) if why]
         good = [(row, usual) for row, (why, usual) in zip(rows, told, strict=True) if not why]
         looked = good[:LOOKED] if form.picture else []
@@ -98,7 +98,7 @@ def interval(hits: int, of: int) -> tuple[float, float]:
 
 
 def _told(
-    form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, whole: Callable[[str, str], bytes]
+    form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, *, whole: Callable[[str, str], bytes]
 ) -> tuple[str | None, bool]:
     """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
     try:
@@ -111,7 +111,7 @@ def _told(
         return GONE, True
 
 
-def _first_records(data: Data, form: Form, source: Store, rows: list[Row], wanted: int) -> Headers:
+def _first_records(data: Data, form: Form, source: Store, *, rows: list[Row], wanted: int) -> Headers:
     shards = list(dict.fromkeys(split_key(row.key)[0] for row in rows))
     filesystem, root = source.arrow()
     looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()

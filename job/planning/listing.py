@@ -60,7 +60,7 @@ def seen(job: Job, source: Store, store: Store) -> Iterator[Seen]:
     """
     started, data = time.monotonic(), job.data
     share = _index(data, source, store) if data.is_packed else 1.0
-    with listing(data, source, store, job.task, share == 1) as listed:
+    with listing(data, source, store, task=job.task, whole=share == 1) as listed:
         snapshot = listed.snapshot
         if share == 1:
             check_class_weights(job.train.class_weights, snapshot.classes)
@@ -73,7 +73,7 @@ def seen(job: Job, source: Store, store: Store) -> Iterator[Seen]:
 def _index(data: Data, source: Store, store: Store) -> float:
     """Reads some of the packed files that have no index, at random; the part of all bytes that then has one."""
     shards = list_shards(data, source)
-    missing = list(without_index(data, source, store, shards).items())
+    missing = list(without_index(data, source, store, shards=shards).items())
     room, read = UNINDEXED, 0
     for index, shard in random.Random(0).sample(missing, len(missing)):
         if shard.size <= room:

@@ -76,19 +76,19 @@ class PlannedRun:
         return list({featurizer.id: featurizer for featurizer in (*pooled, *inputs, *words)}.values())
 
 
-def planned_run(job: Job, store: Store, listed: Seen, network: Network) -> PlannedRun:
+def planned_run(job: Job, store: Store, listed: Seen, *, network: Network) -> PlannedRun:
     """What was planned for this run before is read, without TensorFlow; else the network is made and looked at."""
     known = known_base(store, weights_request(job.model, job.train.seed))
     base = known or network.made[0]
     run = latest_run(store, run_id(job, listed.snapshot, base), False) if listed.share == 1 else None
-    plan, anatomy = _planned_before(job, store, listed, run, base)
+    plan, anatomy = _planned_before(job, store, listed, run=run, base=base)
     plan = plan or choose_plan(job, network.made[1], listed.snapshot)
     anatomy = anatomy or anatomy_of(network.made[1], plan.cut)
     return PlannedRun(job, run, base, plan, anatomy, known is not None, _words(job, store, run))
 
 
 def _planned_before(
-    job: Job, store: Store, listed: Seen, run: str | None, base: ResolvedBase
+    job: Job, store: Store, listed: Seen, *, run: str | None, base: ResolvedBase
 ) -> tuple[Plan | None, Anatomy | None]:
     """For this run, or for the model in use where the run would take its plan over."""
     plan = read_plan(store, run) if run else None

@@ -44,6 +44,7 @@ def stages(
     job: Job,
     listed: float,
     prepared: bool,
+    *,
     missing: MissingFeatures,
     phases: list[PhaseCosts],
     counts: dict[str, int],
@@ -64,9 +65,9 @@ def stages(
     return [
         Stage("listing", _exactly(listed), "measured"),
         *map(fixed, ("preparing", *(name for name in OTHERS if name in last))),
-        _extracting(job, missing, speeds, history, start.scaled(times[EXTRACTING])),
+        _extracting(job, missing, speeds, history=history, start=start.scaled(times[EXTRACTING])),
         fixed("workers"),
-        *(_training(job, phase, counts, speeds, history) for phase in phases),
+        *(_training(job, phase, counts, speeds=speeds, history=history) for phase in phases),
         fixed("export"),
         fixed("report"),
     ]
@@ -83,7 +84,7 @@ def _exactly(seconds: float) -> Range:
 
 
 def _extracting(
-    job: Job, missing: MissingFeatures, speeds: Speeds | None, history: History | None, start: Range
+    job: Job, missing: MissingFeatures, speeds: Speeds | None, *, history: History | None, start: Range
 ) -> Stage:
     if not missing.examples:
         return Stage(EXTRACTING, _exactly(0), "measured")
@@ -97,7 +98,7 @@ def _extracting(
 
 
 def _training(
-    job: Job, phase: PhaseCosts, counts: dict[str, int], speeds: Speeds | None, history: History | None
+    job: Job, phase: PhaseCosts, counts: dict[str, int], *, speeds: Speeds | None, history: History | None
 ) -> Stage:
     if history is not None and phase.name in history.seconds:
         epoch = history.seconds[phase.name] * counts["train"]

@@ -69,7 +69,7 @@ def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) 
     table = predictions_table(store, run.id)
     keys, labels = table["key"].combine_chunks(), table["label"].to_numpy()
     logits = logits_of(table, kept)
-    examples = _chosen(read_examples(store, snapshot, open_source(job).uri, job.data.is_packed), keys)
+    examples = _chosen(read_examples(store, snapshot, open_source(job).uri, packed=job.data.is_packed), keys)
     try:
         theirs = Job.model_validate({**model.job.model_dump(by_alias=True), "data": job.data, "scaling": job.scaling})
     except ValidationError as error:
@@ -77,7 +77,7 @@ def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) 
     plan = model.plan
     for tries in range(TRIES + 1):
         try:
-            done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor, emit)
+            done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor=executor, emit=emit)
             ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
             predicted = executor.call(predict, store, model, featurizer, stored.parts, *stored.find(examples.addresses))
             break
@@ -139,7 +139,7 @@ def _forward(store: Store, model: ChampionModel, featurizer: Featurizer) -> Any:
     from job.export.exporter import trained_network
     from job.model.cut import cut_named, split
 
-    network = trained_network(model.job, store, model.run, len(model.classes), model.base, model.kept)
+    network = trained_network(model.job, store, model.run, classes=len(model.classes), base=model.base, kept=model.kept)
     suffix: Any = network.base if featurizer.is_input else None
     if not featurizer.is_input and featurizer.tap != "pooled":
         suffix = split(network.base, cut_named(network.base, featurizer.tap))[1]

@@ -133,7 +133,7 @@ def _shift(run: Run) -> float:
     before = stored_snapshot(store, current.entry.snapshot) if current else None
     if before is None:
         return 0.0
-    data = load_dataset(store, run.id, snapshot.classes, None)
+    data = load_dataset(store, run.id, snapshot.classes, class_weights=None)
     fresh = is_new(store, snapshot, before)[data.rows]
     train = np.zeros(len(fresh), np.bool_)
     train[data.splits["train"]] = True

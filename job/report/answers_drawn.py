@@ -52,7 +52,7 @@ def _confusion(documents: Documents, model: str, step: int) -> bytes:
     confusion = documents.result["metrics"][model]["confusion"]
     image = confusion_picture(confusion, documents.snapshot.classes, told)
     meaning = "True classes in rows, answers in columns; shades are shares of the row."
-    return tfevents.picture(step, f"confusion/{model}", image, f"{told}. {meaning}")
+    return tfevents.picture(step, f"confusion/{model}", image, description=f"{told}. {meaning}")
 
 
 def _pictures(documents: Documents, mistakes: dict[int, Opened], step: int) -> list[bytes]:
@@ -65,7 +65,9 @@ def _pictures(documents: Documents, mistakes: dict[int, Opened], step: int) -> l
         lines = [f"answer ({chance}): {answer.label}", f"truth ({truth_chance}): {answer.truth}", answer.key]
         label, truth, key = map(tfevents.plain_markdown, (answer.label, answer.truth, answer.key))
         told = f"answer **{label}** ({chance}), truth **{truth}** ({truth_chance}): {key}"
-        records.append(tfevents.picture(step, f"mistakes/{number:02d}", captioned(one.picture, lines), told))
+        records.append(
+            tfevents.picture(step, f"mistakes/{number:02d}", captioned(one.picture, lines), description=told)
+        )
     return records
 
 

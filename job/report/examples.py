@@ -44,10 +44,12 @@ def chosen_examples(documents: Documents) -> ShownExamples:
     """Reads them from the source."""
     predictions, kept = documents.predictions, documents.kept
     wrong = [int(at) for at in confident_mistakes(predictions, kept, MISTAKES)]
-    right = [int(at) for at in right_answers(predictions, kept, RIGHTS, documents.job.train.seed)]
+    right = [int(at) for at in right_answers(predictions, kept, RIGHTS, seed=documents.job.train.seed)]
     keys = [predictions.keys[at] for at in [*wrong, *right]]
     job, source = documents.job, open_store(documents.job.data.source, documents.job.storage)
-    return ShownExamples(wrong, right, read_originals(job.data, source, documents.store, documents.snapshot, keys))
+    return ShownExamples(
+        wrong, right, read_originals(job.data, source, documents.store, snapshot=documents.snapshot, keys=keys)
+    )
 
 
 class Answer(NamedTuple):

@@ -127,7 +127,7 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
         inputs=_inputs(documents),
         outputs=_outputs(documents),
         metrics=[metric for model in documents.models for metric in _metrics(documents, model)],
-        gain=_metric("fine_tune", "accuracy gain", gained, "paired bootstrap") if gained else None,
+        gain=_metric("fine_tune", "accuracy gain", gained, method="paired bootstrap") if gained else None,
         classes=[
             ClassMetric(
                 name=row.name,
@@ -224,5 +224,5 @@ def _metrics(documents: Documents, model: str) -> list[Metric]:
     return [*found, *([Metric(model=model, name="loss", value=loss)] if math.isfinite(loss) else [])]
 
 
-def _metric(model: Any, name: str, interval: Interval, method: str) -> Metric:
+def _metric(model: Any, name: str, interval: Interval, *, method: str) -> Metric:
     return Metric(model=model, name=name, value=interval.value, low=interval.low, high=interval.high, method=method)

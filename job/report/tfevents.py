@@ -46,19 +46,19 @@ def histograms(step: int, found: dict[str, dict[str, Any]]) -> bytes:
     return _record(step, summary=messages.Summary(value=values))
 
 
-def picture(step: int, tag: str, image: Image.Image, description: str) -> bytes:
+def picture(step: int, tag: str, image: Image.Image, *, description: str) -> bytes:
     """`description`: Markdown."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     sizes = [str(image.width).encode(), str(image.height).encode()]
-    return _strings(step, tag, "images", [*sizes, buffer.getvalue()], description)
+    return _strings(step, tag, "images", values=[*sizes, buffer.getvalue()], description=description)
 
 
 def text(step: int, tag: str, markdown: str) -> bytes:
-    return _strings(step, tag, "text", [markdown.encode()])
+    return _strings(step, tag, "text", values=[markdown.encode()])
 
 
-def _strings(step: int, tag: str, plugin: str, values: list[bytes], description: str = "") -> bytes:
+def _strings(step: int, tag: str, plugin: str, *, values: list[bytes], description: str = "") -> bytes:
     """A tensor for a plug-in: of an image summary as it was before, TensorBoard's data server drops the description."""
     shapes, tensors, summaries = _messages("tensor_shape"), _messages("tensor"), _messages("summary")
     shape = shapes.TensorShapeProto(dim=[shapes.TensorShapeProto.Dim(size=len(values))])

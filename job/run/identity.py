@@ -45,7 +45,7 @@ def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = Fals
     Imports TensorFlow only where the store does not know the weights yet. Of packed layouts, the indexes of all shards
     must be there.
     """
-    snapshot = take_snapshot(job.data, source, store, job.task)
+    snapshot = take_snapshot(job.data, source, store, task=job.task)
     emit(SnapshotTaken(snapshot))
     for caution in snapshot.cautions:
         emit(Warned(f"{caution.setting}: {caution.text}"))
@@ -68,7 +68,7 @@ def prepare_base(job: Job, store: Store, emit: Emit) -> tuple[ResolvedBase, Any]
         resolved = resolve_vectors(job, store, emit)
         network = base_of_store(job, store, resolved)
     else:
-        resolved, network = resolve_base(job.model, store, job.train.seed, lambda line: emit(Noted(line)))
+        resolved, network = resolve_base(job.model, store, job.train.seed, log=lambda line: emit(Noted(line)))
     form = form_of(job)
     if network.input_shape[1:] != form.shape:
         raise JobError(f"model.backbone: {job.model.backbone} does not take what `task: {job.task}` gives it.")

@@ -77,7 +77,7 @@ def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, em
 
     import_tensorflow()
     found = read_vectors(path, wanted, uri)
-    keep_vectors(store, sha256, wanted, found)
+    keep_vectors(store, sha256, wanted, vectors=found)
     skipped = "".join(f", {count} lines skipped ({why})" for why, count in found.skipped.items())
     emit(Noted(f"{found.words} vectors of {found.dimensions} dimensions, {len(found.ids)} kept{skipped}"))
 

@@ -47,7 +47,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 EXAMPLE = "curl -F file=@picture.jpg sends one"
 
 
-def serve(model: str, host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(model: str, host: str, port: int, *, say: Callable[[str], None]) -> None:
     """Serves the page until Ctrl-C or SIGTERM. `model` is as of `loaded`, port 0 any that is free. Raises JobError."""
     with loaded(model) as predictor, listen(host, port) as listener:
         address, port = listener.getsockname()[:2]

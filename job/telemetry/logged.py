@@ -25,7 +25,7 @@ def check_mlflow(job: Job) -> None:
         _target(job.mlflow, job.name)
 
 
-def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def with_mlflow(job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """The result with `mlflow`: where it is logged, or None where MLflow has failed, which costs the run nothing."""
     if job.mlflow is None or result["model"] is None:
         return result
@@ -45,7 +45,7 @@ def with_mlflow(job: Job, store: Store, run: str, result: dict[str, Any], emit: 
 
 
 def log_run(
-    uri: str, tracking_uri: str | None, experiment: str | None, registered_model: str | None, emit: Emit
+    uri: str, tracking_uri: str | None, experiment: str | None, *, registered_model: str | None, emit: Emit
 ) -> dict[str, Any]:
     """Logs what MLflow lacks of a finished run, and returns its mlflow.json. What is None is as its job file says it.
 

@@ -37,4 +37,4 @@ def run_observed(
     StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
     result = run_job(job, phase, bus.emit, debug=debug, new=new, interrupts=interrupts)
     run = str(result["run"]).rstrip("/").rpartition("/")[2]
-    return with_mlflow(job, open_store(job.store, job.storage), run, result, emit)
+    return with_mlflow(job, open_store(job.store, job.storage), run, result=result, emit=emit)

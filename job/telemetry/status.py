@@ -75,7 +75,7 @@ def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
 
 
 def is_renewed(
-    store: Store, run: str, seen: State, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
+    store: Store, run: str, seen: State, *, sleep: Callable[[float], None] = time.sleep, patience: float = LEASE
 ) -> bool:
     """Whether the lease is renewed, or passes to another attempt, within `patience` seconds. No clocks are compared."""
     deadline = time.monotonic() + patience

@@ -22,7 +22,7 @@ from job.storage.runs import RunKeys
 from job.text.vectors import Vectors
 
 
-def keep_vectors(store: Store, sha256: str, asked: np.ndarray, vectors: Vectors) -> None:
+def keep_vectors(store: Store, sha256: str, asked: np.ndarray, *, vectors: Vectors) -> None:
     """Stores the vectors that a file (by its sha256) has for the ids that were looked up (`asked`, int64 [n])."""
     description = {"dimensions": vectors.dimensions, "words": vectors.words, "skipped": vectors.skipped}
     if len(asked):
@@ -58,7 +58,7 @@ def kept_vectors(store: Store, sha256: str) -> tuple[np.ndarray, np.ndarray, np.
     return np.unique(np.concatenate(asked)), known, np.concatenate(values)[first]
 
 
-def write_vocabulary(store: Store, run: str, ids: np.ndarray, train: np.ndarray) -> None:
+def write_vocabulary(store: Store, run: str, ids: np.ndarray, *, train: np.ndarray) -> None:
     """Stores the words of a run (ids, int64 [v]) with their counts in the train split (`train`, int64 [v]).
 
     They are ordered by count, the most frequent first; among equals, the lower id comes first.

@@ -110,7 +110,7 @@ def head_forward(job: Job, head: keras.Model) -> Forward:
         if dropout is None:
             return head(features, training=False)
         seed, positions = dropout
-        return head_logits(head, features, seed, positions, job.train.batch_size)
+        return head_logits(head, features, seed, positions=positions, global_batch_size=job.train.batch_size)
 
     return forward
 

@@ -76,9 +76,9 @@ class Member:
             return
         strategy = self._join_group()  # before TensorFlow computes anything
         classes = self.recipe.snapshot.classes
-        data = load_dataset(self.store, self.run, classes, self.job.train.class_weights)
+        data = load_dataset(self.store, self.run, classes, class_weights=self.job.train.class_weights)
         inputs = self._inputs(data)
-        network = network_of_run(self.job, self.store, self.run, self.recipe.base, len(classes))
+        network = network_of_run(self.job, self.store, self.run, resolved=self.recipe.base, classes=len(classes))
         warm = self._warm_weights()
         if group.entry and checkpoint is None:
             checkpoint = load_checkpoint(self.store, self.run, group.entry)
@@ -135,7 +135,7 @@ class Member:
     def _inputs(self, data: Dataset) -> Inputs:
         cache = NodeCache(None, self.job.train.cache_limit, self.context.local_world_size)
         pooled, fine_tune = (
-            [FeatureCache(self.store, data, features, cache) for features in views]
+            [FeatureCache(self.store, data, features, cache=cache) for features in views]
             for views in (data.pooled, data.inputs)
         )
         return Inputs(pooled, fine_tune, self.recipe.cut)

@@ -129,7 +129,7 @@ class Phase:
             view = fresh_view(task.seed, stream)
         elif view == 0:
             reader = self._unchanged
-        kept = order.mixing_shares(len(examples), task.settings.mixup, task.seed, stream) if self._mixes else None
+        kept = order.mixing_shares(len(examples), task.settings.mixup, task.seed, epoch=stream) if self._mixes else None
         return EpochBatches(examples, reader, reader.read(examples, view=view, first=first, kept=kept))
 
     def step_seeds(self, steps: np.ndarray) -> tf.Tensor:
@@ -173,7 +173,7 @@ class Phase:
     def _ordered(self, epoch: int) -> np.ndarray:
         """The train split in the order of an epoch."""
         task = self.task
-        return self.train[order.epoch_order(self._sizes, task.batch_size, task.seed, self._stream(epoch))]
+        return self.train[order.epoch_order(self._sizes, task.batch_size, task.seed, epoch=self._stream(epoch))]
 
     def _range_test(self) -> dict[str, Any]:
         """Leaves variables and optimizer as they were."""

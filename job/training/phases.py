@@ -154,7 +154,7 @@ class WarmWeights:
     """Its head and thawed variables after fine-tuning, where that is to start from them."""
 
     def take_over(self, network: Network, weights: Tensors) -> None:
-        take_over(network.head, weights, self.before, self.classes)
+        take_over(network.head, weights, self.before, classes=self.classes)
         for path, variable in variables_by_path(network.base).items():
             if path in weights:
                 variable.assign(weights[path])

@@ -47,7 +47,7 @@ class Meter:
         self._counters = {name: metrics.counter(name, text, LABELS) for name, text in COUNTERS.items()}
         self._gauges = {name: metrics.gauge(name, text, LABELS) for name, text in GAUGES.items()}
         text = "From when a checkpoint is taken to when it is in the store's list."
-        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", text, LABELS, CHECKPOINT_SECONDS)
+        self._checkpoints = metrics.histogram("thaw_checkpoint_seconds", text, LABELS, bounds=CHECKPOINT_SECONDS)
         self._has_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     def steps(self, epoch: StepsMade, call: Call) -> None:

@@ -45,7 +45,7 @@ def end(kube: Kube, name: str, state: str = "Complete") -> None:
 
 
 def decided(monkeypatch: pytest.MonkeyPatch, decision: Decision) -> None:
-    monkeypatch.setattr(launching, "decide", lambda *_: decision)
+    monkeypatch.setattr(launching, "decide", lambda *_, **__: decision)
 
 
 def test_the_rayjob_is_named_after_the_run_and_says_when_its_data_arrived(

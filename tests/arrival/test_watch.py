@@ -33,7 +33,7 @@ def test_many_arrivals_are_one_decision_after_which_they_are_deleted(watching: W
 
 
 def test_nothing_is_deleted_before_the_rayjob_is_there(watching: Watching) -> None:
-    def dies(*_: Any) -> Launched:
+    def dies(*_: Any, **__: Any) -> Launched:
         assert watching.messages.deleted == []
         raise ClusterError("the API server is away")
 
@@ -42,7 +42,7 @@ def test_nothing_is_deleted_before_the_rayjob_is_there(watching: Watching) -> No
     with pytest.raises(ClusterError):
         watching.turn(70)
     assert watching.messages.deleted == []
-    watching.decide = lambda *_: Launched(EXISTS, "cells-1")
+    watching.decide = lambda *_, **__: Launched(EXISTS, "cells-1")
     watching.turn(10)
     assert watching.messages.deleted == ids
 
@@ -50,7 +50,7 @@ def test_nothing_is_deleted_before_the_rayjob_is_there(watching: Watching) -> No
 def test_what_comes_while_a_snapshot_is_taken_belongs_to_the_next_round(watching: Watching) -> None:
     first, late = arrive(watching, "a"), []
 
-    def writer(*_: Any) -> Launched:
+    def writer(*_: Any, **__: Any) -> Launched:
         if not late:
             late.extend(arrive(watching, "late"))
             watching.watcher.receive(0)
@@ -153,7 +153,7 @@ def test_what_does_not_concern_the_data_is_deleted_at_once(watching: Watching) -
 @pytest.mark.parametrize("outcome", [EXISTS, "finished", TOO_FEW, NOT_WORTH_IT])
 def test_what_needs_no_rayjob_is_deleted_too(outcome: str, watching: Watching) -> None:
     arrive(watching, "a")
-    watching.decide = lambda *_: Launched(outcome, reason="why")
+    watching.decide = lambda *_, **__: Launched(outcome, reason="why")
     watching.turn(70)
     assert watching.messages.deleted == ["m0"]
     assert watching.counted("decisions_total", job="cells", outcome=outcome) == 1
@@ -163,11 +163,11 @@ def test_what_needs_no_rayjob_is_deleted_too(outcome: str, watching: Watching) -
 
 def test_what_waits_for_an_active_run_is_held(watching: Watching) -> None:
     arrive(watching, "a")
-    watching.decide = lambda *_: Launched(DEFERRED, "cells-0", reason="cells-0 is active")
+    watching.decide = lambda *_, **__: Launched(DEFERRED, "cells-0", reason="cells-0 is active")
     watching.turn(300)
     assert watching.messages.deleted == []
     assert watching.messages.visible() == 0
-    watching.decide = lambda *_: Launched(CREATED, "cells-1")
+    watching.decide = lambda *_, **__: Launched(CREATED, "cells-1")
     watching.turn(10)
     assert watching.messages.deleted == ["m0"]
 
@@ -231,7 +231,7 @@ def test_no_more_than_so_many_messages_are_held() -> None:
     watching = Watching([{"name": "cells", "quiet_for": 0.3, "max_wait": 1}], time.monotonic, max_held=10)
     most = [0]
 
-    def launch(*_: Any) -> Launched:
+    def launch(*_: Any, **__: Any) -> Launched:
         most[0] = max(most[0], len(watching.watcher.held))
         return Launched(EXISTS, "cells-1")
 

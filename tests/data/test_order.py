@@ -37,7 +37,7 @@ def train_sizes(examples: int) -> np.ndarray:
 
 
 def order_of(examples: int, batch_size: int = 64, seed: int = 0, epoch: int = 1) -> np.ndarray:
-    return epoch_order(sizes_of(examples), batch_size, seed, epoch)
+    return epoch_order(sizes_of(examples), batch_size, seed, epoch=epoch)
 
 
 def places_of(order: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def test_a_shard_is_read_by_one_worker_unless_the_end_of_a_stream_cuts_it(
     examples: int, batch_size: int, world_size: int
 ) -> None:
     sizes = train_sizes(examples)
-    order, shard = epoch_order(sizes, batch_size, 0, 1), np.repeat(np.arange(len(sizes)), sizes)
+    order, shard = epoch_order(sizes, batch_size, 0, epoch=1), np.repeat(np.arange(len(sizes)), sizes)
     read = [np.unique(shard[read_by(order, batch_size, rank, world_size)]) for rank in range(world_size)]
     readers = np.bincount(np.concatenate(read), minlength=len(sizes))
     assert readers.min() == 1
@@ -223,7 +223,7 @@ def test_a_worker_has_few_shards_open_at_a_time(examples: int) -> None:
     """From the first to the last use of a shard: what a node must hold that can't hold all."""
     batch_size, world_size = 64, 4
     sizes = train_sizes(examples)
-    order, shard = epoch_order(sizes, batch_size, 0, 1), np.repeat(np.arange(len(sizes)), sizes)
+    order, shard = epoch_order(sizes, batch_size, 0, epoch=1), np.repeat(np.arange(len(sizes)), sizes)
     in_a_window = -(-WINDOW // int(sizes.mean())) + 1
     for rank in range(world_size):
         used = shard[read_by(order, batch_size, rank, world_size)]
@@ -238,7 +238,7 @@ def test_ten_million_examples_are_planned_in_little_memory() -> None:
     examples = 10_000_000
     sizes = sizes_of(examples)
     tracemalloc.start()
-    order = epoch_order(sizes, 256, 0, 1)
+    order = epoch_order(sizes, 256, 0, epoch=1)
     kept, most = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     for first in range(0, steps_per_epoch(examples, 256) - 32, 4000):

@@ -45,7 +45,7 @@ def test_objects_of_a_folder(stores: tuple[Store, Store]) -> None:
     gone, changed, here, *_ = files
     source.delete(gone)
     source.write(changed, b"something else")
-    found = read_originals(data, source, store, snapshot, [here, gone, changed, "red/never listed.png"])
+    found = read_originals(data, source, store, snapshot=snapshot, keys=[here, gone, changed, "red/never listed.png"])
     assert found[here] == files[here]
     assert (found[gone], found[changed], found["red/never listed.png"]) == (CHANGED, CHANGED, CHANGED)
 
@@ -56,11 +56,15 @@ def test_records_of_shards(name: str, stores: tuple[Store, Store]) -> None:
     data, snapshot = packed(source, store, name)
     suffix = MAKERS[name][1]
     keys = [join_key(f"part/{shard}.{suffix}", position) for shard, position in ((1, 29), (0, 3), (1, 0))]
-    found = read_originals(data, source, store, snapshot, keys)
+    found = read_originals(data, source, store, snapshot=snapshot, keys=keys)
     pictures = [content for content, _ in examples(60)]
     assert [found[key] for key in keys] == [pictures[59], pictures[3], pictures[30]]
     source.write(f"part/1.{suffix}", b"another shard")
-    assert list(read_originals(data, source, store, snapshot, keys).values()) == [CHANGED, pictures[3], CHANGED]
+    assert list(read_originals(data, source, store, snapshot=snapshot, keys=keys).values()) == [
+        CHANGED,
+        pictures[3],
+        CHANGED,
+    ]
 
 
 def test_a_record_deep_in_its_shard_is_not_looked_for(
@@ -70,7 +74,7 @@ def test_a_record_deep_in_its_shard_is_not_looked_for(
     data, snapshot = packed(source, store, "webdataset")
     monkeypatch.setattr(originals, "DEEPEST", 20_000)
     near, far = join_key("part/0.tar", 0), join_key("part/0.tar", 29)
-    found = read_originals(data, source, store, snapshot, [near, far])
+    found = read_originals(data, source, store, snapshot=snapshot, keys=[near, far])
     assert found[near] == examples(1)[0][0]
     assert "into its shard" in str(found[far])
 
@@ -83,4 +87,6 @@ def test_a_source_that_is_gone_is_a_reason(stores: tuple[Store, Store]) -> None:
     snapshot = take_snapshot(data, source, store)
     elsewhere = data.model_copy(update={"source": f"{source.uri}gone/"})
     key = next(iter(folder_of(1)))
-    assert isinstance(read_originals(elsewhere, open_store(elsewhere.source), store, snapshot, [key])[key], str)
+    assert isinstance(
+        read_originals(elsewhere, open_store(elsewhere.source), store, snapshot=snapshot, keys=[key])[key], str
+    )

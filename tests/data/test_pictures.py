@@ -98,7 +98,7 @@ def test_the_plan_refuses_what_the_run_refuses(tmp_path: Path) -> None:
     for kind, content in contents.items():
         source.write(kind, content)
     rows = [Row(info.key, info.size, info.version, "a") for info in source.list()]
-    planned = look_at(Data(source=source.uri), FORM, source, rows, 8)
+    planned = look_at(Data(source=source.uri), FORM, source, rows=rows, wanted=8)
     run = {}
     for kind, content in contents.items():
         try:
@@ -145,14 +145,14 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     ids=["PNG", "PNG of colours", "TIFF", "TIFF of floats", "TIFF without compression", "JPEG 2000", "PGM"],
 )
 def test_values_of_more_than_8_bits_are_scaled_from_their_range(make: Callable[[], bytes], values: np.ndarray) -> None:
-    form = image_form(SIDE, "stretch", MOST, (100, 4000))
+    form = image_form(SIDE, "stretch", MOST, value_range=(100, 4000))
     wanted = scaled(values, 100, 4000).astype(int)
     assert np.abs(form.read(make()).astype(int) - wanted[..., None]).max() <= 1
     assert form.meaning != FORM.meaning
 
 
 def test_colours_are_shown_in_their_range_as_far_as_pillow_knows_them() -> None:
-    form = image_form(SIDE, "stretch", MOST, (0, 4095))
+    form = image_form(SIDE, "stretch", MOST, value_range=(0, 4095))
     for encoded in (wide_png(2, 3, WIDE >> 4), wide_png(4, 2, WIDE >> 4)):
         shown = np.asarray(read_picture(encoded, MOST, (0, 4095))).astype(int)
         assert np.abs(shown - form.read(encoded)).max() <= 255 / 16 + 1
@@ -181,7 +181,7 @@ def test_a_transparent_colour_is_white_of_whatever_bits_it_is(chunks: list[tuple
 
 
 def test_a_range_changes_no_picture_of_8_bits() -> None:
-    form = image_form(SIDE, "stretch", MOST, (0, 4095))
+    form = image_form(SIDE, "stretch", MOST, value_range=(0, 4095))
     for kind in ("JPEG", "PNG, RGB", "PNG, palette, transparent", "WebP, transparent", "TIFF, palette", "PGM"):
         encoded = READ[kind]()
         np.testing.assert_array_equal(form.read(encoded), FORM.read(encoded), kind)
@@ -195,7 +195,7 @@ def test_colours_that_would_lose_their_range_are_refused() -> None:
 
 @pytest.mark.parametrize("value_range", [None, (0, 65535)])
 def test_zero_may_be_white(value_range: tuple[float, float] | None) -> None:
-    form = image_form(SIDE, "stretch", MOST, value_range)
+    form = image_form(SIDE, "stretch", MOST, value_range=value_range)
     black_is_zero, white_is_zero = (form.read(tiff(16, WIDE.tobytes(), photometric)) for photometric in (1, 0))
     np.testing.assert_array_equal(white_is_zero, 255 - black_is_zero)
 

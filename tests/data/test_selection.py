@@ -41,7 +41,7 @@ def numbered(pattern: str, count: int = 40) -> list[str]:
 def take(source: Store, task: str = "image", **settings: object) -> Snapshot:
     data = Data(source=source.uri, **settings)  # type: ignore[arg-type]
     source = open_store(data.source, follow_links=data.follow_links)
-    return take_snapshot(data, source, open_store(f"{source.uri[:-1]}-store/"), task)
+    return take_snapshot(data, source, open_store(f"{source.uri[:-1]}-store/"), task=task)
 
 
 def told(snapshot: Snapshot) -> str:
@@ -309,7 +309,7 @@ def test_shards_and_tables_have_published_divisions_too(source: Store) -> None:
         "x-0.tar",
         content=shards.webdataset_of(shards.examples(12)),
     )
-    for key, shard in without_index(packed, source, store, list_shards(packed, source)).items():
+    for key, shard in without_index(packed, source, store, shards=list_shards(packed, source)).items():
         write_index(packed, source, store, shard.key, shard.version, key)
     snapshot = take_snapshot(packed, source, store)
     assert {split: sum(of.values()) for split, of in snapshot.counts.items()} == dict.fromkeys(snapshot.counts, 12)

@@ -112,7 +112,7 @@ def test_what_ends_a_run_is_written(error: Exception, code: str, text: str, kube
 
 def test_the_run_never_waits_for_the_server(kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = threading.Event()
-    kube.on_request = lambda *_: stuck.wait(20) and None
+    kube.on_request = lambda *_, **__: stuck.wait(20) and None
     monkeypatch.setattr("job.deploy.progress.LAST", 0.1)
     began = time.monotonic()
     with reporting() as bus:
@@ -174,7 +174,7 @@ def test_a_run_hears_of_it(kube: Kube, in_pod: Any, tmp_path: Path, monkeypatch:
     """The command line leads from the RayJob to the run."""
     monkeypatch.setattr("job.deploy.progress.LOOK", 0.05)
 
-    def listing(*_: Any) -> None:
+    def listing(*_: Any, **__: Any) -> None:
         kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}})
         time.sleep(20)
 

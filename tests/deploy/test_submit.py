@@ -113,7 +113,7 @@ def test_a_configmap_that_goes_with_an_earlier_rayjob_is_made_again(
 
     def collect(method: str, plural: str) -> None:
         if (method, plural) == ("PATCH", "configmaps") and ("configmaps", name) in kube.objects:
-            kube.on_request = lambda *_: None
+            kube.on_request = lambda *_, **__: None
             kube.remove("configmaps", name)
 
     kube.on_request = collect
@@ -179,7 +179,7 @@ def packed(job: Job) -> Job:
 def write_indexes(job: Job) -> None:
     """As the run does."""
     source, store = open_store(job.data.source), open_store(job.store)
-    for key, shard in without_index(job.data, source, store, list_shards(job.data, source)).items():
+    for key, shard in without_index(job.data, source, store, shards=list_shards(job.data, source)).items():
         filesystem, root = source.arrow()
         with filesystem.open_input_stream(f"{root}/{shard.key}") as file:
             store.write(key, make_index(records_of(file, job.data, source.uri + shard.key)))
@@ -261,7 +261,7 @@ def test_following_ends_with_the_exit_code_of_the_job(kube: Kube, job_file: str,
     def fail(method: str, plural: str) -> None:
         for kind, name in list(kube.objects):
             if (method, plural, kind) == ("WATCH", "rayjobs", "rayjobs"):
-                kube.on_request = lambda *_: None
+                kube.on_request = lambda *_, **__: None
                 ended = {
                     "metadata": {"annotations": {"thaw/exit-code": "3"}},
                     "status": {"jobDeploymentStatus": "Failed"},

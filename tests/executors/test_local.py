@@ -56,8 +56,8 @@ def test_a_function_maps_over_items_side_by_side() -> None:
         both.wait(30)
         return number**2
 
-    assert sorted(executor().map(square, range(6), "Squaring", nothing)) == [0, 1, 4, 9, 16, 25]
-    assert list(executor().map(square, [], "Squaring", nothing)) == []
+    assert sorted(executor().map(square, range(6), "Squaring", emit=nothing)) == [0, 1, 4, 9, 16, 25]
+    assert list(executor().map(square, [], "Squaring", emit=nothing)) == []
 
 
 @pytest.mark.parametrize("raised", [DataError("no such column"), StorageError("away"), OSError(28, "No space left")])
@@ -66,7 +66,7 @@ def test_an_error_that_is_known_comes_out_as_it_was_raised(raised: Exception) ->
         raise raised
 
     with pytest.raises(type(raised)) as caught:
-        list(executor().map(fail, [1], "Reading", nothing))
+        list(executor().map(fail, [1], "Reading", emit=nothing))
     assert caught.value is raised
 
 
@@ -75,7 +75,7 @@ def test_an_error_that_nobody_expects_is_one_line() -> None:
         raise ValueError("bad\nand much more of it")
 
     with pytest.raises(ThawError) as caught:
-        list(executor().map(fail, [1], "Reading the packed files", nothing))
+        list(executor().map(fail, [1], "Reading the packed files", emit=nothing))
     assert str(caught.value) == "Reading the packed files failed: ValueError: bad (--debug shows where)."
     assert caught.value.exit_code == 1
 
@@ -97,7 +97,7 @@ def test_after_an_error_nothing_more_is_begun_and_nobody_waits_for_the_rest() ->
 
     try:
         with pytest.raises(DataError):
-            list(executor().map(work, range(2000), "Reading", nothing))
+            list(executor().map(work, range(2000), "Reading", emit=nothing))
         assert not over.is_set()
         assert len(begun) < 1000
     finally:

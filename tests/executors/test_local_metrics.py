@@ -40,7 +40,7 @@ def test_a_run_has_the_names_that_it_has_on_ray(port: int) -> None:
     metrics.counter("thaw_steps", "Steps.", LABELS).inc(4, WHERE)
     metrics.gauge("thaw_loss", "Of the last step.", LABELS).set(0.5, WHERE)
     metrics.gauge("thaw_loss", "Of the last step.", LABELS).set(0.25, WHERE | {"phase": "fine_tune"})
-    metrics.histogram("thaw_checkpoint_seconds", "Each.", LABELS, CHECKPOINT_SECONDS).observe(2.5, WHERE)
+    metrics.histogram("thaw_checkpoint_seconds", "Each.", LABELS, bounds=CHECKPOINT_SECONDS).observe(2.5, WHERE)
     found = scraped(port)
     labels = 'phase="head",rank="0",run_id="cells-1"'
     assert found[f"ray_thaw_steps_total{{{labels}}}"] == 7
@@ -84,4 +84,4 @@ def test_without_a_port_nobody_listens_and_all_is_taken(monkeypatch: pytest.Monk
     assert isinstance(metrics, Unread)
     metrics.counter("thaw_steps", "Steps.", LABELS).inc(3, WHERE)
     metrics.gauge("thaw_loss", "Of the last step.", LABELS).set(0.5, WHERE)
-    metrics.histogram("thaw_checkpoint_seconds", "Each.", LABELS, CHECKPOINT_SECONDS).observe(2.5, WHERE)
+    metrics.histogram("thaw_checkpoint_seconds", "Each.", LABELS, bounds=CHECKPOINT_SECONDS).observe(2.5, WHERE)

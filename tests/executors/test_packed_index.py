@@ -33,8 +33,8 @@ def index(data: Data, source: Store, store: Store, listed: list[ObjectInfo] | No
         assert isinstance(event, ShardsIndexed)
         said.append((event.done, event.of))
 
-    missing = without_index(data, source, store, list_shards(data, source) if listed is None else listed)
-    index_shards(data, source, store, missing, LocalExecutor(JOB), emit)
+    missing = without_index(data, source, store, shards=list_shards(data, source) if listed is None else listed)
+    index_shards(data, source, store, missing=missing, executor=LocalExecutor(JOB), emit=emit)
     return said
 
 

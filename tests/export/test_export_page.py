@@ -32,7 +32,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> exported.Finished:
     except JobError as error:
         leave_out(str(error))
     run = exported.finished_pictures(tmp_path_factory.mktemp("pictures"))
-    export_run(run.uri, FORMATS, None, Heard())
+    export_run(run.uri, FORMATS, None, emit=Heard())
     return run
 
 
@@ -60,7 +60,7 @@ def test_the_saved_model(pictures: exported.Finished, tmp_path: Path) -> None:
 
 def test_texts(tmp_path: Path) -> None:
     run = exported.finished_texts(tmp_path)
-    export_run(run.uri, ["onnx"], None, Heard())
+    export_run(run.uri, ["onnx"], None, emit=Heard())
     for text in (texts.text(1000, "sailing"), "We don't WHISK; it’s the rope’s-end, mast_keel?"):
         answer = ast.literal_eval(printed(TEXT, str(run.model / "onnx"), text))
         np.testing.assert_allclose(list(answer.values()), run.probabilities([text.encode()])[0], atol=1e-4)

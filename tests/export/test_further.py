@@ -52,7 +52,7 @@ def asking(run: exported.Finished, *names: str) -> Job:
 def sampler(run: exported.Finished) -> Sampler:
     snapshot = stored_snapshot(run.store, run.result["snapshot"])
     assert snapshot is not None
-    return Sampler(run.job, run.store, exported.RUN, snapshot)
+    return Sampler(run.job, run.store, exported.RUN, snapshot=snapshot)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def sampler(run: exported.Finished) -> Sampler:
 def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.FixtureRequest) -> None:
     run: exported.Finished = request.getfixturevalue(task)
     heard = Heard()
-    made = export_run(run.uri, [name], None, heard)
+    made = export_run(run.uri, [name], None, emit=heard)
     assert made == {name: f"{run.uri}model/1/{name}/"}
     folder = run.model / name
     described = json.loads((folder / "format.json").read_text())
@@ -92,8 +92,8 @@ def test_a_file_answers_as_the_network(task: str, name: str, request: pytest.Fix
 
 def test_what_is_there_already_is_not_made_again_and_is_copied(pictures: exported.Finished, tmp_path: Path) -> None:
     first, again = Heard(), Heard()
-    export_run(pictures.uri, ["tflite_float16"], None, first)
-    made = export_run(pictures.uri, ["tflite_float16"], str(tmp_path / "out"), again)
+    export_run(pictures.uri, ["tflite_float16"], None, emit=first)
+    made = export_run(pictures.uri, ["tflite_float16"], str(tmp_path / "out"), emit=again)
     assert again == []
     assert made == {"tflite_float16": f"file://{tmp_path}/out/tflite_float16/"}
     for folder in (pictures.model, tmp_path / "out"):
@@ -116,21 +116,21 @@ def test_a_file_that_answers_otherwise_is_not_written(
     monkeypatch.setattr(tflite_file, "convert", spoiled)
     shutil.rmtree(pictures.model / "tflite_float16", ignore_errors=True)
     with pytest.raises(JobError, match=r"not written.* differ by up to (1|0\.9\d*), 0\.0% keep their class"):
-        export_run(pictures.uri, ["tflite_float16"], None, Heard())
+        export_run(pictures.uri, ["tflite_float16"], None, emit=Heard())
     assert not (pictures.model / "tflite_float16").exists()
 
 
 def test_a_run_whose_format_fails_ends_with_its_result_and_a_warning(
     pictures: exported.Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> bytes:
+    def refuse(*_: Any, **__: Any) -> bytes:
         raise JobError("onnx: this network can't be converted: Conv is missing.")
 
     job = asking(pictures, "onnx", "tflite_float16")
     shutil.rmtree(pictures.model / "onnx", ignore_errors=True)
     monkeypatch.setattr(onnx_file, "convert", refuse)
     heard = Heard()
-    result = with_formats(job, pictures.store, exported.RUN, pictures.result, heard)
+    result = with_formats(job, pictures.store, exported.RUN, result=pictures.result, emit=heard)
     assert result["formats"] == {"onnx": None, "tflite_float16": f"{pictures.uri}model/1/tflite_float16/"}
     assert heard.of("warning")[0].startswith(
         "onnx: this network can't be converted: Conv is missing. The run itself is"
@@ -141,7 +141,9 @@ def test_formats_are_no_part_of_the_run_and_nothing_is_said_without_them(picture
     job = asking(pictures, "onnx")
     assert job.meaning() == pictures.job.meaning()
     heard = Heard()
-    assert with_formats(pictures.job, pictures.store, exported.RUN, pictures.result, heard) == pictures.result
+    assert (
+        with_formats(pictures.job, pictures.store, exported.RUN, result=pictures.result, emit=heard) == pictures.result
+    )
     assert heard == []
 
 
@@ -153,7 +155,7 @@ def test_a_source_that_is_gone_is_named(pictures: exported.Finished) -> None:
         with pytest.raises(
             DataError, match=r"source/: 0 of the run's examples can still be read there, .* put the oth"
         ):
-            export_run(pictures.uri, ["onnx"], None, Heard())
+            export_run(pictures.uri, ["onnx"], None, emit=Heard())
     finally:
         (source.parent / "elsewhere").rename(source)
 
@@ -175,13 +177,13 @@ def test_texts_need_no_source_but_their_vectors(texts: exported.Finished, tmp_pa
     content = vectors.read_bytes()
     shutil.rmtree(source)
     try:
-        export_run(texts.uri, ["tflite_float16"], str(tmp_path / "out"), Heard())
+        export_run(texts.uri, ["tflite_float16"], str(tmp_path / "out"), emit=Heard())
         lines = (tmp_path / "out/tflite_float16/vocabulary.txt").read_text().splitlines()
         assert {"mast", "n't", "rope"} <= set(lines)
         shutil.rmtree(texts.model / "onnx", ignore_errors=True)
         vectors.write_bytes(b"\n".join(line for line in content.splitlines() if not line.startswith(b"rope ")))
         with pytest.raises(StorageError, match=r"vectors\.txt was written since the run: it lacks 1 of its \d+ words"):
-            export_run(texts.uri, ["onnx"], None, Heard())
+            export_run(texts.uri, ["onnx"], None, emit=Heard())
     finally:
         shutil.copytree(tmp_path / "copied/source", source)
         vectors.write_bytes(content)
@@ -191,8 +193,8 @@ def test_texts_need_no_source_but_their_vectors(texts: exported.Finished, tmp_pa
 def test_a_recurrent_network_is_for_onnx(tmp_path: Path) -> None:
     run = exported.finished_texts(tmp_path, 60, "model.encoder=gru")
     with pytest.raises(JobError, match=r"tflite_float16: .* lacks what it needs \(TensorListReserve\)\. Use"):
-        export_run(run.uri, ["tflite_float16"], None, Heard())
-    assert export_run(run.uri, ["onnx"], None, Heard())
+        export_run(run.uri, ["tflite_float16"], None, emit=Heard())
+    assert export_run(run.uri, ["onnx"], None, emit=Heard())
 
 
 def test_layers_in_bfloat16_are_exported_in_float32() -> None:
@@ -220,7 +222,7 @@ def test_what_is_unknown_or_not_installed_is_told_first(
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda package: None)
     with pytest.raises(JobError, match=told):
-        export_run(pictures.uri, [name], None, Heard())
+        export_run(pictures.uri, [name], None, emit=Heard())
 
 
 def test_a_run_without_a_model_is_told(tmp_path: Path) -> None:
@@ -228,4 +230,4 @@ def test_a_run_without_a_model_is_told(tmp_path: Path) -> None:
     store, _ = open_run(str(tmp_path / "store/runs/x"))
     store.write("runs/x/job.json", b"{}")
     with pytest.raises(JobError, match="has no finished model: run it to its end first"):
-        export_run(str(tmp_path / "store/runs/x"), ["onnx"], None, Heard())
+        export_run(str(tmp_path / "store/runs/x"), ["onnx"], None, emit=Heard())

@@ -39,13 +39,13 @@ def test_records_are_found_by_their_places(form: str, tmp_path: Path) -> None:
     for info in list_shards(job.data, source):
         with open_shard(filesystem, f"{root}/{info.key}", job.data) as file:
             store.write(index_key(job.data, source, info), make_index(records_of(file, job.data, info.key)))
-    snapshot = take_snapshot(job.data, source, store, job.task)
-    found = read_examples(store, snapshot, source.uri, True)
-    write_part(store, exported.POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
+    snapshot = take_snapshot(job.data, source, store, task=job.task)
+    found = read_examples(store, snapshot, source.uri, packed=True)
+    write_part(store, exported.POOLED, found.addresses, values=np.zeros([len(found.rows), 1], np.float32))
     accepted, stored = np.ones(len(found.rows), np.bool_), [(exported.POOLED, stored_features(store, exported.POOLED))]
-    write_dataset(store, exported.RUN, snapshot.classes, found, accepted, stored, [])
+    write_dataset(store, exported.RUN, snapshot.classes, examples=found, accepted=accepted, pooled=stored, inputs=[])
 
-    samples = Sampler(job, store, exported.RUN, snapshot).take(["train"], 50, 1)
+    samples = Sampler(job, store, exported.RUN, snapshot=snapshot).take(["train"], 50, 1)
     keys = [key for key, split in zip(found.table["key"].to_pylist(), found.splits, strict=True) if split == 0][:50]
     wanted = [content[shard][place] for shard, place in map(split_key, keys)]
     pixels = np.stack([form_of(job).read(image) for image, _ in wanted])
@@ -54,10 +54,10 @@ def test_records_are_found_by_their_places(form: str, tmp_path: Path) -> None:
 
     changed = split_key(keys[0])[0]
     source.write(changed, make(content[changed][:5]))
-    left = Sampler(job, store, exported.RUN, snapshot).take(["train"], 50, 1)
+    left = Sampler(job, store, exported.RUN, snapshot=snapshot).take(["train"], 50, 1)
     assert len(left.labels) == 50
     assert not any((left.inputs == pixels[0]).all(axis=(1, 2, 3)))
     for key in content:
         source.delete(key)
     with pytest.raises(DataError, match="0 of the run's examples can still be read there, unchanged, and 32 are"):
-        Sampler(job, store, exported.RUN, snapshot).take(["train"], 50, 32)
+        Sampler(job, store, exported.RUN, snapshot=snapshot).take(["train"], 50, 32)

@@ -28,12 +28,12 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
     featurizers = [POOLED, replace(POOLED, view=1), cut, replace(cut, view=1)]
     for featurizer in featurizers:
         foreign = np.array([address_of("other", f"{i}", "1") for i in range(50)], ADDRESS)
-        write_part(store, featurizer, foreign, values_of(featurizer, 50))
+        write_part(store, featurizer, foreign, values=values_of(featurizer, 50))
         for numbers in np.array_split(random.permutation(np.flatnonzero(accepted)), 9):
-            write_part(store, featurizer, examples.addresses[numbers], values_of(featurizer, len(numbers)))
+            write_part(store, featurizer, examples.addresses[numbers], values=values_of(featurizer, len(numbers)))
     found = [(featurizer, stored_features(store, featurizer)) for featurizer in featurizers]
-    write_dataset(store, "run", CLASSES, examples, accepted, found[:2], found[2:])
-    data = load_dataset(store, "run", CLASSES, "auto")
+    write_dataset(store, "run", CLASSES, examples=examples, accepted=accepted, pooled=found[:2], inputs=found[2:])
+    data = load_dataset(store, "run", CLASSES, class_weights="auto")
     assert (data.rows == examples.rows[accepted]).all()
     assert (data.ids == ids_of(examples.addresses[accepted])).all()
     assert (data.hashes == examples.hashes[accepted]).all()
@@ -54,13 +54,13 @@ def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -
         addresses = [read_part(store, features.featurizer, part)[0] for part in features.parts]
         for at in np.flatnonzero(features.part >= 0)[::40]:
             assert addresses[features.part[at]][features.offset[at]] == examples.addresses[accepted][at]
-    assert load_dataset(store, "run", CLASSES, None).id == data.id
+    assert load_dataset(store, "run", CLASSES, class_weights=None).id == data.id
 
 
 def test_a_broken_data_set_is_named(store: Store) -> None:
     store.write(RunKeys("run").dataset, b"PAR1 and no more")
     with pytest.raises(StorageError, match=r"runs/run/dataset\.parquet is not what was written"):
-        load_dataset(store, "run", CLASSES, None)
+        load_dataset(store, "run", CLASSES, class_weights=None)
 
 
 def snapshot_of(store: Store, keys: list[str], version: str = "1") -> Snapshot:

@@ -49,7 +49,7 @@ def write_chunk(store: Store, examples: dict[str, str], tail: bytes = b"\1", pac
     made = examples_of(np.zeros(count, np.int32), {"train": np.arange(count)})
     table = pa.table({"key": list(examples), "version": list(examples.values()), "label": ["a"] * count})
     made = replace(made, table=table, addresses=addresses)
-    write_work(store, RUN, made, np.ones((count, 1), np.bool_), [POOLED], packed)
+    write_work(store, RUN, made, needs=np.ones((count, 1), np.bool_), featurizers=[POOLED], packed=packed)
     return addresses
 
 

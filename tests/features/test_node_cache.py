@@ -92,7 +92,7 @@ def test_a_worker_keeps_its_share_of_what_fits(workers: int, kept: int, tmp_path
     width = 4096
     store, data = store_parts(tmp_path, noise((width,)))
     counting = Counting(store)
-    cache = FeatureCache(counting, data, data.inputs[0], NodeCache(str(tmp_path / "cache"), 30 * width, workers))
+    cache = FeatureCache(counting, data, data.inputs[0], cache=NodeCache(str(tmp_path / "cache"), 30 * width, workers))
     for epoch in range(3):
         cache.wait(everyone())
         assert len(counting.reads) == (16 if epoch == 0 else 16 - kept)
@@ -106,7 +106,7 @@ def test_copies_that_do_not_fit_keep_one_share_together(tmp_path: Path, holes: N
     views = [noise((width,), seed=view) for view in range(3)]
     store, data = store_views(tmp_path, views, [in_order(4)] * 3)
     cache = NodeCache(str(tmp_path / "cache"), 30 * width, 1)
-    caches = [FeatureCache(store, data, features, cache) for features in data.inputs]
+    caches = [FeatureCache(store, data, features, cache=cache) for features in data.inputs]
     for cache, side in zip(caches, (everyone(), TRAIN, TRAIN), strict=True):
         cache.wait(side)
         cache.release(np.empty(0, np.int64))
@@ -116,7 +116,7 @@ def test_copies_that_do_not_fit_keep_one_share_together(tmp_path: Path, holes: N
 def test_the_copies_that_fit_beside_each_other_are_shared(tmp_path: Path) -> None:
     store, data = store_views(tmp_path, [noise((100,), seed=view) for view in range(3)], [in_order(4)] * 3)
     cache = NodeCache(str(tmp_path / "cache"), 2 * 100 * EXAMPLES, 1)
-    caches = [FeatureCache(store, data, features, cache) for features in data.inputs]
+    caches = [FeatureCache(store, data, features, cache=cache) for features in data.inputs]
     assert [cache.shared for cache in caches] == [True, True, False]
 
 

@@ -54,17 +54,17 @@ def fill(folder: Path, count: int = EXAMPLES) -> None:
 def counted(job: Job, store: Store) -> tuple[Examples, Words]:
     """The examples of the source, whose ids are stored in parts of seven."""
     source = open_store(job.data.source)
-    examples = read_examples(store, take_snapshot(job.data, source, store, job.task), source.uri, False)
+    examples = read_examples(store, take_snapshot(job.data, source, store, task=job.task), source.uri, packed=False)
     featurizer = input_featurizer(job)
     keys = examples.table["key"].to_pylist()
     ids = np.stack([decode_text(tf.constant(source.read(key)), job.model.max_tokens).numpy() for key in keys])
     for begin in range(0, len(ids), 7):
-        write_part(store, featurizer, examples.addresses[begin : begin + 7], ids[begin : begin + 7])
-    return examples, count_words(store, featurizer, stored_features(store, featurizer), examples)
+        write_part(store, featurizer, examples.addresses[begin : begin + 7], values=ids[begin : begin + 7])
+    return examples, count_words(store, featurizer, stored_features(store, featurizer), examples=examples)
 
 
 def run_of(job: Job, store: Store, base: ResolvedBase) -> Run:
-    return Run(job, "run", store, take_snapshot(job.data, open_store(job.data.source), store, job.task), base)
+    return Run(job, "run", store, take_snapshot(job.data, open_store(job.data.source), store, task=job.task), base)
 
 
 def id_of(word: str) -> int:
@@ -176,7 +176,7 @@ def test_what_may_train_is_frequent_in_the_train_split(setting: str, trained: in
     ids, train = read_vocabulary(store, "run")
     occurring = int((train > 0).sum())
     assert 0 < occurring < len(ids), "some words are in the other splits alone"
-    layer = base_of_run(job, store, "run", base).get_layer("word_vectors")
+    layer = base_of_run(job, store, "run", resolved=base).get_layer("word_vectors")
     wanted = occurring if trained is None else trained
     assert layer.rows == {"trained": wanted, "frozen": len(ids) - wanted}
     if wanted:
@@ -184,7 +184,7 @@ def test_what_may_train_is_frequent_in_the_train_split(setting: str, trained: in
         often = dict(zip(words.ids.tolist(), words.train.tolist(), strict=True))
         others = [often[id] for id in ids.tolist() if id not in trains]
         assert min(often[id] for id in trains) >= max(others)
-    both = [base_of_run(job, store, "run", base), base_of_store(job, store, base)]
+    both = [base_of_run(job, store, "run", resolved=base), base_of_store(job, store, base)]
     sample = np.array([ids[[0, 3, -1, -1, 5, 1, 2, 0]]])
     np.testing.assert_array_equal(both[0](sample).numpy(), both[1](sample).numpy())
 

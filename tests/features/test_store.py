@@ -36,7 +36,7 @@ def addresses_of(*numbers: int) -> np.ndarray:
 def store_pooled(store: Store, *numbers: int, **settings: object) -> Part:
     """Each value is the number of its example."""
     values = np.repeat(np.array(numbers, np.float32), 3).reshape(-1, 3)
-    return write_part(store, POOLED, addresses_of(*numbers), values, **settings)  # type: ignore[arg-type]
+    return write_part(store, POOLED, addresses_of(*numbers), values=values, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
@@ -47,7 +47,7 @@ def test_a_part_comes_back_to_the_bit(dtype: str, shape: tuple[int, ...], tap: s
     whole = values_of(featurizer, 20)
     assert whole.nbytes == 20 * featurizer.bytes_per_example
     for values, numbers in ((whole[:9], range(9)), (whole[10::3], range(9, 13))):
-        part = write_part(store, featurizer, addresses_of(*numbers), values)
+        part = write_part(store, featurizer, addresses_of(*numbers), values=values)
         addresses, read = read_part(store, featurizer, part)
         assert (addresses == addresses_of(*numbers)).all()
         assert (read.dtype, read.shape) == (featurizer.storage, values.shape)
@@ -197,7 +197,9 @@ def test_an_address_may_end_with_zeros(store: Store) -> None:
     """NumPy's byte strings drop them."""
     texts = [b"\1" * 16, b"\1" * 15 + b"\0", b"\1" * 8 + b"\0" * 8, b"\0" * 16, b"\0" * 15 + b"\1", b"\2" + b"\0" * 15]
     addresses = np.array(texts, ADDRESS)
-    part = write_part(store, POOLED, addresses[:4], np.zeros((4, 3), np.float32), [(texts[5], "not an image")])
+    part = write_part(
+        store, POOLED, addresses[:4], values=np.zeros((4, 3), np.float32), rejects=[(texts[5], "not an image")]
+    )
     assert (read_part(store, POOLED, part)[0] == addresses[:4]).all()
     found = stored_features(store, POOLED)
     assert found.find(addresses)[1].tolist() == [0, 1, 2, 3, -1, -1]

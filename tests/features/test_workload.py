@@ -19,7 +19,7 @@ def test_new_examples_are_all_that_is_missing(store: Store) -> None:
     examples = examples_of(np.zeros(200, np.int32), {"train": np.arange(200)})
     new = np.random.default_rng(0).choice(200, 20, replace=False)
     old = np.setdiff1d(np.arange(200), new)
-    write_part(store, POOLED, examples.addresses[old], np.zeros((180, 3), np.float32))
+    write_part(store, POOLED, examples.addresses[old], values=np.zeros((180, 3), np.float32))
     needs = missing(examples, [(POOLED, stored_features(store, POOLED))])
     assert np.flatnonzero(needs[:, 0]).tolist() == sorted(new)
     version = replace(examples, addresses=np.array([address_of("test", f"{i:06d}", "2") for i in range(200)], ADDRESS))
@@ -29,10 +29,10 @@ def test_new_examples_are_all_that_is_missing(store: Store) -> None:
 def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store) -> None:
     examples, view = examples_of(np.zeros(30, np.int32), split_up(30)), replace(POOLED, view=1)
     rejected = [3, 17, 28]
-    write_part(store, POOLED, examples.addresses[[0, 2, 4]], np.zeros((3, 3), np.float32))
-    write_part(store, view, examples.addresses[:2], np.zeros((2, 3), np.float32))
+    write_part(store, POOLED, examples.addresses[[0, 2, 4]], values=np.zeros((3, 3), np.float32))
+    write_part(store, view, examples.addresses[:2], values=np.zeros((2, 3), np.float32))
     refused = [(address, "not an image") for address in examples.addresses[rejected].tolist()]
-    write_part(store, POOLED, examples.addresses[5:6], np.zeros((1, 3), np.float32), refused)
+    write_part(store, POOLED, examples.addresses[5:6], values=np.zeros((1, 3), np.float32), rejects=refused)
     needs = missing(examples, [(featurizer, stored_features(store, featurizer)) for featurizer in (POOLED, view)])
     plain = np.setdiff1d(np.arange(30), [0, 2, 4, 5, *rejected])
     assert np.flatnonzero(needs[:, 0]).tolist() == plain.tolist()
@@ -42,7 +42,7 @@ def test_only_training_examples_need_views_and_rejects_need_nothing(store: Store
 def test_work_comes_back_in_chunks(store: Store) -> None:
     examples = examples_of(np.zeros(1500, np.int32), {"train": np.arange(1500)})
     needs = np.random.default_rng(0).random((1500, 2)) < 0.4
-    chunks = write_work(store, "run", examples, needs, [POOLED, POOLED], packed=False)
+    chunks = write_work(store, "run", examples, needs=needs, featurizers=[POOLED, POOLED], packed=False)
     rows = np.flatnonzero(needs.any(axis=1))
     read = [read_chunk(store, "run", number) for number in range(len(chunks))]
     assert chunks == [("", "1")] * len(read)
@@ -63,7 +63,9 @@ def test_a_chunk_has_a_bounded_size(values: int, wanted: int, store: Store) -> N
         Featurizer("at the cut", 0, "float16", (values,), {}),
     ]
     examples = examples_of(np.zeros(600, np.int32), {"train": np.arange(600)})
-    chunks = write_work(store, "run", examples, np.ones((600, 2), np.bool_), featurizers, packed=False)
+    chunks = write_work(
+        store, "run", examples, needs=np.ones((600, 2), np.bool_), featurizers=featurizers, packed=False
+    )
     sizes = [len(read_chunk(store, "run", number).keys) for number in (0, len(chunks) - 1)]
     assert sizes == [wanted, 600 - wanted * (len(chunks) - 1)]
     assert wanted == 1 or wanted * values * 6 <= CHUNK_BYTES
@@ -77,7 +79,7 @@ def test_a_chunk_is_of_one_packed_file(store: Store) -> None:
     table = pa.table({"key": keys, "version": versions, "label": ["a"] * len(keys)})
     needs = np.ones((len(keys), 1), np.bool_)
     needs[[0, 304]] = False
-    chunks = write_work(store, "run", replace(examples, table=table), needs, [POOLED], packed=True)
+    chunks = write_work(store, "run", replace(examples, table=table), needs=needs, featurizers=[POOLED], packed=True)
     files = [file for file, _ in chunks]
     assert files == ["b/1.tar", "b/1.tar", "a.tar", "c d#.tar", "0.tar"]
     assert [version for _, version in chunks] == [f"of {file}" for file in files]

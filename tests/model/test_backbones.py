@@ -76,14 +76,14 @@ def test_the_file_of_another_lite_is_refused(store: Store, tmp_path: Path) -> No
     file.write_bytes(_package_file(LITE[0]).read_bytes())
     model = Model(backbone=LITE[2], weights=Weights(uri=f"file://{file}"))
     with pytest.raises(JobError, match=r"_blocks\.3\..* has shape \(144, 1, 5, 5\): it is not efficientnet_lite2"):
-        resolve_base(model, store, 0, quiet)
+        resolve_base(model, store, 0, log=quiet)
 
 
 def test_lite0_computes_what_its_file_says(store: Store) -> None:
     """The first block, by hand from the tensors of the PyTorch file, equals the Keras one."""
     import tensorflow as tf
 
-    base = load_base(Model(), store, resolve_base(Model(), store, 0, quiet)[0])
+    base = load_base(Model(), store, resolve_base(Model(), store, 0, log=quiet)[0])
     with _package_file(LITE[0]).open("rb") as file:
         tensors = read_torch_file(file, "the package")
     assert len(tensors) == 296
@@ -114,7 +114,7 @@ def test_a_base_of_ones_own_is_flattened_and_answers_the_same(store: Store, tmp_
     nested = keras.Model(image, x)
     nested.save(tmp_path / "own.keras")
     model = Model(backbone=f"file://{tmp_path}/own.keras", image_size=16)
-    base = load_base(model, store, resolve_base(model, store, 0, quiet)[0])
+    base = load_base(model, store, resolve_base(model, store, 0, log=quiet)[0])
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
     wanted = nested(pixels, training=False).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(base(pixels, training=False).numpy(), wanted, rtol=1e-5)
@@ -126,14 +126,14 @@ def test_a_keras_file_that_carries_code_is_refused(store: Store, tmp_path: Path)
     keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save(tmp_path / "code.keras")
     model = Model(backbone=f"file://{tmp_path}/code.keras", image_size=16)
     with pytest.raises(JobError, match=r"code\.keras can't be loaded safely.*[Ll]ambda"):
-        resolve_base(model, store, 0, quiet)
+        resolve_base(model, store, 0, log=quiet)
 
 
 def test_a_base_of_another_size_is_refused_with_both_sizes(store: Store, tmp_path: Path) -> None:
     keras.Sequential([keras.Input([16, 16, 3]), keras.layers.Conv2D(4, 3)]).save(tmp_path / "own.keras")
     model = Model(backbone=f"file://{tmp_path}/own.keras", image_size=24)
     with pytest.raises(JobError, match=r"takes \[\(None, 16, 16, 3\)\], and the job file says \(24, 24, 3\)"):
-        resolve_base(model, store, 0, quiet)
+        resolve_base(model, store, 0, log=quiet)
 
 
 def test_an_image_that_is_too_small_is_refused() -> None:
@@ -143,11 +143,11 @@ def test_an_image_that_is_too_small_is_refused() -> None:
 
 def test_weights_are_resolved_once(store: Store, tmp_path: Path) -> None:
     model = Model(backbone="mobilenet", weights="none", image_size=32)
-    first, base = resolve_base(model, store, 3, quiet)
+    first, base = resolve_base(model, store, 3, log=quiet)
     told: list[str] = []
-    assert resolve_base(model, store, 3, told.append)[0] == first
+    assert resolve_base(model, store, 3, log=told.append)[0] == first
     assert told == []
-    assert resolve_base(model, store, 4, quiet)[0] != first
+    assert resolve_base(model, store, 4, log=quiet)[0] != first
     kept = values(load_base(model, store, first))
     assert kept.keys() == variables_by_path(build_base(model)).keys()
     assert all(kept[path].tobytes() == value.tobytes() for path, value in values(base).items())
@@ -166,20 +166,20 @@ def test_random_weights_depend_on_the_seed_alone(backbone: str) -> None:
 
 def test_weights_by_uri_are_checked_before_they_are_used(store: Store, tmp_path: Path) -> None:
     plain = Model(backbone="mobilenet", weights="none", image_size=32)
-    resolved, _ = resolve_base(plain, store, 0, quiet)
+    resolved, _ = resolve_base(plain, store, 0, log=quiet)
     uri = f"{store.uri}weights/{resolved.weights_sha256}.safetensors"
     good = plain.model_copy(update={"weights": Weights(uri=uri, sha256=resolved.weights_sha256)})
-    assert resolve_base(good, store, 9, quiet)[0] == resolved
+    assert resolve_base(good, store, 9, log=quiet)[0] == resolved
     wrong = plain.model_copy(update={"weights": Weights(uri=uri, sha256="0" * 64)})
     with pytest.raises(JobError, match=f"has sha256 {resolved.weights_sha256}, and the job file says 0000"):
-        resolve_base(wrong, store, 0, quiet)
+        resolve_base(wrong, store, 0, log=quiet)
     other = good.model_copy(update={"backbone": "vgg16"})
     with pytest.raises(JobError, match="belong to another network"):
-        resolve_base(other, store, 0, quiet)
+        resolve_base(other, store, 0, log=quiet)
     store.write("short.safetensors", store.read(f"weights/{resolved.weights_sha256}.safetensors")[:1000])
     broken = plain.model_copy(update={"weights": Weights(uri=f"{store.uri}short.safetensors")})
     with pytest.raises(JobError, match=r"short\.safetensors does not fit mobilenet, or is broken"):
-        resolve_base(broken, store, 0, quiet)
+        resolve_base(broken, store, 0, log=quiet)
 
 
 def test_keras_weight_files_are_read(store: Store, tmp_path: Path) -> None:
@@ -188,13 +188,13 @@ def test_keras_weight_files_are_read(store: Store, tmp_path: Path) -> None:
     base = build_base(model)
     base.save_weights(tmp_path / "w.weights.h5")
     by_uri = model.model_copy(update={"weights": Weights(uri=f"file://{tmp_path}/w.weights.h5")})
-    loaded = values(load_base(by_uri, store, resolve_base(by_uri, store, 0, quiet)[0]))
+    loaded = values(load_base(by_uri, store, resolve_base(by_uri, store, 0, log=quiet)[0]))
     assert all(loaded[path].tobytes() == value.tobytes() for path, value in values(base).items())
 
 
 def test_stored_weights_that_were_tampered_with_are_refused(store: Store) -> None:
     model = Model(backbone="mobilenet", weights="none", image_size=32)
-    resolved, _ = resolve_base(model, store, 0, quiet)
+    resolved, _ = resolve_base(model, store, 0, log=quiet)
     key = f"weights/{resolved.weights_sha256}.safetensors"
     content = bytearray(store.read(key))
     content[-1] ^= 1
@@ -243,7 +243,7 @@ def _package_bytes_with_smaller_storages() -> bytes:
 
 def test_the_network_shares_its_variables_with_base_and_head() -> None:
     base = build_base(Model(backbone="mobilenet", weights="none", image_size=32))
-    network = build_network(base, build_head(base.output_shape[-1], Head(), 3, 0))
+    network = build_network(base, build_head(base.output_shape[-1], Head(), 3, seed=0))
     paths = variables_by_path(network.model)
     assert {**variables_by_path(base), **variables_by_path(network.head)}.keys() == paths.keys()
     assert paths["head_logits/kernel"] is variables_by_path(network.head)["head_logits/kernel"]
@@ -253,7 +253,7 @@ def test_pooled_features_stay_float32_in_mixed_precision() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         base = build_base(Model(backbone="mobilenet", weights="none", image_size=32))
-        head = build_head(base.output_shape[-1], Head(), 3, 0)
+        head = build_head(base.output_shape[-1], Head(), 3, seed=0)
     finally:
         keras.config.set_dtype_policy("float32")
     assert base.get_layer("conv1").compute_dtype == "bfloat16"

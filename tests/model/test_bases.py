@@ -103,7 +103,7 @@ def test_a_network_that_was_built_without_weights_stays_what_it_was(tmp_path: Pa
         wanted = np.asarray(network(inputs, training=False)).mean(axis=(1, 2))
         model = Model(backbone=NAME, image_size=32, weights=Weights(uri=f"file://{tmp_path}/{mean}.h5"))
         store = open_store(f"file://{tmp_path}/{mean}/")
-        base = load_base(model, store, resolve_base(model, store, 0, quiet)[0])
+        base = load_base(model, store, resolve_base(model, store, 0, log=quiet)[0])
         assert relative(wanted, base(inputs).numpy()) < MOST
 
 
@@ -134,7 +134,7 @@ def test_a_file_with_the_classifier_is_read_without_it(name: str, tmp_path: Path
         whole = build(weights="imagenet")
     size = whole.input_shape[1] or 32
     model = Model(backbone=name, image_size=size, weights=Weights(uri=f"file://{file}"))
-    _, base = resolve_base(model, open_store(f"file://{tmp_path}/store/"), 0, quiet)
+    _, base = resolve_base(model, open_store(f"file://{tmp_path}/store/"), 0, log=quiet)
     shared = [layer.name for layer in base.layers if layer.weights][-1]
     inputs = pictures(size, 1)
     theirs = keras.Model(whole.input, bases.output_of(whole, shared))(module.preprocess_input(inputs.copy()))
@@ -147,7 +147,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     file = stand_in("mobilenetv3small", tmp_path / "notop.h5")
     model = Model(backbone="mobilenetv3large", image_size=32, weights=Weights(uri=f"file://{file}"))
     with pytest.raises(JobError, match=r"notop\.h5 does not fit mobilenetv3large, or is broken: "):
-        resolve_base(model, open_store(f"file://{tmp_path}/store/"), 0, quiet)
+        resolve_base(model, open_store(f"file://{tmp_path}/store/"), 0, log=quiet)
 
 
 def test_nothing_is_fetched_to_build_what_has_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_layer_of_ones_own_follows_weights_that_are_given_to_it(tmp_path: Path
     store = open_store(f"file://{tmp_path}/store/")
     for weights, wanted in ((None, 6.0), (Weights(uri=f"file://{tmp_path}/other.keras"), 2.0), ("none", 9.0)):
         model = Model(backbone=f"file://{tmp_path}/own.keras", image_size=16, weights=weights)
-        resolved, base = resolve_base(model, store, 0, quiet)
+        resolved, base = resolve_base(model, store, 0, log=quiet)
         for one in (base, load_base(model, store, resolved)):
             np.testing.assert_allclose(one(inputs).numpy(), [[wanted] * 3], rtol=1e-5)
 

@@ -141,7 +141,7 @@ def saved(tmp_path: Path) -> str:
 def test_a_base_ends_where_the_job_says(end: str, length: int, saved: str, tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store/")
     model = Model(backbone=saved, image_size=16, end_at=end)
-    resolved, made = resolve_base(model, store, 0, quiet)
+    resolved, made = resolve_base(model, store, 0, log=quiet)
     loaded = load_base(model, store, resolved)
     whole = keras.saving.load_model(saved.removeprefix("file://"))
     inputs = np.random.default_rng(0).integers(0, 256, (2, *IMAGE)).astype(np.float32)
@@ -157,7 +157,7 @@ def test_a_base_ends_where_the_job_says(end: str, length: int, saved: str, tmp_p
 def test_an_end_that_is_not_there_is_told_with_the_nearest(saved: str, tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store/")
     with pytest.raises(JobError, match=r"^model\.end_at: no layer 'pol' in file://.*own\.keras \(nearest: 'pool'\)\.$"):
-        resolve_base(Model(backbone=saved, image_size=16, end_at="pol"), store, 0, quiet)
+        resolve_base(Model(backbone=saved, image_size=16, end_at="pol"), store, 0, log=quiet)
     with pytest.raises(JobError, match=r"no layer 'block5_pol' in vgg16 \(nearest: 'block5_pool'\)"):
         build_base(Model(backbone="vgg16", image_size=32, end_at="block5_pol"))
 
@@ -188,10 +188,10 @@ def test_what_is_left_is_cut_and_thawed_as_any_base() -> None:
 def test_weights_of_the_whole_network_are_given_to_what_is_left(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store/")
     whole = Model(backbone="vgg16", image_size=32, weights="none")
-    resolved, base = resolve_base(whole, store, 0, quiet)
+    resolved, base = resolve_base(whole, store, 0, log=quiet)
     uri = f"{store.uri}weights/{resolved.weights_sha256}.safetensors"
     model = Model.model_validate({"backbone": "vgg16", "image_size": 32, "weights": uri, "end_at": "block2_pool"})
-    _, ended = resolve_base(model, store, 0, quiet)
+    _, ended = resolve_base(model, store, 0, log=quiet)
     left = variables_by_path(ended)
     assert set(left) < set(variables_by_path(base))
     assert all((variable.numpy() == variables_by_path(base)[path].numpy()).all() for path, variable in left.items())

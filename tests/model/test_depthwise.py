@@ -21,7 +21,7 @@ def test_the_kernels_gradient_is_tensorflows(size: int, stride: int, padding: st
     wanted = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=inputs, filter_sizes=kernel.shape, out_backprop=gradient, strides=strides, padding=padding
     )
-    got = kernel_gradient(inputs, gradient, size, stride, padding)
+    got = kernel_gradient(inputs, gradient, size, stride=stride, padding=padding)
     assert got.shape == kernel.shape
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 

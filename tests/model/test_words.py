@@ -67,7 +67,7 @@ RULES = [UnfreezeBlocks(blocks=1), UnfreezeWords(words=2), UnfreezeFrom(**{"from
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_the_table_that_trains_moves(rule: object, optimizer: str) -> None:
-    network = build_network(base(2), build_head(DIMENSIONS, Head(hidden=[]), 3, 0))
+    network = build_network(base(2), build_head(DIMENSIONS, Head(hidden=[]), 3, seed=0))
     freeze(network.model)
     assert len(legal_cuts(network.base)) > 0
     thaw(network.base, rule)
@@ -105,7 +105,10 @@ def test_only_the_table_that_trains_moves(rule: object, optimizer: str) -> None:
 @pytest.mark.parametrize("encoder", ["conv", "gru"])
 def test_an_encoder_belongs_to_the_head(encoder: str) -> None:
     features = LENGTH * DIMENSIONS
-    heads = [build_head(features, Head(hidden=[8], dropout=0.5), 3, seed, encoder, LENGTH) for seed in (1, 1, 2)]
+    heads = [
+        build_head(features, Head(hidden=[8], dropout=0.5), 3, seed=seed, encoder=encoder, words=LENGTH)
+        for seed in (1, 1, 2)
+    ]
     weights = [[v.numpy().tobytes() for v in head.trainable_variables] for head in heads]
     assert weights[0] == weights[1] != weights[2]
     network = build_network(base(encoder=encoder), heads[0])
@@ -113,13 +116,15 @@ def test_an_encoder_belongs_to_the_head(encoder: str) -> None:
     apart = heads[0](network.base(TEXTS, training=False), training=False).numpy()
     np.testing.assert_allclose(whole, apart, rtol=1e-5, atol=1e-6)
     assert np.abs(whole[0] - whole[1]).max() > 1e-4
-    training = head_logits(heads[0], network.base(TEXTS), tf.constant([0, 0]), tf.range(4), 4)
+    training = head_logits(
+        heads[0], network.base(TEXTS), tf.constant([0, 0]), positions=tf.range(4), global_batch_size=4
+    )
     assert training.shape == (4, 3)
     assert {path.split("/")[0] for path in variables_by_path(heads[0])} >= {f"head_{encoder}"}
 
 
 def test_a_recurrent_encoder_passes_over_unknown_words() -> None:
-    head = build_head(LENGTH * DIMENSIONS, Head(hidden=[]), 2, 0, "gru", LENGTH)
+    head = build_head(LENGTH * DIMENSIONS, Head(hidden=[]), 2, seed=0, encoder="gru", words=LENGTH)
     network = build_network(base(encoder="gru"), head)
     with_unknown, without = np.array([[20, 999, 5, 0, 0, 0]]), np.array([[20, 5, 0, 0, 0, 0]])
     answers = [network.model(words, training=False).numpy() for words in (with_unknown, without)]

@@ -40,7 +40,7 @@ def no_rows() -> Rows:
 
 
 def test_nothing_is_stored_and_the_rows_are_not_asked_for(store: Store) -> None:
-    found = look_up(store, [pooled(), pooled(1), AT_CUT], no_rows, COUNTS)
+    found = look_up(store, [pooled(), pooled(1), AT_CUT], no_rows, counts=COUNTS)
     assert [(t.tap, t.views, t.needed, t.stored, t.missing) for t in found.tensors] == [
         ("pooled", 2, 200, 0, 200),
         ("cut", 1, 120, 0, 120),
@@ -52,9 +52,9 @@ def test_nothing_is_stored_and_the_rows_are_not_asked_for(store: Store) -> None:
 def test_what_is_stored_is_counted_by_view_and_known_rejects_apart(store: Store) -> None:
     values = np.zeros((50, 16), np.float32)
     bad = address_of("test", "119", "1")
-    write_part(store, pooled(), ROWS.addresses[:50], values, [(bad, "not an image")])
-    write_part(store, pooled(1), ROWS.addresses[:10], values[:10])
-    found = look_up(store, [pooled(), pooled(1)], lambda: ROWS, COUNTS)
+    write_part(store, pooled(), ROWS.addresses[:50], values=values, rejects=[(bad, "not an image")])
+    write_part(store, pooled(1), ROWS.addresses[:10], values=values[:10])
+    found = look_up(store, [pooled(), pooled(1)], lambda: ROWS, counts=COUNTS)
     (tensor,) = found.tensors
     assert (tensor.needed, tensor.stored, tensor.rejected, tensor.missing) == (200, 60, 1, 139)
     assert found.examples == 109  # all but 10 that have both, and the reject
@@ -71,7 +71,7 @@ def test_copies_across_the_splits_are_found_with_their_labels(store: Store, widt
     values[100] = values[101]  # both held out: no leak
     values[5] = np.nan
     for begin in range(0, N, 30):
-        write_part(store, pooled(width=width), ROWS.addresses[begin : begin + 30], values[begin : begin + 30])
+        write_part(store, pooled(width=width), ROWS.addresses[begin : begin + 30], values=values[begin : begin + 30])
     found = near_duplicates(store, pooled(width=width), ROWS)
     assert (found.compared, found.pairs, found.other_label, found.note) == ((40, 80), 2, 1, "")
     assert [pair[:2] for pair in found.nearest] == [(90, 4), (111, 6)]
@@ -83,7 +83,7 @@ def test_what_was_not_compared_is_said(store: Store, monkeypatch: pytest.MonkeyP
     order = np.random.default_rng(1).permutation(N)
     for begin in range(0, 90, 30):
         some = order[begin : begin + 30]
-        write_part(store, pooled(), ROWS.addresses[some], values[some])
+        write_part(store, pooled(), ROWS.addresses[some], values=values[some])
     monkeypatch.setattr("job.evaluation.duplicates.MOST", 60)
     found = near_duplicates(store, pooled(), ROWS)
     assert sum(found.compared) == 60
@@ -92,7 +92,7 @@ def test_what_was_not_compared_is_said(store: Store, monkeypatch: pytest.MonkeyP
 
 
 def test_a_part_that_is_not_what_was_written_leaves_it_unknown(store: Store) -> None:
-    part = write_part(store, pooled(), ROWS.addresses, np.ones((N, 16), np.float32))
+    part = write_part(store, pooled(), ROWS.addresses, values=np.ones((N, 16), np.float32))
     store.write(f"features/{pooled().id}/{part.name}.parquet", b"truncated")
     found = near_duplicates(store, pooled(), ROWS)
     assert found.compared == (0, 0)

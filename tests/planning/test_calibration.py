@@ -49,7 +49,14 @@ def measure(tmp_path: Path) -> Callable[..., tuple[Speeds | None, str]]:
         base, made = network.made
         anatomy = anatomy_of(made, None)
         run = PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None)
-        return calibrated(run, phases(job, plan, anatomy, 2, {}, None), store, network, encoded, classes=2)
+        return calibrated(
+            run,
+            phases(job, plan, anatomy, classes=2, made={}, words=None),
+            store,
+            network=network,
+            encoded=encoded,
+            classes=2,
+        )
 
     return measured
 

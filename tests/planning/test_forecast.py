@@ -83,7 +83,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train, held = (int(np.flatnonzero(examples.splits == side)[0]) for side in (0, 2))
     values[held] = values[train]
     pooled, _ = featurizers(job, found.base, plan)
-    write_part(store, pooled[0], examples.addresses, values)
+    write_part(store, pooled[0], examples.addresses, values=values)
     return file
 
 

@@ -91,13 +91,13 @@ def test_the_head_has_the_parameters_that_are_told(encoder: str, hidden: list[in
     model = f"{{backbone: glove, weights: /v.txt, max_tokens: 6, encoder: {encoder}, head: {{hidden: {hidden}}}}}"
     job = job_of("task=text", f"model={model}")
     features = 10 if encoder == "mean" else 60
-    built = build_head(features, job.model.head, 5, 0, encoder, 6)
+    built = build_head(features, job.model.head, 5, seed=0, encoder=encoder, words=6)
     assert head_layers(job, features, 5)[0] == built.count_params()
 
 
 def test_epochs_are_a_range_with_what_they_go_by() -> None:
     def epochs(*settings: str, **made: int) -> list[tuple[float, float, float]]:
-        found = phases(job_of(*settings), PLAN, ANATOMY, 3, made, None)
+        found = phases(job_of(*settings), PLAN, ANATOMY, classes=3, made=made, words=None)
         return [(p.epochs.low, p.epochs.likely, p.epochs.high) for p in found]
 
     assert epochs() == [(6, 13, 40), (6, 6, 6)]
@@ -110,7 +110,11 @@ def test_epochs_are_a_range_with_what_they_go_by() -> None:
 def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
     def of(*settings: str, anatomy: Anatomy = ANATOMY) -> dict[str, int]:
         job = job_of(*settings)
-        return vars(memory(job, PLAN, anatomy, phases(job, PLAN, anatomy, 3, {}, None)[-1], 10**6))
+        return vars(
+            memory(
+                job, PLAN, anatomy, phase=phases(job, PLAN, anatomy, classes=3, made={}, words=None)[-1], stored=10**6
+            )
+        )
 
     plain = of("scaling.workers=2")
     assert plain["activations"] == 2 * 4 * 50 * 16
@@ -127,8 +131,17 @@ SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.
 
 def test_seconds_from_a_calibration() -> None:
     job = job_of("scaling.workers=2")
-    found = phases(job, PLAN, ANATOMY, 3, {}, None)
-    timed = stages(job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
+    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    timed = stages(
+        job,
+        2.0,
+        True,
+        missing=MissingFeatures([], 840, 1500, {}),
+        phases=found,
+        counts=COUNTS,
+        speeds=SPEEDS,
+        history=None,
+    )
     by_name = {stage.name: stage for stage in timed}
     assert [stage.name for stage in timed] == [
         "listing", "preparing", "features", "workers", "head", "fine_tune", "export", "report",
@@ -152,16 +165,34 @@ def test_seconds_from_a_calibration() -> None:
 
 def test_one_worker_exchanges_nothing() -> None:
     job = job_of("scaling.workers=1")
-    found = phases(job, PLAN, ANATOMY, 3, {}, None)
-    timed = stages(job, 2.0, True, MissingFeatures([], 840, 1500, {}), found, COUNTS, SPEEDS, None)
+    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    timed = stages(
+        job,
+        2.0,
+        True,
+        missing=MissingFeatures([], 840, 1500, {}),
+        phases=found,
+        counts=COUNTS,
+        speeds=SPEEDS,
+        history=None,
+    )
     seconds = {stage.name: stage.seconds for stage in timed}
     assert seconds["fine_tune"].likely == pytest.approx(12 + 6 * (20 * 0.1 + 4 * 0.05 + EPOCH))  # type: ignore[union-attr]
 
 
 def test_what_was_not_measured_is_not_made_up() -> None:
     job = job_of()
-    found = phases(job, PLAN, ANATOMY, 3, {}, None)
-    timed = stages(job, 2.0, False, MissingFeatures([], 840, 1500, {}), found, COUNTS, None, None)
+    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    timed = stages(
+        job,
+        2.0,
+        False,
+        missing=MissingFeatures([], 840, 1500, {}),
+        phases=found,
+        counts=COUNTS,
+        speeds=None,
+        history=None,
+    )
     assert [stage.name for stage in timed if stage.seconds is None] == ["features", "head", "fine_tune"]
     assert total(timed) is None
 
@@ -176,8 +207,20 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     last = last_like(job, store, "timed-1")
     assert last is not None
     assert (last.epochs, last.seconds["head"], last.example) == ({"head": 3, "fine_tune": 3}, 4 / 320, None)
-    found = phases(job, PLAN, ANATOMY, 3, last.epochs, None)
-    timed = {s.name: s for s in stages(job, 1.0, True, MissingFeatures([], 0, 0, {}), found, COUNTS, None, last)}
+    found = phases(job, PLAN, ANATOMY, classes=3, made=last.epochs, words=None)
+    timed = {
+        s.name: s
+        for s in stages(
+            job,
+            1.0,
+            True,
+            missing=MissingFeatures([], 0, 0, {}),
+            phases=found,
+            counts=COUNTS,
+            speeds=None,
+            history=last,
+        )
+    }
     assert timed["fine_tune"].source == "last run"
     assert timed["fine_tune"].seconds.likely == pytest.approx(6 * 64)  # type: ignore[union-attr]
     timings = [
@@ -191,7 +234,19 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     last = last_like(job, store, "timed-1")
     assert last is not None
     assert (last.example, last.fixed) == (0.5, {"export": 7.0, "preparing": 9.0, "words": 3.0})
-    timed = {s.name: s for s in stages(job, 1.0, False, MissingFeatures([], 0, 0, {}), found, COUNTS, None, last)}
+    timed = {
+        s.name: s
+        for s in stages(
+            job,
+            1.0,
+            False,
+            missing=MissingFeatures([], 0, 0, {}),
+            phases=found,
+            counts=COUNTS,
+            speeds=None,
+            history=last,
+        )
+    }
     assert list(timed)[:4] == ["listing", "preparing", "words", "features"]
     assert timed["preparing"].seconds == Range(9 * AGAIN[0], 9, 9 * AGAIN[1])
     assert last_like(job_of("scaling.workers=4"), store, "timed-1") is None

@@ -44,7 +44,7 @@ def test_rolling_back_is_one_write(store: Store, monkeypatch: pytest.MonkeyPatch
         return conditional(key, data, version)
 
     monkeypatch.setattr(store, "write_if_unchanged", counted)
-    monkeypatch.setattr(store, "write", lambda *_: pytest.fail("an unconditional write"))
+    monkeypatch.setattr(store, "write", lambda *_, **__: pytest.fail("an unconditional write"))
     rollback(store, "cells")
     assert written == ["jobs/cells/current.json"]
 

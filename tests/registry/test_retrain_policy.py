@@ -28,7 +28,7 @@ class Arrivals:
             self.source.write(f"{label}/{number:04d}.png", content)
 
     def snapshot(self) -> Snapshot:
-        return take_snapshot(self.job.data, self.source, self.store, self.job.task)
+        return take_snapshot(self.job.data, self.source, self.store, task=self.job.task)
 
     def is_used(self) -> None:
         """A model of what is there now is in use."""

@@ -27,7 +27,9 @@ BASE = ResolvedBase("0" * 64)
 
 def told(monkeypatch: pytest.MonkeyPatch, *changes: str, kept: str = "fine_tune", wanted: tuple[str, ...] = ()) -> str:
     before = parse_job(JOB, list(changes))
-    monkeypatch.setattr(warm, "_in_use", lambda *_: ChampionModel("cells-1", before, BASE, Plan(8), kept, ["a", "b"]))
+    monkeypatch.setattr(
+        warm, "_in_use", lambda *_, **__: ChampionModel("cells-1", before, BASE, Plan(8), kept, ["a", "b"])
+    )
     snapshot = Snapshot("0" * 20, 3, ["a", "b", "c"], {}, {}, {})
     found = warm._chosen(Run(parse_job(JOB, list(wanted)), "cells-2", open_store("file:///nowhere/"), snapshot, BASE))
     assert found.source is not None

@@ -138,7 +138,7 @@ def test_a_run_without_fine_tuning_and_one_without_mistakes(tmp_path: Path, monk
 
 
 def test_a_failure_of_the_drawing_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no font")
 
     monkeypatch.setattr("job.report.answers_drawn.confusion_picture", fail)

@@ -11,7 +11,7 @@ import pytest
 
 from job.run.drain import drain
 
-ENDS = "signal.signal(signal.SIGUSR1, lambda *_: (time.sleep(1), sys.exit(143)))"
+ENDS = "signal.signal(signal.SIGUSR1, lambda *_, **__: (time.sleep(1), sys.exit(143)))"
 GOES_ON = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)"
 RUN = """
 from job.run.interrupts import Interrupts

@@ -13,7 +13,7 @@ from job.storage import open_store
 
 
 def test_what_was_assumed_of_the_label_file_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "known_base", lambda *_: ResolvedBase("0" * 64))
+    monkeypatch.setattr(identity, "known_base", lambda *_, **__: ResolvedBase("0" * 64))
     (tmp_path / "source").mkdir()
     source, store = open_store(f"file://{tmp_path}/source/"), open_store(f"file://{tmp_path}/store/")
     for number in range(60):

@@ -189,7 +189,7 @@ def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(store: Store, mon
     with taken(store) as mine:
         write = mine.state.store.write_if_unchanged
 
-        def away(*_: Any) -> str:
+        def away(*_: Any, **__: Any) -> str:
             raise StorageError("away")
 
         monkeypatch.setattr(mine.state.store, "write_if_unchanged", away)

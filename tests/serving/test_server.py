@@ -339,7 +339,7 @@ def test_the_request_of_the_docs_fits_the_signature(run: exported.Finished) -> N
 def test_a_port_that_is_taken_is_one_sentence(server: Server, run: exported.Finished) -> None:
     port = server.address[1]
     with pytest.raises(JobError, match=rf"can't listen on 127\.0\.0\.1, port {port}: .*Name another --port"):
-        serve(str(run.model), "127.0.0.1", port, lambda line: None)
+        serve(str(run.model), "127.0.0.1", port, say=lambda line: None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])

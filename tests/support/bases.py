@@ -135,7 +135,7 @@ def our_base(name: str, file: Path, folder: Path, by_uri: bool, **settings: Any)
     model = Model(backbone=name, weights=weights, image_size=size_of(name), **settings)
     store = open_store(f"file://{folder}/store/")
     with downloaded(file):
-        resolved, _ = resolve_base(model, store, 0, lambda _: None)
+        resolved, _ = resolve_base(model, store, 0, log=lambda _: None)
     return load_base(model, store, resolved)
 
 

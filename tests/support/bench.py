@@ -93,7 +93,7 @@ def set_up(
     parts = np.split(np.arange(count), np.cumsum(sizes)[:-1])
     splits = dict(zip(("train", "validation", "test"), parts, strict=True))
     store, data = store_dataset(folder, labels, splits, pooled, inputs, tap=cut or "image")
-    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, 0))
+    network = build_network(base, build_head(base.output_shape[-1], job.model.head, 2, seed=0))
     return Bench(network, store, data, Inputs(*caches(store, data, folder, limit), cut))
 
 

@@ -51,10 +51,12 @@ def store_views(folder: Path, views: list[np.ndarray], parts: list[list[np.ndarr
     for view, (values, members) in enumerate(zip(views, parts, strict=True)):
         featurizer = featurizer_of("at the cut", values, view)
         for chosen in members:
-            write_part(store, featurizer, examples.addresses[chosen], values[chosen])
+            write_part(store, featurizer, examples.addresses[chosen], values=values[chosen])
         found.append((featurizer, stored_features(store, featurizer)))
-    write_dataset(store, "run", CLASSES, examples, np.ones(EXAMPLES, np.bool_), [], found)
-    return store, load_dataset(store, "run", CLASSES, None)
+    write_dataset(
+        store, "run", CLASSES, examples=examples, accepted=np.ones(EXAMPLES, np.bool_), pooled=[], inputs=found
+    )
+    return store, load_dataset(store, "run", CLASSES, class_weights=None)
 
 
 def in_order(size: int) -> list[np.ndarray]:
@@ -75,7 +77,7 @@ def store_parts(folder: Path, values: np.ndarray, size: int = 4) -> tuple[Store,
 
 
 def cache_of(store: Any, data: Dataset, folder: Path, limit: int | None = None, view: int = 0) -> FeatureCache:
-    return FeatureCache(store, data, data.inputs[view], NodeCache(str(folder / "cache"), limit, 1))
+    return FeatureCache(store, data, data.inputs[view], cache=NodeCache(str(folder / "cache"), limit, 1))
 
 
 def everyone() -> np.ndarray:

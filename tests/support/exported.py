@@ -93,12 +93,12 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     store, snapshot, found, encoded = _filled(folder, job, texts.folder_of(examples))
     featurizer = input_featurizer(job)
     ids = np.stack([form_of(job).read(one) for one in encoded])
-    write_part(store, featurizer, found.addresses, ids)
-    words = count_words(store, featurizer, stored_features(store, featurizer), found)
+    write_part(store, featurizer, found.addresses, values=ids)
+    words = count_words(store, featurizer, stored_features(store, featurizer), examples=found)
     base = resolve_vectors(job, store, Heard())
     learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
     note_words(Run(job, RUN, store, snapshot, base), words, found)
-    return _exported(job, store, snapshot, found, encoded, base_of_run(job, store, RUN, base))
+    return _exported(job, store, snapshot, found, encoded, base_of_run(job, store, RUN, resolved=base))
 
 
 def _filled(folder: Path, job: Job, objects: dict[str, bytes]) -> tuple[Store, Snapshot, Examples, list[bytes]]:
@@ -106,11 +106,19 @@ def _filled(folder: Path, job: Job, objects: dict[str, bytes]) -> tuple[Store, S
     for key, content in objects.items():
         source.write(key, content)
     (folder / "store").mkdir()
-    snapshot = take_snapshot(job.data, source, store, job.task)
-    found = read_examples(store, snapshot, source.uri, False)
-    write_part(store, POOLED, found.addresses, np.zeros([len(found.rows), 1], np.float32))
+    snapshot = take_snapshot(job.data, source, store, task=job.task)
+    found = read_examples(store, snapshot, source.uri, packed=False)
+    write_part(store, POOLED, found.addresses, values=np.zeros([len(found.rows), 1], np.float32))
     accepted = np.ones(len(found.rows), np.bool_)
-    write_dataset(store, RUN, snapshot.classes, found, accepted, [(POOLED, stored_features(store, POOLED))], [])
+    write_dataset(
+        store,
+        RUN,
+        snapshot.classes,
+        examples=found,
+        accepted=accepted,
+        pooled=[(POOLED, stored_features(store, POOLED))],
+        inputs=[],
+    )
     return store, snapshot, found, [objects[key] for key in found.table["key"].to_pylist()]
 
 
@@ -118,15 +126,17 @@ def _exported(
     job: Job, store: Store, snapshot: Snapshot, found: Examples, encoded: list[bytes], base: keras.Model
 ) -> Finished:
     model, classes = job.model, snapshot.classes
-    head = build_head(base.output_shape[-1], model.head, len(classes), 0, model.encoder, model.max_tokens)
+    head = build_head(
+        base.output_shape[-1], model.head, len(classes), seed=0, encoder=model.encoder, words=model.max_tokens
+    )
     logits = build_network(base, head).model
-    data = load_dataset(store, RUN, classes, None)
+    data = load_dataset(store, RUN, classes, class_weights=None)
     inputs = np.stack([form_of(job).read(one) for one in encoded]).astype(logits.input.dtype)
     logits.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     train = data.splits["train"]
     logits.fit(inputs[train], data.labels[train], batch_size=16, epochs=6, verbose=0)
     with scratch() as folder:
-        write_model(job, logits, classes, {}, None, Path(folder))
+        write_model(job, logits, classes, metrics={}, card=None, folder=Path(folder))
         upload_files(store, f"runs/{RUN}/model/1/", Path(folder))
     uri = f"{store.uri}runs/{RUN}/"
     result = {"run": uri, "snapshot": snapshot.id, "classes": classes, "model": f"{uri}model/1/", "kept": "head"}

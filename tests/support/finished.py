@@ -55,7 +55,7 @@ store: {store.uri}
         data = f"data: {{source: '{source.uri}', layout: table, table: {{{table}}}, max_rejects: 0.5}}\n"
         model = f"model: {{backbone: glove, weights: '{source.uri}none.txt', max_tokens: 16}}\n"
         job = parse_job(text + data + (model if self.task == "text" else "model: {image_size: 32}\n"))
-        snapshot = take_snapshot(job.data, source, store, job.task)
+        snapshot = take_snapshot(job.data, source, store, task=job.task)
         table = read_snapshot(store, snapshot, ["key", "label", "split"])
         chosen = table.filter(pa.compute.equal(table["split"], "test"))
         labels = np.array([snapshot.classes.index(label) for label in chosen["label"].to_pylist()])

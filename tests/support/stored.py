@@ -68,11 +68,19 @@ def store_dataset(
             featurizer = featurizer_of(name, values, view)
             for start in range(0, len(labels), part):
                 stretch = slice(start, start + part)
-                write_part(store, featurizer, examples.addresses[stretch], values[stretch])
+                write_part(store, featurizer, examples.addresses[stretch], values=values[stretch])
             found.append((featurizer, stored_features(store, featurizer)))
     accepted = np.ones(len(labels), np.bool_)
-    write_dataset(store, "run", CLASSES, examples, accepted, found[: len(pooled)], found[len(pooled) :])
-    return store, load_dataset(store, "run", CLASSES, None)
+    write_dataset(
+        store,
+        "run",
+        CLASSES,
+        examples=examples,
+        accepted=accepted,
+        pooled=found[: len(pooled)],
+        inputs=found[len(pooled) :],
+    )
+    return store, load_dataset(store, "run", CLASSES, class_weights=None)
 
 
 def caches(
@@ -80,4 +88,6 @@ def caches(
 ) -> tuple[list[FeatureCache], list[FeatureCache]]:
     """A node's copies: of the pooled features and of the inputs, by view."""
     cache = NodeCache(str(folder / "cache"), limit, workers)
-    return tuple([FeatureCache(store, data, found, cache) for found in sets] for sets in (data.pooled, data.inputs))  # type: ignore[return-value]
+    return tuple(
+        [FeatureCache(store, data, found, cache=cache) for found in sets] for sets in (data.pooled, data.inputs)
+    )  # type: ignore[return-value]

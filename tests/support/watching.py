@@ -47,7 +47,7 @@ class Watching:
         document = {"queue": queue, "visibility": 100, "jobs": rules, **settings}
         watch = checked(Watch, document, "watch.yaml")
         self.metrics, self.launched = Metrics(), []
-        self.decide: Callable[..., Launched] = lambda *_: Launched(CREATED, f"{_[0].name}-1")
+        self.decide: Callable[..., Launched] = lambda *_, **__: Launched(CREATED, f"{_[0].name}-1")
 
         def launch(target: Target, *more: Any) -> Launched:
             self.launched.append(target.name)

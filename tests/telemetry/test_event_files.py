@@ -116,7 +116,7 @@ def test_a_store_that_refuses_them_is_told_of_once_and_nothing_else_happens(
 ) -> None:
     store, heard = open_store(f"file://{tmp_path}/store"), Heard()
 
-    def refuse(*_: Any) -> str:
+    def refuse(*_: Any, **__: Any) -> str:
         raise StorageError("file:///store/x: no space left on device.")
 
     monkeypatch.setattr(type(store), "write", refuse)

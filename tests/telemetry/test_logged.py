@@ -37,7 +37,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def logged(documents: Documents, uri: str, told: Heard) -> dict[str, Any]:
     """What the end of a run makes of it."""
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=uri)})
-    return with_mlflow(job, documents.store, documents.run, documents.result, told)
+    return with_mlflow(job, documents.store, documents.run, result=documents.result, emit=told)
 
 
 def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_is_logged(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_
         f"can be reached from here. The run is finished; `thaw mlflow {documents.uri}` logs it."
     ]
     with pytest.raises(StorageError, match="does not answer"):
-        log_run(documents.uri, uri, None, None, told)
+        log_run(documents.uri, uri, None, registered_model=None, emit=told)
     there = f"sqlite:///{tmp_path}/mlflow.db"
     arguments = ["mlflow", documents.uri, "--tracking-uri", there, "--registered-model", "cells"]
     done = CliRunner().invoke(thaw, arguments)
@@ -62,7 +62,7 @@ def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatc
     """As the retry of a RayJob does whose first attempt was lost after its result."""
     documents, there = tracking.finished_run(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
     found = Found(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
-    monkeypatch.setattr(entry, "find_run", lambda *_: found)
+    monkeypatch.setattr(entry, "find_run", lambda *_, **__: found)
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
     result = run_observed(job, "all", Heard())
     (logged,) = tracking.all_of(there, "tiny")
@@ -83,8 +83,8 @@ def test_a_run_that_is_logged_does_not_ask_mlflow_again(tmp_path: Path) -> None:
 def test_nothing_is_logged_that_was_not_asked_for_or_has_no_model(tmp_path: Path) -> None:
     job, told = parse_job(JOB % "{tracking_uri: 'http://127.0.0.1:9'}"), Heard()
     store: Any = None
-    assert with_mlflow(job, store, "a", {"model": None}, told) == {"model": None}
-    assert with_mlflow(parse_job(JOB % "null"), store, "a", {"model": "x"}, told) == {"model": "x"}
+    assert with_mlflow(job, store, "a", result={"model": None}, emit=told) == {"model": None}
+    assert with_mlflow(parse_job(JOB % "null"), store, "a", result={"model": "x"}, emit=told) == {"model": "x"}
     assert told == []
 
 

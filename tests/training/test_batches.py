@@ -37,10 +37,12 @@ def store_inputs(folder: Path, values: np.ndarray, dtype: str) -> tuple[Store, D
     examples = replace(examples, hashes=random.integers(0, 2**64, EXAMPLES, np.uint64))
     featurizer = Featurizer("at the cut", 0, dtype, values.shape[1:], {})
     for chosen in np.array_split(random.permutation(EXAMPLES), EXAMPLES // PART):
-        write_part(store, featurizer, examples.addresses[chosen], values[chosen])
+        write_part(store, featurizer, examples.addresses[chosen], values=values[chosen])
     found = [(featurizer, stored_features(store, featurizer))]
-    write_dataset(store, "run", CLASSES, examples, np.ones(EXAMPLES, np.bool_), [], found)
-    return store, load_dataset(store, "run", CLASSES, {"a": 1.0, "b": 3.7})
+    write_dataset(
+        store, "run", CLASSES, examples=examples, accepted=np.ones(EXAMPLES, np.bool_), pooled=[], inputs=found
+    )
+    return store, load_dataset(store, "run", CLASSES, class_weights={"a": 1.0, "b": 3.7})
 
 
 def noise(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
@@ -48,11 +50,11 @@ def noise(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
 
 
 def cache_of(store: Store, data: Dataset, folder: Path, limit: int | None = None) -> FeatureCache:
-    return FeatureCache(store, data, data.inputs[0], NodeCache(str(folder / "cache"), limit, 1))
+    return FeatureCache(store, data, data.inputs[0], cache=NodeCache(str(folder / "cache"), limit, 1))
 
 
 def order_of(data: Dataset, epoch: int = 1, batch_size: int = BATCH) -> np.ndarray:
-    return data.splits["train"][epoch_order(data.sizes("train"), batch_size, 0, epoch)]
+    return data.splits["train"][epoch_order(data.sizes("train"), batch_size, 0, epoch=epoch)]
 
 
 def tensors(reader: Batches, examples: np.ndarray, view: int = 0) -> list[tuple[tf.Tensor, ...]]:

@@ -45,7 +45,7 @@ class Columns:
     """Assumptions about the file, each a sentence without its subject, the name of the file."""
 
 
-def read_columns(content: bytes, name: str, encoding: str | None, expected: list[str], choose: Choose) -> Columns:
+def read_columns(content: bytes, name: str, encoding: str | None, *, expected: list[str], choose: Choose) -> Columns:
     """The columns that `choose` takes, in its order.
 
     `name` decides only between forms of text (`.json`, `.jsonl`). `encoding` is that of a text without a byte order
@@ -68,7 +68,7 @@ def read_columns(content: bytes, name: str, encoding: str | None, expected: list
             )
         raise NoTable(f"is {what}. {WANTED}")
     try:
-        values = _of_text(content, name, known, expected, choose)
+        values = _of_text(content, name, known, expected=expected, choose=choose)
     except UnicodeError as error:
         where = _undecodable(content, known)
         raise NoTable(f"is not written in {known} ({where}): set data.encoding to what it is written in") from error
@@ -128,13 +128,13 @@ def _read(file: pq.ParquetFile, places: list[int]) -> pa.Table:
     return file.read(columns=list(dict.fromkeys(file.schema_arrow.field(place).name for place in places)))
 
 
-def _of_text(content: bytes, name: str, encoding: str, expected: list[str], choose: Choose) -> list[pa.ChunkedArray]:
+def _of_text(content: bytes, name: str, encoding: str, *, expected: list[str], choose: Choose) -> list[pa.ChunkedArray]:
     begins = content[:HEAD].decode(encoding, "ignore")
     named = name.lower().endswith((".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"))
     try:
         if named or JSON.match(begins):
             return read_json_rows(content, encoding, choose)
-        return read_delimited(content, encoding, expected, choose)
+        return read_delimited(content, encoding, expected, choose=choose)
     except UnicodeError:
         raise
     except (NoColumn, ValueError) as error:

@@ -24,7 +24,7 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def read_delimited(
-    content: bytes, encoding: str, expected: list[str], choose: Callable[[list[str]], list[int]]
+    content: bytes, encoding: str, expected: list[str], *, choose: Callable[[list[str]], list[int]]
 ) -> list[pa.ChunkedArray]:
     """The columns of strings that `choose` takes of the header's names. The delimiter is the one by which the header
     has most of the `expected` names. Raises ValueError naming the line, and UnicodeDecodeError.

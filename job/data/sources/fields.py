@@ -51,7 +51,7 @@ def paths_of(document: Any) -> list[str]:
     return [*document, *below]
 
 
-def name_a_field(setting: str, name: str, document: dict[str, Any], where: str) -> str:
+def name_a_field(setting: str, name: str, document: dict[str, Any], *, where: str) -> str:
     """The error text for an object in place of a name."""
     fields = paths_of(document)[:SHOWN]
     role = setting.rpartition(".")[2]

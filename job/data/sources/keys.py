@@ -129,11 +129,11 @@ class _Search:
                 first = places_before[second]
                 if first < 0:
                     first = places[here[(codes == codes[second]).argmax()]]
-                raise Ambiguous(self._ambiguous(way, forms[int(codes[second])], first, places[here[second]]))
+                raise Ambiguous(self._ambiguous(way, forms[int(codes[second])], first, second=places[here[second]]))
             object_places[codes] = places[here]
         return object_places
 
-    def _ambiguous(self, way: Way, form: pa.StringScalar, first: int, second: int) -> str:
+    def _ambiguous(self, way: Way, form: pa.StringScalar, first: int, *, second: int) -> str:
         """`form` is what a missing key and the objects at two places of the listing become."""
         missing = self.keys.take(pa.array(self.missing))
         key = missing[pc.index(way.table(missing), form).as_py()].as_py()

@@ -187,7 +187,7 @@ def write_index(data: Data, source: Store, store: Store, shard: str, version: st
     store.write(key, content)
 
 
-def without_index(data: Data, source: Store, store: Store, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
+def without_index(data: Data, source: Store, store: Store, *, shards: list[ObjectInfo]) -> dict[str, ObjectInfo]:
     """The shards that have no index yet, by the key of the index."""
     missing = {index_key(data, source, shard): shard for shard in shards}
     try:
@@ -224,7 +224,7 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
         first bytes of a shard.
         """
         may_be = is_shard(data, info.key, selection) if named else not selection.left_out(info.key)
-        return _read_index(data, source, store, info, named) if may_be else Indexed(info, False, None)
+        return _read_index(data, source, store, info=info, named=named) if may_be else Indexed(info, False, None)
 
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         ahead: deque[Future[Indexed]] = deque()
@@ -236,7 +236,7 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
             yield indexed.result()
 
 
-def _read_index(data: Data, source: Store, store: Store, info: ObjectInfo, named: bool) -> Indexed:
+def _read_index(data: Data, source: Store, store: Store, *, info: ObjectInfo, named: bool) -> Indexed:
     try:
         return Indexed(info, True, pq.ParquetFile(io.BytesIO(store.read(index_key(data, source, info)))))
     except ObjectMissing:

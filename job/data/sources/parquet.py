@@ -35,7 +35,7 @@ def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Field
         table = pq.ParquetFile(pa.PythonFile(watched, mode="r"), buffer_size=BUFFER, page_checksum_verification=True)
         schema = table.schema_arrow
         _check_columns(schema, names, uri)
-        class_names = {role: _ClassNames(schema, role, names, uri) for role in ("label", "group")}
+        class_names = {role: _ClassNames(schema, role, names, uri=uri) for role in ("label", "group")}
     except FAULTS as error:
         reason = watched.fault_of_contents(error)
         watched.seek(0)
@@ -46,7 +46,7 @@ def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Field
         left = 0
         try:
             left = table.metadata.row_group(group).num_rows
-            for fields in _rows(table, group, names, class_names):
+            for fields in _rows(table, group, names, class_names=class_names):
                 yield fields
                 left -= 1
             if left > 0:
@@ -59,7 +59,7 @@ def read_parquet(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Field
 
 
 def _rows(
-    table: pq.ParquetFile, row_group: int, names: Packed, class_names: dict[str, _ClassNames]
+    table: pq.ParquetFile, row_group: int, names: Packed, *, class_names: dict[str, _ClassNames]
 ) -> Iterator[Fields]:
     paths = {role: _path(table.schema_arrow, name) for role in ROLES if (name := getattr(names, role)) is not None}
     columns = list(dict.fromkeys(".".join(path) for path in paths.values()))
@@ -91,7 +91,7 @@ def _images(column: pa.Array) -> tuple[list[bytes | None], list[str | None]]:
 class _ClassNames:
     """The names that Hugging Face's ClassLabel gives the numbers of a column, unless `data.packed.names` is set."""
 
-    def __init__(self, schema: pa.Schema, role: str, names: Packed, uri: str) -> None:
+    def __init__(self, schema: pa.Schema, role: str, names: Packed, *, uri: str) -> None:
         """Raises DataError where two numbers have one name."""
         self.names: list[str] | None = None
         if names.names is not None:

@@ -65,7 +65,7 @@ def read_table(data: Data, source: Store) -> LabelTable:
 
     names = list(filter(None, (spec.key, spec.label, spec.group, spec.split, spec.text)))
     try:
-        chosen = read_columns(content, key, data.encoding, names, choose)
+        chosen = read_columns(content, key, data.encoding, expected=names, choose=choose)
     except NoTable as error:
         raise DataError(f"data.table.file: {uri} {error}.") from error
     except NoColumn as error:
@@ -141,7 +141,7 @@ def _places(spec: Table, headings: list[str], uri: str) -> dict[str, int]:
         if place is not None:
             places[role] = place
         elif not _keyless(role, spec) or alike(name, headings):
-            raise NoColumn(_no_column(role, name, headings, uri))
+            raise NoColumn(_no_column(role, name, headings, uri=uri))
     return places
 
 
@@ -149,7 +149,7 @@ def _keyless(role: str, spec: Table) -> bool:
     return role == "key" and spec.text is not None and spec.key == Table.model_fields["key"].default
 
 
-def _no_column(role: str, name: str, headings: list[str], uri: str) -> str:
+def _no_column(role: str, name: str, headings: list[str], *, uri: str) -> str:
     if several := alike(name, headings):
         candidates = ", ".join(map(repr, several))
         return f"data.table.{role}: {uri} has {len(several)} columns that {name!r} may be ({candidates}): rename one."

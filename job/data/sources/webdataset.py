@@ -66,7 +66,7 @@ def read_webdataset(file: pa.NativeFile, names: Packed, uri: str) -> Iterator[Fi
         fields = _fields(parts, images, words)
         for role, name in words.items():
             if position == 0 and isinstance(value := getattr(fields, role), dict):
-                raise DataError(name_a_field(f"data.packed.{role}", name, value, uri))
+                raise DataError(name_a_field(f"data.packed.{role}", name, value, where=uri))
         yield fields
 
 

@@ -44,11 +44,11 @@ class RayExecutor:
 
         return RayMetrics()
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, emit: Emit) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], doing: str, *, emit: Emit) -> Iterator[R]:
         self._connect()
         from job.executors.ray.tasks import map_unordered
 
-        return map_unordered(function, list(items), doing, emit)
+        return map_unordered(function, list(items), doing, emit=emit)
 
     def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         self._connect()

@@ -176,7 +176,7 @@ def placed_there(job: Job, debug: bool, emit: Emit) -> Job:
             return with_workers(job, "ray", max(1, int(ray.cluster_resources().get("GPU", 0))))
         cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         cores = [int(count) for count in cores if count >= 1]
-        return with_workers(job, "ray", max(1, len(cores)), min(cores, default=1))
+        return with_workers(job, "ray", max(1, len(cores)), cpus=min(cores, default=1))
 
 
 def room(job: Job) -> int:

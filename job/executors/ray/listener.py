@@ -25,7 +25,7 @@ class Listener:
     describes the group in words.
     """
 
-    def __init__(self, events: Any, emit: Emit, ledger: Any, workers: str, break_off: Callable[[], None]) -> None:
+    def __init__(self, events: Any, emit: Emit, ledger: Any, *, workers: str, break_off: Callable[[], None]) -> None:
         self._events, self._emit, self._ledger, self._workers = events, emit, ledger, workers
         self._break_off = break_off
         self._forming: WorkersForming | None = None

@@ -14,5 +14,5 @@ class RayMetrics:
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Any:
         return metrics.Counter(name, text, labels)
 
-    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: list[float]) -> Any:
+    def histogram(self, name: str, text: str, labels: tuple[str, ...], *, bounds: list[float]) -> Any:
         return metrics.Histogram(name, text, bounds, labels)

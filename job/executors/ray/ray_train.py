@@ -36,7 +36,7 @@ def run_training(recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
 
     job = recipe.job
     events, ledger = Queue(actor_options=beside_driver()), make_ledger()
-    listener = Listener(events, emit, ledger, _group_in_words(job), interrupts.break_off)
+    listener = Listener(events, emit, ledger, workers=_group_in_words(job), break_off=interrupts.break_off)
     config = WorkerConfig(recipe=recipe, cpus=worker_cpus(job), events=events, ledger=ledger)
     emit(Announced(f"starting {_group_in_words(job)}"))
     try:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_unordered(function: Callable[[T], R], items: list[T], doing: str, emit: Emit) -> Iterator[R]:
+def map_unordered(function: Callable[[T], R], items: list[T], doing: str, *, emit: Emit) -> Iterator[R]:
     """The result for each item, in any order; results are values that Arrow can hold, or None. Needs Ray."""
     kept = ray.put(items)
     tasks = ray.data.from_items([{"at": at} for at in range(len(items))], override_num_blocks=min(len(items), TASKS))

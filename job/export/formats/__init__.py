@@ -42,7 +42,7 @@ def check_formats(formats: Sequence[str]) -> None:
             raise JobError(f"{name}: {missing[0]} is not installed: pip install 'thaw[{extra}]'.")
 
 
-def write_format(name: str, subject: Subject, labels: Path, folder: Path) -> dict[str, Any]:
+def write_format(name: str, subject: Subject, labels: Path, *, folder: Path) -> dict[str, Any]:
     """Writes the files of a format into `folder`, and returns the results of its check. Raises JobError where the
     network can't be converted, or the file answers differently.
     """

@@ -44,7 +44,7 @@ def _named(model):  # type: ignore[no-untyped-def]  # protobuf's classes are mad
 
 def probabilities(content: bytes, inputs: np.ndarray, dtype: str) -> np.ndarray:
     """The probabilities of the file, float32 [n, classes], for inputs [n, …], which are converted to `dtype`."""
-    return _run(content, [OUTPUT], inputs, dtype)[0]
+    return _run(content, [OUTPUT], inputs, dtype=dtype)[0]
 
 
 def logits_and_probabilities(content: bytes, inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
@@ -59,10 +59,10 @@ def logits_and_probabilities(content: bytes, inputs: np.ndarray, dtype: str) -> 
     if last.op_type != "Softmax":
         raise JobError(f"onnx: not written, since it ends in {last.op_type}, not in a softmax. Use the SavedModel.")
     model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
-    return _run(model.SerializeToString(), [last.input[0], OUTPUT], inputs, dtype)
+    return _run(model.SerializeToString(), [last.input[0], OUTPUT], inputs, dtype=dtype)
 
 
-def _run(content: bytes, names: list[str], inputs: np.ndarray, dtype: str) -> list[np.ndarray]:
+def _run(content: bytes, names: list[str], inputs: np.ndarray, *, dtype: str) -> list[np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

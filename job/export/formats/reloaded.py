@@ -42,7 +42,7 @@ def examples_of(run: Run) -> Encoded:
     table = predictions_table(run.store, run.id).slice(0, CHECKED)
     keys, labels = table["key"].to_pylist(), table["label"].to_numpy()
     source = open_source(job)
-    originals = read_originals(job.data, source, run.store, run.snapshot, keys)
+    originals = read_originals(job.data, source, run.store, snapshot=run.snapshot, keys=keys)
     there = [at for at, key in enumerate(keys) if isinstance(originals[key], bytes)]
     plain = form_of(job).plain
     readable = [plain(content) for content in (originals[key] for key in keys) if isinstance(content, bytes)]

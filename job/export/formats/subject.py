@@ -43,7 +43,7 @@ class Subject:
 
 
 def make_subject(
-    model: keras.Model, checked: Samples, representative: Samples, words: Callable[[np.ndarray], list[str]]
+    model: keras.Model, checked: Samples, representative: Samples, *, words: Callable[[np.ndarray], list[str]]
 ) -> Subject:
     """The subject of the model in model.keras. `words` returns the words of ids, in their order."""
     model = in_float32(model)

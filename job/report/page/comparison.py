@@ -50,6 +50,8 @@ def _shown(compared: Compared) -> list[tuple[Disagreement, Opened]]:
     first = compared.sides[0].documents
     chosen = compared.disagreements[:MOST_SHOWN]
     source = open_store(first.job.data.source, first.job.storage)
-    originals = read_originals(first.job.data, source, first.store, first.snapshot, [one.key for one in chosen])
+    originals = read_originals(
+        first.job.data, source, first.store, snapshot=first.snapshot, keys=[one.key for one in chosen]
+    )
     form = form_of(first.job)
     return [(one, opened(originals[one.key], form, task=first.job.task, side=SIDE)) for one in chosen]

@@ -39,17 +39,19 @@ def log_documents(client: MlflowClient, run: Run, documents: Documents) -> None:
         client.log_artifacts(run.info.run_id, folder)
 
 
-def log_model(client: MlflowClient, run: Run, documents: Documents, registered: str | None, fresh: bool) -> str | None:
+def log_model(
+    client: MlflowClient, run: Run, documents: Documents, *, registered: str | None, fresh: bool
+) -> str | None:
     """Has MLflow know the model, where that is `fresh`, and the registered model have a version of it, which it
     returns; None where none is wanted.
     """
     model = exported_model(documents)
     linked = not model.uri.startswith("file://")
     if fresh:
-        _describe(client, run, documents, model, linked)
+        _describe(client, run, documents, model=model, linked=linked)
     if registered is None:
         return None
-    return _version(client, run, registered, model.uri if linked else f"{run.info.artifact_uri}/{FOLDER}")
+    return _version(client, run, registered, source=model.uri if linked else f"{run.info.artifact_uri}/{FOLDER}")
 
 
 def exported_model(documents: Documents) -> Store:
@@ -57,7 +59,7 @@ def exported_model(documents: Documents) -> Store:
     return open_store(documents.uri + documents.result["model"].removeprefix(documents.result["run"]))
 
 
-def _describe(client: MlflowClient, run: Run, documents: Documents, model: Store, linked: bool) -> None:
+def _describe(client: MlflowClient, run: Run, documents: Documents, *, model: Store, linked: bool) -> None:
     text = _mlmodel(documents, run)
     if linked:
         model.write("MLmodel", text.encode())
@@ -90,7 +92,7 @@ def _mlmodel(documents: Documents, run: Run) -> str:
     return str(made.to_yaml())
 
 
-def _version(client: MlflowClient, run: Run, name: str, source: str) -> str:
+def _version(client: MlflowClient, run: Run, name: str, *, source: str) -> str:
     from mlflow.exceptions import MlflowException
 
     for found in client.search_model_versions(f"run_id = '{run.info.run_id}'"):

@@ -81,7 +81,7 @@ def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
         if fresh:
             _log_figures(client, run, documents)
             log_documents(client, run, documents)
-        version = log_model(client, run, documents, target.registered_model, fresh)
+        version = log_model(client, run, documents, registered=target.registered_model, fresh=fresh)
         if fresh:
             client.set_terminated(run.info.run_id, "FINISHED", end_time=_span(documents)[1])
     document = _described(target, run, version, complete=True)
@@ -184,7 +184,7 @@ def _is_of(document: dict[str, Any], target: MlflowTarget, *names: str) -> bool:
     return all(document.get(name) == target.described[name] for name in names)
 
 
-def _described(target: MlflowTarget, run: Run, version: str | None, complete: bool) -> dict[str, Any]:
+def _described(target: MlflowTarget, run: Run, version: str | None, *, complete: bool) -> dict[str, Any]:
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
     return {**target.described, **ids, "version": version, "complete": complete}
 

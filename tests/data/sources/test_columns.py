@@ -29,7 +29,7 @@ def read(content: bytes, name: str = "labels.csv", encoding: str | None = None) 
             raise NoColumn(headings)
         return [place for place in places if place is not None]
 
-    found = read_columns(content, name, encoding, WANTED, choose)
+    found = read_columns(content, name, encoding, expected=WANTED, choose=choose)
     return list(zip(*(column.to_pylist() for column in found.values), strict=True)), " ".join(found.notes)
 
 

@@ -42,9 +42,9 @@ def index(settings: Data, source: Store, store: Store, listed: list[ObjectInfo] 
             said.append(asdict(event))
 
     found = list_shards(settings, source) if listed is None else listed
-    if missing := without_index(settings, source, store, found):
+    if missing := without_index(settings, source, store, shards=found):
         with RayExecutor(JOB, False, emit) as executor:
-            index_shards(settings, source, store, missing, executor, emit)
+            index_shards(settings, source, store, missing=missing, executor=executor, emit=emit)
     return said
 
 

@@ -49,7 +49,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Listener, Ledger, 
     monkeypatch.setattr(listening, "FORMING", 0.2)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     events, ledger, broken_off = Events(), Ledger(), threading.Event()
-    listener = Listener(events, lambda event: None, Actor(ledger), "2 workers", broken_off.set)
+    listener = Listener(events, lambda event: None, Actor(ledger), workers="2 workers", break_off=broken_off.set)
     yield listener, ledger, events, broken_off
     listener.stopped()
 

@@ -65,7 +65,7 @@ def snapshot_of(run: exported.Finished) -> Snapshot:
 def base_of(run: exported.Finished) -> ResolvedBase:
     if run.job.task == "text":
         return resolve_vectors(run.job, run.store, Heard())
-    return resolve_base(run.job.model, run.store, 0, print)[0]
+    return resolve_base(run.job.model, run.store, 0, log=print)[0]
 
 
 def run_of(run: exported.Finished, job: Job | None = None) -> Run:
@@ -223,7 +223,7 @@ def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
     kernel, bias = broken.get_layer("head_logits").get_weights()
     broken.get_layer("head_logits").set_weights([kernel, bias * np.nan])
     examples = examples_of(run_of(pictures))
-    export.write_model(pictures.job, broken, pictures.result["classes"], {}, None, tmp_path)
+    export.write_model(pictures.job, broken, pictures.result["classes"], metrics={}, card=None, folder=tmp_path)
     check_reloaded(pictures.job, broken, tmp_path, examples)
     with pytest.raises(JobError, match="differ by up to nan"):
         check_reloaded(pictures.job, pictures.logits, tmp_path, examples)
@@ -251,15 +251,15 @@ def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
     arguments = pictures.job, network, tmp_path, examples
     if name == "saved_model":
         monkeypatch.setattr(reloaded, "load_with_logits", lambda path: exported_model.compiled(with_softmax(network)))
-        export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+        export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
         refresh(network)
     else:
-        export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+        export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
     told = rf"^{name}: not written, .*probabilities differ by up to 0, 100\.0% keep their class, logits, of up to"
     with pytest.raises(JobError, match=told):
         check_reloaded(*arguments)
     refresh(network)
-    export.write_model(pictures.job, network, ["a", "b"], {}, None, tmp_path)
+    export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
     check_reloaded(*arguments)
 
 
