@@ -104,10 +104,11 @@ def every_chart() -> list[str]:
     return [str(one) for one in drawn]
 
 
-def test_no_words_of_a_chart_are_cut_or_cover_others(chromium: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_words_of_a_chart_are_cut_or_cover_others(width: int, chromium: Any, tmp_path: Path) -> None:
     figures = "".join(f"<figure>{svg}</figure>" for svg in every_chart())
     (tmp_path / "charts.html").write_text(f"<meta charset=utf-8><style>{theme()}</style>{figures}", encoding="utf-8")
-    page = chromium.new_page()
+    page = chromium.new_page(viewport={"width": width, "height": 844})
     page.goto(f"file://{tmp_path}/charts.html")
     hidden = page.evaluate("""() => [...document.querySelectorAll("figure > svg")].flatMap((svg, number) => {
         const whole = svg.getBoundingClientRect()
