@@ -17,7 +17,6 @@ from job.report.finished import page_of
 from job.report.page import shown
 from job.report.page.charts import (
     Curve,
-    MetricIntervals,
     accuracy_chart,
     bar_chart,
     calibration_chart,
@@ -84,8 +83,6 @@ def looked(model: Any, form: Any, mistakes: list[shown.Shown], **_: Any) -> list
 def every_chart() -> list[str]:
     """Charts of little, of much, and with long names."""
     few = Interval(0.99, 0.93, 1.0)
-    names = {"head": "head only", "fine_tune": "fine-tuned"}
-    rows = [MetricIntervals(name, label, dict.fromkeys(names, few)) for name, label in METRICS.items()]
     marks = [(20.0 + 2 * place, f"block{place}a_expand_activation thaws") for place in range(9)]
     curves = [Curve(style, name, [(x, 10.0**-x) for x in range(1, 40)]) for style, name in CURVES.values()]
     bins = [Bin(0.1 * place, 0.1 * place + 0.1, 3, 0.1 * place, few) for place in range(10)]
@@ -93,11 +90,11 @@ def every_chart() -> list[str]:
     depth = {"runs": 1, "accuracy": 1.0, "accuracy_deviation": None, "seconds": 1e6, "seconds_deviation": None}
     tested = {"learning_rate": 1e-7, "rates": [1e-6, 1e-5, 1e-4], "losses": [1.0, None, 9.0]}
     drawn = [
-        interval_chart("told", names, rows),
+        interval_chart(dict.fromkeys(("head", "fine_tune"), dict.fromkeys(METRICS, few))),
         loss_chart("told", curves, marks),
         loss_chart("told", [Curve("s1", "training loss", [(1, 0.5)])], [(1, "thaw")]),
         accuracy_chart("told", [Curve("s2", "validation accuracy", [(1, 1.0), (2, 0.00001)])], marks[:1]),
-        calibration_chart("told", bins),
+        calibration_chart(bins, 0.1),
         *(bar_chart("told", days[:most]) for most in (1, 2, 7, 60)),
         depth_curve(
             [{**depth, "blocks": blocks, "examples": 9} for blocks in range(30)], "a name of a job " * 9
@@ -107,10 +104,11 @@ def every_chart() -> list[str]:
     return [str(one) for one in drawn]
 
 
-def test_no_words_of_a_chart_are_cut_or_cover_others(chromium: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_words_of_a_chart_are_cut_or_cover_others(width: int, chromium: Any, tmp_path: Path) -> None:
     figures = "".join(f"<figure>{svg}</figure>" for svg in every_chart())
     (tmp_path / "charts.html").write_text(f"<meta charset=utf-8><style>{theme()}</style>{figures}", encoding="utf-8")
-    page = chromium.new_page()
+    page = chromium.new_page(viewport={"width": width, "height": 844})
     page.goto(f"file://{tmp_path}/charts.html")
     hidden = page.evaluate("""() => [...document.querySelectorAll("figure > svg")].flatMap((svg, number) => {
         const whole = svg.getBoundingClientRect()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -14,10 +13,9 @@ Point = tuple[float, float]
 
 @dataclass
 class Drawn:
-    """A chart; `read` makes the number of a tick's words."""
+    """A chart."""
 
     svg: str
-    read: Callable[[str], float] = lambda words: float(words.replace(" %", "").replace(",", ""))
     log: tuple[bool, bool] = (False, False)
     """Whether x, and y, are logarithmic."""
 
@@ -28,9 +26,7 @@ class Drawn:
     def all(self, style: str, tag: str = "*") -> list[ElementTree.Element]:
         """Elements of this class, or these classes, in their order."""
         wanted = set(style.split())
-        return [
-            one for one in self.root.iter(tag) if tag in ("*", one.tag) and wanted <= set(one.get("class", "").split())
-        ]
+        return [one for one in self.root.iter(tag) if wanted <= set(one.get("class", "").split())]
 
     def curve(self, style: str) -> list[list[Point]]:
         """The points of each line of this style that is in the plot."""
@@ -50,9 +46,13 @@ class Drawn:
         words = [one for one in self.all("tick", "text") if re.fullmatch(r"−?[\d,.]+( %)?", one.text or "")]
         ends = [one for one in words if one.get("text-anchor") == "end"]
         feet = [one for one in words if one.get("text-anchor") == "middle" and "marked" not in one.get("class", "")]
-        across = [(float(one.get("x", "")), self.read(one.text or "")) for one in feet]
-        up = [(float(one.get("y", "")) - 4, self.read(one.text or "")) for one in ends]
+        across = [(float(one.get("x", "")), _number(one.text or "")) for one in feet]
+        up = [(float(one.get("y", "")) - 4, _number(one.text or "")) for one in ends]
         return across, up
+
+
+def _number(words: str) -> float:
+    return float(words.replace(" %", "").replace(",", "").replace("−", "-"))
 
 
 def _points(path: str) -> list[Point]:

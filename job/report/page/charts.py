@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from job.evaluation.intervals import Bin, Interval
+from job.evaluation.intervals import BINS, Bin, Interval
 from job.report.axes import Axis, counts, in_percent, linear, logarithmic, round_ticks, shares, steps
 from job.report.svg import Chart, Point, text_width
-from job.wording import metric, percent
+from job.wording import METRICS, NAMES, metric, percent
 
 DECADES = 2.0
 """Powers of ten between the lowest and the highest loss, from which on the axis is logarithmic."""
@@ -41,6 +41,7 @@ def accuracy_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[flo
 
 
 def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], *, y: Axis) -> Markup:
+    curves = [curve for curve in curves if curve.points]
     epochs = [*(x for curve in curves for x, _ in curve.points), *(x for x, _ in marks)]
     x = steps(round(min(epochs)), round(max(epochs)), "epochs, of both phases")
     legend = list({curve.name: (f"curve {curve.style}", curve.name) for curve in curves}.values())
@@ -50,36 +51,33 @@ def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, s
     return chart.svg()
 
 
-class MetricIntervals(NamedTuple):
-    """A metric, and its interval for each model."""
-
-    name: str
-    label: str
-    intervals: dict[str, Interval]
-
-
-def interval_chart(told: str, models: dict[str, str], rows: Sequence[MetricIntervals]) -> Markup:
-    """For each metric and model a dot and its whisker, on one scale. `models`: what each is called."""
-    styles = dict(zip(models, ("s1", "s2"), strict=False))
-    lowest = min(interval.low for row in rows for interval in row.intervals.values())
-    ticks = [tick for tick in round_ticks(min(lowest, 0.95), 1.0) if tick < 1 + 1e-9]
-    middles = [len(rows) - place - 0.5 for place in range(len(rows))]
-    labels = dict(zip(middles, (row.label for row in rows), strict=True))
-    y = Axis(0, len(rows), middles, written=labels.__getitem__)
-    legend = [(f"whisker {styles[model]}", name) for model, name in models.items()]
-    chart = Chart(told, Axis(ticks[0], 1.0, ticks), y, legend=legend, plot=48 * len(rows))
+def interval_chart(intervals: dict[str, dict[str, Interval | None]]) -> Markup:
+    """For each metric a dot and its whisker of each model, on one scale. `intervals`: by model and metric."""
+    styles = dict(zip(intervals, ("s1", "s2"), strict=False))
+    names = [name for name in METRICS if any(known[name] for known in intervals.values())]
+    known = [(model, name, found) for model, by_name in intervals.items() for name in names if (found := by_name[name])]
+    ticks = [tick for tick in round_ticks(min([0.95, *(found.low for *_, found in known)]), 1.0) if tick < 1 + 1e-9]
+    places = {name: len(names) - place - 0.5 for place, name in enumerate(names)}
+    labels = {place: METRICS[name] for name, place in places.items()}
+    chart = Chart(
+        f"{' and '.join(NAMES[model] for model in styles)}: each metric of the table beside, with its 95 % interval",
+        Axis(ticks[0], 1.0, ticks),
+        Axis(0, len(names), list(labels), written=labels.__getitem__),
+        legend=[(f"whisker {style}", NAMES[model]) for model, style in styles.items()],
+        plot=48 * len(names),
+    )
     for tick in ticks:
-        chart.line([(tick, 0), (tick, len(rows))], "grid")
-    for middle, row in zip(middles, rows, strict=True):
-        for place, (model, interval) in enumerate(row.intervals.items()):
-            at = middle + (0.14 - 0.28 * place if len(models) > 1 else 0)
-            words = f"{models[model]}: {metric(row.name, interval.value)}"
-            ends = (interval.low, at), (interval.high, at)
-            chart.interval(ends, (interval.value, at), styles[model], title=words)
+        chart.line([(tick, 0), (tick, len(names))], "grid")
+    for model, name, found in known:
+        y = places[name] + (0 if len(styles) == 1 else 0.14 if styles[model] == "s1" else -0.14)
+        words = f"{NAMES[model]}: {metric(name, found.value)}"
+        chart.interval(((found.low, y), (found.high, y)), (found.value, y), styles[model], title=words)
     return chart.svg()
 
 
-def calibration_chart(told: str, bins: Sequence[Bin]) -> Markup:
+def calibration_chart(bins: Sequence[Bin], error: float) -> Markup:
+    """The share of right answers against their probability. `error`: the expected calibration error."""
+    told = f"Calibration: the share of right answers in {BINS} ranges of probability; on average {percent(error)} apart"
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     x = Axis(0, 1, ticks, label="probability of the answer", written=in_percent)
     y = Axis(0, 1, ticks, label="share that is right", written=in_percent)

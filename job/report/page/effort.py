@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from job.evaluation.documents import Documents
+from job.run.timings import Row
 from job.wording import duration, plural
 
 HOUR = 3600.0
@@ -29,8 +30,6 @@ class StageRow:
     name: str
     attempts: int
     seconds: float
-    share: float
-    """The part of the longest stage's time."""
     workers: str
     computed: int | None
     stored: int | None
@@ -49,39 +48,48 @@ class Effort:
     """For each phase: its name, the epochs that count, and their seconds."""
     saved: list[str]
 
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest stage."""
+        return max((row.seconds for row in self.stages), default=0.0) or 1.0
+
 
 def effort_of(documents: Documents) -> Effort:
-    price = documents.job.scaling.worker_price
     # A stage that has only begun, as that of the report which the page is part of, says nothing.
     rows = [row for row in documents.timings if row["seconds"] or row["computed"] or row["stored"]]
-    names = dict.fromkeys(row["stage"] for row in rows)
-    totals = {name: sum(row["seconds"] for row in rows if row["stage"] == name) for name in names}
-    longest = max(totals.values(), default=0.0) or 1.0
-    stages = []
-    for name, seconds in totals.items():
-        mine = [row for row in rows if row["stage"] == name]
-        workers = sorted({row["workers"] for row in mine if row["workers"]})
-        hours = sum(row["seconds"] * row["workers"] for row in mine if row["workers"]) / HOUR
-        cost = hours * price if price is not None and workers else None
-        computed, stored = (_total([row[key] for row in mine]) for key in ("computed", "stored"))
-        told = "–".join(str(number) for number in dict.fromkeys((workers[0], workers[-1]))) if workers else ""
-        attempts = len({row["attempt"] for row in mine})
-        share = seconds / longest
-        stages.append(StageRow(NAMES.get(name, name), attempts, seconds, share, told, computed, stored, cost))
+    names, price = dict.fromkeys(row["stage"] for row in rows), documents.job.scaling.worker_price
+    stages = [_stage(name, [row for row in rows if row["stage"] == name], price) for name in names]
     costs = [row.cost for row in stages if row.cost is not None]
     return Effort(
         stages,
-        len({row["attempt"] for row in documents.timings}),
-        sum(totals.values()),
-        sum(costs) if costs else None,
-        _training(documents),
-        _saved(documents),
+        attempts=_attempts(documents.timings),
+        seconds=sum(row.seconds for row in stages),
+        cost=sum(costs) if costs else None,
+        training=_training(documents),
+        saved=_saved(documents),
     )
 
 
-def _total(counts: list[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return max(known) if known else None
+def _stage(name: str, rows: list[Row], price: float | None) -> StageRow:
+    workers = sorted({row["workers"] for row in rows if row["workers"]})
+    hours = sum(row["seconds"] * (row["workers"] or 0) for row in rows) / HOUR
+    return StageRow(
+        NAMES.get(name, name),
+        attempts=_attempts(rows),
+        seconds=sum(row["seconds"] for row in rows),
+        workers="–".join(map(str, dict.fromkeys((workers[0], workers[-1])))) if workers else "",
+        computed=_most(rows, "computed"),
+        stored=_most(rows, "stored"),
+        cost=hours * price if price is not None and workers else None,
+    )
+
+
+def _attempts(rows: list[Row]) -> int:
+    return len({row["attempt"] for row in rows})
+
+
+def _most(rows: list[Row], key: str) -> int | None:
+    return max((count for row in rows if (count := row[key]) is not None), default=None)
 
 
 def _training(documents: Documents) -> list[tuple[str, int, float]]:

@@ -15,7 +15,6 @@ from job.data.splits import SPLITS
 from job.evaluation.documents import MOST_REJECTS, Documents
 from job.evaluation.groups import groups_of
 from job.evaluation.intervals import (
-    BINS,
     METHODS,
     Bin,
     ClassRow,
@@ -29,12 +28,12 @@ from job.evaluation.intervals import (
 from job.evaluation.metrics import wrong_answers
 from job.evaluation.verdict import majority, verdict
 from job.report.examples import ShownExamples
-from job.report.page.charts import MetricIntervals, bar_chart, calibration_chart, interval_chart
+from job.report.page.charts import bar_chart, calibration_chart, interval_chart
 from job.report.page.effort import Effort, effort_of
 from job.report.page.freeze_diagram import FreezeDiagram, network_of
 from job.report.page.learning import Learning, learning_of
 from job.report.page.shown import Shelf, shown_examples
-from job.wording import METRICS, NAMES, percent, plural
+from job.wording import METRICS, plural
 
 MOST_MATRIX = 24
 """Classes of a confusion matrix; of more, the pairs that are confused most are listed."""
@@ -112,7 +111,7 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
     return Page(
         verdict=verdict(documents, accuracy, gained),
         metrics=metrics,
-        quality=_quality(metrics, documents.models),
+        quality=interval_chart(intervals),
         common=majority(documents),
         learning=learning_of(documents.training),
         classes=class_rows(confusion, snapshot.classes),
@@ -121,7 +120,7 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
         groups=groups,
         no_groups=no_groups,
         bins=bins,
-        reliability=calibration_chart(_calibrated(error), bins),
+        reliability=calibration_chart(bins, error),
         errors={model: error for model, (_, error) in calibrations.items()},
         examples=shown_examples(documents, examples),
         rejects=dict(rejects.most_common()),
@@ -147,27 +146,12 @@ def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | Non
     return rows
 
 
-def _quality(metrics: list[MetricRow], models: list[str]) -> Markup:
-    rows = []
-    for row in metrics:
-        pairs = zip(models, row.cells, strict=True)
-        if known := {model: interval for model, (_, interval) in pairs if interval is not None}:
-            rows.append(MetricIntervals(row.name, row.label, known))
-    names = {model: NAMES[model] for model in models}
-    told = f"{' and '.join(names.values())}: each metric of the table beside, with its 95 % interval"
-    return interval_chart(told, names, rows)
-
-
 def _pairs(confusion: list[list[int]], classes: list[str]) -> list[Pair]:
     wrong = [
         Pair(classes[true], classes[answer], confusion[true][answer], confusion[true][answer] / sum(confusion[true]))
         for true, answer in wrong_answers(confusion)
     ]
     return sorted(wrong, key=lambda pair: (-pair.count, -pair.share))[:MOST_PAIRS]
-
-
-def _calibrated(error: float) -> str:
-    return f"Calibration: the share of right answers in {BINS} ranges of probability; on average {percent(error)} apart"
 
 
 def _arrivals(days: dict[str, int]) -> Markup | None:

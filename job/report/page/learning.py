@@ -66,18 +66,14 @@ def learning_of(training: dict[str, Any]) -> Learning:
             epochs.append(Epoch(phase, record["epoch"], **values, **rates))
     told = _told(history, training)
     named = "Learning curves: {} at each epoch. " + told
-    losses, accuracies = _drawn([*curves["loss"], *curves["validation_loss"]]), _drawn(curves["validation_accuracy"])
+    losses = [*curves["loss"], *curves["validation_loss"]]
     return Learning(
         loss_chart(named.format("training and validation loss"), losses, marks),
-        accuracy_chart(named.format("validation accuracy"), accuracies, marks),
+        accuracy_chart(named.format("validation accuracy"), curves["validation_accuracy"], marks),
         [name for _, name in marks],
         epochs,
         told,
     )
-
-
-def _drawn(curves: list[Curve]) -> list[Curve]:
-    return [curve for curve in curves if curve.points]
 
 
 def _finite(value: float | None) -> float | None:
