@@ -179,7 +179,8 @@ class Phase:
         """Leaves variables and optimizer as they were."""
         variables = {**self.task.variables, **self.slots}
         before, count, cycle = values(variables), 0, min(CYCLE, self.steps_per_epoch)
-        examples = np.tile(self._ordered(0)[: cycle * self.task.batch_size], -(-(cycle + len(RATES)) // cycle))
+        whole = np.resize(self._ordered(0), cycle * self.task.batch_size)  # whole batches, where examples are few
+        examples = np.tile(whole, -(-(cycle + len(RATES)) // cycle))
         kept = np.ones(len(examples), np.float32)  # nothing is mixed
         batches = EpochBatches(examples, self._unchanged, self._unchanged.read(examples, kept=kept))
 

@@ -63,3 +63,12 @@ def test_a_phase_trains_at_the_rate_that_was_found_from_where_it_was(tmp_path: P
 
 def losses(trained: Trained) -> list[float]:
     return [record["loss"] for record in trained.history["head"]]
+
+
+@pytest.mark.parametrize("examples", [5, 19])
+def test_few_examples_fill_whole_batches_so_that_losses_are_of_the_same_batch(examples: int, tmp_path: Path) -> None:
+    """Batches of 8: the test goes round and round on one batch, or on three, the last of which has three examples."""
+    job = job_of("file:///own.keras", "phases.head.learning_rate=auto", "model.head.dropout=0")
+    trained = set_up(job, tmp_path, sizes=(examples, 5, 5)).train(job, "head", [])
+    relative = trained.progress.range_tests["head"]["losses"]
+    assert relative[:4] == pytest.approx([1] * 4, abs=0.05), "at the lowest rates nothing has changed"
