@@ -1,4 +1,4 @@
-"""The same job at several depths of thawing, with several seeds: what each depth gains, and what it costs.
+"""A sweep: runs a job at several depths of thawing, with several seeds, to compare what each depth gains and costs.
 
 sweeps/<name>-<12 hex digits>/sweep.json   {depths, runs}
                              /sweep.svg    the curves
@@ -37,7 +37,7 @@ MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
 @dataclass(frozen=True)
 class Trial:
     blocks: int
-    """That are thawed; 0: the head alone."""
+    """The number of thawed blocks; 0 for the head alone."""
     seed: int
 
     @property
@@ -49,11 +49,11 @@ class Trial:
 def sweep(
     job: Job, depths: Sequence[int], seeds: int, at_once: int | None, emit: Emit, debug: bool = False
 ) -> dict[str, Any]:
-    """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
-    process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
+    """Runs the job at each depth with `seeds` seeds, from its own on. Finished runs are only reported. The runs follow
+    each other in this process; on Ray, `at_once` of them run at a time (None: as many as there is room for).
 
-    The deepest comes first: what it stores where it cuts the network serves all others. None of the runs comes into
-    use. Returns {sweep (its URI), depths, runs}. Raises what a run ended with, once the others have kept a checkpoint.
+    The deepest run comes first: the features that it stores at its cut serve all others. None of the models is
+    promoted. Returns {sweep (its URI), depths, runs}. Raises the error of a run once the others have kept a checkpoint.
     """
     if job.phases.fine_tune is None:
         raise JobError("phases.fine_tune: null: a sweep compares how deep fine-tuning thaws.")
@@ -69,13 +69,13 @@ def sweep(
                 _share(trial_job(job, trial), store, plan)
         results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
-    found = {"depths": [_summary(blocks, rows) for blocks in sorted(set(depths))], "runs": rows}
-    return {"sweep": _write(job, store, sorted(set(depths)), seeds, found), **found}
+    curves = {"depths": [_summary(blocks, rows) for blocks in sorted(set(depths))], "runs": rows}
+    return {"sweep": _write(job, store, sorted(set(depths)), seeds, curves), **curves}
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
-    """The job of a trial: from the pretrained layers, judged by nobody, exported in no further format, registered
-    nowhere.
+    """The job of a trial. It starts from the pretrained layers, and is neither promoted, exported in further
+    formats, nor registered.
     """
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     phases = dict(document.get("phases", {}))
@@ -97,7 +97,7 @@ def _runner(job: Job, at_once: int | None, emit: Emit, debug: bool) -> AbstractC
 
 @contextmanager
 def _one_by_one(job: Job, emit: Emit, debug: bool) -> Iterator[RunAll]:
-    """In this process, which imports TensorFlow once."""
+    """Runs trials one after another in this process, which imports TensorFlow only once."""
 
     def run(trial: Trial) -> dict[str, Any]:
         emit(Announced(trial.name))
@@ -108,7 +108,7 @@ def _one_by_one(job: Job, emit: Emit, debug: bool) -> Iterator[RunAll]:
 
 @contextmanager
 def _side_by_side(job: Job, at_once: int | None, emit: Emit) -> Iterator[RunAll]:
-    """Each in a process of its own, on Ray."""
+    """Runs trials side by side on Ray, each in its own process."""
     from job.executors.ray.cluster import room
 
     with ThreadPoolExecutor(at_once or room(job)) as pool, _Running(job, emit) as running:
@@ -116,7 +116,7 @@ def _side_by_side(job: Job, at_once: int | None, emit: Emit) -> Iterator[RunAll]
 
 
 class _Running:
-    """The processes of trials; leaving its `with` block by an error asks them to keep a checkpoint and to end."""
+    """The processes of trials. An error in the `with` block asks them to keep a checkpoint and to end."""
 
     def __init__(self, job: Job, emit: Emit) -> None:
         self._job, self._emit = job, emit
@@ -133,13 +133,15 @@ class _Running:
                 process.terminate()
 
     def run(self, trial: Trial) -> dict[str, Any]:
-        """Its result."""
+        """The result of a trial."""
         self._emit(Announced(trial.name))
 
-        def heard(line: str) -> None:
+        def note_line(line: str) -> None:
             self._emit(Noted(f"{trial.name}: {line}"))
 
-        return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", heard=heard, started=self._started))
+        return json.loads(
+            run_thaw("run", trial_job(self._job, trial), "--json", on_line=note_line, on_start=self._started)
+        )
 
     def _started(self, process: Process) -> None:
         with self._lock:
@@ -149,7 +151,7 @@ class _Running:
 
 
 def _share(job: Job, store: Store, plan: Plan) -> None:
-    """Has a run that is not begun read what the deepest has stored."""
+    """Gives a run that has not begun the plan of the deepest run, so that it reads the stored features of that."""
     run = find_run(job, open_source(job), store, lambda event: None).run
     if read_plan(store, run) is not None:
         return
@@ -163,7 +165,7 @@ def _id_of(result: dict[str, Any]) -> str:
 
 
 def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
-    """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
+    """The row of a run: its metrics on the test split, and the seconds and epochs of its phases."""
     training = json.loads(store.read(RunKeys(_id_of(result)).training))
     phase = "fine_tune" if trial.blocks else "head"
     metrics = {name: result["metrics"][phase][name] for name in MEASURED}
@@ -181,23 +183,23 @@ def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Summary of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
-    mine = [row for row in rows if row["blocks"] == blocks]
-    found: dict[str, Any] = {"blocks": blocks, "runs": len(mine)}
-    found |= {name: mine[0][name] for name in ("parameters", "examples")}
+    """The summary of the runs at a depth: means, and standard deviations between seeds (None for a single run)."""
+    of_depth = [row for row in rows if row["blocks"] == blocks]
+    summary: dict[str, Any] = {"blocks": blocks, "runs": len(of_depth)}
+    summary |= {name: of_depth[0][name] for name in ("parameters", "examples")}
     for name in (*MEASURED, "validation_loss", "seconds"):
-        values = [row[name] for row in mine if row[name] is not None]
-        found[name] = statistics.fmean(values) if values else None
-        found[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-    return found
+        values = [row[name] for row in of_depth if row[name] is not None]
+        summary[name] = statistics.fmean(values) if values else None
+        summary[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    return summary
 
 
-def _write(job: Job, store: Store, depths: Sequence[int], seeds: int, found: dict[str, Any]) -> str:
-    """The folder's URI."""
+def _write(job: Job, store: Store, depths: Sequence[int], seeds: int, curves: dict[str, Any]) -> str:
+    """Writes the documents of the sweep; returns the URI of their folder."""
     from job.report.curves import depth_curve
 
     meaning = json.dumps({"job": job.meaning(), "depths": depths, "seeds": seeds}, sort_keys=True)
     folder = f"sweeps/{job.name}-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}/"
-    store.write(f"{folder}sweep.json", json.dumps(found, indent=1).encode())
-    store.write(f"{folder}sweep.svg", depth_curve(found["depths"], job.name))
+    store.write(f"{folder}sweep.json", json.dumps(curves, indent=1).encode())
+    store.write(f"{folder}sweep.svg", depth_curve(curves["depths"], job.name))
     return f"{store.uri}{folder}"

@@ -1,4 +1,4 @@
-"""What came of the RayJobs that arrivals started: how long it took until a model was the current one."""
+"""Follows the RayJobs that arrivals started, and measures the time until their models were promoted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from job.storage.runs import RunKeys
 
 
 class Promotions:
-    """The promotions of one job. What had ended before this process began was counted by an earlier one."""
+    """Follows the RayJobs of one job. Those that ended before this process began were counted by an earlier one."""
 
     def __init__(self, target: Target, metrics: Metrics, log: Log) -> None:
         self._target, self._metrics, self._log = target, metrics, log
@@ -24,31 +24,31 @@ class Promotions:
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to look for."""
+        """Whether a RayJob may have ended since the last look."""
         return self._active is None or bool(self._active)
 
     def created(self, name: str) -> None:
         self._active = (self._active or set()) | {name}
 
     def look(self) -> None:
-        """Tells what has ended since the last look. Raises ThawError."""
-        found, _ = self._target.api.list(RAYJOBS, labelSelector=f"{JOB}={self._target.name}")
-        rayjobs = {item["metadata"]["name"]: item for item in found}
+        """Reports the RayJobs that have ended since the last look. Raises ThawError."""
+        items, _ = self._target.api.list(RAYJOBS, labelSelector=f"{JOB}={self._target.name}")
+        rayjobs = {item["metadata"]["name"]: item for item in items}
         before = self._active or set()
         self._active = {name for name, rayjob in rayjobs.items() if _is_awaited(rayjob)}
         for name in sorted(before - self._active):
             if name in rayjobs:
-                self._tell(rayjobs[name])
+                self._report(rayjobs[name])
 
-    def _tell(self, rayjob: Object) -> None:
+    def _report(self, rayjob: Object) -> None:
         name, annotations = rayjob["metadata"]["name"], rayjob["metadata"].get("annotations", {})
         code, run = exit_code(rayjob), annotations.get(RUN)
         store = open_store(self._target.job.store, self._target.job.storage)
         document = read_json(store, RunKeys(run).promotion) if run else None
-        found = document if isinstance(document, dict) else {}
-        promoted, seconds = found.get("promoted"), None
+        promotion = document if isinstance(document, dict) else {}
+        promoted, seconds = promotion.get("promoted"), None
         if promoted and FIRST_EVENT in annotations:
-            seconds = _seconds(annotations[FIRST_EVENT], found.get("at"))
+            seconds = _seconds(annotations[FIRST_EVENT], promotion.get("at"))
         if seconds is not None:
             self._metrics.to_promotion.labels(self._target.name).observe(seconds)
         self._log(
@@ -67,7 +67,7 @@ def _is_awaited(rayjob: Object) -> bool:
 
 
 def _seconds(first: str, at: object) -> float | None:
-    """Between two times in ISO 8601; None where one of them is none."""
+    """The seconds between two times in ISO 8601; None where one of them is invalid."""
     try:
         return max(0.0, (datetime.fromisoformat(str(at)) - datetime.fromisoformat(first)).total_seconds())
     except (ValueError, TypeError):  # no time, or only one of them with a time zone

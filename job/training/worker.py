@@ -23,7 +23,7 @@ from job.run.events import (
     WorkersFormed,
     WorkersForming,
 )
-from job.run.proxies import told_of_proxies
+from job.run.proxies import proxies_in_words
 from job.run.state import FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy, precision, prepare_process
 from job.storage import Store, open_store
@@ -84,7 +84,7 @@ def _train(recipe: Recipe, context: WorkerProcess, watchdog: Watchdog, laps: Lap
     if begun is None:
         return
     if context.world_size > 1:  # where they do not find each other, the driver alone can say so: Python stands still
-        emit(WorkersForming(addresses=group_addresses(), proxies=told_of_proxies()))
+        emit(WorkersForming(addresses=group_addresses(), proxies=proxies_in_words()))
     strategy = make_strategy(job, context.world_size)  # before TensorFlow computes anything
     if context.world_size > 1:
         emit(WorkersFormed())
