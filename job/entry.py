@@ -1,4 +1,4 @@
-"""From a job to its run, and who works on it."""
+"""Finds the run of a job, takes it, and runs its stages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from job.storage.runs import run_uri
 def run_job(
     job: Job, phase: str, emit: Emit, *, debug: bool = False, new: bool = False, interrupts: Interrupts | None = None
 ) -> dict[str, Any]:
-    """Runs or continues the run and returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion}, and
-    the `formats` that the job asks for.
+    """Runs or continues the run of a job. Returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion},
+    and `formats` where the job asks for further ones.
 
     `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
-    `phase`: `head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left.
-    `new` begins another run, where there is one of the same thing. `interrupts`, where someone else may ask it to end.
+    The `phase` `head` stops after the head's checkpoint, `fine_tune` needs that checkpoint, `all` does what is left.
+    `new` begins another run where there is one with the same inputs. `interrupts` lets callers ask the run to end.
     """
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
@@ -51,8 +51,8 @@ def run_job(
                 emit(StageStarted("indexing"))
                 index_shards(job.data, source, store, missing=missing, executor=executor, emit=emit)
                 emit(StageStarted("listing"))
-        found = find_run(job, source, store, emit, new)
-        run, network = found.run, found.network
+        identified = find_run(job, source, store, emit, new)
+        run, network = identified.run, identified.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
         emit(RunFound(run_uri(store, run), ("head", *["fine_tune"] * fine_tunes)))
         finished = finished_result(job, store, run)
@@ -61,7 +61,7 @@ def run_job(
             return with_formats(job, store, run, result=finished, emit=emit, debug=debug)
         with take(store, run, emit, _leave, interrupts.ask) as lease:
             number = lease.state.token.attempt
-            taken = Run(job, run, lease.store, found.snapshot, found.base)
+            taken = Run(job, run, lease.store, identified.snapshot, identified.base)
             with _attempt(taken, number, executor, emit=emit):
                 attempt = Attempt(taken, number, phase, executor, interrupts, emit)
                 result = run_stages(attempt, lambda: network or prepare_base(job, store, emit)[1])
@@ -70,7 +70,7 @@ def run_job(
 
 @contextmanager
 def _attempt(run: Run, number: int, executor: Executor, *, emit: Emit) -> Iterator[None]:
-    """Tells those who listen when the attempt begins and how it ends."""
+    """Emits the events of the attempt's start and of its end."""
     emit(AttemptStarted(number, run, executor))
     error: BaseException | None = None
     try:
@@ -83,7 +83,7 @@ def _attempt(run: Run, number: int, executor: Executor, *, emit: Emit) -> Iterat
 
 
 def _leave(error: Superseded) -> NoReturn:
-    """Ends this process at once, from whatever thread: the run has gone to someone else, and nothing is left to do."""
+    """Ends this process at once, from any thread: another attempt has taken the run over."""
     sys.stderr.write(f"thaw: {error}\n")
     sys.stderr.flush()
     os._exit(error.exit_code)

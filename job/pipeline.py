@@ -1,7 +1,7 @@
-"""A run from its data to the model in use: the stages, in order.
+"""The pipeline: the stages of a run in order, from its data to the model in use.
 
-Each writes what it makes into the store, its marker last, and returns at once where its marker is there: a run that was
-killed goes on where it was.
+Each stage writes its results into the store, its marker last, and returns at once where its marker is there. So a run
+that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from job.features.cache_plan import Plan
 from job.features.extract import complete_features
 from job.features.store import forget_part
 from job.registry.promotion import promoted
-from job.registry.retrain_policy import left_alone, whether_features_say_so, whether_to_train
+from job.registry.retrain_policy import final_decision, initial_decision, untrained_result
 from job.registry.warm import WarmStart, plan_features, warm_start
 from job.report.finished import reported
 from job.run.events import Announced, Emit, StageStarted, Warned
@@ -30,7 +30,7 @@ from job.storage.scratch import forget_scratch
 from job.training.context import Recipe
 
 MAX_CORRUPT = 8
-"""Parts of the feature store that one attempt computes again because their bytes are not what was written."""
+"""The most corrupt parts of the feature store that one attempt computes again."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class Attempt:
     run: Run
     number: int
     phase: str
-    """`head` stops after the head's checkpoint, `fine_tune` wants that checkpoint, `all` does what is left."""
+    """`head` stops after the head's checkpoint, `fine_tune` needs that checkpoint, `all` does what is left."""
     executor: Executor
     interrupts: Interrupts
     emit: Emit
 
 
 def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
-    """Goes through what is left of the run and returns its result, as `run_job` does.
+    """Goes through the remaining stages of the run, and returns its result (see `run_job`).
 
-    `network` makes the network with the layers thawed that fine-tuning trains, which only a new plan needs.
+    `network` builds the network in which the layers that fine-tuning trains are thawed. Only a new plan needs it.
     """
     run, executor, emit = attempt.run, attempt.executor, attempt.emit
     _check_head(attempt)
@@ -57,15 +57,15 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
     forget_unfinished(run.store, run.keys.folder, 0, emit)
 
     result = read_json(run.store, run.keys.result)
-    if result is None:  # else an attempt before this one came so far
-        decision = whether_to_train(run, emit)
+    if result is None:  # else an earlier attempt has written it
+        decision = initial_decision(run, emit)
         if decision.train is False:
-            return left_alone(run, decision, emit)
+            return untrained_result(run, decision, emit)
         plan = plan_features(run, network, emit)
         plan = complete_features(run, plan, executor, emit=emit)
-        decision = whether_features_say_so(run, decision, emit)
+        decision = final_decision(run, decision, emit)
         if not decision.train:
-            return left_alone(run, decision, emit)
+            return untrained_result(run, decision, emit)
         _train(attempt, plan)
         result = finish(run, attempt.number, stop_at_head=attempt.phase == "head", emit=emit)
     result = promoted(run, result, executor, emit)
@@ -73,7 +73,7 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _check_head(attempt: Attempt) -> None:
-    """Raises TrainingError where fine-tuning alone is asked for, and there is no head that it could start from."""
+    """Raises TrainingError where only fine-tuning is asked for, and there is no head to start from."""
     if attempt.phase != "fine_tune":
         return
     entries = checkpoints_of(attempt.run.store, attempt.run.id)
@@ -85,7 +85,7 @@ def _check_head(attempt: Attempt) -> None:
 
 
 def _train(attempt: Attempt, plan: Plan) -> None:
-    """Trains both phases. Features that turn out to be corrupt are computed again; training goes on where it was."""
+    """Trains both phases. Corrupt features are computed again, and training goes on where it was."""
     run, emit = attempt.run, attempt.emit
     warm = warm_start(run)
     if run.job.phases.head.warm_start:
@@ -94,7 +94,7 @@ def _train(attempt: Attempt, plan: Plan) -> None:
         try:
             emit(StageStarted("workers", workers=run.job.scaling.max_workers))
             attempt.executor.train(_recipe(attempt, plan, warm), attempt.interrupts, emit)
-            if attempt.interrupts.asked:  # as the last step was made
+            if attempt.interrupts.asked:  # during the last step
                 raise attempt.interrupts.interrupted()
             return
         except CorruptFeatures as error:

@@ -131,10 +131,10 @@ class _Running:
         """Its result."""
         self._emit(Announced(trial.name))
 
-        def heard(line: str) -> None:
+        def note(line: str) -> None:
             self._emit(Noted(f"{trial.name}: {line}"))
 
-        return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", heard=heard, started=self._started))
+        return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", on_line=note, on_start=self._started))
 
     def _started(self, process: Process) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Numbers as words: the same ones on the terminal, in the page and in the card."""
+"""Formats numbers for people, in the same way on the terminal, in the page and in the card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 NAMES = {"head": "head only", "fine_tune": "fine-tuned"}
-"""What the models are called."""
+"""The names of the models for people."""
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
 
 
@@ -31,14 +31,14 @@ def metric(name: str, value: float) -> str:
 
 
 def between(name: str, interval: Bounds) -> str:
-    """`81.5 to 88.6 %`"""
+    """An interval, such as `81.5 to 88.6 %`."""
     if name == "roc_auc":
         return f"{interval.low:.3f} to {interval.high:.3f}"
     return f"{100 * interval.low:.1f} to {percent(interval.high)}"
 
 
 def duration(seconds: float) -> str:
-    """`0.063 s`, `43 s`, `2.5 min`, `13 min` or `3 h 20 min`"""
+    """A duration, such as `0.063 s`, `43 s`, `2.5 min`, `13 min` or `3 h 20 min`."""
     if seconds < 9.95:
         return f"{seconds:.2g} s"
     if seconds < 99.5:
@@ -50,12 +50,12 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """As in `0:02:06`."""
+    """A duration, such as `0:02:06`."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def size(count: float) -> str:
-    """Bytes, as `12 MiB`"""
+    """A number of bytes, such as `12 MiB`."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if round(count) < 1024:
             return f"{count:.0f} {unit}" if count >= 9.95 or unit == "bytes" else f"{count:.1f} {unit}"
@@ -64,7 +64,7 @@ def size(count: float) -> str:
 
 
 def work(count: float) -> str:
-    """Multiply-adds, as `3.4 T`"""
+    """A number of multiply-adds, such as `3.4 T`."""
     for unit in ("", " k", " M", " G", " T", " P"):
         if round(count) < 1000:
             return f"{count:.3g}{unit}"
@@ -72,28 +72,28 @@ def work(count: float) -> str:
     return f"{count:.3g} E"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 example`, `2,624 examples`"""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def plural(count: int, singular: str, plural_form: str | None = None) -> str:
+    """A number with its noun: `1 example`, `2,624 examples`."""
+    return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
 
 
 def first_of(names: list[str], most: int) -> str:
-    """`a, b and 3 more`"""
+    """The first `most` names, and the number of the others: `a, b and 3 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def counted(kinds: dict[str, int], most: int = 5) -> str:
-    """`8,804 (8,000 .txt, 800 .ogg, 4 .dat)`, the most frequent first; `none`"""
+    """Counts by kind, the most frequent first: `8,804 (8,000 .txt, 800 .ogg, 4 .dat)`, or `none`."""
     if not kinds:
         return "none"
     ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
-    told = [f"{count:,} {name}" for name, count in ordered[:most]]
+    shown = [f"{count:,} {name}" for name, count in ordered[:most]]
     rest = sum(count for _, count in ordered[most:])
-    return f"{sum(kinds.values()):,} ({', '.join([*told, *([f'{rest:,} others'] if rest else [])])})"
+    return f"{sum(kinds.values()):,} ({', '.join([*shown, *([f'{rest:,} others'] if rest else [])])})"
 
 
 def shortened(text: str, length: int) -> str:
-    """In one line."""
+    """The text in one line, cut to this length."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
 

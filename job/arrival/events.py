@@ -1,6 +1,6 @@
-"""What a message tells: which objects were written or deleted. Messages are untrusted input.
+"""Parses notifications: which objects were written or deleted. Messages are untrusted input.
 
-Of S3: its own notifications, as they are or in SNS's envelope, and EventBridge's. Of GCS: Pub/Sub notifications.
+From S3 come its own notifications, plain or in SNS's envelope, and those of EventBridge; from GCS those of Pub/Sub.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 DEPTH = 16
-"""Brackets within brackets; S3's own events have 6."""
+"""The deepest nesting of JSON; S3's own events have 6."""
 RECORDS = 1000
-"""In one message; S3 sends one."""
+"""The most records of one message; S3 sends one."""
 LONGEST = 1024
-"""UTF-8 bytes of an object's key, in S3 and in GCS."""
+"""The most UTF-8 bytes of an object's key, in S3 and in GCS."""
 CHANGES = ("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:")
-"""Events of S3's own notifications after which a listing is another one."""
+"""The beginnings of S3's event names that change a listing."""
 BRIDGE_CHANGES = ("Object Created", "Object Deleted")
 GCS_CHANGES = ("OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-"""Also one without an end: each byte is looked at once, whatever the message."""
+"""A JSON string, also an unterminated one. The pattern never backtracks: it reads each byte once."""
 
 
 class Refused(Exception):
-    """A message that is not what it should be; the text says why, in one line."""
+    """The message is refused; the text says why, in one line."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """By one message."""
+class Notification:
+    """The content of one message."""
 
     uris: tuple[str, ...] = ()
-    """URIs of the objects that changed; none: what happened changes no listing."""
+    """URIs of the objects that changed; empty where no listing changes."""
     buckets: frozenset[str] = frozenset()
-    """The buckets that it speaks of, as URIs: s3://bucket/."""
+    """The buckets in the message, as URIs: s3://bucket/."""
     test: bool = False
-    """S3 sends it to see whether the queue can be reached."""
+    """Whether this is the message by which S3 tests that it can reach the queue."""
 
 
-def read_s3(body: bytes, limit: int, account: str | None) -> Told:
-    """`account`: the only owner of buckets that is accepted. Raises Refused."""
+def read_s3(body: bytes, limit: int, account: str | None) -> Notification:
+    """Parses a message about S3. With an `account`, buckets of other owners are refused. Raises Refused."""
     event = _mapping(_json(body, limit), "the message")
     if event.get("Type") == "Notification" and "TopicArn" in event:
         event = _mapping(_json(_text(event, "Message").encode(errors="surrogatepass"), limit), "SNS's Message")
     if event.get("Event") == "s3:TestEvent":
-        return Told(test=True)
+        return Notification(test=True)
     if "detail-type" in event:
         return _of_bridge(event, account)
     if "Records" not in event:
@@ -60,8 +60,10 @@ def read_s3(body: bytes, limit: int, account: str | None) -> Told:
     return _joined([_of_record(_mapping(record, "Records"), account) for record in records])
 
 
-def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Told:
-    """Everything is in the attributes; the payload (JSON_API_V1) may not contradict them. Raises Refused."""
+def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Notification:
+    """Parses a message about GCS by its attributes. A payload (JSON_API_V1) must not contradict them. Raises
+    Refused.
+    """
     if len(data) > limit:
         raise Refused(f"{len(data)} bytes, more than {limit}")
     kind = _text(attributes, "eventType")
@@ -70,10 +72,10 @@ def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Told:
         payload = _mapping(_json(data, limit), "the payload")
         if (payload.get("bucket"), payload.get("name")) != (attributes["bucketId"], attributes["objectId"]):
             raise Refused("the payload tells of another object than the attributes")
-    return Told((uri,) if kind in GCS_CHANGES else (), frozenset({bucket}))
+    return Notification((uri,) if kind in GCS_CHANGES else (), frozenset({bucket}))
 
 
-def _of_record(record: dict[str, Any], account: str | None) -> Told:
+def _of_record(record: dict[str, Any], account: str | None) -> Notification:
     if record.get("eventSource") not in ("aws:s3", "minio:s3", "ceph:s3"):
         raise Refused("eventSource: not S3")
     kind = _text(record, "eventName").removeprefix("s3:")
@@ -83,12 +85,12 @@ def _of_record(record: dict[str, Any], account: str | None) -> Told:
         owner = _mapping(bucket.get("ownerIdentity"), "s3.bucket.ownerIdentity")
         _check_account(_text(owner, "principalId"), account)
     uri, name = _uri("s3", _text(bucket, "name"), unquote_plus(_text(item, "key")))
-    return Told((uri,) if kind.startswith(CHANGES) else (), frozenset({name}))
+    return Notification((uri,) if kind.startswith(CHANGES) else (), frozenset({name}))
 
 
-def _of_bridge(event: dict[str, Any], account: str | None) -> Told:
-    """An event of EventBridge. Its key is read both ways, as it is and decoded: one too many costs a listing, one too
-    few an arrival.
+def _of_bridge(event: dict[str, Any], account: str | None) -> Notification:
+    """Parses an event of EventBridge. Its key counts both as it is and decoded, since it may be either: a wrong key
+    costs only a listing, a missing one would lose an arrival.
     """
     if event.get("source") != "aws.s3":
         raise Refused("source: not aws.s3")
@@ -97,17 +99,19 @@ def _of_bridge(event: dict[str, Any], account: str | None) -> Told:
         _check_account(_text(event, "account"), account)
     bucket, item = _mapping(detail.get("bucket"), "detail.bucket"), _mapping(detail.get("object"), "detail.object")
     readings = dict.fromkeys((_text(item, "key"), unquote_plus(_text(item, "key"))))
-    told = [_uri("s3", _text(bucket, "name"), key) for key in readings]
-    return Told(tuple(uri for uri, _ in told) if kind in BRIDGE_CHANGES else (), frozenset(name for _, name in told))
+    uris = [_uri("s3", _text(bucket, "name"), key) for key in readings]
+    return Notification(
+        tuple(uri for uri, _ in uris) if kind in BRIDGE_CHANGES else (), frozenset(name for _, name in uris)
+    )
 
 
-def _joined(told: list[Told]) -> Told:
-    uris = tuple(uri for one in told for uri in one.uris)
-    return Told(uris, frozenset().union(*(one.buckets for one in told)))
+def _joined(notifications: list[Notification]) -> Notification:
+    uris = tuple(uri for notification in notifications for uri in notification.uris)
+    return Notification(uris, frozenset().union(*(notification.buckets for notification in notifications)))
 
 
 def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
-    """The URI of the object, and that of its bucket."""
+    """The URI of the object, and that of its bucket. Raises Refused."""
     if not BUCKET.fullmatch(bucket):
         raise Refused("no valid bucket name")
     if not 0 < len(key.encode(errors="surrogatepass")) <= LONGEST:
@@ -115,8 +119,8 @@ def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
     return f"{scheme}://{bucket}/{key}", f"{scheme}://{bucket}/"
 
 
-def _check_account(told: str, account: str) -> None:
-    if told != account:
+def _check_account(owner: str, account: str) -> None:
+    if owner != account:
         raise Refused("the bucket is another account's")
 
 
@@ -132,7 +136,7 @@ def _json(text: bytes, limit: int) -> Any:
 
 
 def _depth(text: bytes) -> int:
-    """The depth of brackets that are not in strings."""
+    """The deepest nesting of brackets outside of strings."""
     depth = deepest = 0
     for bracket in re.findall(rb"[\[{}\]]", STRINGS.sub(b"", text)):
         depth += 1 if bracket in b"[{" else -1

@@ -1,4 +1,4 @@
-"""The messages that were received and are neither deleted nor let go of; in memory, and nowhere else."""
+"""The held messages: received, and neither deleted nor released. They are only in memory."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from job.arrival.queue import Message
 class _Entry:
     handle: str
     sent: float
-    """Seconds since the epoch."""
+    """The time of sending, in seconds since the epoch."""
     hidden_until: float
     give_up: float
-    """When the queue hides it no longer, whatever is asked."""
+    """The time from which on the queue can't hide the message any longer."""
     jobs: set[str]
-    """Those that it is still to be covered for."""
+    """The jobs for which it is not covered yet."""
 
 
 class Held:
-    """For the threads that receive, extend, and decide."""
+    """The held messages, shared by the threads that receive, extend, and decide."""
 
     def __init__(
         self, jobs: Mapping[str, Coalescer], visibility: float, longest: float, clock: Callable[[], float]
@@ -36,12 +36,12 @@ class Held:
         return len(self._entries)
 
     def oldest(self) -> float | None:
-        """When the first of them was sent."""
+        """The time when the oldest held message was sent; None where none is held."""
         with self._changed:
             return min((entry.sent for entry in self._entries.values()), default=None)
 
     def add(self, message: Message, jobs: Iterable[str]) -> bool:
-        """Whether it is new; one that is held already was hidden too briefly, and has a new handle now."""
+        """Adds a message; returns whether it is new. One that was held already lapsed, and has a new handle now."""
         now = self._clock()
         with self._changed:
             entry = self._entries.get(message.id)
@@ -55,7 +55,7 @@ class Held:
             return True
 
     def wait_until_due(self, job: str, seconds: float) -> bool:
-        """Whether it is, after so many seconds at most, or when `wake` is called."""
+        """Waits until the job is due, for at most this many seconds, or until `wake`; returns whether it is due."""
         with self._changed:
             due = self._due_in(job)
             if due > 0:
@@ -67,12 +67,12 @@ class Held:
             self._changed.notify_all()
 
     def begin(self, job: str) -> float | None:
-        """A round: when the first of its messages was sent; None where they were all dropped."""
+        """Begins a round. Returns when its first message was sent; None where all were dropped."""
         with self._changed:
             return self._jobs[job].begin()
 
     def covered(self, job: str) -> list[str]:
-        """Ends the round, and lets go of what no other job waits for: handles, to be deleted."""
+        """Ends the round. Returns the handles of messages that no other job waits for; they are to be deleted."""
         with self._changed:
             handles = []
             for id in self._jobs[job].covered():
@@ -89,7 +89,7 @@ class Held:
             self._jobs[job].again()
 
     def to_extend(self) -> dict[str, str]:
-        """Handles by id, of those that have been hidden for half of their time."""
+        """The handles, by id, of messages that have been hidden for half of their time."""
         until = self._clock() + self._visibility / 2
         with self._changed:
             return {id: entry.handle for id, entry in self._entries.items() if entry.hidden_until < until}
@@ -101,12 +101,12 @@ class Held:
                     entry.hidden_until = since + self._visibility
 
     def drop_lapsed(self) -> int:
-        """Forgets those whose time is over: others may have them, and they come again. Returns how many."""
+        """Drops messages that are no longer hidden, since others may have received them. Returns their number."""
         now = self._clock()
         return len(self._drop(lambda entry: entry.hidden_until <= now))
 
     def drop_old(self) -> list[str]:
-        """Forgets those that the queue will soon hide no longer: handles, to be released."""
+        """Drops messages that the queue can't hide much longer. Returns their handles, which are to be released."""
         soon = self._clock() + self._visibility
         return self._drop(lambda entry: entry.give_up <= soon)
 

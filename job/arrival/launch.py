@@ -1,4 +1,4 @@
-"""Whether what lies in the bucket is to be trained on, decided once: the RayJob, or the reason why there is none."""
+"""Decides once whether to train on the data in the bucket: creates the RayJob, or gives the reason why not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from job.run.events import Emit
 from job.storage import open_store
 
 LOOK = 5.0
-"""Seconds between looks at whether a RayJob has ended."""
+"""Seconds between checks for the end of a RayJob."""
 CREATED, EXISTS, FINISHED, TOO_FEW, NOT_WORTH_IT, DEFERRED = (
     "created", "exists", "finished", "too_few", "not_worth_it", "deferred",
 )  # fmt: skip
@@ -29,16 +29,16 @@ CREATED, EXISTS, FINISHED, TOO_FEW, NOT_WORTH_IT, DEFERRED = (
 
 @dataclass(frozen=True)
 class Launched:
-    """What was decided on a snapshot, and why. All but DEFERRED is settled: the snapshot needs nothing more."""
+    """The decision on a snapshot, and the reason. All outcomes but DEFERRED are final for the snapshot."""
 
     outcome: str
     name: str | None = None
-    """The RayJob; of DEFERRED, the one that is waited for."""
+    """The name of the RayJob; with DEFERRED, of the one that has to end first."""
     run: str | None = None
     snapshot: str | None = None
     examples: int | None = None
     new_examples: int | None = None
-    """Since the current model's snapshot, where it was compared."""
+    """The number of new examples since the current model's snapshot, where these were compared."""
     reason: str | None = None
 
 
@@ -47,80 +47,80 @@ def launch(
 ) -> Launched:
     """1. snapshot and name   2. is it finished, or there   3. is a run active   4. is it worth it   5. the RayJob.
 
-    Each step may be the last one of this process: doing it all again ends the same. `first_event` is in seconds since
-    the epoch; `over` ends waiting for a cancelled RayJob's end. Raises ThawError.
+    The process may be killed after each step: doing everything again has the same result. `first_event` is in seconds
+    since the epoch; `over` ends the wait for the end of a cancelled RayJob. Raises ThawError.
     """
     prepare_weights(target.job)
     naming = name_run(target.job, emit)
-    told = _told(naming)
+    launched = _undecided(naming)
     if naming.result is not None:
-        return replace(told, outcome=FINISHED)
+        return replace(launched, outcome=FINISHED)
     name = kube_name(naming.id)
     rayjobs = _rayjobs(target.api, target.job)
     if name not in rayjobs:
         active = [other for other, rayjob in rayjobs.items() if is_active(rayjob)]
-        told = _weighed(target, naming, told, active)
-        if told.outcome:
-            return told
+        launched = _weighed(target, naming, launched, active)
+        if launched.outcome:
+            return launched
         for other in active:
             if not _cancel(target.api, other, over or threading.Event()):
-                return replace(told, outcome=DEFERRED, name=other, reason=f"{other} is being deleted")
+                return replace(launched, outcome=DEFERRED, name=other, reason=f"{other} is being deleted")
     configmap, rayjob = fill(
         target.job, naming, target.shipped, image=target.options.image, namespace=target.api.namespace
     )
     if first_event is not None:
         at = datetime.fromtimestamp(first_event, UTC).isoformat(timespec="milliseconds")
         rayjob["metadata"]["annotations"][FIRST_EVENT] = at
-    made, fresh = apply(target.api, configmap, rayjob, emit=emit)  # of one that is there, too: it may be half made
+    created, fresh = apply(target.api, configmap, rayjob, emit=emit)  # also where it exists: it may be incomplete
     if not fresh:
-        told = replace(told, reason=f"it is {made.get('status', {}).get('jobDeploymentStatus') or 'New'}")
-    return replace(told, outcome=CREATED if fresh else EXISTS, name=made["metadata"]["name"])
+        launched = replace(launched, reason=f"it is {created.get('status', {}).get('jobDeploymentStatus') or 'New'}")
+    return replace(launched, outcome=CREATED if fresh else EXISTS, name=created["metadata"]["name"])
 
 
 def is_active(rayjob: Object | None) -> bool:
-    """Whether pods may be at work for it."""
+    """Whether pods of the RayJob may be at work."""
     return rayjob is not None and exit_code(rayjob) is None
 
 
 def prepare_weights(job: Job) -> None:
-    """Has the pretrained weights put into the store where it does not have them, since they are part of a run's name.
+    """Puts the pretrained weights into the store where it lacks them, since the name of a run depends on them.
 
-    That takes TensorFlow, so it is done by a process of its own, whose memory goes when it ends. Raises ThawError.
+    That takes TensorFlow, so it is done in a child process, whose memory is freed at its end. Raises ThawError.
     """
     if known_base(open_store(job.store, job.storage), weights_request(job.model, job.train.seed)) is not None:
         return
     run_thaw("prepare", job)
 
 
-def _weighed(target: Target, naming: Naming, told: Launched, active: list[str]) -> Launched:
-    """With an outcome where no RayJob is to be made now."""
+def _weighed(target: Target, naming: Naming, launched: Launched, active: list[str]) -> Launched:
+    """The decision, with an outcome where no RayJob is to be created now."""
     if active and target.concurrency == "queue":
-        return replace(told, outcome=DEFERRED, name=active[0], reason=f"{active[0]} is active")
+        return replace(launched, outcome=DEFERRED, name=active[0], reason=f"{active[0]} is active")
     if naming.snapshot is None or naming.run is None:  # packed, and not indexed so far: the run finds out
-        return told
+        return launched
     store = open_store(target.job.store, target.job.storage)
     decision, outcome = decide(target.job, store, naming.snapshot), NOT_WORTH_IT
     before = recorded(store, naming.run)
     if decision.train is None and before and before.train is False and before.current == decision.current:
-        decision = before  # an earlier run of this has looked at the features
+        decision = before  # an earlier attempt has compared the features
     if decision.new_examples < target.min_new:
         outcome, reason = TOO_FEW, f"{decision.new_examples} new examples, and min_new is {target.min_new}"
         decision = replace(decision, train=False, reason=reason)
-    told = replace(told, new_examples=decision.new_examples, reason=decision.reason)
+    launched = replace(launched, new_examples=decision.new_examples, reason=decision.reason)
     if decision.train is not False:
-        return told
+        return launched
     record(store, naming.run, decision)
-    return replace(told, outcome=outcome)
+    return replace(launched, outcome=outcome)
 
 
 def _rayjobs(api: Api, job: Job) -> dict[str, Object]:
-    """All of this job, by name."""
+    """All RayJobs of this job, by name."""
     rayjobs = api.list(RAYJOBS, label_selector=f"{JOB}={job.name}").items
     return {rayjob["metadata"]["name"]: rayjob for rayjob in rayjobs}
 
 
 def _cancel(api: Api, name: str, over: threading.Event) -> bool:
-    """Whether it is gone: its pods keep a checkpoint first."""
+    """Deletes a RayJob, whose pods keep a checkpoint first. Returns whether it is gone; not where `over` was set."""
     api.delete(RAYJOBS, name)
     while api.get(RAYJOBS, name) is not None:
         if over.wait(LOOK):
@@ -128,14 +128,14 @@ def _cancel(api: Api, name: str, over: threading.Event) -> bool:
     return True
 
 
-def _told(naming: Naming) -> Launched:
+def _undecided(naming: Naming) -> Launched:
     if naming.snapshot is None:
         return Launched("", run=naming.run)
     return Launched("", run=naming.run, snapshot=naming.snapshot.id, examples=naming.snapshot.examples)
 
 
 def describe_launched(done: Launched, namespace: str) -> list[str]:
-    """For a person."""
+    """The decision in words, for the terminal."""
     lines = {
         CREATED: f"RayJob {done.name} was created (namespace {namespace}).",
         EXISTS: f"RayJob {done.name} has this data already: {done.reason} (namespace {namespace}).",

@@ -1,4 +1,4 @@
-"""One JSON document a line, for whatever collects logs."""
+"""The log of the watcher: one JSON document a line, for log collectors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from typing import Any, TextIO
 from job.run.events import Emit, Event, Noted, Warned
 
 LONGEST = 2000
-"""Characters of a text."""
+"""The most characters of a text in the log."""
 
 
 class Log:
-    """Texts may be of strangers: JSON in ASCII lets none of them end a line, or move a terminal's cursor."""
+    """Writes log lines. Texts may come from strangers: as JSON in ASCII, they can't end a line or control a
+    terminal.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._lock = stream, threading.Lock()
 
     def __call__(self, event: str, **fields: Any) -> None:
-        told = {name: _short(value) for name, value in fields.items() if value is not None}
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **told})
+        shown = {name: _short(value) for name, value in fields.items() if value is not None}
+        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **shown})
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
 
     def of_job(self, job: str) -> Emit:
-        """Logs what the stages of a job tell: only what someone should look at."""
+        """A function that logs the warnings and notes among a job's events."""
 
         def emit(event: Event) -> None:
             if isinstance(event, (Warned, Noted)):

@@ -1,4 +1,4 @@
-"""Pub/Sub, by its unary pull: what is held is bounded by who asks, not by a stream."""
+"""Pub/Sub, by unary pull: the number of held messages is bounded by the requests, which a stream would not allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from job.arrival.queue import Message
 from job.errors import AccessDenied, ObjectMissing, StorageError
 
 BATCH = 1000
-"""Messages of a request, which may have 512 KiB: their handles have about 200 bytes."""
+"""Messages of a request. A request may have 512 KiB, and each handle has about 200 bytes."""
 POLL = 20.0
 """Seconds that a request may wait for messages."""
 ANSWER = 30.0
@@ -40,7 +40,7 @@ class PubSubQueue:
                 answer = self._client.pull(request=request, retry=None, timeout=max(1.0, min(POLL, seconds)))
             except google.DeadlineExceeded:  # nothing came
                 return []
-        found = [
+        messages = [
             Message(
                 item.message.message_id,
                 item.ack_id,
@@ -50,9 +50,9 @@ class PubSubQueue:
             )
             for item in answer.received_messages
         ]
-        if found:  # what they came with is the subscription's own deadline, which can be 10 s
-            self.extend([message.handle for message in found])
-        return found
+        if messages:  # they come with the deadline of the subscription, which can be 10 s
+            self.extend([message.handle for message in messages])
+        return messages
 
     def extend(self, handles: list[str]) -> None:
         self._modify(handles, self._visibility)

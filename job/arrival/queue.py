@@ -1,4 +1,4 @@
-"""The few verbs of a queue that delivers at least once."""
+"""The protocol of a queue that delivers at least once."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Message:
-    """As it was received this time: what comes again has the same id, and another handle."""
+    """A received message. When it is delivered again, it has the same id and another handle."""
 
     id: str
     handle: str
     body: bytes
     attributes: Mapping[str, str]
     sent: float
-    """Seconds since the epoch."""
+    """The time of sending, in seconds since the epoch."""
 
 
 class Queue(Protocol):
-    """Errors are StorageError (it may pass), ObjectMissing (there is no such queue) and AccessDenied.
+    """A queue. Its errors are StorageError (possibly temporary), ObjectMissing (no such queue) and AccessDenied.
 
-    It can be used by several threads. Handles that the queue does not know any more are no errors: their messages come
-    again, or are gone.
+    Several threads may use it. Handles that the queue no longer knows are no errors: their messages are delivered
+    again, or gone.
     """
 
     uri: str
     longest: float
-    """Seconds after its receipt for which a message can be kept from others, however often that is extended."""
+    """The most seconds after its receipt for which a message can be hidden, however often that is extended."""
 
     def receive(self, seconds: float) -> list[Message]:
-        """Waits for the first ones, for that long; each is hidden from others for the queue's `visibility`."""
+        """Waits for messages, for at most this many seconds. Each is hidden from others for the queue's
+        `visibility`.
+        """
 
     def extend(self, handles: list[str]) -> None:
-        """Hides them for `visibility` from now on."""
+        """Hides the messages for `visibility` from now on."""
 
     def release(self, handles: list[str]) -> None:
-        """Others may have them now."""
+        """Makes the messages visible to others at once."""
 
     def delete(self, handles: list[str]) -> None: ...

@@ -1,4 +1,4 @@
-"""The queues that there are, by their names."""
+"""Opens queues by their names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from job.arrival.queue import Queue
 
 
 def open_queue(name: str, visibility: int) -> Queue:
-    """`name`: a queue's name that `settings.Watch` has accepted. `visibility`: seconds for which what was received is
-    hidden from others.
+    """The queue of a `name` that `settings.Watch` has accepted. Received messages are hidden from others for
+    `visibility` seconds.
     """
     if name.startswith("projects/"):
         from job.arrival.pubsub import PubSubQueue

@@ -89,12 +89,12 @@ class Watch(Section):
 
     @property
     def scheme(self) -> str:
-        """The scheme of the URIs that this queue tells of."""
+        """The scheme of the URIs in this queue's messages."""
         return "gs" if self.queue.startswith("projects/") else "s3"
 
 
 def load_watch(path: str | Path) -> Watch:
-    """`queue` may be left to the environment's THAW_QUEUE, which an overlay sets. Raises JobError."""
+    """Reads the watch file. Without `queue`, it takes that of THAW_QUEUE, which an overlay sets. Raises JobError."""
     file = Path(path)
     document = read_mapping(file, "watch file", "queue:, jobs:")
     if queue := os.environ.get("THAW_QUEUE"):

@@ -1,8 +1,8 @@
-"""What a message is to the jobs: to be held, to be deleted at once, or to be left to the dead-letter queue."""
+"""Sorts messages: those to hold for jobs, those to delete at once, and those to leave to the dead-letter queue."""
 
 from __future__ import annotations
 
-from job.arrival.events import Refused, Told, read_gcs, read_s3
+from job.arrival.events import Notification, Refused, read_gcs, read_s3
 from job.arrival.log import Log
 from job.arrival.queue import Message
 from job.arrival.settings import Watch
@@ -10,7 +10,9 @@ from job.arrival.targets import Target, known_buckets
 from job.arrival.watch_metrics import Metrics
 
 REMEMBERED = 10_000
-"""Refused messages that are told of once, although they come again until they are dead letters."""
+"""The most refused messages that are remembered. Each is logged once, although it comes again until it is a dead
+letter.
+"""
 
 
 class Sorter:
@@ -20,21 +22,23 @@ class Sorter:
         self._refused: dict[str, None] = {}
 
     def jobs(self, message: Message) -> set[str] | None:
-        """Those that it concerns; none of them: it is to be deleted. None: it is refused, and nothing is done."""
+        """The names of the jobs that a message concerns. With an empty set, it is to be deleted; None means that it is
+        refused, and to be left alone.
+        """
         try:
-            told = self._read(message)
-            strange = sorted(told.buckets - self._buckets)
+            notification = self._read(message)
+            strange = sorted(notification.buckets - self._buckets)
             if strange:
                 raise Refused(f"{strange[0]} is no bucket of a job")
         except Refused as refusal:
             self._refuse(message, str(refusal))
             return None
-        jobs = {name for name, target in self._targets.items() if any(map(target.concerns, told.uris))}
+        jobs = {name for name, target in self._targets.items() if any(map(target.concerns, notification.uris))}
         if not jobs:
-            self._metrics.messages.labels("test" if told.test else "ignored").inc()
+            self._metrics.messages.labels("test" if notification.test else "ignored").inc()
         return jobs
 
-    def _read(self, message: Message) -> Told:
+    def _read(self, message: Message) -> Notification:
         limit = self._watch.max_message
         if self._watch.scheme == "gs":
             return read_gcs(message.body, message.attributes, limit)

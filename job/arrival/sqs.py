@@ -1,4 +1,4 @@
-"""SQS, with boto3. The region is that of the queue's URL; endpoint and credentials are the SDK's own."""
+"""SQS, with boto3. The region comes from the URL of the queue, endpoint and credentials from the SDK's settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 10
 POLL = 20
 """Seconds that a request may wait for messages."""
 THREADS = 8
-"""Requests at once: ten thousand messages are a thousand requests."""
+"""Parallel requests; ten thousand messages take a thousand requests."""
 LONGEST = 12 * 3600 - 60.0
 """SQS hides a message for twelve hours in all, counted from its receipt."""
 CONFIG = Config(
@@ -39,8 +39,8 @@ class SqsQueue:
 
     def __init__(self, url: str, visibility: int) -> None:
         self.uri, self._visibility = url, visibility
-        found = re.match(r"https://sqs[.-]([a-z0-9-]+)\.amazonaws\.", url)
-        region = found[1] if found else os.environ.get("AWS_REGION") or None
+        match = re.match(r"https://sqs[.-]([a-z0-9-]+)\.amazonaws\.", url)
+        region = match[1] if match else os.environ.get("AWS_REGION") or None
         with self._translated("reach"):
             self._client = boto3.session.Session().client("sqs", region_name=region, config=CONFIG)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sqs")
@@ -74,7 +74,7 @@ class SqsQueue:
         self._in_batches("change_message_visibility_batch", entries)
 
     def _in_batches(self, action: str, entries: list[dict[str, Any]]) -> None:
-        """All of them are tried, whatever fails."""
+        """Sends all entries in batches, also after a failure; then raises the first error."""
         batches = [entries[begin : begin + BATCH] for begin in range(0, len(entries), BATCH)]
 
         def send(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The jobs that arrivals start, read and checked before the first event."""
+"""The targets: jobs that arrivals start. They are read and checked before the first event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from job.storage import open_store, split_uri
 
 @dataclass(frozen=True)
 class Target:
-    """A job, and the RayJob that it is filled into."""
+    """A job, and the template of its RayJob."""
 
     job: Job
     options: Options
@@ -39,14 +39,14 @@ class Target:
 
     @property
     def buckets(self) -> set[str]:
-        """Those whose events are about this job, as URIs: s3://bucket/."""
+        """The buckets whose events concern this job, as URIs: s3://bucket/."""
         return {_bucket(uri) for uri in (self._source, self._label_file) if uri}
 
     def concerns(self, uri: str) -> bool:
-        """Whether the listing of the source may be another one after a change of this object.
+        """Whether a change of this object may change the listing of the source.
 
-        What the job itself writes into its store does not count, also where that is below the source, and neither does
-        what is left out of the listing.
+        Objects in the job's own store do not count, even where that is below the source; nor do objects that are left
+        out of the listing.
         """
         if uri == self._label_file:
             return True
@@ -69,7 +69,7 @@ class Target:
 
     @cached_property
     def _label_file(self) -> str | None:
-        """It may be elsewhere than below the source."""
+        """The URI of the label file, which may be outside of the source; None in other layouts than `table`."""
         file = self.job.data.label_table.file
         if self.job.data.layout != "table":
             return None
@@ -82,14 +82,14 @@ class Target:
 def make_target(
     job: Job, options: Options, min_new: int = 1, concurrency: Literal["queue", "replace"] = "queue"
 ) -> Target:
-    """Raises JobError where the job does not go with the overlay, and ClusterError without credentials."""
+    """The target of a job. Raises JobError where it does not fit the overlay, and ClusterError without credentials."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
     namespace = options.namespace or shipped["metadata"].get("namespace") or NAMESPACE
     return Target(job, options, shipped, connect(options.context, namespace), min_new, concurrency)
 
 
 def load_targets(watch: Watch, folder: Path) -> dict[str, Target]:
-    """By the jobs' names; `folder` is that of the watch file. Raises JobError, and ClusterError."""
+    """The targets by job name; `folder` is that of the watch file. Raises JobError and ClusterError."""
     targets = [_load(item, folder) for item in watch.jobs]
     twice = [name for name, count in Counter(target.name for target in targets).items() if count > 1]
     if twice:

@@ -1,12 +1,12 @@
-"""`thaw watch`: from a queue's messages to RayJobs. It keeps nothing of its own.
+"""`thaw watch`: turns a queue's messages into RayJobs. It stores no state of its own.
 
     receive ──▶ held ──when due──▶ decide (a thread for each job) ──▶ RayJob ──▶ delete
                  ▲ │
                 extend
 
 Events are hints, the bucket is the truth: a snapshot that is taken after a message was received covers it, whatever it
-says. Messages are deleted last. So the process may be killed at any instant: what it held comes again, and ends the
-same, since a RayJob is named after its run.
+says. Messages are deleted last. So the process may be killed at any instant: its messages are delivered again, with the
+same result, since a RayJob is named after its run.
 """
 
 from __future__ import annotations
@@ -38,27 +38,32 @@ from job.run.interrupts import Interrupts
 
 T = TypeVar("T")
 POLL = 20.0
-"""Seconds that a receipt waits for messages."""
+"""Seconds that a request waits for messages."""
 SHORT_POLL = 5.0
-"""The same where the process ends when there are none."""
+"""Seconds that it waits where the process ends without messages (`until_empty`)."""
 TICK = 1.0
-"""Seconds between looks at what is to be extended."""
+"""Seconds between checks for messages to extend."""
 PAUSE, LONGEST_PAUSE, LONGEST_OF_QUEUE = 1.0, 300.0, 30.0
-"""Seconds after a failure, doubled after each in a row; what is held must not lapse once the queue is there again."""
+"""Seconds of the pause after a failure, doubled after each in a row, and its limits. That for the queue is short,
+so that held messages do not lapse after an outage.
+"""
 LOOK_AT_RUNS = 15.0
-"""Seconds between looks at what became of RayJobs."""
+"""Seconds between checks of RayJobs."""
 READY, ALIVE = 120.0, 2 * LONGEST_PAUSE
-"""Seconds since the queue answered, and since each loop turned."""
+"""The most seconds since the queue answered for being ready, and since each loop turned for being alive."""
 GRACE = 10.0
-"""Seconds that the end waits for a decision that is being made."""
+"""Seconds that the end waits for a decision in progress."""
 ANSWER = 1.0
-"""The same for messages that are on their way; who waits for messages that there are not is not waited for."""
+"""Seconds that the end waits for a response with messages; a request that still waits for messages is not waited
+for.
+"""
 
 
 def watch(path: str, until_empty: bool, output: TextIO) -> None:
-    """Until SIGTERM, which raises Interrupted; with `until_empty`, until the queue is empty and all of it is covered.
+    """Watches the queue until SIGTERM, which raises Interrupted; with `until_empty`, until the queue is empty and all
+    of its messages are covered.
 
-    Raises ThawError for what is wrong before the first message; afterwards whatever fails is tried again.
+    Raises ThawError for failures before the first message. All later failures are retried.
     """
     settings = load_watch(path)
     targets = load_targets(settings, Path(path).parent)
@@ -71,7 +76,7 @@ def watch(path: str, until_empty: bool, output: TextIO) -> None:
 
 
 class Watcher:
-    """Its public methods but `run` are one turn of a loop each."""
+    """The loops of `thaw watch`. Each public method but `run` is one turn of a loop."""
 
     def __init__(
         self,
@@ -93,13 +98,13 @@ class Watcher:
         self._over = threading.Event()
         self._failures: dict[str, int] = {}
         self._turned = {"receive": clock(), "extend": clock()}
-        self._heard: float | None = None
+        self._answered: float | None = None
         self._fatal: ThawError | None = None
         metrics.held.set_function(lambda: len(self.held))
         metrics.oldest.set_function(lambda: max(0.0, time.time() - (self.held.oldest() or time.time())))
 
     def run(self, until_empty: bool = False) -> None:
-        """As `watch`."""
+        """Runs the loops in threads, as `watch` says."""
         loops: dict[str, Callable[[], None]] = {"extend": self._keep, "receive": partial(self._listen, until_empty)}
         loops |= {f"decide {name}": partial(self._serve, name) for name in self._targets}
         threads = {name: threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()}
@@ -117,14 +122,16 @@ class Watcher:
         return all(self._clock() - turned < ALIVE for turned in self._turned.values())
 
     def is_ready(self) -> bool:
-        """Whether the queue has answered lately; where no more can be held, it is asked for extensions alone."""
+        """Whether the queue has answered lately. (While no more messages can be held, only extensions are
+        requested.)
+        """
         lately = READY + self._settings.visibility / 2
-        return self._heard is not None and self._clock() - self._heard < lately
+        return self._answered is not None and self._clock() - self._answered < lately
 
     def receive(self, seconds: float = POLL) -> int:
-        """Sorts what comes within so many seconds; how many messages that were."""
+        """Receives and sorts messages for at most this many seconds; returns their number."""
         messages = self._queue.receive(seconds)
-        self._heard, done = self._clock(), []
+        self._answered, done = self._clock(), []
         for message in messages:
             jobs = self._sorter.jobs(message)
             if jobs:
@@ -136,7 +143,7 @@ class Watcher:
         return len(messages)
 
     def extend(self) -> None:
-        """Keeps what is held from others, and lets go of what can be kept no longer."""
+        """Extends the time for which held messages are hidden, and releases those that can't be hidden any longer."""
         lapsed, old, now = self.held.drop_lapsed(), self.held.drop_old(), self._clock()
         for outcome, count in (("lapsed", lapsed), ("released", len(old))):
             if count:
@@ -147,10 +154,10 @@ class Watcher:
         if handles := self.held.to_extend():
             self._queue.extend(list(handles.values()))
             self.held.extended(handles, now)
-            self._heard = self._clock()
+            self._answered = self._clock()
 
     def decide(self, name: str) -> Launched | None:
-        """Takes a snapshot of a job that is due, and deletes what it covers once it needs nothing more."""
+        """Launches a job that is due, and deletes its messages once the decision is final. None where none are left."""
         first = self.held.begin(name)
         if first is None:
             return None
@@ -159,7 +166,7 @@ class Watcher:
         except BaseException:
             self.held.again(name)
             raise
-        self._tell(name, done, first)
+        self._report(name, done, first)
         if done.outcome == DEFERRED:
             self.held.again(name)
             return done
@@ -168,15 +175,15 @@ class Watcher:
         self._metrics.messages.labels("covered").inc(len(handles))
         return done
 
-    def _tell(self, name: str, done: Launched, first: float) -> None:
+    def _report(self, name: str, done: Launched, first: float) -> None:
         seconds = max(0.0, time.time() - first)
         self._metrics.decisions.labels(name, done.outcome).inc()
         if done.outcome == CREATED:
             self._metrics.rayjobs.labels(name).inc()
             self._metrics.to_rayjob.labels(name).observe(seconds)
             self._promotions[name].created(str(done.name))
-        told = {"rayjob" if field == "name" else field: value for field, value in asdict(done).items()}
-        self._log("decision", job=name, **told, seconds_since_first_event=round(seconds, 3))
+        fields = {"rayjob" if field == "name" else field: value for field, value in asdict(done).items()}
+        self._log("decision", job=name, **fields, seconds_since_first_event=round(seconds, 3))
 
     def _listen(self, until_empty: bool) -> None:
         while not self._over.is_set():
@@ -206,7 +213,7 @@ class Watcher:
                 look = self._clock() + LOOK_AT_RUNS
 
     def _await_end(self, name: str, rayjob: str) -> None:
-        """Waits for the end of a RayJob whose job may have one at a time."""
+        """Waits for the end of a RayJob, where its job may have only one at a time."""
         api = self._targets[name].api
         while not self._over.wait(LOOK):
             active = self._attempt(name, lambda: is_active(api.get(RAYJOBS, rayjob)))
@@ -214,11 +221,11 @@ class Watcher:
                 return
 
     def _attempt(self, where: str, action: Callable[[], T], longest_pause: float = LONGEST_PAUSE) -> T | None:
-        """None where it failed, whatever it was, after a pause: the next turn of the loop tries again."""
+        """The result of the action; None after any failure and a pause. The next turn of the loop tries again."""
         try:
             result = action()
         except Exception as error:
-            if where == "queue" and self._heard is None and isinstance(error, ObjectMissing):
+            if where == "queue" and self._answered is None and isinstance(error, ObjectMissing):
                 self._fatal = JobError(str(error))
                 self._over.set()
                 return None
@@ -244,7 +251,7 @@ class Watcher:
         released = self._let_go()
         if released and receiving.is_alive():
             receiving.join(ANSWER)
-            self._let_go()  # its request, which was still waiting for messages, got some of those
+            self._let_go()  # the pending request received some of the released messages
         self._log("end", released=released)
 
     def _let_go(self) -> int:

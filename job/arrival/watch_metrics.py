@@ -1,4 +1,4 @@
-"""What Prometheus reads, and whether the watcher is alive and ready; all on one HTTP server."""
+"""The HTTP server of the watcher: metrics for Prometheus, and checks whether it is alive and ready."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ TO_PROMOTION = (5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE, HOUR, 2 * HOU
 
 
 class Metrics:
-    """Labels are names from the watch file and the outcomes below: never anything that a message told."""
+    """The metrics. Labels are names from the watch file and the outcomes below, never content of messages."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        made: dict[str, Any] = {"registry": self.registry}
+        registered: dict[str, Any] = {"registry": self.registry}
         self.messages = Counter(
             "thaw_watch_messages",
             "Messages by what became of them: covered, ignored, test, refused, released, lapsed.",
             ["outcome"],
-            **made,
+            **registered,
         )
         self.decisions = Counter(
             "thaw_watch_decisions",
             "Snapshots by what was decided: created, exists, finished, too_few, not_worth_it, deferred, failed.",
             ["job", "outcome"],
-            **made,
+            **registered,
         )
-        self.rayjobs = Counter("thaw_watch_rayjobs_created", "RayJobs created.", ["job"], **made)
+        self.rayjobs = Counter("thaw_watch_rayjobs_created", "RayJobs created.", ["job"], **registered)
         self.errors = Counter(
-            "thaw_watch_errors", "Failures of the queue, the cluster or the storage.", ["where"], **made
+            "thaw_watch_errors", "Failures of the queue, the cluster or the storage.", ["where"], **registered
         )
-        self.held = Gauge("thaw_watch_held_messages", "Messages received and not yet covered.", **made)
-        self.oldest = Gauge("thaw_watch_oldest_held_seconds", "Since the first of them was sent.", **made)
+        self.held = Gauge("thaw_watch_held_messages", "Messages received and not yet covered.", **registered)
+        self.oldest = Gauge("thaw_watch_oldest_held_seconds", "Since the first of them was sent.", **registered)
         self.to_rayjob = Histogram(
             "thaw_watch_first_event_to_rayjob_seconds",
             "From a snapshot's first event to its RayJob.",
             ["job"],
             buckets=TO_RAYJOB,
-            **made,
+            **registered,
         )
         self.to_promotion = Histogram(
             "thaw_watch_first_event_to_promotion_seconds",
             "From a snapshot's first event to its model's being current.",
             ["job"],
             buckets=TO_PROMOTION,
-            **made,
+            **registered,
         )
 
 
@@ -63,7 +63,7 @@ class Metrics:
 def served(
     listen: Listen, metrics: Metrics, is_alive: Callable[[], bool], is_ready: Callable[[], bool]
 ) -> Iterator[int]:
-    """/metrics, /healthz and /readyz, for as long as it lasts; the port. Raises JobError."""
+    """Serves /metrics, /healthz and /readyz within the `with` block; yields the port. Raises JobError."""
     page, checks = make_wsgi_app(metrics.registry), {"/healthz": is_alive, "/readyz": is_ready}
 
     def app(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -92,12 +92,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Ignores the error: clients may disconnect."""
 
 
 class _Quiet(WSGIRequestHandler):
     timeout = 10
-    """Seconds for a request: one that is never finished holds no thread for ever."""
+    """The most seconds of a request, so that an unfinished one does not hold a thread for ever."""
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What the sections of the job file are made of."""
+"""The base class and the types of the sections of the job file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 URI_SCHEMES = ("s3://", "gs://", "file://")
 TEMPLATE = re.compile(r"\$\{|\$\(|\{\{|\$[A-Z][A-Z0-9_]+\b|^file:///?~")
-"""What a shell or a template would have replaced."""
+"""Text that a shell or a template would have replaced."""
 
 
 class Section(BaseModel):
@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 def check_uri(uri: str) -> str:
-    """Without blanks around it. Raises ValueError."""
+    """The URI without blanks around it. Raises ValueError for an invalid one."""
     uri = uri.strip()
     if TEMPLATE.search(uri):
         raise ValueError(f"variables and `~` are not replaced in a job file: write the whole URI, got {uri!r}")
@@ -37,7 +37,7 @@ def check_uri(uri: str) -> str:
 
 
 def check_encoding(name: str) -> str:
-    """Python's name of an encoding of text."""
+    """Python's name of a text encoding. Raises ValueError for an unknown one."""
     try:
         io.TextIOWrapper(io.BytesIO(), name)  # which takes no base64
         return codecs.lookup(name).name

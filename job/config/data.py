@@ -164,7 +164,7 @@ class Data(Section):
 
     @field_validator("class_folder")
     @classmethod
-    def _some_folder(cls, value: int) -> int:
+    def _not_zero(cls, value: int) -> int:
         if value == 0:
             raise ValueError("1 is the first folder below the source, -1 the one that the object is in")
         return value
@@ -196,7 +196,7 @@ class Data(Section):
 
     @property
     def fractions(self) -> Split:
-        """The shares of a division by hash; of published folders, those of what has none."""
+        """The shares of a division by hash. With published folders, they apply to the splits that are missing."""
         return self.split if isinstance(self.split, Split) else Split()
 
     @property
@@ -210,6 +210,6 @@ class Data(Section):
 
     @property
     def record_names(self) -> Packed:
-        """`packed`, with the layout's usual names where none is given."""
+        """`packed`, with the usual names of the layout where none are given."""
         given = self.packed.model_dump(exclude_none=True) if self.packed else {}
         return PACKED_NAMES[self.layout].model_copy(update=given)

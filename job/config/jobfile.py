@@ -1,4 +1,4 @@
-"""Reads a job file: YAML, overrides, and errors that name the key, what it got and the nearest known one."""
+"""Reads a job file: YAML and overrides, with errors that name the key, its value and the nearest known key."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from job.errors import JobError, nearest
 Model = TypeVar("Model", bound=BaseModel)
 JOB_KEYS = "name:, data:, store:"
 FEW = 10
-"""Keys of a section, at most, that are all named where one is unknown."""
+"""A section with at most this many keys is listed as a whole where a key is unknown."""
 HINTS = {
     "'\\t'": " YAML is indented with blanks, not with tabs.",
     "scanning an alias": " What begins with `*` is put in quotes.",
     "the tag '!": " What begins with `!` is put in quotes.",
     "scanning a tag": " What begins with `!` is put in quotes.",
 }
-"""Parts of what the YAML library says, and what helps."""
+"""Hints by parts of the YAML library's messages."""
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Job:
     """Reads a job file and applies `a.b=c` overrides (values are YAML). Raises JobError.
 
-    Of a folder (as a mounted ConfigMap is one), the YAML files are merged in the order of their names: mappings key by
-    key, and everything else is replaced by the later file.
+    The YAML files of a folder (such as a mounted ConfigMap) are merged in the order of their names: mappings key by
+    key; everything else is replaced by the later file.
     """
     document: dict[str, Any] = {}
     for file in _job_files(Path(path)):
@@ -43,13 +43,15 @@ def parse_job(text: str, overrides: list[str] | tuple[str, ...] = (), where: str
 
 
 def dump_job(job: Job) -> str:
-    """The job file as YAML: what was given, overrides applied, without what is left at its default."""
+    """The job file as YAML: the given settings with overrides applied, without defaults."""
     given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
 def read_mapping(file: Path, what: str, keys: str) -> dict[str, Any]:
-    """A YAML file that is a mapping; errors call it `what`, and name some of its `keys`. Raises JobError."""
+    """The content of a YAML file that is a mapping. Errors call it `what`, and name some of its `keys`. Raises
+    JobError.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -59,7 +61,7 @@ def read_mapping(file: Path, what: str, keys: str) -> dict[str, Any]:
 
 
 def checked(model: type[Model], document: dict[str, Any], where: str) -> Model:
-    """Raises JobError with a line for each key that is wrong."""
+    """The document as a checked `model`. Raises JobError with a line for each wrong key."""
     try:
         return model.model_validate(settled(document, model))
     except ValidationError as error:
@@ -67,7 +69,7 @@ def checked(model: type[Model], document: dict[str, Any], where: str) -> Model:
 
 
 def _job_files(path: Path) -> list[Path]:
-    """The file itself, or those of a folder; a ConfigMap's volume also holds hidden ones."""
+    """The job file itself, or those of a folder, without the hidden files of a ConfigMap's volume."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.iterdir() if _is_yaml(file))
@@ -92,9 +94,9 @@ def _parse(text: str, where: str, what: str, keys: str) -> dict[str, Any]:
     try:
         document = load_yaml(text)
     except yaml.YAMLError as error:
-        told = " ".join(str(error).split())
-        hint = "".join(hint for part, hint in HINTS.items() if part in told)
-        raise JobError(f"{where}: not valid YAML: {told}.{hint}") from error
+        message = " ".join(str(error).split())
+        hint = "".join(hint for part, hint in HINTS.items() if part in message)
+        raise JobError(f"{where}: not valid YAML: {message}.{hint}") from error
     if not isinstance(document, dict):
         given = document.value if isinstance(document, Spelled) else document
         raise JobError(f"{where}: a {what} is a mapping ({keys}, …), got {type(given).__name__}.")
@@ -135,13 +137,13 @@ def _explain(model: type[BaseModel], where: str, item: Any) -> str:
     message, given = item["msg"].removeprefix("Value error, "), item["input"]
     if item["type"] in ("model_type", "dict_type"):
         message = f"settings are wanted here ({{a: b}}, or lines that are indented){'; it is empty' * (given is None)}"
-    told = isinstance(given, str) and repr(given) in message
-    got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not told else ""
+    is_shown = isinstance(given, str) and repr(given) in message
+    got = f", got {given!r}" if isinstance(given, (str, int, float, bool)) and not is_shown else ""
     return f"{where}: {path or model.__name__.lower()}: {message[0].lower()}{message[1:]}{got}."
 
 
 def _is_union_tag(part: Any) -> bool:
-    """Pydantic puts the tried branch of a union into the path of an error; a user never wrote it."""
+    """Whether a part of an error's path is Pydantic's tag for a branch of a union, and not a key of the user's."""
     return isinstance(part, str) and (
         part in ("Weights", "int", "bool") or part.startswith(("literal[", "dict[", "function-"))
     )

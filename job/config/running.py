@@ -69,7 +69,7 @@ class Scaling(Section):
 
     @property
     def _range(self) -> tuple[int, int]:
-        """Asked only once job.executors.placed has said what `auto` is here."""
+        """The least and the most workers. Valid only after job.executors.placed has resolved `auto`."""
         assert self.workers != "auto", "scaling.workers: auto was not resolved"
         if isinstance(self.workers, WorkerRange):
             return self.workers.min, self.workers.max

@@ -1,4 +1,6 @@
-"""YAML whose names stay as they are spelled: a class `no`, a column `0`, which are false and a number to YAML."""
+"""Reads YAML in which names keep their spelling: a class `no`, a column `0`, which YAML takes for false and a
+number.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,18 @@ class Spelled:
 
     value: Any
     text: str
-    """As it stands in the file."""
+    """The scalar as it is written in the file."""
 
 
 class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        """Refuses a key that is there twice, of which YAML would take the last; one that `<<` brings may be."""
+        """Refuses duplicate keys, of which YAML would take the last. Keys that `<<` merges may be duplicates."""
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in lines:
-                told = f"the key {key.value!r} is there twice (first in line {lines[key.value]}): keep one"
-                raise yaml.constructor.ConstructorError(problem=told, problem_mark=key.start_mark)
+                problem = f"the key {key.value!r} is there twice (first in line {lines[key.value]}): keep one"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
             if isinstance(key, yaml.ScalarNode):
                 lines[key.value] = key.start_mark.line + 1
         return node
@@ -47,32 +49,34 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str) -> Any:
-    """As yaml.safe_load, but keys of mappings are strings, and scalars other than text are Spelled: see `settled`."""
+    """Loads YAML as yaml.safe_load does, but keys are strings, and scalars other than text are Spelled (see
+    `settled`).
+    """
     return yaml.load(text, _Loader)
 
 
-def settled(value: Any, wanted: Any) -> Any:
-    """What a document of Spelled scalars says: their text where `wanted` (a type, as annotations have it) has names
-    there and nothing that is no text, else their value.
+def settled(value: Any, annotation: Any) -> Any:
+    """Replaces the Spelled scalars of a document: by their text where the type `annotation` allows only text there,
+    else by their value.
     """
-    options = _options(wanted)
+    options = _options(annotation)
     if isinstance(value, Spelled):
         return value.text if _is_name(options, value.value) else value.value
     if isinstance(value, list):
         inner = [get_args(option)[0] for option in options if get_origin(option) in (list, tuple, set)]
         return [settled(item, inner[0] if inner else Any) for item in value]
     if isinstance(value, dict):
-        return {key: settled(item, _wanted_at(key, options)) for key, item in value.items()}
+        return {key: settled(item, _annotation_at(key, options)) for key, item in value.items()}
     return value
 
 
 def _is_name(options: list[Any], value: Any) -> bool:
-    """A number is a name where only text may be; so is `yes`, unless there may be true."""
+    """Whether a scalar is a name: where text is allowed, and its own type (a number, a truth value) is not."""
     return str in options and not any(option in (bool, int, float) and isinstance(value, option) for option in options)
 
 
-def _wanted_at(key: str, options: list[Any]) -> Any:
-    """The type of what a mapping has at this key; of several models that may be meant, the first that knows it."""
+def _annotation_at(key: str, options: list[Any]) -> Any:
+    """The annotation of a mapping's value at this key, by the first of the types in `options` that knows the key."""
     for option in options:
         if get_origin(option) is dict:
             return get_args(option)[1]
@@ -83,10 +87,10 @@ def _wanted_at(key: str, options: list[Any]) -> Any:
     return Any
 
 
-def _options(wanted: Any) -> list[Any]:
-    """The types of a union, without what Annotated adds."""
-    if get_origin(wanted) is Annotated:
-        return _options(get_args(wanted)[0])
-    if get_origin(wanted) in (Union, types.UnionType):
-        return [option for one in get_args(wanted) for option in _options(one)]
-    return [wanted]
+def _options(annotation: Any) -> list[Any]:
+    """The member types of a union, without Annotated."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [option for member in get_args(annotation) for option in _options(member)]
+    return [annotation]

@@ -1,4 +1,4 @@
-"""`task`: what a job's examples are, and which of the other settings go with that."""
+"""`task`: the kind of a job's examples, and the settings that are valid for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 OF_PICTURES = ("image_size", "resize", "preprocessing")
 OF_TEXTS = ("max_tokens", "encoder")
-"""Settings of `model`."""
+"""Settings of `model` for the task `text`; OF_PICTURES has those for `image`."""
 
 
 def fill_in(document: Any) -> Any:
-    """A job file of texts with its own default of `unfreeze`: word vectors are a single block."""
+    """The job file, for texts with their own default of `unfreeze`, since word vectors are a single block."""
     if not isinstance(document, dict) or document.get("task") != "text":
         return document
     phases = document.get("phases", {})

@@ -58,7 +58,7 @@ RULES: dict[str, type[Section]] = {
 
 
 def _rate(value: Any) -> Any:
-    """YAML reads 1e-3 as a text."""
+    """The rate as a number, since YAML reads 1e-3 as text. Raises ValueError."""
     try:
         rate = value if value == "auto" else float(value)
     except (TypeError, ValueError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job.deploy.refusals import Gone, Missing, Unreachable, one_line, refusal, told
 from job.errors import ClusterError
-from job.run.proxies import past_proxies
+from job.run.proxies import bypass_proxies
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -184,7 +184,7 @@ def _client(context: str | None) -> ApiClient:
     files = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not any(map(os.path.exists, files.split(os.pathsep)))
     if in_pod and context is None:
-        past_proxies([os.environ["KUBERNETES_SERVICE_HOST"]])
+        bypass_proxies([os.environ["KUBERNETES_SERVICE_HOST"]])
     settings = client.Configuration()
     settings.retries = Retry(
         TRIES - 1,

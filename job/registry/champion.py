@@ -1,6 +1,6 @@
-"""What the model in use answers to the test examples of another run, from stored features as far as there are any.
+"""Asks the model in use about the test examples of another run, from stored features where there are any.
 
-Its own frozen network computes the features of those examples that are new, and no others.
+Its own frozen network computes only the features of examples that are new to it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from job.storage.runs import RunKeys, run_uri
 BATCH = 64
 """Examples that the network takes at a time."""
 TRIES = 8
-"""Times that a part of the features is computed again because its bytes are not what was written."""
+"""The most times that a corrupt part of the features is computed again."""
 
 
 @dataclass(frozen=True)
 class ChampionModel:
-    """A finished run, as far as its model can be asked without its export."""
+    """The parts of a finished run by which its model can be asked without its export."""
 
     run: str
     job: Job
@@ -50,19 +50,19 @@ class ChampionModel:
 
 @dataclass(frozen=True)
 class ChampionAnswers:
-    """On the test examples of a run, in one order."""
+    """The answers of a run's own model and of the model in use to the run's test examples, in one order."""
 
     labels: np.ndarray
-    """Index into the run's classes, int [n]."""
+    """Indexes into the run's classes, int [n]."""
     candidate: np.ndarray
     """Whether the run's own model is right, bool [n]."""
     champion: np.ndarray
-    """Whether the other one is, bool [n]: never about a class that it does not know."""
+    """Whether the model in use is right, bool [n]; false for classes that it does not know."""
 
 
 def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) -> ChampionAnswers:
-    """Asks the model of the run `champion`; `kept` is which model of `run` was exported. Raises ObjectMissing where the
-    champion can't be asked any more.
+    """Asks the model of the run `champion` about the test examples of `run`; `kept` names the model of `run` that was
+    exported. Raises ObjectMissing where the champion can no longer be asked.
     """
     job, store, snapshot = run.job, run.store, run.snapshot
     model = load_model(store, champion)
@@ -93,7 +93,7 @@ def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) 
 
 
 def load_model(store: Store, run: str) -> ChampionModel:
-    """Raises ObjectMissing where its files are gone, or are those of another version of Thaw."""
+    """The model of a finished run. Raises ObjectMissing where its files are gone, or of another version of Thaw."""
     described, result = (read_json(store, RunKeys(run).named(name)) for name in ("job", "result"))
     plan = read_plan(store, run)
     if described is None or result is None or plan is None:
@@ -118,21 +118,21 @@ def _chosen(examples: Examples, keys: pa.Array) -> Examples:
 def predict(
     store: Store, model: ChampionModel, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
 ) -> np.ndarray:
-    """Index into the model's classes of what it answers, int [n]; -1 where it can't read the example. Raises
+    """The model's answers as indexes into its classes, int [n]; -1 where it can't read the example. Raises
     CorruptFeatures.
     """
     forward = _forward(store, model, featurizer)
     predicted = np.full(len(part), -1, np.int64)
     for positions, values in read_stored(store, featurizer, parts, part, offset):
         for first in range(0, len(positions), BATCH):
-            some = values[first : first + BATCH]
-            padded = np.concatenate([some, np.zeros((BATCH - len(some), *some.shape[1:]), some.dtype)])
-            predicted[positions[first : first + BATCH]] = forward(padded).numpy().argmax(axis=1)[: len(some)]
+            batch = values[first : first + BATCH]
+            padded = np.concatenate([batch, np.zeros((BATCH - len(batch), *batch.shape[1:]), batch.dtype)])
+            predicted[positions[first : first + BATCH]] = forward(padded).numpy().argmax(axis=1)[: len(batch)]
     return predicted
 
 
 def _forward(store: Store, model: ChampionModel, featurizer: Featurizer) -> Any:
-    """Stored features [BATCH, …] -> logits float32 [BATCH, classes]"""
+    """A compiled function: stored features [BATCH, …] -> logits, float32 [BATCH, classes]."""
     import_tensorflow()
     import tensorflow as tf
 

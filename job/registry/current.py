@@ -1,8 +1,8 @@
-"""The model that is in use: one object for each job, which only conditional writes change.
+"""The model in use: one object for each job, which only conditional writes change.
 
 jobs/<name>/current.json   {format, run, model, snapshot, by, at, previous}
 
-`previous` is a list of such entries, the latest first: what rolling back goes on with is in the object itself.
+`previous` is a list of earlier entries, the latest first. Rolling back needs nothing but this object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from job.storage.runs import RunKeys, run_uri
 
 FORMAT = 1
 KEPT = 20
-"""Models that can be rolled back to."""
+"""The number of earlier models that can be rolled back to."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Entry:
     """The URI of the exported model."""
     snapshot: str
     by: str
-    """`run`, `promote` or `rollback`: what made it the current one."""
+    """The verb that made it the current one: `run`, `promote` or `rollback`."""
     at: str
-    """When that was, in UTC."""
+    """The time when it became the current one, in UTC."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def current_key(name: str) -> str:
 
 
 def read_current(store: Store, name: str) -> Current | None:
-    """None where no model of this job is in use so far. Raises StorageError."""
+    """The model in use; None where no model of this job is in use so far. Raises StorageError."""
     key = current_key(name)
-    found = read_version(store, key)
-    if found is None:
+    stored = read_version(store, key)
+    if stored is None:
         return None
-    content, version = found
+    content, version = stored
     try:
         document = json.loads(content)
         if document["format"] != FORMAT:
@@ -76,8 +76,8 @@ def read_current(store: Store, name: str) -> Current | None:
 
 
 def put_current(store: Store, name: str, entry: Entry, before: Current | None) -> None:
-    """Makes `entry` the current model in place of `before`, which stays linked. Raises WriteConflict where another one
-    is current by now.
+    """Makes `entry` the current model in place of `before`, which becomes the first of `previous`. Raises WriteConflict
+    where another model is current by now.
     """
     previous = (before.entry, *before.previous)[:KEPT] if before else ()
     _write(store, name, entry, previous, before)
@@ -101,9 +101,9 @@ def promote(store: Store, run: str) -> Current:
 
 
 def rollback(store: Store, name: str) -> tuple[Entry, Entry]:
-    """Makes the model before the current one the current one again, by one write; returns the old one and the new one.
+    """Makes the previous model the current one again, by one write. Returns the entry before and the new entry.
 
-    Raises JobError where there is none before it, and WriteConflict where somebody else changed it meanwhile.
+    Raises JobError where there is no previous model, and WriteConflict where someone else changed the object meanwhile.
     """
     where = f"{store.uri}{current_key(name)}"
     current = read_current(store, name)
@@ -116,8 +116,8 @@ def rollback(store: Store, name: str) -> tuple[Entry, Entry]:
     try:
         _write(store, name, entry, tuple(older), current)
     except WriteConflict as error:
-        found = read_current(store, name)
-        if found is None or found.entry != entry:  # else only the answer to our own write was lost
+        latest = read_current(store, name)
+        if latest is None or latest.entry != entry:  # else only the answer to our own write was lost
             raise WriteConflict(f"{where} was changed by someone else just now: look at it, then decide.") from error
     return current.entry, entry
 
@@ -139,7 +139,7 @@ def entry_of(run: str, result: dict[str, Any], by: str) -> Entry:
 
 
 def job_name(store: Store, run: str) -> str:
-    """The name of the job that a run is of. Raises JobError."""
+    """The name of a run's job. Raises JobError."""
     job = read_json(store, RunKeys(run).job)
     if job is None:
         raise JobError(f"{run_uri(store, run)}: there is no such run.")
@@ -151,6 +151,6 @@ def now() -> str:
 
 
 def _write(store: Store, name: str, entry: Entry, previous: tuple[Entry, ...], over: Current | None) -> None:
-    document = {"format": FORMAT, **asdict(entry), "previous": [asdict(one) for one in previous]}
+    document = {"format": FORMAT, **asdict(entry), "previous": [asdict(earlier) for earlier in previous]}
     content = json.dumps(document, indent=1).encode()
     store.write_if_unchanged(current_key(name), content, over.version if over else None)

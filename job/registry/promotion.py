@@ -1,4 +1,4 @@
-"""Whether a finished run's model becomes the one in use: better on the same test examples, beyond noise.
+"""Promotion: a finished run's model becomes the one in use where it is better on the same test examples, beyond noise.
 
 runs/<run>/promotion.json   written last: {promoted, reason, at, against, …}; a run is judged once
 """
@@ -25,8 +25,8 @@ from job.storage.runs import RunKeys
 
 
 def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
-    """The result of a run of which nothing is left to do, with `promotion`: what was decided, or None where the job
-    says promote: null; and `report`: the page's URI, or None where it could not be made.
+    """The result of a run with nothing left to do; None for other runs. It includes `promotion`, the decision, or None
+    with promote: null; and `report`, the URI of the page, or None where it could not be made.
     """
     result = read_json(store, RunKeys(run).result)
     if result is None:
@@ -38,7 +38,7 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
 
 
 def promoted(run: Run, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
-    """The result with `promotion`: what was decided; None where the job does not ask, or there is no model."""
+    """The result with `promotion`: the decision; None with promote: null, or where there is no model."""
     if run.job.promote is None or result["model"] is None:
         return {**result, "promotion": None}
     emit(StageStarted("promotion"))
@@ -46,9 +46,9 @@ def promoted(run: Run, result: dict[str, Any], executor: Executor, emit: Emit) -
 
 
 def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
-    """Compares the run's model with the one in use, makes it that where it is better, and returns what was decided.
+    """Compares the run's model with the one in use, puts it into use where it is better, and returns the decision.
 
-    Where another run's model has come into use meanwhile, that is the one to compare with.
+    Where another run's model has come into use meanwhile, it is compared with that one.
     """
     name, store, asked = run.job.name, run.store, dict[str, ChampionAnswers]()
 
@@ -60,15 +60,15 @@ def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor
 
     for _ in range(TRIES):
         current = read_current(store, name)
-        mine = current is not None and current.run == run.id  # an attempt before this one came so far
-        champion = _before(current) if mine else current.entry if current else None
+        is_own = current is not None and current.run == run.id  # an earlier attempt has promoted it already
+        champion = _before(current) if is_own else current.entry if current else None
         decided = _decided(run, rules, champion, against)
-        if decided["promoted"] and not mine:
+        if decided["promoted"] and not is_own:
             try:
                 put_current(store, name, entry_of(run.id, result, "run"), current)
             except WriteConflict:
                 continue
-        decided |= {"promoted": decided["promoted"] or mine, "at": now()}
+        decided |= {"promoted": decided["promoted"] or is_own, "at": now()}
         store.write(run.keys.promotion, json.dumps(decided, indent=1).encode())
         emit(PromotionDecided(promoted=decided["promoted"], reason=decided["reason"]))
         return decided
@@ -82,27 +82,27 @@ def _before(current: Current | None) -> Entry | None:
 def _decided(
     run: Run, rules: Promotion, champion: Entry | None, against: Callable[[str], ChampionAnswers]
 ) -> dict[str, Any]:
-    """{promoted, reason, run, against} and the numbers that it was decided by."""
+    """The decision: {promoted, reason, run, against}, and the figures that it is based on."""
     named = {"run": run.id, "against": champion.run if champion else None}
     if champion is None:
         return {"promoted": True, "reason": "it is the first model of this job", **named}
     try:
-        found = against(champion.run)
+        answered = against(champion.run)
     except ObjectMissing as error:
         reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
         return {"promoted": False, "reason": reason, **named}
     classes = run.snapshot.classes
-    rights = found.labels, found.candidate, found.champion
+    rights = answered.labels, answered.candidate, answered.champion
     compared = compare(*rights, len(classes), rules.metric, rules.resamples, run.job.train.seed)
     promoted, reason = verdict(compared, rules, classes)
-    support = np.bincount(found.labels, minlength=len(classes)).tolist()
+    support = np.bincount(answered.labels, minlength=len(classes)).tolist()
     drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]
     return {
         "promoted": promoted,
-        "reason": f"{reason}, on the same {len(found.labels)} test examples as {champion.run}",
+        "reason": f"{reason}, on the same {len(answered.labels)} test examples as {champion.run}",
         **named,
         "rules": rules.model_dump(),
-        "examples": len(found.labels),
+        "examples": len(answered.labels),
         "candidate": compared.candidate,
         "current": compared.reference,
         "least_gain": compared.least_gain(rules.confidence),
@@ -114,17 +114,17 @@ def _decided(
 
 
 def verdict(compared: Comparison, rules: Promotion, classes: list[str]) -> tuple[bool, str]:
-    """Whether to promote, and why in one line."""
+    """Whether to promote, and the reason in one line."""
     metric, least = rules.metric.replace("_", " "), compared.least_gain(rules.confidence)
-    told = f"{metric} {compared.candidate:.4f} against {compared.reference:.4f}, a gain above {least:+.4f} with "
-    told += f"{rules.confidence:.0%} confidence"
+    comparison = f"{metric} {compared.candidate:.4f} against {compared.reference:.4f}, a gain above {least:+.4f} with "
+    comparison += f"{rules.confidence:.0%} confidence"
     if least <= rules.min_gain:
-        return False, f"{told}, and {rules.min_gain:+g} (promote.min_gain) must be exceeded"
+        return False, f"{comparison}, and {rules.min_gain:+g} (promote.min_gain) must be exceeded"
     fallen = compared.fallen(rules.max_class_drop, rules.confidence)
     if fallen:
         falls = ", ".join(f"{classes[label]} by {compared.drops[label]:.4f}" for label in fallen)
         return (
             False,
-            f"{told}, but recall falls by more than promote.max_class_drop ({rules.max_class_drop:g}): {falls}",
+            f"{comparison}, but recall falls by more than promote.max_class_drop ({rules.max_class_drop:g}): {falls}",
         )
-    return True, told
+    return True, comparison

@@ -1,4 +1,4 @@
-"""Whether a run is worth its price where a model is in use already: `retrain_when` of the job file.
+"""The retrain policy (`retrain_when` of the job file): whether a run is worth its price where a model is in use.
 
 runs/<run>/decision.json   {train, reason, new_examples, new_classes, p_value, current}
 """
@@ -26,42 +26,43 @@ from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
 MOST = 1000
-"""Examples of each side that the test of a shift looks at."""
+"""The most examples of each side in the test for a shift."""
 
 
 @dataclass(frozen=True)
 class Decision:
     train: bool | None
-    """None: that is known once the new examples have features."""
+    """Whether to train; None where that depends on the features of the new examples."""
     reason: str
-    """In one line."""
+    """The reason in one line."""
     new_examples: int = 0
-    """New, changed or relabelled since the current model's snapshot; all of them where there is none."""
+    """Examples that are new, changed or relabelled since the current model's snapshot; all where there is no model."""
     new_classes: tuple[str, ...] = ()
     p_value: float | None = None
-    """The p value of the test whether their features are those of the current model's training examples."""
+    """The p-value of the test whether their features are distributed as those of the current model's training
+    examples."""
     current: str | None = None
     """The run whose model was in use."""
 
 
-def whether_to_train(run: Run, emit: Emit) -> Decision:
-    """What is decided before features are computed. A run that was begun goes on."""
+def initial_decision(run: Run, emit: Emit) -> Decision:
+    """The decision before features are computed. A run that has begun goes on."""
     stored = recorded(run.store, run.id)
     if run.job.retrain_when is None or (stored and stored.train) or checkpoints_of(run.store, run.id):
         return Decision(True, "")
     return _announced(run, decide(run.job, run.store, run.snapshot), emit)
 
 
-def whether_features_say_so(run: Run, decision: Decision, emit: Emit) -> Decision:
-    """The decision, where it has waited for the features of the run's data set."""
+def final_decision(run: Run, decision: Decision, emit: Emit) -> Decision:
+    """The decision after features are computed: completed where it depends on them, else unchanged."""
     if decision.train is not None:
         return decision
     emit(StageStarted("comparing", "comparing the features of the new examples with those of the others"))
     return _announced(run, decide_by_features(run, decision), emit)
 
 
-def left_alone(run: Run, decision: Decision, emit: Emit) -> dict[str, Any]:
-    """The result of a run that is not worth it; nothing is written."""
+def untrained_result(run: Run, decision: Decision, emit: Emit) -> dict[str, Any]:
+    """The result of a run that is not trained; nothing is written."""
     emit(Announced("nothing is trained (--set retrain_when=null trains nevertheless)"))
     return {
         "run": run.uri,
@@ -76,7 +77,7 @@ def left_alone(run: Run, decision: Decision, emit: Emit) -> dict[str, Any]:
 
 
 def _announced(run: Run, decision: Decision, emit: Emit) -> Decision:
-    """Writes it down, unless the features are to decide."""
+    """Announces the decision, and stores it unless it depends on features."""
     if decision.train is not None:
         record(run.store, run.id, decision)
     emit(Announced(f"train? {decision.reason}"))
@@ -84,7 +85,7 @@ def _announced(run: Run, decision: Decision, emit: Emit) -> Decision:
 
 
 def decide(job: Job, store: Store, snapshot: Snapshot) -> Decision:
-    """What the listings alone tell; without TensorFlow, and without Ray."""
+    """The decision from the listings alone, without TensorFlow and Ray."""
     current = read_current(store, job.name)
     if current is None:
         return Decision(True, "no model is in use so far", snapshot.examples)
@@ -98,22 +99,22 @@ def decide(job: Job, store: Store, snapshot: Snapshot) -> Decision:
 
 
 def is_new(store: Store, snapshot: Snapshot, before: Snapshot) -> np.ndarray:
-    """Which examples were not there, or were other ones, or had another label, bool [n]."""
+    """Which examples are new, changed or relabelled since the snapshot `before`, bool [n]."""
     now, then = (_rows(store, taken) for taken in (snapshot, before))
     return pc.invert(pc.is_in(now, value_set=then)).to_numpy(zero_copy_only=False)
 
 
 def decide_by_features(run: Run, decision: Decision) -> Decision:
-    """Completes a decision that waited for the features of the run's data set: whether those of its new examples are
-    drawn as those of its other training examples were.
+    """Completes a decision that depends on features, by a test whether those of the run's new examples are distributed
+    as those of its other training examples.
     """
     when = run.job.retrain_when
     assert when is not None
     assert when.shift is not None
     p_value = _shift(run)
     shifted = p_value <= when.shift
-    told = f"{decision.new_examples} new examples: features {'have shifted' if shifted else 'are as before'}"
-    reason = f"{told} (p = {p_value:.3g}, retrain_when.shift: {when.shift:g})"
+    finding = f"{decision.new_examples} new examples: features {'have shifted' if shifted else 'are as before'}"
+    reason = f"{finding} (p = {p_value:.3g}, retrain_when.shift: {when.shift:g})"
     return replace(decision, train=shifted, reason=reason, p_value=p_value)
 
 
@@ -127,7 +128,7 @@ def recorded(store: Store, run: str) -> Decision | None:
 
 
 def _shift(run: Run) -> float:
-    """The p-value; 0 where there is nothing left to compare with."""
+    """The p-value of the test; 0 where the current model's snapshot is gone."""
     store, snapshot = run.store, run.snapshot
     current = read_current(store, run.job.name)
     before = stored_snapshot(store, current.entry.snapshot) if current else None
@@ -137,22 +138,22 @@ def _shift(run: Run) -> float:
     fresh = is_new(store, snapshot, before)[data.rows]
     train = np.zeros(len(fresh), np.bool_)
     train[data.splits["train"]] = True
-    old, new = (_some(np.flatnonzero(side)) for side in (train & ~fresh, fresh))
+    old, new = (_sampled(np.flatnonzero(side)) for side in (train & ~fresh, fresh))
     first, second = (_features(store, data.pooled[0], examples) for examples in (old, new))
     return shift_p_value(first, second, data.labels[old], data.labels[new])
 
 
-def _some(examples: np.ndarray) -> np.ndarray:
-    """At most MOST of them, drawn at random."""
+def _sampled(examples: np.ndarray) -> np.ndarray:
+    """At most MOST of the examples, drawn at random."""
     return np.random.default_rng(0).permutation(examples)[:MOST]
 
 
 def _features(store: Store, features: FeatureSet, examples: np.ndarray) -> np.ndarray:
-    """float32 [n, d]"""
+    """The features of these examples, float32 [n, d]."""
     values = np.empty((len(examples), *features.featurizer.shape), np.float32)
     part, offset = features.part[examples], features.offset[examples]
-    for positions, some in read_stored(store, features.featurizer, features.parts, part, offset):
-        values[positions] = some
+    for positions, part_values in read_stored(store, features.featurizer, features.parts, part, offset):
+        values[positions] = part_values
     return values
 
 
@@ -162,15 +163,15 @@ def _weighed(job: Job, fresh: int, classes: tuple[str, ...], before: Snapshot) -
         return Decision(True, "retrain_when is not set: every run trains")
     if when.new_class and classes:
         return Decision(True, f"new classes: {', '.join(classes)}")
-    told = f"{fresh} new examples since the model in use, which was trained on {before.examples}"
+    finding = f"{fresh} new examples since the model in use, which was trained on {before.examples}"
     if not fresh:
-        return Decision(False, told)
+        return Decision(False, finding)
     if when.new_examples is not None:
         needed = when.new_examples if isinstance(when.new_examples, int) else when.new_examples * before.examples
-        told += f" (retrain_when.new_examples: {when.new_examples:g})"
+        finding += f" (retrain_when.new_examples: {when.new_examples:g})"
         if fresh >= needed:
-            return Decision(True, told)
-    return Decision(None if when.shift is not None else False, told)
+            return Decision(True, finding)
+    return Decision(None if when.shift is not None else False, finding)
 
 
 def _rows(store: Store, snapshot: Snapshot) -> pa.ChunkedArray:

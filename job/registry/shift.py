@@ -1,9 +1,9 @@
-"""Whether two sets of labelled feature vectors come from one distribution: a kernel two-sample test, class by class.
+"""A kernel two-sample test, class by class: whether two sets of labelled feature vectors come from one distribution.
 
 The statistic is the unbiased squared maximum mean discrepancy with a Gaussian kernel, whose width is the median
-distance (Gretton, Borgwardt, Rasch, Schölkopf and Smola, 2012, "A Kernel Two-Sample Test", JMLR 13), added up over the
-classes by how many vectors of the second set are in each. Its p-value is that of a permutation test within the classes,
-which holds for any number of vectors: other proportions of the classes are no shift.
+distance (Gretton, Borgwardt, Rasch, Schölkopf and Smola, 2012, "A Kernel Two-Sample Test", JMLR 13). It is summed over
+the classes, weighted by the number of vectors of the second set. The p-value is that of a permutation test within the
+classes, which is valid for any number of vectors, and for which other proportions of the classes are no shift.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 
 PERMUTATIONS = 999
 FEWEST = 8
-"""Vectors of the second set below which nothing can be told."""
+"""The least number of vectors of the second set for a test."""
 
 
 def shift_p_value(
     before: np.ndarray, after: np.ndarray, before_labels: np.ndarray, after_labels: np.ndarray, seed: int = 0
 ) -> float:
-    """The p-value of `after` (float32 [m, d]) drawn as `before` (float32 [n, d]) was, given the labels (int [m], [n]);
-    1 where there are too few, and at least 1 / (PERMUTATIONS + 1).
+    """The p-value of the hypothesis that `after`, float32 [m, d], is distributed as `before`, float32 [n, d], given the
+    labels, int [m] and [n]. It is 1 where there are too few vectors, and at least 1 / (PERMUTATIONS + 1).
     """
     points = np.concatenate([before, after]).astype(np.float64)
     labels, new = np.concatenate([before_labels, after_labels]), np.arange(len(points)) >= len(before)
@@ -40,13 +40,13 @@ def _enough(rows: np.ndarray, new: np.ndarray) -> bool:
 
 
 def _squares(points: np.ndarray) -> np.ndarray:
-    """Squared distances of all pairs."""
+    """The squared distances of all pairs, float64 [n, n]."""
     lengths = (points**2).sum(axis=1)
     return np.maximum(lengths[:, None] + lengths[None] - 2 * points @ points.T, 0)
 
 
 def _median_distance(points: np.ndarray) -> float:
-    """Squared."""
+    """The median of the squared distances of all pairs."""
     return float(np.median(_squares(points)[np.triu_indices(len(points), 1)])) or 1.0
 
 
@@ -58,7 +58,7 @@ def _kernel(points: np.ndarray, width: float) -> np.ndarray:
 
 
 def _discrepancies(kernel: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """float64 [draws] for `sides` float64 [draws, n + m], which is 1 for the second set."""
+    """The discrepancy of each draw, float64 [draws]. `sides`, float64 [draws, n + m], is 1 for the second set."""
     m = sides[0].sum()
     n = len(kernel) - m
     inner = sides @ kernel

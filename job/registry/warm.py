@@ -1,6 +1,6 @@
-"""What a run takes over from the model in use: what it has trained, to start from, and what it has stored.
+"""What a run takes over from the model in use: its trained weights to start from, and its stored features.
 
-runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason}: a run that goes on keeps it
+runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason}: decided once for each run
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from job.storage import Store, read_json
 @dataclass(frozen=True)
 class WarmStart:
     source: dict[str, Any] | None
-    """{run, classes, fine_tuned} of the model whose head to start from; None: afresh. `fine_tuned`: whether fine-tuning
-    starts from its layers as well."""
+    """{run, classes, fine_tuned} of the model whose head to start from; None without a warm start. `fine_tuned` says
+    whether fine-tuning starts from that model's layers as well."""
     reason: str
-    """In one line."""
+    """The reason in one line."""
 
 
 def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
-    """What was decided before; else that of the model in use, whose features are stored; else one that is new, which
-    takes the `network` with the layers thawed that fine-tuning trains. Writes it down, and the job with it.
+    """The plan of the run: the one decided before; else that of the model in use, whose features are stored; else a new
+    one. A new plan needs the `network` in which the layers that fine-tuning trains are thawed. Stores the plan and the
+    job.
     """
     plan = read_plan(run.store, run.id)
     if plan is None:
@@ -42,8 +43,8 @@ def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
         current = read_current(run.store, run.job.name) if plan else None
         anatomy = read_anatomy(run.store, current.run) if current else None
         if plan is None:
-            plan = choose_plan(run.job, made := network(), run.snapshot)
-            anatomy = anatomy_of(made, plan.cut)
+            plan = choose_plan(run.job, built := network(), run.snapshot)
+            anatomy = anatomy_of(built, plan.cut)
         if anatomy:
             write_anatomy(run.store, run.id, anatomy)
         write_plan(run.store, run.id, plan)
@@ -54,13 +55,13 @@ def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
 
 
 def warn_of_end(job: Job, anatomy: Anatomy | None, emit: Emit) -> None:
-    """Warns of a base that ends in a classifier, unless the job says where it is to end."""
+    """Warns of a base that ends in a classifier, unless the job sets model.end_at."""
     if anatomy and anatomy.classifier and job.model.end_at is None:
         emit(Warned(f"model.end_at: {anatomy.classifier.advice(job.model.backbone)}"))
 
 
 def warm_start(run: Run) -> WarmStart:
-    """What was decided for this run, or is decided now."""
+    """The warm start of the run, as decided before, or decided and stored now."""
     stored = read_json(run.store, run.keys.warm_start)
     if stored is None:
         stored = asdict(_chosen(run))
@@ -69,7 +70,7 @@ def warm_start(run: Run) -> WarmStart:
 
 
 def plan_in_use(job: Job, run: str | None, store: Store, base: ResolvedBase, snapshot: Snapshot) -> Plan | None:
-    """The plan of the model in use, where this run could have the same: what it has stored is read, not computed."""
+    """The plan of the model in use, where this run can use it and read its stored features; else None."""
     model = _in_use(job, run, store)
     if model is None or _stored_as(model.job) != _stored_as(job) or model.base != base:
         return None
@@ -87,18 +88,18 @@ def _chosen(run: Run) -> WarmStart:
     if not same or model.base != run.base:
         return WarmStart(None, f"the head of {model.run} has other layers, or stands on another base: it starts afresh")
     fresh = [label for label in run.snapshot.classes if label not in model.classes]
-    told = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
-    wanted = job.phases.fine_tune is not None and job.phases.fine_tune.warm_epochs is not None
-    hindrance = _hindrance(job, model) if wanted else None
-    tuned = wanted and hindrance is None
+    fresh_note = f"; new classes start afresh: {', '.join(fresh)}" if fresh else ""
+    fine_tunes_warm = job.phases.fine_tune is not None and job.phases.fine_tune.warm_epochs is not None
+    hindrance = _hindrance(job, model) if fine_tunes_warm else None
+    tuned = fine_tunes_warm and hindrance is None
     what = "the head and the thawed layers start from those" if tuned else "the head starts from that"
     why = f"; fine-tuning starts from the pretrained layers, since {hindrance}" if hindrance else ""
     source = {"run": model.run, "classes": model.classes, "fine_tuned": tuned}
-    return WarmStart(source, f"{what} of {model.run}{why}{told}")
+    return WarmStart(source, f"{what} of {model.run}{why}{fresh_note}")
 
 
 def _hindrance(job: Job, model: ChampionModel) -> str | None:
-    """Why fine-tuning can't start from what the model has thawed; None where it can."""
+    """The reason why fine-tuning can't start from the model's thawed layers; None where it can."""
     ours, theirs = job.phases.fine_tune, model.job.phases.fine_tune
     if job.model.backbone == GLOVE:
         return "other texts have other words"
@@ -118,7 +119,7 @@ def _in_use(job: Job, run: str | None, store: Store) -> ChampionModel | None:
 
 
 def _stored_as(job: Job) -> dict[str, Any]:
-    """What of a job decides which tensors it stores, and how."""
+    """The settings of a job that decide which tensors it stores, and how."""
     fine_tune, train = job.phases.fine_tune, job.train
     return {
         "model": job.model.model_dump(exclude={"head"}),

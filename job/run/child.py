@@ -1,4 +1,4 @@
-"""`thaw` in a process of its own."""
+"""Runs `thaw` in a child process."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def run_thaw(
     verb: str,
     job: Job,
     *words: str,
-    heard: Callable[[str], None] = lambda line: None,
-    started: Callable[[Process], None] = lambda process: None,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_start: Callable[[Process], None] = lambda process: None,
 ) -> str:
-    """Runs `thaw VERB JOB words…`; returns what it printed, and raises the error that it ended with.
+    """Runs `thaw VERB JOB words…`. Returns its standard output, and raises the error that it ended with.
 
-    `heard` is given each line of its standard error, `started` the process.
+    `on_line` is called with each line of its standard error, `on_start` with the process.
     """
-    said = []
+    lines = []
     with scratch() as folder:
         file = Path(folder, "job.yaml")
         file.write_text(dump_job(job), encoding="utf-8")
@@ -41,16 +41,16 @@ def run_thaw(
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         ) as process:
-            started(process)
+            on_start(process)
             assert process.stderr is not None
             assert process.stdout is not None
             for line in process.stderr:
-                said.append(line.rstrip())
-                heard(said[-1])
+                lines.append(line.rstrip())
+                on_line(lines[-1])
             printed = process.stdout.read()
     if process.returncode:
-        lines = [line.removeprefix("thaw: ") for line in said if line.startswith("thaw: ")]
+        messages = [line.removeprefix("thaw: ") for line in lines if line.startswith("thaw: ")]
         branches: dict[int, type[ThawError]] = {root.exit_code: root for root in ROOTS}
-        text = " ".join(lines) or f"`thaw {verb}` ended with {process.returncode}."
+        text = " ".join(messages) or f"`thaw {verb}` ended with {process.returncode}."
         raise branches.get(process.returncode, ClusterError)(text)
     return printed

@@ -1,4 +1,4 @@
-"""What a pod does before it is ended: the run gets time for a checkpoint, and Ray hears that this node is about to go.
+"""Drains a pod before its end: the run gets time for a checkpoint, and Ray is told that this node is about to go.
 
 Kubernetes waits for it (a preStop hook) before it sends SIGTERM, at which `ray start` ends all of Ray at once.
 """
@@ -18,21 +18,21 @@ from job.run.interrupts import ASK
 from job.run.processes import command_line, descendants
 
 LOOK = 0.5
-"""Seconds between looks at what still runs."""
+"""Seconds between checks for running processes."""
 
 
 def drain(seconds: float, root: int = 1) -> bool:
-    """Asks `thaw run` to end where it runs here, else tells Ray that this node is preempted; then waits until
-    neither it nor a training worker is here any more, for `seconds` at most. Returns whether that came true.
+    """Asks `thaw run` to end where it runs among the descendants of the process `root` (1 in a container), else tells
+    Ray that this node is preempted. Then waits until neither `thaw run` nor a training worker is left, for at most
+    `seconds`. Returns whether none is left.
 
-    What extracts features is not waited for: all it could lose is the part that it is at. Here: among the processes
-    that `root` has started (1 has started all of a container's).
+    Processes that extract features are not waited for: they lose at most their current part.
     """
     until = time.monotonic() + seconds
     drivers = [process for process, words in _processes(root) if _is_driver(words)]
     for driver in drivers:
         with suppress(ProcessLookupError):
-            os.kill(driver, ASK)  # SIGTERM would break off one that Ray has told to end just before
+            os.kill(driver, ASK)  # a SIGTERM after one of Ray's would break off the run
     raylet = next((words for _, words in _processes(root) if Path(words[0]).name == "raylet"), None)
     if raylet and not drivers and _is_busy(root):
         _tell_ray(raylet, until - time.monotonic())
@@ -44,7 +44,7 @@ def drain(seconds: float, root: int = 1) -> bool:
 
 
 def _tell_ray(raylet: list[str], seconds: float) -> None:
-    """`raylet`: its command line. Raises ClusterError."""
+    """Tells Ray that this node is preempted; `raylet` is the raylet's command line. Raises ClusterError."""
     options = dict(word.lstrip("-").split("=", 1) for word in raylet if word.startswith("--") and "=" in word)
     reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "this pod is about to end")
     command = [str(Path(sys.executable).parent / "ray"), "drain-node", "--address", options["gcs-address"], *reason]
@@ -60,15 +60,15 @@ def _is_busy(root: int) -> bool:
 
 
 def _processes(root: int) -> list[tuple[int, list[str]]]:
-    """Id and command line of `root` and of each process that it has started, or that these have."""
+    """The id and the command line of `root` and of all its descendants."""
     return [(process, command_line(process)) for process in (root, *descendants(root)) if process != os.getpid()]
 
 
 def _is_driver(words: list[str]) -> bool:
-    """Whether this is `thaw run`, or `python -m job run`."""
+    """Whether this is the command line of `thaw run`, or of `python -m job run`."""
     return any(Path(program).name in ("thaw", "job") for program, verb in pairwise(words[:5]) if verb == "run")
 
 
 def _is_worker(words: list[str]) -> bool:
-    """Whether it trains: Ray's other actors may stay on a node until its end."""
+    """Whether this is a training worker. Ray's other actors may stay on a node until its end."""
     return words[0].startswith("ray::RayTrainWorker")

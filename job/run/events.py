@@ -1,7 +1,7 @@
-"""What happens in a run, as values: one class for each kind of event, and the bus that hands them to their listeners.
+"""The events of a run: one class for each kind of event, and the bus that passes them to their listeners.
 
-A stage emits an event and goes on; it does not know who listens. What becomes of an event: a line on the terminal or in
-the JSON log (job.telemetry.lines), an annotation of the RayJob (job.deploy.progress), a gauge, a curve, a file.
+A stage emits an event and goes on; it does not know who listens. Listeners turn an event into a line on the terminal or
+in the JSON log (job.telemetry.lines), an annotation of the RayJob (job.deploy.progress), a gauge, a curve, or a file.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Event:
 
 E = TypeVar("E", bound=Event)
 Emit = Callable[[Event], None]
-"""Hands an event to whoever listens. It may be called from any thread."""
+"""Passes an event to its listeners. It may be called from any thread."""
 
 
 class Bus:
-    """Hands each event to the listeners of its class, and of the classes above it, in the order of subscription and in
-    the thread of who emits it. A listener that keeps state has a lock of its own.
+    """Passes each event to the listeners of its class and of its base classes, in the order of subscription and in the
+    thread that emits it. A listener that keeps state has its own lock.
     """
 
     def __init__(self) -> None:
@@ -48,21 +48,21 @@ class Bus:
 
 
 class Measured(Protocol):
-    """What does the work of a run, for those who measure it."""
+    """The part of an Executor that measuring needs."""
 
     scraped: float
-    """Seconds that a run which ends should wait for Prometheus; 0 where what it reads does not end with the run."""
+    """Seconds that a run waits at its end for Prometheus to read its metrics; 0 where these outlive the run."""
 
     @property
     def metrics(self) -> WorkerMetrics: ...
 
 
-# What is told in words.
+# Messages.
 
 
 @dataclass(frozen=True)
 class Announced(Event):
-    """Something that everybody should know."""
+    """A message that every user should see."""
 
     kind = "stage"
     text: str
@@ -70,7 +70,7 @@ class Announced(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """A detail: who looks for the reason of something finds it here."""
+    """A detail, for users who look for the reason of something."""
 
     kind = "note"
     text: str
@@ -84,30 +84,30 @@ class Warned(Event):
     text: str
 
 
-# The way of a run.
+# The course of a run.
 
 
 @dataclass(frozen=True)
 class StageStarted(Event):
-    """The stage before it has ended. How long each takes is in `runs/<run>/timings.json`."""
+    """A stage has started, and the one before has ended. Their durations are in `runs/<run>/timings.json`."""
 
     kind = "stage"
     stage: str
     """`indexing`, `listing`, `comparing`, `features`, `workers`, `export`, `promotion` or `report`."""
     text: str = ""
-    """What a person is told of it, if anything."""
+    """A message for the user; empty for none."""
     workers: int | None = None
-    """How many work at it; None where the driver does."""
+    """The number of workers in this stage; None where the driver does the work."""
 
 
 @dataclass(frozen=True)
 class RunFound(Event):
-    """The run has its name."""
+    """The run has been identified."""
 
     kind = "run"
     uri: str
     phases: tuple[str, ...]
-    """Those that it goes through this time, in order: `head`, `fine_tune`."""
+    """The phases of this attempt, in order: `head`, `fine_tune`."""
 
     @property
     def id(self) -> str:
@@ -116,7 +116,7 @@ class RunFound(Event):
 
 @dataclass(frozen=True)
 class AttemptStarted(Event):
-    """This process has taken the run."""
+    """This process has taken the run: an attempt begins."""
 
     kind = "attempt"
     number: int
@@ -126,7 +126,7 @@ class AttemptStarted(Event):
 
 @dataclass(frozen=True)
 class AttemptEnded(Event):
-    """Emitted before the run is given back, also where the attempt has failed."""
+    """The attempt ends, also by an error. Emitted before the lease of the run is released."""
 
     kind = "attempt"
     error: BaseException | None = None
@@ -134,29 +134,29 @@ class AttemptEnded(Event):
 
 @dataclass(frozen=True)
 class RunProgress(Event):
-    """How far the run is, whenever that changes."""
+    """The progress of the run; emitted whenever it changes."""
 
     kind = "progress"
     phase: str = "prepare"
     """`prepare`, `index`, `extract`, `head`, `fine_tune` or `export`."""
     percent: float = 0.0
-    """How much of the whole run is done."""
+    """The part of the whole run that is done."""
     done: int | None = None
-    """How many of the shards, the examples or the steps of this phase are done."""
+    """The number of shards, examples or steps of this phase that are done."""
     of: int | None = None
-    """At most: a phase may converge before its last epoch."""
+    """The number of all of these, at most: a phase may converge before its last epoch."""
     epoch: int | None = None
-    """The one that is under way, or the one that has just ended."""
+    """The current epoch, or the one that has just ended."""
     epochs: int | None = None
     step: int | None = None
-    """Within the epoch; None at its end."""
+    """The step within the epoch; None at its end."""
     loss: float | None = None
     accuracy: float | None = None
-    """On the validation split, after the epoch before."""
+    """The accuracy on the validation split after the last complete epoch."""
     rate: float | None = None
-    """Examples a second."""
+    """Examples per second."""
     left: float | None = None
-    """Seconds of this phase, at most."""
+    """The most seconds that this phase still takes."""
 
 
 # The data.
@@ -164,7 +164,7 @@ class RunProgress(Event):
 
 @dataclass(frozen=True)
 class SnapshotTaken(Event):
-    """The source is listed."""
+    """The source is listed, and its snapshot taken."""
 
     kind = "snapshot"
     snapshot: Snapshot
@@ -172,7 +172,7 @@ class SnapshotTaken(Event):
 
 @dataclass(frozen=True)
 class ShardsIndexed(Event):
-    """So many of the packed files that had no index have one."""
+    """Progress of indexing: `done` of `of` packed files without an index have one now."""
 
     kind = "index"
     done: int
@@ -181,7 +181,7 @@ class ShardsIndexed(Event):
 
 @dataclass(frozen=True)
 class FeaturesCounted(Event):
-    """What is stored already, before the rest is computed."""
+    """The number of examples whose features are stored, before the missing ones are computed."""
 
     kind = "stage"
     what: str
@@ -189,39 +189,39 @@ class FeaturesCounted(Event):
     computed: int
     """Examples whose features this attempt computes."""
     stored: int
-    """Examples that have theirs."""
+    """Examples whose features are stored already."""
 
 
 @dataclass(frozen=True)
 class FeaturesComputed(Event):
-    """So many examples have their features."""
+    """Progress of extraction: `done` of `of` examples have their features."""
 
     kind = "extract"
     done: int
     of: int
     rate: float | None
-    """Examples a second; None as long as there is nothing to go by."""
+    """Examples per second; None until it can be measured."""
 
 
 @dataclass(frozen=True)
 class ExamplesRejected(Event):
-    """Objects that are no examples."""
+    """Objects were rejected."""
 
     kind = "rejects"
     total: int
     listing: dict[str, int]
-    """How many the listing rejected, by reason."""
+    """The number of objects that the listing rejected, by reason."""
     decoding: list[str]
-    """The first of those that could not be decoded, with the reason."""
+    """The first examples that could not be decoded, each with its reason."""
 
 
 @dataclass(frozen=True)
 class WordsCounted(Event):
-    """The words of the texts, and how many of them have no pretrained vector."""
+    """The words of the texts were counted, and those without a pretrained vector."""
 
     kind = "words"
     words: dict[str, Any]
-    """As result.json has them: job.features.run_words.note_words."""
+    """The statistics of job.features.run_words.note_words, as in result.json."""
 
 
 # Training: emitted by the worker of rank 0.
@@ -229,40 +229,40 @@ class WordsCounted(Event):
 
 @dataclass(frozen=True)
 class WorkersForming(Event):
-    """The workers of a group begin to look for each other."""
+    """The workers of a group begin to connect to each other."""
 
     kind = "forming"
     addresses: list[str]
-    """Of all workers, by rank."""
+    """The addresses of all workers, by rank."""
     proxies: str
-    """What is set for proxies, which may keep them apart; empty where nothing is."""
+    """The proxy settings, which may prevent the connection; empty where no proxy is set."""
 
 
 @dataclass(frozen=True)
 class WorkersFormed(Event):
-    """The workers of a group have found each other."""
+    """The workers of a group are connected to each other."""
 
     kind = "formed"
 
 
 @dataclass(frozen=True)
 class WorkerFailed(Event):
-    """A worker has ended with an error that the user can mend: it is made again where the run is."""
+    """A worker has ended with an error that the user can fix. The driver raises it again."""
 
     kind = "error"
     error: str
-    """The name of a class of job.errors."""
+    """The name of the error's class in job.errors."""
     arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class TrainingStarted(Event):
-    """A group of workers begins, or goes on."""
+    """A group of workers starts to train, or resumes from a checkpoint."""
 
     kind = "start"
     workers: int
     resumed: tuple[str, int, int] | None
-    """(phase, epochs made, steps made of the next one) of the checkpoint that it goes on from."""
+    """(phase, complete epochs, steps of the next epoch) of the checkpoint that it resumes from; None for a start."""
 
 
 @dataclass(frozen=True)
@@ -271,35 +271,35 @@ class FirstStepMade(Event):
 
     kind = "ready"
     at: float
-    """UNIX time, seconds."""
+    """The UNIX time of the step, in seconds."""
     seconds: dict[str, float]
-    """What the time until then was spent on."""
+    """The seconds until then, by what they were spent on."""
 
 
 @dataclass(frozen=True)
 class StepsMade(Event):
-    """How far an epoch is; at most once a second."""
+    """Progress within an epoch; emitted at most once a second."""
 
     kind = "step"
     phase: str
     epoch: int
     epochs: int
-    """At most."""
+    """The most epochs of the phase."""
     step: int
     steps: int
     """Steps of a whole epoch."""
     examples: int
     """Examples of the epoch so far, over all workers."""
     loss: float
-    """The mean of the epoch's steps so far."""
+    """The mean loss of the epoch's steps so far."""
     seconds: float
-    """Since the epoch began."""
+    """Seconds since the epoch began."""
 
 
 @dataclass(frozen=True)
 class EpochEnded(Event):
-    """An epoch is made and validated; or, as epoch 0, a phase has measured the model that it begins with, which has
-    nothing but the fields of the validation split.
+    """An epoch has been trained and validated. Epoch 0 is the validation of the model that a phase begins with; it has
+    only the fields of the validation split.
     """
 
     kind = "epoch"
@@ -312,26 +312,26 @@ class EpochEnded(Event):
     seconds: float | None = None
     examples: int | None = None
     digest: str | None = None
-    """Proof that each example was seen once."""
+    """A digest that proves that each example was seen once."""
     blocks: int | None = None
-    """With `unfreeze: auto`: how many blocks are thawed."""
+    """With `unfreeze: auto`, the number of thawed blocks."""
     epochs: int | None = None
-    """The last epoch of the phase, at most."""
+    """The most epochs of the phase."""
     steps: int | None = None
-    """Of the whole run so far."""
+    """The steps of the whole run so far."""
     losses: np.ndarray | None = field(default=None, repr=False)
-    """Of the epoch's steps, float32 [n]."""
+    """The losses of the epoch's steps, float32 [n]."""
 
 
 @dataclass(frozen=True)
 class WeightsMeasured(Event):
-    """How the thawed weights are spread after an epoch."""
+    """The distributions of the thawed weights after an epoch."""
 
     kind = "weights"
     steps: int
-    """Of the whole run so far."""
+    """The steps of the whole run so far."""
     histograms: dict[str, dict[str, Any]]
-    """job.training.measure.histogram of each variable, by path."""
+    """The histogram (job.training.measure.histogram) of each variable, by path."""
 
 
 @dataclass(frozen=True)
@@ -347,21 +347,21 @@ class HeadTrained(Event):
 
 @dataclass(frozen=True)
 class LayersThawed(Event):
-    """What trains in fine-tuning."""
+    """Layers were thawed for fine-tuning."""
 
     kind = "thaw"
     rows: list[list[Any]]
-    """[block, layers, parameters, trainable parameters], from the bottom."""
+    """A row [block, layers, parameters, trainable parameters] for each block, from the bottom."""
 
 
 @dataclass(frozen=True)
 class BlockTried(Event):
-    """What `unfreeze: auto` has decided about a block."""
+    """The decision of `unfreeze: auto` about a block."""
 
     kind = "block"
     block: str
     blocks: int
-    """How many are thawed with it."""
+    """The number of thawed blocks, with this one."""
     before: float
     """The validation loss without it."""
     after: float
@@ -372,13 +372,13 @@ class BlockTried(Event):
 
 @dataclass(frozen=True)
 class TrainingEnded(Event):
-    """The workers are through."""
+    """The workers have finished training."""
 
     kind = "trained"
     kept: str
-    """The better one on the validation split: `head` or `fine_tune`."""
+    """The better model on the validation split: `head` or `fine_tune`."""
     fine_tuned: bool
-    """Whether there are two."""
+    """Whether there are both models."""
 
 
 # After training.
@@ -386,7 +386,7 @@ class TrainingEnded(Event):
 
 @dataclass(frozen=True)
 class PromotionDecided(Event):
-    """Whether the run's model is the one in use from now on."""
+    """It is decided whether the run's model is put into use."""
 
     kind = "promotion"
     promoted: bool

@@ -27,23 +27,23 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Found:
-    """A run and what it is made of."""
+class IdentifiedRun:
+    """The id of a run, and the inputs that determine it."""
 
     run: str
     first: str
-    """The first of the runs of the same thing: `run`, without the number that `--new` gives it."""
+    """The id of the first run with the same inputs: `run` without the number that `--new` adds."""
     snapshot: Snapshot
     base: ResolvedBase
     network: Any | None
-    """Where the base had to be made for this: the network, with the layers thawed that fine-tuning trains."""
+    """The network with thawed layers (see `prepare_base`), where the base had to be prepared; else None."""
 
 
-def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = False) -> Found:
-    """Lists the source, resolves the weights, and says which run that is; or, with `new`, another one of the same.
+def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = False) -> IdentifiedRun:
+    """Lists the source, resolves the weights, and identifies the run with these inputs; with `new`, another one.
 
-    Imports TensorFlow only where the store does not know the weights yet. Of packed layouts, the indexes of all shards
-    must be there.
+    Imports TensorFlow only where the store does not know the weights yet. In packed layouts, all shards must be
+    indexed.
     """
     snapshot = take_snapshot(job.data, source, store, task=job.task)
     emit(SnapshotTaken(snapshot))
@@ -54,11 +54,13 @@ def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = Fals
     if base is None:
         base, network = prepare_base(job, store, emit)
     first = run_id(job, snapshot, base)
-    return Found(latest_run(store, first, new), first, snapshot, base, network)
+    return IdentifiedRun(latest_run(store, first, new), first, snapshot, base, network)
 
 
 def prepare_base(job: Job, store: Store, emit: Emit) -> tuple[ResolvedBase, Any]:
-    """The pretrained weights, kept in the store, and the network with the layers thawed that fine-tuning trains."""
+    """Stores the pretrained weights. Returns them, and the network in which the layers that fine-tuning trains are
+    thawed. Raises JobError.
+    """
     emit(Announced(f"preparing {job.model.backbone}"))
     import_tensorflow()
     from job.model.freezing import freeze, thaw
@@ -79,25 +81,25 @@ def prepare_base(job: Job, store: Store, emit: Emit) -> tuple[ResolvedBase, Any]
 
 
 def run_id(job: Job, snapshot: Snapshot, base: ResolvedBase) -> str:
-    """`<name>-<12 hex digits>`: the same for every submission of the same thing."""
+    """The id of a run, `<name>-<12 hex digits>`, which is the same whenever its inputs are."""
     return _named(job, {"format": FORMAT, "job": job.meaning(), "snapshot": snapshot.id, "base": asdict(base)})
 
 
 def listing_id(job: Job, shards: list[ObjectInfo]) -> str:
-    """`<name>-<12 hex digits>` of the same job on the same shards, which need not be indexed for this."""
+    """An id, `<name>-<12 hex digits>`, of the job and its shards, which need not be indexed."""
     listed = sorted((shard.key, shard.version) for shard in shards)
     weights = weights_request(job.model, job.train.seed)
     return _named(job, {"format": FORMAT, "job": job.meaning(), "shards": listed, "weights": weights})
 
 
 def job_id(job: Job) -> str:
-    """`<name>-<12 hex digits>` of the same job on the same URIs, whatever is stored there."""
+    """An id, `<name>-<12 hex digits>`, of the job and its URIs, whatever is stored there."""
     return _named(job, {"format": FORMAT, "job": job.meaning(), "source": job.data.source, "store": job.store})
 
 
 def latest_run(store: Store, run: str, another: bool) -> str:
-    """The latest of the runs of the same thing, which `--new` numbers (`<run>-2`, …); or, with `another`, one that
-    nobody has worked on so far.
+    """The latest run with the same inputs; `--new` numbers them (`<run>-2`, …). With `another`, one without an
+    attempt.
     """
     latest, number = run, 1
     if store.stat(RunKeys(run).state) is None:
@@ -106,8 +108,8 @@ def latest_run(store: Store, run: str, another: bool) -> str:
         latest, number = following, number + 1
     if not another:
         return latest
-    found = read_state(store, latest)
-    return latest if found and not found.state.attempt else following
+    versioned = read_state(store, latest)
+    return latest if versioned and not versioned.state.attempt else following
 
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:

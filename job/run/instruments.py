@@ -1,4 +1,4 @@
-"""What a run is measured with: the seam between those who measure and what Prometheus reads."""
+"""Instruments of metrics: the seam between the code that measures and the exporter that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Instrument(Protocol):
-    """A gauge, a counter or a histogram: it has the one of these verbs that it is for."""
+    """A gauge (`set`), a counter (`inc`) or a histogram (`observe`). Each supports only its own method."""
 
     def set(self, value: float, tags: dict[str, str]) -> None: ...
     def inc(self, value: float, tags: dict[str, str]) -> None: ...
@@ -14,7 +14,7 @@ class Instrument(Protocol):
 
 
 class WorkerMetrics(Protocol):
-    """Makes what Prometheus reads. The same name gives the same instrument."""
+    """Creates the instruments that Prometheus reads. The same name returns the same instrument."""
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Instrument: ...

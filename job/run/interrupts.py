@@ -1,9 +1,8 @@
-"""SIGTERM, and what is asked for in its stead: what is done is kept, and the process ends in time.
+"""Interrupts of a run, by SIGTERM or ASK: finished work is kept, and the process ends in time.
 
-Several may want that at once: as a RayJob is deleted, Ray sends SIGTERM, and the head's pod drains. Both may be pending
-when Python looks, which then takes the lower number first, whichever came first. So the first of each kind asks, and
-changes nothing where it has been asked already. A second SIGTERM is somebody who does not want to wait; who wants no
-more than that the run ends sends ASK, as often as they like.
+Both may come at once: when a RayJob is deleted, Ray sends SIGTERM, and the pod of its head drains. Python then handles
+the lower number first, whichever came first. So the first signal of each kind only asks the run to end, and changes
+nothing where it was asked already. A second SIGTERM breaks the run off. ASK never does, however often it is sent.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ ASK = signal.SIGUSR1
 
 
 class Interrupts:
-    """Handles SIGTERM and ASK for as long as its `with` block lasts; elsewhere than in the main thread it does nothing.
+    """Handles SIGTERM and ASK within its `with` block. It does nothing in other threads than the main one.
 
-    Where training goes on, its workers are asked to keep a checkpoint and to end. Other stages lose at most the part
-    that is under way, and are broken off by Interrupted.
+    During training, the workers are asked to keep a checkpoint and to end. Other stages are ended by Interrupted, and
+    lose at most their current part.
     """
 
     def __init__(self) -> None:
         self.asked = ""
-        """The signal's name, or who wanted it, once it came."""
+        """The name of the signal, or of who asked, once the run was asked to end; else empty."""
         self._by = ""
         self._terminated = False
         self._came = threading.Event()
@@ -50,9 +49,9 @@ class Interrupts:
 
     @contextmanager
     def passed_to(self, stop: Callable[[threading.Event], Any]) -> Iterator[None]:
-        """Meanwhile a signal calls `stop`, from another thread (Ray is not to be called by a signal handler).
+        """Within the block, a signal calls `stop` in another thread, since signal handlers must not call Ray.
 
-        Its argument is set when the block ends.
+        The argument of `stop` is an event that is set when the block ends.
         """
         over = threading.Event()
 
@@ -73,17 +72,17 @@ class Interrupts:
             thread.join()
 
     def interrupted(self, kept: str = "what is done is kept") -> Interrupted:
-        """The error that a run ends with, once somebody has asked it to."""
+        """The error of a run that was asked to end; `kept` says what it keeps."""
         return Interrupted(f"Stopped by {self.asked}: {kept}, and running again goes on from it.")
 
     def ask(self, by: str) -> None:
-        """As the first signal does, in the name of someone else; from another thread, and as often as one likes."""
+        """Asks the run to end, as the first signal does, in the name of `by`. For other threads; may be repeated."""
         if self._before:
             self._by = by
             _wake(ASK)
 
     def break_off(self) -> None:
-        """As a second SIGTERM does; from another thread."""
+        """Breaks the run off, as a second SIGTERM does. For other threads."""
         self._terminated = True
         _wake(signal.SIGTERM)
 
@@ -93,7 +92,7 @@ class Interrupts:
         self.asked = self.asked or self._name(number)
         self._came.set()
         if again or (first and not self._passed):
-            raise KeyboardInterrupt  # the one exception of a handler that gets through what waits in Ray's core
+            raise KeyboardInterrupt  # the only exception of a handler that ends a wait in Ray's core
 
     def _name(self, number: int) -> str:
         if number == ASK:
@@ -102,5 +101,5 @@ class Interrupts:
 
 
 def _wake(number: signal.Signals) -> None:
-    """To the main thread: what it waits for would go on if another thread took a signal to the process."""
+    """Sends the signal to the main thread. A signal to the process could reach another thread, and wake nothing."""
     signal.pthread_kill(threading.main_thread().ident or 0, number)

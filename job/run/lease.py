@@ -1,10 +1,10 @@
-"""The lease of a run: one attempt at a time works on it, and says so every few seconds.
+"""The lease of a run: one attempt at a time works on it, and renews its lease every few seconds.
 
-A lease that was not renewed for LEASE seconds belongs to nobody: the next attempt takes the run over by a conditional
-write that counts the attempt up. Where the attempt before it ran on this machine and its process is gone, it does not
-wait. No clocks are compared.
+A lease that was not renewed for LEASE seconds has expired: the next attempt takes the run over by a conditional write
+that increments the attempt. It does not wait where the attempt before it ran on this machine and its process is gone.
+Clocks of different machines are never compared.
 
-Anyone may write into the state that the run be cancelled: who holds it finds that when it renews its lease.
+Anyone may write a cancellation into the state: the holder reads it when it renews its lease.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ LEASE = 15.0
 RENEWAL = 5.0
 """Seconds between renewals."""
 LOOK = 0.5
-"""Seconds between looks at someone else's lease."""
+"""Seconds between checks of another attempt's lease."""
 
 
 class Lease:
-    """A run taken by this process, until the end of the `with` block."""
+    """The lease of a run that this process has taken. It is renewed until the end of the `with` block."""
 
     def __init__(
         self, store: Store, run: str, attempt: int, lost: Callable[[Superseded], None], cancelled: Callable[[str], None]
     ) -> None:
-        """From another thread, `lost` is called when the run has gone to someone else, and `cancelled` once, with who
-        wants that and since when.
+        """Both are called in another thread: `lost` when another attempt has taken the run over, and `cancelled` once,
+        with words about who cancelled the run and when.
         """
         self.state = RunState(store, run, FencingToken(attempt))
         self.store: Store = GuardedStore(store, self.state)
@@ -75,7 +75,7 @@ class Lease:
                 raise
 
     def _renew(self) -> None:
-        told = False
+        is_reported = False
         while not self._released.wait(RENEWAL):
             try:
                 state = self.state.change(_renewed)
@@ -83,8 +83,8 @@ class Lease:
                 return self._lost(error)
             except StorageError:  # nobody can take the run either while the storage is away
                 continue
-            if not told and state.cancelled is not None:
-                told = True
+            if not is_reported and state.cancelled is not None:
+                is_reported = True
                 self._cancelled(f"`thaw cancel` of {state.cancelled.by} at {state.cancelled.at}")
 
 
@@ -99,26 +99,26 @@ def take(
     lost: Callable[[Superseded], None],
     cancelled: Callable[[str], None] = lambda by: None,
 ) -> Lease:
-    """Takes the run, also one that was cancelled: who starts it again wants it to go on.
+    """Takes the run, also one that was cancelled: starting it again means that it should go on.
 
     Raises StorageError where another attempt is alive.
     """
     watched: tuple[int, int] | None = None
     since = time.monotonic()
     while True:
-        found = read_state(store, run)
-        if found is None:
+        versioned = read_state(store, run)
+        if versioned is None:
             try:
                 create_state(store, run, first_state(_holder()))
                 return Lease(store, run, 1, lost, cancelled)
             except WriteConflict:
                 continue
-        state = found.state
+        state = versioned.state
         seen = state.attempt, state.renewals
         if is_free(state) or (watched == seen and time.monotonic() - since > LEASE):
             if attempt := _take_over(store, run, state):
-                if told := how_it_ended(state):
-                    emit(Warned(told))
+                if reason := how_it_ended(state):
+                    emit(Warned(reason))
                 return Lease(store, run, attempt, lost, cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
@@ -132,32 +132,34 @@ def take(
 
 
 def _take_over(store: Store, run: str, seen: State) -> int | None:
-    """The number of the new attempt; None where someone else was faster."""
+    """Takes the run over. Returns the number of the new attempt; None where someone else was faster."""
     state = RunState(store, run, FencingToken(seen.attempt))
-    mine = _holder()
+    holder = _holder()
 
     def edit(now: State) -> State:
         if now.renewals != seen.renewals:
             raise WriteConflict("renewed")
-        return replace(now, attempt=now.attempt + 1, holder=mine, cancelled=None, memory=None)
+        return replace(now, attempt=now.attempt + 1, holder=holder, cancelled=None, memory=None)
 
     try:
         return state.change(edit).attempt
     except (WriteConflict, Superseded):
-        found = read_state(store, run)
-        ours = found is not None and found.state.holder == mine  # the answer to our own write was lost
-        return found.state.attempt if found and ours else None
+        versioned = read_state(store, run)
+        ours = versioned is not None and versioned.state.holder == holder  # the answer to our own write was lost
+        return versioned.state.attempt if versioned and ours else None
 
 
 def cancel(store: Store, run: str) -> State:
-    """Writes down that the run be cancelled, and returns its state. Raises JobError where nobody works on it."""
+    """Writes a cancellation into the state of the run, and returns the state. Raises JobError where nobody works on
+    it.
+    """
     where = run_uri(store, run)
     wish = Cancellation(f"{_user()} on {socket.gethostname()}", _now())
     while True:
-        found = read_state(store, run)
-        if found is None:
+        versioned = read_state(store, run)
+        if versioned is None:
             raise JobError(f"{where}: there is no such run: nobody has worked on it.")
-        state = found.state
+        state = versioned.state
         if state.holder is None or is_free(state):
             raise JobError(f"{where}: nobody works on this run: attempt {state.attempt} has ended.")
         if rayjob := state.holder.rayjob:
@@ -174,7 +176,7 @@ def cancel(store: Store, run: str) -> State:
 
 
 def reserve(store: Store, run: str) -> None:
-    """Makes `run` the latest of the runs of the same thing, to be taken by whoever works on it first."""
+    """Makes `run` the latest of the runs with the same inputs. The first attempt takes it."""
     with suppress(WriteConflict):  # it is reserved, or at work, already
         create_state(store, run, replace(first_state(None), attempt=0))
 
@@ -191,7 +193,7 @@ def is_free(state: State) -> bool:
 
 
 def how_it_ended(state: State) -> str:
-    """What is told of an attempt that has left the run without a word; empty where it has given it back."""
+    """A message about an attempt that ended without releasing its lease; empty where it has released it."""
     holder = state.holder
     if holder is None:
         return ""
@@ -201,7 +203,7 @@ def how_it_ended(state: State) -> str:
 
 
 def _holder() -> Holder:
-    """This process as one that takes a run."""
+    """This process as the holder of a run, with its memory now."""
     return replace(_myself(), memory=memory_now())
 
 
@@ -229,14 +231,14 @@ def _now() -> str:
 
 
 def _started(process: int) -> str:
-    """When the process was started, in ticks since the boot; empty where there is none, or only what is left of it."""
+    """The start of the process, in ticks since the boot; empty where there is no such process, or only a zombie."""
     text = _text(f"/proc/{process}/stat")
     fields = text.rpartition(")")[2].split()
     return fields[19] if fields and fields[0] not in "ZX" else ""
 
 
 def _namespace() -> str:
-    """The namespace of process ids: two containers of one machine can have the same."""
+    """The namespace of process ids, since containers of one machine may have processes with the same id."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

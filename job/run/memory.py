@@ -1,4 +1,4 @@
-"""Memory, as Linux tells of it: what is left behind by a process that the kernel ends for want of it."""
+"""Memory figures of Linux, by which a later attempt can explain the end of a process that the kernel killed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Limit and usage of this container, of either version of Linux's control groups."""
+"""The files with limit and usage of this container, for both versions of Linux's control groups."""
 SCARCE = 0.05
-"""The share of the memory that is short where no more is free."""
+"""Memory is scarce where less than this share of it is free."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes, at one moment."""
+    """The memory at one moment."""
 
     used: int
     """Bytes that this process uses."""
     free: int
-    """That it could still have."""
+    """Bytes that it could still use."""
     total: int
     """Bytes of the machine, or of the container where that has less."""
     kills: int
-    """Processes that the kernel has ended for want of memory since the machine started."""
+    """The number of processes that the kernel has killed for want of memory since the machine started."""
 
 
 def memory_now() -> Memory | None:
@@ -46,8 +46,8 @@ def memory_now() -> Memory | None:
 
 
 def why_ended(first: Memory | None, last: Memory | None, now: Memory | None) -> str:
-    """What the memory of a process that ended without a word tells of its end: when it began, when it was last seen,
-    and now, on the same machine (None: it is another one, or it was started anew). Empty where it tells nothing.
+    """Words about the end of a killed process, from the memory when it began (`first`), when it was `last` seen, and
+    `now` on the same machine (None for another machine, or after a reboot). Empty where these explain nothing.
     """
     if last is None:
         return ""
@@ -61,7 +61,7 @@ def why_ended(first: Memory | None, last: Memory | None, now: Memory | None) -> 
 
 
 def _table(path: str) -> dict[str, int]:
-    """Names and numbers, a pair a line."""
+    """The numbers by name in a file of lines such as `MemTotal: 123 kB`."""
     return {name: int(value) for name, value in re.findall(r"^(\w+):?\s+(\d+)", Path(path).read_text(), re.MULTILINE)}
 
 

@@ -1,4 +1,4 @@
-"""The processes of this machine, or of this container, as Linux shows them."""
+"""The processes of this machine or container, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 
 def descendants(process: int) -> list[int]:
-    """All processes that a process has started, and those that these have."""
+    """The ids of all children of a process, their children, and so on."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _parent(entry)) is not None:
             children.setdefault(parent, []).append(int(entry.name))
-    found, to_see = [], [process]
+    all_found, to_see = [], [process]
     while to_see:
-        mine = children.get(to_see.pop(), [])
-        found += mine
-        to_see += mine
-    return found
+        own_children = children.get(to_see.pop(), [])
+        all_found += own_children
+        to_see += own_children
+    return all_found
 
 
 def command_line(process: int) -> list[str]:
-    """Program and arguments; [""] where there is no such process, or only what is left of one."""
+    """The program and the arguments of a process; [""] where there is no such process, or only a zombie."""
     try:
         return Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""A run: what determines it, and where its objects are."""
+"""A run: the inputs that determine it, and the keys of its objects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from job.storage.runs import RunKeys, run_uri
 
 @dataclass(frozen=True)
 class Run:
-    """One job on one snapshot, from one set of pretrained weights: what every stage of a run is given."""
+    """One job on one snapshot, from one set of pretrained weights. Every stage takes it."""
 
     job: Job
     id: str
     store: Store
-    """Writes of an attempt that was replaced raise Superseded."""
+    """The store of the run. Writes of a superseded attempt raise Superseded."""
     snapshot: Snapshot
     base: ResolvedBase
 
@@ -34,7 +34,7 @@ class Run:
 
 
 def open_run(uri: str) -> tuple[Store, str]:
-    """The store and the id of `<store>/runs/<id>/`, a URI or a folder of this machine. Raises JobError."""
+    """The store and the id of a run by its URI or local folder, `<store>/runs/<id>/`. Raises JobError."""
     if "://" not in uri:
         uri = f"file://{Path(uri).resolve()}"
     root, separator, run = uri.rstrip("/").rpartition("/runs/")

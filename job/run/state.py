@@ -1,10 +1,10 @@
-"""Who works on a run, and which of its checkpoints count: one object, which only conditional writes change.
+"""The state of a run, its holder and its valid checkpoints: one object, which only conditional writes change.
 
 runs/<run>/state.json   {format, attempt, group, holder, renewals, checkpoints, write}, and `cancelled` {by, at}
 
-Each `thaw run` that takes a run is an attempt; each start of its training workers is a group. Both are counted up. A
-writer that finds another number than its own has been superseded: what it writes is refused, and it ends. Checkpoints
-are files of their own that nobody looks at until they are listed here.
+Each `thaw run` that takes a run is an attempt; each start of its training workers is a group. Both numbers only grow. A
+writer that reads another number than its own has been superseded: its writes are refused, and it ends. Checkpoints are
+separate files, which do not count until they are listed here.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from job.storage.runs import RunKeys
 
 FORMAT = 1
 FRESH = 1.0
-"""Seconds for which a look at the state is enough before a write."""
+"""Seconds for which the state, once read, is recent enough to allow a write."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds a run, so that others can tell whether it lives."""
+    """The process that holds a run, identified so that others can find out whether it lives."""
 
     host: str
     pid: int
     since: str
-    """In ISO 8601, UTC."""
+    """The time when it took the run, in ISO 8601, UTC."""
     rayjob: str = ""
-    """The RayJob that it runs in; empty where it runs in none."""
+    """The RayJob that it runs in; empty without one."""
     boot: str = ""
     """The id of the machine's boot; empty where it is not known."""
     processes: str = ""
     """The namespace of process ids."""
     started: str = ""
-    """In ticks since the boot."""
+    """The start of the process, in ticks since the boot."""
     memory: Memory | None = None
-    """As it took the run."""
+    """Its memory when it took the run."""
 
 
 @dataclass(frozen=True)
 class Cancellation:
     by: str
     at: str
-    """In ISO 8601, UTC."""
+    """The time of the cancellation, in ISO 8601, UTC."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +59,40 @@ class CheckpointEntry:
     """A checkpoint that counts."""
 
     name: str
-    """Of its file in the run's folder of checkpoints."""
+    """The name of its file in the run's folder of checkpoints."""
     sha256: str
     bytes: int
     phase: str
     epoch: int
-    """Epochs of the phase that were complete."""
+    """The complete epochs of the phase."""
     step: int
-    """Steps of the next one."""
+    """The complete steps of the next epoch."""
     finished: bool
-    """Whether it is the last one of its phase."""
+    """Whether this is the last checkpoint of its phase."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Who works on a run, and which of its checkpoints count."""
+    """The state of a run: its holder and its valid checkpoints."""
 
     format: int
     attempt: int
     group: int
     holder: Holder | None
-    """None: its last attempt has given it back, or nobody has taken it so far."""
+    """The process that holds the run; None where the last attempt has released it, or nobody has taken it so far."""
     renewals: int
     checkpoints: tuple[CheckpointEntry, ...] = ()
-    """The oldest first."""
+    """The valid checkpoints, the oldest first."""
     cancelled: Cancellation | None = None
     memory: Memory | None = None
-    """Of the holder, when it last renewed its lease."""
+    """The memory of the holder when it last renewed its lease."""
     write: str = ""
-    """A number that only this version has."""
+    """An id that only this version of the object has."""
 
 
 @dataclass(frozen=True)
 class _Format:
-    """What a State of every version has."""
+    """The part of a State that all formats share."""
 
     format: int
 
@@ -106,14 +106,14 @@ class Versioned(NamedTuple):
 
 @dataclass(frozen=True)
 class FencingToken:
-    """The place that a writer holds in a run."""
+    """The attempt and group of a writer, by which superseded writers are recognised."""
 
     attempt: int
     group: int | None = None
-    """The group of training workers; None for the driver, to whom all groups of its attempt belong."""
+    """The group of training workers; None for the driver, which may write in all groups of its attempt."""
 
     def check(self, state: State, where: str) -> None:
-        """Raises Superseded where the run has gone to someone else."""
+        """Raises Superseded where another attempt has taken the run over, and Replaced where another group has."""
         if state.attempt != self.attempt:
             raise Superseded(
                 f"{where}: attempt {state.attempt} ({describe(state.holder)}) has taken this run over from "
@@ -124,7 +124,7 @@ class FencingToken:
 
 
 class RunState:
-    """The state as a holder of `token` may read and change it; one object can be used by several threads."""
+    """Reads and changes the state for the holder of `token`. Several threads may use one object."""
 
     def __init__(self, store: Store, run: str, token: FencingToken) -> None:
         self.store, self.run, self.token = store, run, token
@@ -137,36 +137,36 @@ class RunState:
         return RunState, (self.store, self.run, self.token)
 
     def read(self) -> State:
-        """Raises Superseded."""
+        """The current state. Raises Superseded."""
         with self._lock:
             return self._read().state
 
     def check(self) -> None:
-        """Raises Superseded where the run has gone to someone else; looks at most once in FRESH seconds."""
+        """Raises Superseded where the token is no longer valid. Reads the state at most once in FRESH seconds."""
         with self._lock:
             if _now() - self._looked > FRESH:
                 self._read()
 
     def change(self, edit: Callable[[State], State]) -> State:
-        """Replaces the state by what `edit` makes of it, and returns that. Raises Superseded."""
+        """Replaces the state by the result of `edit`, and returns the new state. Raises Superseded."""
         with self._lock:
             for _ in range(TRIES):
                 state, version = self._known or self._read()
                 self.token.check(state, self._where)
-                wanted = replace(edit(state), write=uuid.uuid4().hex)
+                changed = replace(edit(state), write=uuid.uuid4().hex)
                 try:
-                    written = self.store.write_if_unchanged(self.key, encoded(wanted), version)
-                    self._known = Versioned(wanted, written)
+                    written = self.store.write_if_unchanged(self.key, encoded(changed), version)
+                    self._known = Versioned(changed, written)
                     self._looked = _now()
-                    return wanted
+                    return changed
                 except WriteConflict:
                     self._known = None
-                    if self._read().state.write == wanted.write:  # the answer to our own write was lost
-                        return wanted
+                    if self._read().state.write == changed.write:  # the answer to our own write was lost
+                        return changed
             raise StorageError(f"{self._where} could not be changed in {TRIES} tries: others write it all the time.")
 
     def begin_group(self) -> RunState:
-        """The state as a new group of workers may change it: the groups before it are superseded."""
+        """Begins a new group of workers, which supersedes earlier groups. Returns the state for the new group."""
         state = self.change(lambda state: replace(state, group=state.group + 1))
         return RunState(self.store, self.run, replace(self.token, group=state.group))
 
@@ -175,16 +175,16 @@ class RunState:
         return f"{self.store.uri}{self.key}"
 
     def _read(self) -> Versioned:
-        found = read_state(self.store, self.run)
-        if found is None:
+        versioned = read_state(self.store, self.run)
+        if versioned is None:
             raise StorageError(f"{self._where} is gone: was the run deleted? Run again.")
-        self.token.check(found.state, self._where)
-        self._known, self._looked = found, _now()
-        return found
+        self.token.check(versioned.state, self._where)
+        self._known, self._looked = versioned, _now()
+        return versioned
 
 
 class GuardedStore:
-    """A store that writes nothing once the run has gone to someone else: every write raises Superseded then."""
+    """A store whose writes raise Superseded once another attempt has taken the run over."""
 
     def __init__(self, store: Store, state: RunState) -> None:
         self._store, self._state = store, state
@@ -217,18 +217,18 @@ class GuardedStore:
 
 
 def checkpoints_of(store: Store, run: str) -> tuple[CheckpointEntry, ...]:
-    """The entries of its checkpoints, the oldest first; none where nobody has worked on the run."""
-    found = read_state(store, run)
-    return found.state.checkpoints if found else ()
+    """The valid checkpoints of a run, the oldest first; none where nobody has worked on it."""
+    versioned = read_state(store, run)
+    return versioned.state.checkpoints if versioned else ()
 
 
 def read_state(store: Store, run: str) -> Versioned | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
     key = RunKeys(run).state
-    found = read_version(store, key)
-    if found is None:
+    stored = read_version(store, key)
+    if stored is None:
         return None
-    content, version = found
+    content, version = stored
     where = f"{store.uri}{key}"
     if decoded(content, _Format, where).format != FORMAT:
         raise StorageError(f"{where} was written by another version of Thaw: start the run with --new.")
@@ -247,10 +247,10 @@ def describe(holder: Holder | None) -> str:
 
 
 def create_state(store: Store, run: str, state: State) -> None:
-    """Raises WriteConflict where there is one."""
+    """Writes the first state of a run. Raises WriteConflict where it has one."""
     store.write_if_unchanged(RunKeys(run).state, encoded(state), None)
 
 
 def _now() -> float:
-    """Seconds on a clock that goes on while the machine is suspended."""
+    """Seconds of a clock that also counts while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,4 +1,4 @@
-"""The process a worker is: its device, determinism, threads, precision and the distribution strategy."""
+"""Sets up the process of a worker: devices, determinism, threads, precision and the distribution strategy."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from job.config import Job
 from job.errors import ClusterError
 from job.libraries import import_tensorflow, no_stderr
-from job.run.proxies import host_of, past_proxies
+from job.run.proxies import bypass_proxies, host_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 INTER_OP, INTER_OP_THREADS = 2, "TF_NUM_INTEROP_THREADS"
-"""Threads that run independent ops side by side, and TensorFlow's own variable for that, which a person may set."""
+"""Threads that run independent ops side by side, and TensorFlow's environment variable for it, which users may set."""
 
 
 def free_addresses(host: str, count: int = 1) -> list[str]:
-    """`host:port`, [host]:port for IPv6, of this machine, where nobody listens now."""
+    """Free addresses of this machine, `host:port` (`[host]:port` for IPv6), where nobody listens now."""
     with ExitStack() as stack:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         probes = [stack.enter_context(socket.socket(family)) for _ in range(count)]
@@ -34,23 +34,22 @@ def free_addresses(host: str, count: int = 1) -> list[str]:
 
 
 def join_group(addresses: list[str], rank: int) -> None:
-    """Makes this process the worker of this rank, once it calls `make_strategy`; no proxy is between the workers."""
-    past_proxies(map(host_of, addresses))
+    """Makes this process the worker of this rank (from `make_strategy` on). Workers are exempt from proxies."""
+    bypass_proxies(map(host_of, addresses))
     where = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
     os.environ["TF_CONFIG"] = json.dumps(where)
 
 
 def group_addresses() -> list[str]:
-    """Addresses of the workers that this process was told to join, by rank."""
+    """The addresses of this process's group of workers, by rank."""
     return json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
 
 
 def prepare_process(job: Job, cpus: int) -> None:
-    """Call before TensorFlow has run anything in this process; where it has, its threads and the GPU's memory are what
-    they are.
+    """Sets up TensorFlow. To be called before it runs anything in this process, since threads and the GPU's memory
+    can't be changed afterwards.
 
-    Raises ClusterError where the job wants GPUs and TensorFlow sees none here: it would go on, on the CPU, at the GPU's
-    price.
+    Raises ClusterError where the job needs GPUs and TensorFlow finds none: it would train on the CPU at a GPU's price.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import_tensorflow()
@@ -80,7 +79,7 @@ def prepare_process(job: Job, cpus: int) -> None:
 
 @contextmanager
 def precision(job: Job) -> Iterator[None]:
-    """What is built in the `with` block computes as `train.precision` says."""
+    """Layers that are built within the `with` block compute in `train.precision`."""
     import_tensorflow()
     import keras
 
@@ -93,7 +92,7 @@ def precision(job: Job) -> Iterator[None]:
 
 
 def _why_no_gpu() -> str:
-    """What NVIDIA's driver says of itself."""
+    """The reason why there is no GPU, from TensorFlow's build and NVIDIA's driver."""
     import tensorflow as tf
 
     built = tf.sysconfig.get_build_info()
@@ -106,8 +105,10 @@ def _why_no_gpu() -> str:
     if code := driver.cuInit(0):
         name = ctypes.c_char_p()
         driver.cuGetErrorName(code, ctypes.byref(name))
-        told = (name.value or b"an unknown error").decode()
-        return f"NVIDIA's driver answers {told} ({code}): run nvidia-smi on that node, and restart it or its driver"
+        error_name = (name.value or b"an unknown error").decode()
+        return (
+            f"NVIDIA's driver answers {error_name} ({code}): run nvidia-smi on that node, and restart it or its driver"
+        )
     return (
         f"NVIDIA's driver answers, but TensorFlow's libraries of CUDA {built['cuda_version']} are missing or too new "
         "for it: install tensorflow[and-cuda], or a newer driver"
@@ -115,18 +116,22 @@ def _why_no_gpu() -> str:
 
 
 def is_deterministic(job: Job) -> bool:
-    wanted = job.train.deterministic
-    return not job.scaling.gpu if wanted == "auto" else wanted
+    setting = job.train.deterministic
+    return not job.scaling.gpu if setting == "auto" else setting
 
 
 def use_jit(job: Job, depthwise: bool) -> bool:
-    """XLA makes a step of a depthwise network 8 to 20 times slower on CPUs, so `auto` is off there."""
-    wanted = job.train.jit_compile
-    return job.scaling.gpu and not depthwise if wanted == "auto" else wanted
+    """Whether to compile with XLA. `auto` is off on CPUs, where XLA makes steps of depthwise networks 8 to 20 times
+    slower.
+    """
+    setting = job.train.jit_compile
+    return job.scaling.gpu and not depthwise if setting == "auto" else setting
 
 
 def make_strategy(job: Job, world_size: int) -> tf.distribute.Strategy:
-    """Synchronous data parallelism over the workers in TF_CONFIG, one device each; one alone needs no servers."""
+    """The strategy of synchronous data parallelism over the workers in TF_CONFIG, one device each. A single worker
+    needs no servers.
+    """
     import tensorflow as tf
 
     if world_size == 1:

@@ -1,10 +1,10 @@
-"""How long each stage of a run took, in its folder in the store.
+"""Timings of a run: the duration of each stage, stored in the folder of the run.
 
 runs/<run>/timings.json   [{attempt, stage, seconds, workers, computed, stored}, …]: an attempt appends to it
 
-`stage`: listing, indexing, preparing (weights and plan), words, features, comparing (see retrain_when), workers (their
-start and end), head, fine_tune, export, promotion, report. `workers`: how many worked at it, null where the driver did;
-`computed` and `stored`: of features, the examples that were computed, and those that had theirs.
+`stage` is listing, indexing, preparing (weights and plan), words, features, comparing (see retrain_when), workers
+(their start and end), head, fine_tune, export, promotion or report. `workers` is the number of workers, null where the
+driver did the work. `computed` and `stored` are the numbers of examples whose features were computed, or stored before.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from job.storage import Store, read_json
 from job.storage.runs import RunKeys
 
 INTERVAL = 15.0
-"""Seconds between two writes in the middle of a stage: what a killed attempt loses at most."""
+"""Seconds between two writes within a stage. A killed attempt loses at most these."""
 EXTRACTS = ("words", "features")
 Row = dict[str, Any]
 
 
 def read_timings(store: Store, run: str) -> list[Row]:
-    """Empty where there are none, or none that can be read."""
+    """The timings of a run; empty where there are none that can be read."""
     try:
-        found = read_json(store, RunKeys(run).timings)
+        rows = read_json(store, RunKeys(run).timings)
     except StorageError:
         return []
-    return found if isinstance(found, list) else []
+    return rows if isinstance(rows, list) else []
 
 
 class StageClock:
-    """The stages of a run, one after another, from the events that begin them; written while an attempt lasts."""
+    """Measures the stages of a run by the events that begin them, and stores the timings during an attempt."""
 
     def __init__(self, bus: Bus, now: Callable[[], float] = time.monotonic) -> None:
         self._emit, self._now = bus.emit, now
@@ -93,13 +93,13 @@ class StageClock:
                 self._write()
 
     def _begin(self, stage: str, workers: int | None = None) -> None:
-        """Ends the stage before it."""
+        """Begins a stage, and ends the one before."""
         self._lap()
         self._row = self._row_of(stage, workers)
         self._write()
 
     def _attempt_started(self, attempt: AttemptStarted) -> None:
-        """From here on the stages, and those before, are written to the run's folder."""
+        """From here on, the timings, also those of earlier stages, are written to the folder of the run."""
         self._attempt = attempt
         rows = read_timings(attempt.run.store, attempt.run.id)
         self._before = [row for row in rows if row.get("attempt") != attempt.number]
@@ -115,7 +115,7 @@ class StageClock:
         self._row |= {"computed": (self._row["computed"] or 0) + features.computed, "stored": features.stored}
 
     def _row_of(self, stage: str, workers: int | None) -> Row:
-        """The row of this stage: that of before, where it is begun once more."""
+        """The row of this stage: the earlier one where the stage begins again, else a new one."""
         for row in self._rows:
             if (row["stage"], row["workers"]) == (stage, workers):
                 return row
@@ -131,9 +131,9 @@ class StageClock:
         if self._attempt is None:
             return
         run, number = self._attempt.run, self._attempt.number
-        mine = [{"attempt": number, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
+        own_rows = [{"attempt": number, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
         try:
-            run.store.write(run.keys.timings, json.dumps([*self._before, *mine], indent=1).encode())
+            run.store.write(run.keys.timings, json.dumps([*self._before, *own_rows], indent=1).encode())
         except Exception as error:  # whatever it is, the run goes on
             if not self._warned:
                 self._warned = True

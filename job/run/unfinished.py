@@ -1,4 +1,4 @@
-"""What killed attempts have left half written."""
+"""Deletes unfinished writes of killed attempts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from job.storage import Store
 
 
 def forget_unfinished(store: Store, prefix: str, seconds: float, emit: Emit) -> None:
-    """Deletes what was left half written there, so many seconds ago or longer; where that is not allowed, it stays."""
+    """Deletes unfinished writes below the prefix that are older than this many seconds. Where that is not allowed, they
+    stay, with a note.
+    """
     try:
         store.forget_unfinished(prefix, seconds)
     except AccessDenied as error:

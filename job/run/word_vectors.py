@@ -1,4 +1,4 @@
-"""The file of pretrained word vectors that a job names: what a store has learned from it, and the words it spells."""
+"""The job's file of pretrained word vectors: reads the vectors of words into the store, and the words of ids."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from job.text.vocabulary import keep_vectors, kept_vectors
 
 
 def resolve_vectors(job: Job, store: Store, emit: Emit) -> ResolvedBase:
-    """The file of vectors that the job names, by content. It is read once as a whole. Raises JobError, StorageError."""
+    """Resolves the job's file of vectors to its content, by reading it once. Raises JobError, StorageError."""
     request = weights_request(job.model, job.train.seed)
     if known := known_base(store, request):
         return known
@@ -38,7 +38,7 @@ def resolve_vectors(job: Job, store: Store, emit: Emit) -> ResolvedBase:
 
 
 def learn_vectors(job: Job, store: Store, sha256: str, ids: np.ndarray, emit: Emit) -> None:
-    """Keeps the vectors of those words (ids, int64 [w], ascending) that nobody asked the file for so far."""
+    """Stores the vectors of those words (ids, int64 [w], ascending) that were not looked up in the file before."""
     missing = np.setdiff1d(ids, kept_vectors(store, sha256)[0], assume_unique=True)
     if not len(missing):
         return
@@ -72,19 +72,19 @@ def vectors_named(job: Job) -> Weights:
     return weights
 
 
-def _read(store: Store, path: str, uri: str, sha256: str, wanted: np.ndarray, emit: Emit) -> None:
+def _read(store: Store, path: str, uri: str, sha256: str, ids: np.ndarray, emit: Emit) -> None:
     from job.text.vectors import read_vectors
 
     import_tensorflow()
-    found = read_vectors(path, wanted, uri)
-    keep_vectors(store, sha256, wanted, vectors=found)
-    skipped = "".join(f", {count} lines skipped ({why})" for why, count in found.skipped.items())
-    emit(Noted(f"{found.words} vectors of {found.dimensions} dimensions, {len(found.ids)} kept{skipped}"))
+    vectors = read_vectors(path, ids, uri)
+    keep_vectors(store, sha256, ids, vectors=vectors)
+    skipped = "".join(f", {count} lines skipped ({why})" for why, count in vectors.skipped.items())
+    emit(Noted(f"{vectors.words} vectors of {vectors.dimensions} dimensions, {len(vectors.ids)} kept{skipped}"))
 
 
 @contextmanager
 def _downloaded(uri: str) -> Iterator[str]:
-    """A copy on this machine."""
+    """Downloads the file; yields the path of the local copy."""
     root, name = split_uri(uri)
     with scratch() as folder:
         path = str(Path(folder, "vectors"))

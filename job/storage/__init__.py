@@ -1,7 +1,8 @@
 """Object storage behind one small seam: s3://, gs:// and file://.
 
-The only room that imports boto3 or google-cloud-storage, which alone ask buckets: endpoints, credentials and proxies
-are those of their environment variables and files (AWS_PROFILE, ~/.aws/config; GOOGLE_APPLICATION_CREDENTIALS, …).
+Only this room imports boto3 (for S3) and google-cloud-storage, and only these libraries access buckets. Endpoints,
+credentials and proxies come from their environment variables and files (AWS_PROFILE, ~/.aws/config;
+GOOGLE_APPLICATION_CREDENTIALS, …).
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
 
 DEFAULTS = Storage()
 TRIES = 20
-"""Times that an object which others write meanwhile is read, or that its change is tried."""
+"""The most attempts to read or change an object that others write at the same time."""
 Skipped = list[str]
-"""Keys of links that a listing has not followed."""
+"""The keys of links that a listing did not follow."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
     key: str
-    """Relative to the store's root."""
+    """The key, relative to the store's root."""
     size: int
-    """Bytes."""
+    """The size in bytes."""
     version: str
-    """Changes when the object does: S3's ETag, GCS's generation, a file's modification time and size."""
+    """A string that changes with the object: S3's ETag, GCS's generation, a file's modification time and size."""
     modified: float | None = field(default=None, compare=False)
-    """When it was last written, in seconds since 1970; None where that is not known."""
+    """The time of the last write, in seconds since 1970; None where that is not known."""
 
 
 class Store(Protocol):
@@ -46,59 +47,59 @@ class Store(Protocol):
     """
 
     uri: str
-    """Ends with a slash."""
+    """The URI of the root; it ends with a slash."""
     access: Storage
-    """How it is asked."""
+    """The settings of requests to buckets."""
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
-        """Objects by ascending UTF-8 bytes of their keys, page by page; without directory markers (`…/`).
+        """Lists objects by ascending UTF-8 bytes of their keys, page by page, without directory markers (`…/`).
 
-        In a folder of this machine, links are followed where they stay below the root, or where the store was opened
-        with `follow_links`. Those that are not, that lead nowhere or round in a circle, are appended to `skipped`.
+        In a local folder, links are followed where they stay below the root, or where the store was opened with
+        `follow_links`. Other links, and those that lead nowhere or in a circle, are appended to `skipped`.
         """
 
     def stat(self, key: str) -> ObjectInfo | None: ...
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        """All of the object's bytes, never fewer. Raises ObjectMissing, also where this version of it is gone."""
+        """All bytes of the object, never fewer. Raises ObjectMissing, also where this version of it is gone."""
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
-        """The object's first `count` bytes (1 or more), or all of it where it has fewer; no checksum covers them."""
+        """The first `count` bytes of the object (1 or more), or all where it has fewer. No checksum covers them."""
 
     def write(self, key: str, data: bytes) -> str:
         """Writes all or nothing, and returns the new version."""
 
     def write_if_unchanged(self, key: str, data: bytes, version: str | None) -> str:
-        """Writes only over this version (None: only a new object); otherwise raises WriteConflict.
+        """Replaces this version (None: creates a new object); raises WriteConflict where the object is another version.
 
-        Where the network lost the answer to a write that took place, its retry is refused too: read, then decide.
+        Where the network lost the reply to a successful write, its retry raises WriteConflict, too: read the object,
+        then decide.
         """
 
     def delete(self, key: str) -> None:
-        """No error where it is gone already."""
+        """Deletes the object. It is no error where it is gone already."""
 
     def forget_unfinished(self, prefix: str, seconds: float) -> None:
-        """Deletes what writers that died left half written below the prefix, if it is older than that.
+        """Deletes unfinished writes of killed processes below the prefix that are older than this many seconds.
 
-        It is in no listing, but it takes up space. GCS does so by itself, after a week.
+        They are in no listing, but take up space. GCS deletes them by itself, after a week.
         """
 
     def upload(self, key: str, path: str) -> str:
-        """Streams a file of this machine into the store, and returns the new version."""
+        """Streams a local file into the store, and returns the new version."""
 
     def download(self, key: str, path: str) -> None:
-        """Never leaves half a file at `path`."""
+        """Downloads the object to a local file. It never leaves an incomplete file at `path`."""
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         """A filesystem from which Arrow and Ray read, by this store's own client, and the path of the root in it."""
 
 
 def open_store(uri: str, access: Storage = DEFAULTS, follow_links: bool = False) -> Store:
-    """The store whose root is the folder `uri`. No traffic yet. Raises JobError for what is no storage URI.
+    """The store whose root is the folder `uri`, without any traffic. Raises JobError for other URIs.
 
-    `follow_links`: in a folder of this machine, also links that lead out of it.
-
-    The rest of the URI is taken as it is: `%20` is three characters, and `s3://b/a//` is not `s3://b/a/`.
+    With `follow_links`, links that lead out of a local folder are followed, too. The path of the URI is not decoded:
+    `%20` is three characters, and `s3://b/a//` is not `s3://b/a/`.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme not in ("s3", "gs", "file"):
@@ -133,13 +134,13 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file of this machine, in hex."""
+    """The sha256 of a local file, in hex."""
     with open(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_json(store: Store, key: str) -> Any | None:
-    """What the object says; None where it is missing. Raises StorageError where it is no JSON."""
+    """The parsed JSON of the object; None where it is missing. Raises StorageError where it is no JSON."""
     try:
         content = store.read(key)
     except ObjectMissing:
@@ -151,8 +152,8 @@ def read_json(store: Store, key: str) -> Any | None:
 
 
 def read_version(store: Store, key: str) -> tuple[bytes, str] | None:
-    """The content and the version of an object that others change meanwhile; None where it is missing. Raises
-    StorageError.
+    """The content and the version of an object that others may change at the same time; None where it is missing.
+    Raises StorageError.
     """
     for _ in range(TRIES):
         info = store.stat(key)
@@ -165,7 +166,7 @@ def read_version(store: Store, key: str) -> tuple[bytes, str] | None:
 
 @contextmanager
 def arrow_errors(uri: str) -> Iterator[None]:
-    """Arrow's errors, and those of this machine's files, as ours. A bucket's are ours already, after its retries."""
+    """Translates errors of Arrow and of local files. Errors of buckets are translated already, after retries."""
     try:
         yield
     except FileNotFoundError as error:
@@ -176,7 +177,9 @@ def arrow_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def table_errors(uri: str) -> Iterator[None]:
-    """`arrow_errors` for a table that Thaw itself has written, and can write again: also where it is none any more."""
+    """`arrow_errors` for a table that Thaw has written and can write again. It also translates errors of broken
+    tables.
+    """
     from pyarrow import ArrowInvalid
 
     try:

@@ -1,7 +1,7 @@
-"""A bucket as Arrow and Ray read it: through the store's own client, so that there is one configuration.
+"""Buckets as filesystems for Arrow and Ray, through the store's own client, so that there is only one configuration.
 
-Arrow's own clients have others: they know neither an endpoint in a profile, nor a role that is assumed anew each hour,
-nor a profile's bundle of certificates.
+Arrow's own clients are configured differently: they support neither endpoints in a profile, nor roles that are assumed
+again every hour, nor certificate bundles of a profile.
 """
 
 from __future__ import annotations
@@ -18,26 +18,24 @@ NOT_HERE = "is for reading objects whose keys are known: ask the store itself"
 
 
 class Ranged(Protocol):
-    """What is asked of a store."""
+    """The part of a store that the filesystem needs."""
 
     uri: str
 
     def stat(self, key: str) -> ObjectInfo | None: ...
 
     def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
-        """The object's bytes from `start` on, `count` of them (1 or more), or fewer where it ends; no checksum covers
-        them.
-        """
+        """`count` bytes (1 or more) of the object from `start` on, or fewer at its end. No checksum covers them."""
 
 
 def as_filesystem(store: Ranged) -> tuple[PyFileSystem, str]:
-    """A filesystem, and the path of the store's root in it."""
+    """A filesystem of the store, and the path of the store's root in it."""
     handler = _Handler(store)
     return PyFileSystem(handler), handler.root
 
 
 class _Handler(FileSystemHandler):
-    """Reads. What fails raises the store's errors."""
+    """A read-only filesystem. Failures raise the errors of the store."""
 
     def __init__(self, store: Ranged) -> None:
         self._store = store
@@ -67,10 +65,10 @@ class _Handler(FileSystemHandler):
     open_input_stream = open_input_file
 
     def _info(self, path: str) -> FileInfo:
-        found = self._store.stat(self._key(path))
-        if found is None:
+        info = self._store.stat(self._key(path))
+        if info is None:
             return FileInfo(path, FileType.NotFound)
-        return FileInfo(path, FileType.File, size=found.size, mtime=found.modified)
+        return FileInfo(path, FileType.File, size=info.size, mtime=info.modified)
 
     def _key(self, path: str) -> str:
         return path.removeprefix(f"{self.root}/")
@@ -86,7 +84,7 @@ class _Handler(FileSystemHandler):
 
 
 class _Reader:
-    """An object as a file, of one version from its first byte to its last. Raises ObjectMissing once it is another."""
+    """One version of an object as a file. Reading raises ObjectMissing once the object has another version."""
 
     closed = False
 

@@ -1,4 +1,4 @@
-"""Documents in the store: JSON that has the fields of a dataclass, checked when it is read."""
+"""Documents in the store: JSON with the fields of a dataclass, which are checked on reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def read_document(store: Store, key: str, kind: type[T]) -> T | None:
-    """The document; None where it is missing. Raises StorageError, which names it, where it is none of its kind."""
+    """The document; None where it is missing. Raises StorageError where its fields are not those of `kind`."""
     try:
         content = store.read(key)
     except ObjectMissing:
@@ -32,7 +32,7 @@ def write_document(store: Store, key: str, document: DataclassInstance) -> None:
 
 
 def decoded(content: bytes, kind: type[T], where: str) -> T:
-    """The same of what was read from `where`."""
+    """The document in `content`, which was read from `where`. Raises StorageError."""
     try:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for a Hashable
         return adapter.validate_json(content)

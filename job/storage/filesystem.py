@@ -1,4 +1,4 @@
-"""file://: a folder on this machine (or on a shared disk)."""
+"""The store of file:// URIs: a folder on this machine, or on a shared disk."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 HALF = ".thaw-half-"
-"""Begins the name of a file that is still being written; such files are not listed."""
+"""The prefix of files that are still being written; these are not listed."""
 LOCK = ".thaw-lock"
-"""The file that conditional writers of a folder lock; it stays, and is not listed."""
+"""The file that conditional writers of a folder lock. It stays, and is not listed."""
 LOCKED = 30.0
-"""Seconds after which a lock that others hold is an error."""
+"""The most seconds to wait for a lock."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalStore:
     def __init__(self, root: str, follow_links: bool = False) -> None:
-        """`follow_links`: also those that lead out of the root."""
+        """With `follow_links`, links that lead out of the root are followed, too."""
         self._leave = follow_links
         self.root = os.path.abspath(root).rstrip("/")
         self.uri, self.access = f"file://{self.root}/", DEFAULTS
@@ -117,13 +117,13 @@ class LocalStore:
         return LocalFileSystem(), self.root or "/"
 
     def _walk(self, above: str, prefix: str, skipped: Skipped) -> Iterator[ObjectInfo]:
-        """Entries sorted as object stores sort keys: a folder by its name and a slash."""
+        """Lists entries in the order of object stores, which sort a folder by its name with a slash."""
         try:
             with os.scandir(os.fsencode(f"{self.root}/{above}")) as entries:
-                found = sorted((e.name + b"/" if _is_folder(e) else e.name, e.is_symlink()) for e in entries)
+                listed = sorted((e.name + b"/" if _is_folder(e) else e.name, e.is_symlink()) for e in entries)
         except ABSENT:  # deleted since the folder above it was listed, or never there
             return
-        for name, is_link in found:
+        for name, is_link in listed:
             key = above + name.decode()
             if not key.startswith(prefix[: len(key)]) or name.startswith((HALF.encode(), LOCK.encode())):
                 continue
@@ -148,11 +148,11 @@ class LocalStore:
         return f"{self.root}/{key}"
 
     def _is_left_out(self, path: str) -> bool:
-        """Whether it is a link that is not followed."""
+        """Whether the path is a link that is not followed."""
         return os.path.islink(path) and not (self._may_follow(path) and os.path.exists(path) and not _leads_up(path))
 
     def _may_follow(self, path: str) -> bool:
-        """Whether the path stays below the root once its links are followed, or may leave it."""
+        """Whether the path may be followed: its target is below the root, or links may lead out of it."""
         return self._leave or os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
 
     def _read(self, key: str, count: int, version: str | None) -> bytes:
@@ -169,14 +169,14 @@ class LocalStore:
             raise ObjectMissing(f"{self.uri}{key} does not exist: check the path.") from error
 
     def _put(self, key: str, content: BinaryIO, place: Callable[[str, str], None]) -> str:
-        """Writes a temporary file beside the target, which `place(temporary, target)` then puts there."""
+        """Writes a temporary file beside the target, and moves it there by `place(temporary, target)`."""
         with self._translated("write", key):
             path = self._path(key)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with half_file(path, place) as half, open(half, "xb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
                 file.flush()
-                # The kernel's own times tick every few milliseconds: two writes could be one version.
+                # The kernel's file times tick only every few milliseconds: two writes could have the same version.
                 os.utime(file.fileno(), ns=(now := time.time_ns(), now))
                 os.fsync(file.fileno())
                 version = _version(os.fstat(file.fileno()))
@@ -204,7 +204,7 @@ class LocalStore:
 
 @contextmanager
 def half_file(path: str, place: Callable[[str, str], None] = os.replace) -> Iterator[str]:
-    """A name beside `path` for what is being written: it becomes `path` at the end, or is gone after an error."""
+    """Yields the name of a temporary file beside `path`. At the end it is moved to `path`; after an error, deleted."""
     half = os.path.join(os.path.dirname(path), f"{HALF}{uuid.uuid4().hex}")
     try:
         yield half
@@ -214,19 +214,19 @@ def half_file(path: str, place: Callable[[str, str], None] = os.replace) -> Iter
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    """Also a link to one."""
+    """Whether the entry is a folder, or a link to one."""
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def _with_those_above(path: str, root: str) -> Iterator[str]:
-    """A path, and those of the folders above it below the root."""
+    """The path, and the folders above it up to the root, without the root."""
     while path != root:
         yield path
         path = os.path.dirname(path)
 
 
 def _leads_up(path: str) -> bool:
-    """Whether a link leads to a folder that it lies in, which would have no end."""
+    """Whether a link leads to a folder above itself, so that following it would never end."""
     target, here = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
     return f"{here}/".startswith(f"{target}/")
 
@@ -249,8 +249,8 @@ def _version(status: os.stat_result) -> str:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """An exclusive lock, between threads and processes, which hold it for a moment. NFS needs a file that is open for
-    writing. Raises StorageError where somebody who stands still has it.
+    """Holds an exclusive lock between threads and processes; to be held for a moment only. (NFS needs a file that is
+    open for writing.) Raises StorageError where a suspended process holds the lock.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     until = time.monotonic() + LOCKED

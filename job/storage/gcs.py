@@ -1,4 +1,4 @@
-"""gs://, with google-cloud-storage."""
+"""The store of gs:// URIs, with google-cloud-storage."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = 60.0
-"""Seconds of retries of a request after answers such as 503, connections and bodies that break off, and timeouts."""
+"""Seconds of retries of a request after responses such as 503, broken connections and bodies, and timeouts."""
 PATIENCE_UNREACHABLE = 30.0
 """Seconds of retries where no connection can be made."""
 LONGEST_PAUSE = 5.0
 RETRIES = 30
-"""Seconds of retries of a request, where each try fails so late that it is an outage of its own."""
+"""The most retries of a request, also where each try fails so late that it counts as a new outage."""
 TIMEOUT = (5, 30)
-"""Seconds until a connection is made, and until something arrives on it."""
+"""Seconds to wait for a connection, and for data on it."""
 BODY_ATTEMPTS = 6
 PAUSE = 0.4
-"""Seconds: the longest pause before a body that arrived changed is asked for again; doubled each time."""
+"""The longest pause, in seconds, before a corrupted body is requested again; doubled each time."""
 DENIED = "check the credentials (GOOGLE_APPLICATION_CREDENTIALS or the pod's identity) and their role on the bucket"
 FAILURES = (
     google.GoogleAPIError,
@@ -58,7 +58,7 @@ class GcsStore:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"gs://{bucket}/{prefix}"
-        self._lock, self._made = threading.Lock(), None
+        self._lock, self._opened = threading.Lock(), None
 
     def __reduce__(self) -> tuple[type[GcsStore], tuple[str, str, Storage]]:
         return GcsStore, (self.bucket, self.prefix, self.access)
@@ -66,13 +66,13 @@ class GcsStore:
     @property
     def _bucket(self) -> storage.Bucket:
         with self._lock:
-            if self._made is None:
+            if self._opened is None:
                 emulated = os.environ.get("STORAGE_EMULATOR_HOST")
                 credentials = AnonymousCredentials() if emulated else None
                 # Objects need no project; without this the client insists on finding one.
                 client = storage.Client(project=None, credentials=credentials)
-                self._made = client.bucket(self.bucket, user_project=self.access.billing_project)
-            return self._made
+                self._opened = client.bucket(self.bucket, user_project=self.access.billing_project)
+            return self._opened
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         with self._translated("list", prefix):
@@ -197,16 +197,16 @@ class GcsStore:
 
 
 def _retried(request: Callable[[], T]) -> Callable[[], T]:
-    """The library's retries, with its random pauses, but a patience that begins with the request's first failure.
+    """The request with the library's retries and random pauses. The time limit starts with the first failure.
 
-    Given to writes as well, which the library retries only under a condition: writing the same bytes twice is the
-    same as once.
+    Writes are retried as well, which the library itself does only under a condition: writing the same bytes twice is
+    harmless.
     """
     return Retry(predicate=_Patience(), initial=0.5, maximum=LONGEST_PAUSE, multiplier=2.0, timeout=None)(request)
 
 
 class _Patience:
-    """Whether an error is worth another try. A long download that breaks off now and then goes on each time."""
+    """Decides whether an error is worth another try. A long download may break off now and then, and go on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -230,7 +230,7 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def _unchanged(ask: Callable[[], T]) -> T:
-    """What `ask` returns: the library does not ask again for a body whose checksum is wrong."""
+    """The result of `ask`, with retries after a wrong checksum, which the library does not do."""
     for attempt in range(1, BODY_ATTEMPTS):
         try:
             return ask()
@@ -240,7 +240,7 @@ def _unchanged(ask: Callable[[], T]) -> T:
 
 
 def _check(blob: storage.Blob, crc: Callable[[], google_crc32c.Checksum]) -> None:
-    """Raises DataCorruption. The library does not check a body that broke off and was resumed."""
+    """Raises DataCorruption for a wrong checksum. The library does not check downloads that it has resumed."""
     if blob.crc32c and not blob.content_encoding and crc().digest() != base64.b64decode(blob.crc32c):
         raise DataCorruption(None, f"the CRC32C of what came is not {blob.crc32c}")
 

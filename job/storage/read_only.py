@@ -1,4 +1,4 @@
-"""A store that is only read: what is written to it stays in a folder of this machine, and is read from there."""
+"""A read-only view of a store: writes go to a local folder, and are read from there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OverlayStore:
-    """`below` as it is, with what was written to the overlay above it. Nothing ever reaches `below`."""
+    """The store `below`, overlaid with the objects that were written to a local folder. `below` is never written."""
 
     def __init__(self, below: Store, folder: str) -> None:
         self.uri, self.access, self.folder = below.uri, below.access, folder
@@ -23,10 +23,10 @@ class OverlayStore:
         self._deleted: set[str] = set()
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
-        """A store of which nothing is there yet has no objects."""
+        """Lists the objects of both. A store that does not exist yet has no objects."""
         before = ""
         both = heapq.merge(self._above.list(prefix), self._list_below(prefix), key=lambda info: info.key.encode())
-        for info in both:  # of equal keys, the merge gives that of the overlay first
+        for info in both:  # for equal keys, the merge yields the object of the overlay first
             if info.key != before and info.key not in self._deleted:
                 yield info
             before = info.key
@@ -65,7 +65,7 @@ class OverlayStore:
         self._holder(key).download(key, path)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        """Arrow's file system of the store below, without what was written here."""
+        """Arrow's filesystem of the store below, without the objects of the overlay."""
         return self._below.arrow()
 
     def _list_below(self, prefix: str) -> Iterator[ObjectInfo]:

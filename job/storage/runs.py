@@ -1,4 +1,4 @@
-"""Where in a store the objects of a run are: all of them below `runs/<run>/`."""
+"""The keys of a run's objects in a store, all of them below `runs/<run>/`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunKeys:
         return f"{RUNS}{self.run}/"
 
     def named(self, document: str) -> str:
-        """The JSON document of that name."""
+        """The key of the JSON document of this name."""
         return f"{self.folder}{document}.json"
 
     @property
@@ -35,22 +35,22 @@ class RunKeys:
 
     @property
     def state(self) -> str:
-        """Who works on the run, and which checkpoints count."""
+        """The holder of the run, and its valid checkpoints."""
         return self.named("state")
 
     @property
     def decision(self) -> str:
-        """Whether to train, and why."""
+        """The decision whether to train, and the reason."""
         return self.named("decision")
 
     @property
     def plan(self) -> str:
-        """Where the network is cut, and what is stored."""
+        """The cut of the network, and the features to store."""
         return self.named("plan")
 
     @property
     def network(self) -> str:
-        """What of the network decides the cost of the run."""
+        """The numbers of the network that decide the cost of the run."""
         return self.named("network")
 
     @property
@@ -69,7 +69,7 @@ class RunKeys:
 
     @property
     def words(self) -> str:
-        """How many words the texts have, and how many of them are known."""
+        """The number of words in the texts, and of known ones among them."""
         return self.named("words")
 
     @property
@@ -78,14 +78,14 @@ class RunKeys:
 
     @property
     def dataset(self) -> str:
-        """Written once all features are there."""
+        """The table of the data set, written once all features are there."""
         return f"{self.folder}dataset.parquet"
 
     def checkpoint(self, name: str = "") -> str:
         return f"{self.folder}checkpoints/{name}"
 
     def stacks(self, name: str) -> str:
-        """Where the threads of a worker were that made no step."""
+        """The stacks of a stalled worker's threads."""
         return f"{self.folder}stacks/{name}.txt"
 
     @property
@@ -94,22 +94,22 @@ class RunKeys:
         return f"{self.folder}batch.txt"
 
     def weights(self, name: str) -> str:
-        """What was trained: `head` or `fine_tuned`."""
+        """The trained weights: `head` or `fine_tuned`."""
         return f"{self.folder}{name}.safetensors"
 
     @property
     def predictions(self) -> str:
-        """Logits of the test examples."""
+        """The logits of the examples."""
         return f"{self.folder}predictions.parquet"
 
     @property
     def training(self) -> str:
-        """What training ended with: history, convergence, which model is kept."""
+        """The results of training: history, convergence, the kept model."""
         return self.named("training")
 
     @property
     def progress(self) -> str:
-        """How far the run has come, while it goes on."""
+        """The progress of the run, while it goes on."""
         return self.named("standing")
 
     @property
@@ -131,7 +131,7 @@ class RunKeys:
 
     @property
     def result(self) -> str:
-        """Written last: the run is finished where it is there."""
+        """The result, written last: its existence means that the run is finished."""
         return self.named("result")
 
     @property

@@ -1,4 +1,4 @@
-"""s3://, with boto3."""
+"""The store of s3:// URIs, with boto3."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 7
-"""Tries of a request, with random pauses of up to 1, 2, 4, … seconds between them: on average half a minute in all."""
+"""Tries of a request, with random pauses of up to 1, 2, 4, … seconds between them, on average half a minute in all."""
 CONFIG = Config(
-    # Not "standard": the threads of its client share a budget of retries, which an outage uses up in half a second.
+    # In the mode "standard", all threads of a client share a retry budget, which an outage uses up in half a second.
     retries={"mode": "legacy", "total_max_attempts": ATTEMPTS},
     connect_timeout=5,
     read_timeout=20,
     max_pool_connections=32,
 )
 LOADER = Loader()
-"""Reads what S3's requests look like once for all clients, which takes longer than all else of a client's making."""
+"""Loads the description of S3's API once for all clients, which is the slowest part of making a client."""
 DOWNLOAD = TransferConfig(num_download_attempts=3)
 """Each part is tried three times, without a pause."""
 UPLOAD_ATTEMPTS = 3
 BODY_ATTEMPTS = 6
 PAUSE = 0.4
-"""Seconds: the longest pause before a body is asked for again; doubled each time."""
+"""The longest pause, in seconds, before a body is requested again; doubled each time."""
 CHANGED = (S3DownloadFailedError, getattr(s3transfer.exceptions, "S3ValidationError", S3DownloadFailedError))
-"""The object was overwritten between two parts of its download; or, since s3transfer 0.14, a part is another one."""
+"""Errors of downloads whose object was overwritten between two parts, or (since s3transfer 0.14) with a wrong part."""
 BROKEN_BODY = (
     boto.IncompleteReadError,
     boto.ResponseStreamingError,
@@ -76,7 +76,7 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"s3://{bucket}/{prefix}"
-        self._lock, self._made = threading.Lock(), None
+        self._lock, self._opened = threading.Lock(), None
 
     def __reduce__(self) -> tuple[type[S3Store], tuple[str, str, Storage]]:
         return S3Store, (self.bucket, self.prefix, self.access)
@@ -84,7 +84,7 @@ class S3Store:
     @property
     def _client(self) -> Any:
         with self._lock:
-            if self._made is None:
+            if self._opened is None:
                 session = Session()
                 session.register_component("data_loader", LOADER)
                 parsers = session.get_component("response_parser_factory")
@@ -92,8 +92,8 @@ class S3Store:
                 client = session.create_client("s3", region_name=_region(), config=CONFIG)
                 if self.access.requester_pays:
                     client.meta.events.register("provide-client-params.s3", _pay)
-                self._made = client
-            return self._made
+                self._opened = client
+            return self._opened
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         with self._translated("list", prefix):
@@ -167,11 +167,11 @@ class S3Store:
         with self._translated("delete unfinished uploads of", prefix):
             where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
             for page in self._client.get_paginator("list_multipart_uploads").paginate(**where):
-                for found in page.get("Uploads", ()):
-                    if time.time() - found["Initiated"].timestamp() >= seconds:
-                        one = {"Key": found["Key"], "UploadId": found["UploadId"]}
+                for unfinished in page.get("Uploads", ()):
+                    if time.time() - unfinished["Initiated"].timestamp() >= seconds:
+                        upload = {"Key": unfinished["Key"], "UploadId": unfinished["UploadId"]}
                         with suppress(self._client.exceptions.NoSuchUpload):  # just finished
-                            self._client.abort_multipart_upload(Bucket=self.bucket, **one)
+                            self._client.abort_multipart_upload(Bucket=self.bucket, **upload)
 
     def upload(self, key: str, path: str) -> str:
         with self._translated("write", key):
@@ -216,10 +216,11 @@ class S3Store:
         return answer["ETag"].strip('"')
 
     def _check(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
-        """Raises FlexibleChecksumError for bytes that are not those of the ETag, where that is their MD5.
+        """Raises FlexibleChecksumError where the ETag is an MD5, and the bytes have another one.
 
-        It is none for objects of several parts, under a customer's key, and in directory buckets. botocore itself
-        checks the checksums that came with the object, if it knows the algorithm; this one is always there.
+        The ETag is no MD5 for objects of several parts, for objects under a customer's key, and in directory buckets.
+        botocore itself checks the checksums that come with an object, if it knows the algorithm; the ETag is always
+        there.
         """
         etag = answer.get("ETag", "").strip('"')
         checked = self._client.meta.config.response_checksum_validation == "when_supported"
@@ -227,8 +228,8 @@ class S3Store:
         directory = self.bucket.endswith(("--x-s3", "--xa-s3"))
         if not (checked and by_s3 and re.fullmatch("[0-9a-f]{32}", etag)) or directory:
             return
-        if (found := md5().hexdigest()) != etag:
-            raise boto.FlexibleChecksumError(error_msg=f"the ETag is {etag}, the MD5 of what came is {found}")
+        if (digest := md5().hexdigest()) != etag:
+            raise boto.FlexibleChecksumError(error_msg=f"the ETag is {etag}, the MD5 of what came is {digest}")
 
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
@@ -258,7 +259,7 @@ class S3Store:
 
 
 def _whole(ask: Callable[[], T]) -> T:
-    """What `ask` returns: boto3 retries requests, but not bodies that break off or arrive changed."""
+    """The result of `ask`, with retries after broken or corrupted bodies. boto3 itself retries only requests."""
     for attempt in range(1, BODY_ATTEMPTS):
         try:
             return ask()
@@ -273,7 +274,7 @@ def _md5_of_file(path: str) -> Any:
 
 
 def parse_time(value: str) -> datetime:
-    """What botocore's own parser returns, sooner: nearly all of the work that a listing makes here is its times."""
+    """Parses a time as botocore's own parser does, but faster: times take nearly all of the work of a listing."""
     if value[4:5] == "-":
         with suppress(ValueError):
             return datetime.fromisoformat(value)
@@ -282,10 +283,12 @@ def parse_time(value: str) -> datetime:
 
 
 def _pay(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
-    """The parameters of a request, with the word that buckets want whose readers pay."""
+    """The parameters of a request, with RequestPayer, for buckets whose readers pay."""
     return params | ({"RequestPayer": "requester"} if "RequestPayer" in model.input_shape.members else {})
 
 
 def _region() -> str | None:
-    """botocore reads AWS_DEFAULT_REGION only, the other SDKs and EKS go by AWS_REGION."""
+    """The region from AWS_REGION, which other SDKs and EKS use, or from AWS_DEFAULT_REGION, botocore's only
+    variable.
+    """
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

@@ -1,4 +1,4 @@
-"""What S3, and stores that speak as it does, answer where they refuse something: what it means, and what to do."""
+"""Translates the errors of S3, and of stores with its API, into errors that say what they mean and what to do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 
 MISSING = ("404", "NoSuchKey", "NotFound")
 EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired")
-"""Codes that mean 403 and mostly come as 400."""
+"""Codes that mean 403, but mostly come with the status 400."""
 BUSY = ("SlowDown", "RequestTimeout")
 ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
 SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
 UNKNOWN = ("NotImplemented", "MissingContentLength", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
-"""What other stores answer to the checksums that boto3 has sent since 2025, and to conditions that they don't know."""
+"""Codes of other stores for unsupported conditions, and for the checksums that boto3 has sent since 2025."""
 CHECKSUM = re.compile("checksum|trailer|aws-chunked|content-md5|sdk-checksum", re.IGNORECASE)
 WITHOUT = "AWS_REQUEST_CHECKSUM_CALCULATION"
 KMS = re.compile(r"\bkms\b", re.IGNORECASE)
@@ -24,10 +24,12 @@ KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w:/-]+")
 
 
 def translated(error: ClientError, action: str, where: str, bucket: str, pays: bool) -> StorageError:
-    """`where`: the object's URI; `pays`: whether the request says that its sender pays."""
+    """The error of Thaw for a ClientError. `where` is the URI of the object, and `pays` whether the request says that
+    its sender pays.
+    """
     answer = error.response
-    told = answer.get("ResponseMetadata", {})
-    status, region = told.get("HTTPStatusCode"), told.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+    metadata = answer.get("ResponseMetadata", {})
+    status, region = metadata.get("HTTPStatusCode"), metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
     code, message = (str(answer.get("Error", {}).get(name, "")) for name in ("Code", "Message"))
     region = region or str(answer.get("Error", {}).get("Region", ""))
     denied = f"{where}: not allowed to {action} it ({code})"
@@ -65,7 +67,7 @@ def translated(error: ClientError, action: str, where: str, bucket: str, pays: b
 
 
 def not_kept(where: str) -> StorageError:
-    """The error for an object that is not what was just written there."""
+    """The error for an object whose bytes are not those that were just written."""
     return StorageError(f"{where}: the store has kept other bytes than those that were written: {_of_checksums()}.")
 
 

@@ -1,4 +1,4 @@
-"""Folders for what a process puts on disk on the way; those of killed processes are found and deleted."""
+"""Temporary folders of a process. Those of killed processes are found and deleted later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 PREFIX = "thaw-tmp-"
 LOCK = "lock"
-"""A file that the owner of a folder keeps locked; with the owner the lock is gone."""
+"""A file that the owner of a folder keeps locked. The lock ends with its process."""
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def scratch() -> Iterator[str]:
     """An empty folder in TMPDIR, deleted at the end of the `with` block."""
     with tempfile.TemporaryDirectory(prefix=PREFIX) as own, open(Path(own, "unlocked"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        Path(lock.name).rename(Path(own, LOCK))  # nobody ever finds it without an owner
+        Path(lock.name).rename(Path(own, LOCK))  # so it is locked from the first moment on
         folder = Path(own, "content")
         folder.mkdir()
         yield str(folder)
@@ -32,5 +32,5 @@ def forget_scratch() -> None:
             with open(own / LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(own, ignore_errors=True)
-        except OSError:  # its owner lives, or has yet to make it its own
+        except OSError:  # its owner lives, or has not locked it yet
             continue

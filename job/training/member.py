@@ -17,7 +17,7 @@ from job.features.dataset import Dataset, load_dataset
 from job.model.freezing import described_blocks
 from job.model.networks import network_of_run
 from job.run.events import Event, FirstStepMade, TrainingEnded, TrainingStarted, WorkersFormed, WorkersForming
-from job.run.proxies import told_of_proxies
+from job.run.proxies import proxies_in_words
 from job.run.state import CheckpointEntry, FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy
 from job.storage import open_store
@@ -127,7 +127,7 @@ class Member:
         """Where the workers do not find each other, the driver alone can say so: Python stands still here."""
         if self.context.world_size == 1:
             return make_strategy(self.job, 1)
-        self.emit(WorkersForming(addresses=group_addresses(), proxies=told_of_proxies()))
+        self.emit(WorkersForming(addresses=group_addresses(), proxies=proxies_in_words()))
         strategy = make_strategy(self.job, self.context.world_size)
         self.emit(WorkersFormed())
         return strategy

@@ -10,15 +10,15 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from job.arrival.events import DEPTH, RECORDS, Refused, Told, read_gcs, read_s3
+from job.arrival.events import DEPTH, RECORDS, Notification, Refused, read_gcs, read_s3
 from support.arrivals import ACCOUNT, OWNER, TEST_EVENT, bridge_event, gcs_event, in_sns, s3_event
 
 LIMIT = 256 * 1024
 KEY = "cells/crack/a b+c %41 ü.png"
-TOLD = Told((f"s3://cells/{KEY}",), frozenset({"s3://cells/"}))
+TOLD = Notification((f"s3://cells/{KEY}",), frozenset({"s3://cells/"}))
 
 
-def read(body: str | bytes, account: str | None = None) -> Told:
+def read(body: str | bytes, account: str | None = None) -> Notification:
     return read_s3(body.encode(errors="surrogatepass") if isinstance(body, str) else body, LIMIT, account)
 
 
@@ -65,12 +65,12 @@ def test_a_message_with_several_records_tells_of_all() -> None:
     ],
 )
 def test_what_changes_no_listing_is_no_arrival(body: str) -> None:
-    assert read(body) == Told((), frozenset({"s3://cells/"}))
+    assert read(body) == Notification((), frozenset({"s3://cells/"}))
 
 
 @pytest.mark.parametrize("body", [TEST_EVENT, in_sns(TEST_EVENT)])
 def test_the_test_event_of_s3_is_known(body: str) -> None:
-    assert read(body) == Told(test=True)
+    assert read(body) == Notification(test=True)
 
 
 def test_another_accounts_bucket_is_refused() -> None:
@@ -167,7 +167,7 @@ def test_mutilated_messages_are_understood_or_refused() -> None:
         except Refused:
             continue
         understood += 1
-        assert isinstance(told, Told)
+        assert isinstance(told, Notification)
     assert understood > 100
 
 
@@ -183,7 +183,7 @@ def test_values_of_other_types_are_refused_or_do_not_matter() -> None:
             continue
         for value in (None, True, 0, -1.5, "", [], {}, [[]], {"a": {}}, ...):
             with suppress(Refused):
-                assert isinstance(read(changed(path, value), OWNER), Told)
+                assert isinstance(read(changed(path, value), OWNER), Notification)
 
 
 @pytest.mark.parametrize("payload", ["NONE", "JSON_API_V1"])
@@ -192,7 +192,7 @@ def test_values_of_other_types_are_refused_or_do_not_matter() -> None:
 )
 def test_notifications_of_gcs(kind: str, arrives: int, payload: str) -> None:
     told = read_gcs(*gcs_event("cells", KEY, kind, payload), LIMIT)
-    assert told == Told((f"gs://cells/{KEY}",) * arrives, frozenset({"gs://cells/"}))
+    assert told == Notification((f"gs://cells/{KEY}",) * arrives, frozenset({"gs://cells/"}))
 
 
 def test_hostile_notifications_of_gcs_are_refused() -> None:

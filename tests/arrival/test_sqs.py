@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from job.arrival.events import Told, read_s3
+from job.arrival.events import Notification, read_s3
 from job.arrival.queue import Message
 from job.arrival.queues import open_queue
 from job.arrival.sqs import SqsQueue
@@ -86,7 +86,7 @@ def notifying(s3_bucket: Callable[[], str]) -> str:
     return s3_bucket()
 
 
-def read(messages: list[Message]) -> list[Told]:
+def read(messages: list[Message]) -> list[Notification]:
     return [read_s3(message.body, LIMIT, None) for message in messages]
 
 
@@ -98,7 +98,7 @@ def test_s3_notifies_sqs(client: Any, url: str, queue: SqsQueue, notifying: str)
     )
     s3.put_object(Bucket=notifying, Key="cells/a b+c ü.png", Body=b"1")
     told = read(receive_all(queue))
-    assert [one for one in told if one.test] == [Told(test=True)]
+    assert [one for one in told if one.test] == [Notification(test=True)]
     uri = f"s3://{notifying}/cells/a b+c ü.png"
     assert [one.uris for one in told if not one.test] == [(uri,)]
 

@@ -23,7 +23,9 @@ def test_it_gets_the_job_and_is_heard_line_by_line(tmp_path: Path, monkeypatch: 
     program(tmp_path, monkeypatch, "echo one >&2; echo two >&2; echo $1 $2 $3 $5; cat $4")
     heard: list[str] = []
     processes: list[int] = []
-    printed = run_thaw("run", JOB, "--json", heard=heard.append, started=lambda process: processes.append(process.pid))
+    printed = run_thaw(
+        "run", JOB, "--json", on_line=heard.append, on_start=lambda process: processes.append(process.pid)
+    )
     words, text = printed.split("\n", 1)
     assert words == "-m job run --json"
     assert parse_job(text) == JOB

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from job.run.proxies import not_formed, past_proxies, told_of_proxies, unreachable
+from job.run.proxies import bypass_proxies, explain_unformed, proxies_in_words, unreachable
 from job.run.strategy import free_addresses, group_addresses, join_group
 
 NAMES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "no_proxy", "no_grpc_proxy")
@@ -23,7 +23,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_proxy_nothing_is_set() -> None:
-    past_proxies(["10.0.0.1"])
+    bypass_proxies(["10.0.0.1"])
     assert "no_proxy" not in os.environ
 
 
@@ -52,7 +52,7 @@ def test_what_is_excepted_already_stays(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        past_proxies(["10.0.0.1", "10.0.0.1"])
+        bypass_proxies(["10.0.0.1", "10.0.0.1"])
         assert {
             name: os.environ[name] for name in (*NAMES, "NO_PROXY") if name in os.environ and "no" in name.lower()[:2]
         } == found
@@ -67,7 +67,7 @@ def test_a_worker_excepts_its_whole_group(monkeypatch: pytest.MonkeyPatch) -> No
 def test_passwords_of_proxies_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy:3128")
     monkeypatch.setenv("no_proxy", ".corp")
-    assert told_of_proxies() == "HTTPS_PROXY=http://proxy:3128, no_proxy=.corp"
+    assert proxies_in_words() == "HTTPS_PROXY=http://proxy:3128, no_proxy=.corp"
 
 
 def test_a_group_that_does_not_form_says_who_is_away_and_which_proxies_there_are(
@@ -80,8 +80,8 @@ def test_a_group_that_does_not_form_says_who_is_away_and_which_proxies_there_are
         assert unreachable([here, away])[0].startswith(f"{away} (")
         join_group([here, away], 0)
         assert group_addresses() == [here, away]
-        told = not_formed(group_addresses(), told_of_proxies(), 120.0)
+        told = explain_unformed(group_addresses(), proxies_in_words(), 120.0)
         assert f"workers ({here}, {away}) did not come together in 120 s: nobody answers at {away} (" in told
         assert "http_proxy=http://proxy:3128, no_proxy=localhost,127.0.0.1,::1)." in told
-        told = not_formed([here, here], "", 120.0)
+        told = explain_unformed([here, here], "", 120.0)
         assert told.endswith("but they do not get on. Check network policies and firewalls between the workers.")

@@ -16,7 +16,7 @@ from job.config.jobfile import parse_job
 from job.errors import JobError, StorageError
 from job.evaluation.documents import Documents
 from job.model.resolved import ResolvedBase
-from job.run.identity import Found
+from job.run.identity import IdentifiedRun
 from job.telemetry.logged import check_mlflow, log_run, with_mlflow
 from job.telemetry.observed import run_observed
 from support import tracking
@@ -61,8 +61,8 @@ def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_
 def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the retry of a RayJob does whose first attempt was lost after its result."""
     documents, there = tracking.finished_run(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
-    found = Found(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
-    monkeypatch.setattr(entry, "find_run", lambda *_, **__: found)
+    found = IdentifiedRun(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
+    monkeypatch.setattr(entry, "find_run", lambda *_: found)
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
     result = run_observed(job, "all", Heard())
     (logged,) = tracking.all_of(there, "tiny")

@@ -20,7 +20,7 @@ from job.executors.ray.folder import ensure_home, own_token, ray_folder
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
 from job.run.events import Announced, Emit, Warned
-from job.run.proxies import past_proxies, set_proxies
+from job.run.proxies import bypass_proxies, configured_proxies
 
 ENVIRONMENT = {
     TUNABLES: HUGE_PAGES,
@@ -45,10 +45,10 @@ def set_environment() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ensure_home()
-    if set_proxies():
+    if configured_proxies():
         from ray.util import get_node_ip_address
 
-        past_proxies([socket.gethostname(), get_node_ip_address(), _head()[0]])
+        bypass_proxies([socket.gethostname(), get_node_ip_address(), _head()[0]])
 
 
 @contextmanager

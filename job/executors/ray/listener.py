@@ -12,7 +12,7 @@ from job import errors
 from job.errors import ClusterError, ThawError
 from job.executors.ray.actors import IDLE
 from job.run.events import Emit, Event, Noted, TrainingEnded, WorkerFailed, WorkersFormed, WorkersForming
-from job.run.proxies import not_formed
+from job.run.proxies import explain_unformed
 
 FORMING = 120.0
 """Seconds in which the workers, once all are started, have to connect to each other."""
@@ -85,6 +85,6 @@ class Listener:
         self._forming = None
         if ray.get(self._ledger.is_broken.remote()):
             return
-        self.error = self.error or ClusterError(not_formed(group.addresses, group.proxies, FORMING))
+        self.error = self.error or ClusterError(explain_unformed(group.addresses, group.proxies, FORMING))
         ray.get(self._ledger.end.remote())
         self._break_off()
