@@ -51,7 +51,7 @@ def run_job(
                 emit(StageStarted("indexing"))
                 index_shards(job.data, source, store, missing=missing, executor=executor, emit=emit)
                 emit(StageStarted("listing"))
-        identified = find_run(job, source, store, emit, new)
+        identified = find_run(job, source, store, emit=emit, new=new)
         run, network = identified.run, identified.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
         emit(RunFound(run_uri(store, run), ("head", *["fine_tune"] * fine_tunes)))
@@ -59,7 +59,7 @@ def run_job(
         if finished is not None:
             emit(Announced("this run is finished: nothing is left to do (--new starts another)"))
             return with_formats(job, store, run, result=finished, emit=emit, debug=debug)
-        with take(store, run, emit, _leave, interrupts.ask) as lease:
+        with take(store, run, emit, lost=_leave, cancelled=interrupts.ask) as lease:
             number = lease.state.token.attempt
             taken = Run(job, run, lease.store, identified.snapshot, identified.base)
             with _attempt(taken, number, executor, emit=emit):

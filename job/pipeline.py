@@ -54,7 +54,7 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
     run, executor, emit = attempt.run, attempt.executor, attempt.emit
     _check_head(attempt)
     forget_scratch()
-    forget_unfinished(run.store, run.keys.folder, 0, emit)
+    forget_unfinished(run.store, run.keys.folder, 0, emit=emit)
 
     result = read_json(run.store, run.keys.result)
     if result is None:  # else an earlier attempt has written it

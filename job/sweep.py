@@ -145,7 +145,7 @@ class _Running:
 
 def _share(job: Job, store: Store, plan: Plan) -> None:
     """Has a run that is not begun read what the deepest has stored."""
-    run = find_run(job, open_source(job), store, lambda event: None).run
+    run = find_run(job, open_source(job), store, emit=lambda event: None).run
     if read_plan(store, run) is not None:
         return
     if job.phases.fine_tune is None:

@@ -26,7 +26,7 @@ class Held:
     """The held messages, shared by the threads that receive, extend, and decide."""
 
     def __init__(
-        self, jobs: Mapping[str, Coalescer], visibility: float, longest: float, clock: Callable[[], float]
+        self, jobs: Mapping[str, Coalescer], visibility: float, longest: float, *, clock: Callable[[], float]
     ) -> None:
         self._jobs, self._visibility, self._longest, self._clock = jobs, visibility, longest, clock
         self._entries: dict[str, _Entry] = {}

@@ -43,7 +43,7 @@ class Launched:
 
 
 def launch(
-    target: Target, emit: Emit, first_event: float | None = None, over: threading.Event | None = None
+    target: Target, emit: Emit, first_event: float | None = None, *, over: threading.Event | None = None
 ) -> Launched:
     """1. snapshot and name   2. is it finished, or there   3. is a run active   4. is it worth it   5. the RayJob.
 
@@ -59,7 +59,7 @@ def launch(
     rayjobs = _rayjobs(target.api, target.job)
     if name not in rayjobs:
         active = [other for other, rayjob in rayjobs.items() if is_active(rayjob)]
-        launched = _weighed(target, naming, launched, active)
+        launched = _weighed(target, naming, launched, active=active)
         if launched.outcome:
             return launched
         for other in active:
@@ -92,7 +92,7 @@ def prepare_weights(job: Job) -> None:
     run_thaw("prepare", job)
 
 
-def _weighed(target: Target, naming: Naming, launched: Launched, active: list[str]) -> Launched:
+def _weighed(target: Target, naming: Naming, launched: Launched, *, active: list[str]) -> Launched:
     """The decision, with an outcome where no RayJob is to be created now."""
     if active and target.concurrency == "queue":
         return replace(launched, outcome=DEFERRED, name=active[0], reason=f"{active[0]} is active")

@@ -16,7 +16,7 @@ letter.
 
 
 class Sorter:
-    def __init__(self, watch: Watch, targets: dict[str, Target], metrics: Metrics, log: Log) -> None:
+    def __init__(self, watch: Watch, targets: dict[str, Target], metrics: Metrics, *, log: Log) -> None:
         self._watch, self._targets, self._metrics, self._log = watch, targets, metrics, log
         self._buckets = known_buckets(targets.values())
         self._refused: dict[str, None] = {}

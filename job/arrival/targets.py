@@ -80,7 +80,7 @@ class Target:
 
 
 def make_target(
-    job: Job, options: Options, min_new: int = 1, concurrency: Literal["queue", "replace"] = "queue"
+    job: Job, options: Options, min_new: int = 1, *, concurrency: Literal["queue", "replace"] = "queue"
 ) -> Target:
     """The target of a job. Raises JobError where it does not fit the overlay, and ClusterError without credentials."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
@@ -111,7 +111,7 @@ def known_buckets(targets: Iterable[Target]) -> frozenset[str]:
 def _load(item: WatchedJob, folder: Path) -> Target:
     overlay = item.overlay if item.overlay in SHIPPED else str(folder / item.overlay)
     options = Options(overlay, item.image, item.namespace, item.context)
-    return make_target(load_job(folder / item.job), options, item.min_new, item.concurrency)
+    return make_target(load_job(folder / item.job), options, item.min_new, concurrency=item.concurrency)
 
 
 def _bucket(uri: str) -> str:

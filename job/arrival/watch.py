@@ -68,8 +68,12 @@ def watch(path: str, until_empty: bool, output: TextIO) -> None:
     settings = load_watch(path)
     targets = load_targets(settings, Path(path).parent)
     queue, log, metrics = open_queue(settings.queue, settings.visibility), Log(output), Metrics()
-    watcher = Watcher(settings, targets, queue, log, metrics)
-    server = served(settings.listen, metrics, watcher.is_alive, watcher.is_ready) if settings.listen else nullcontext()
+    watcher = Watcher(settings, targets, queue, log=log, metrics=metrics)
+    server = (
+        served(settings.listen, metrics, watcher.is_alive, is_ready=watcher.is_ready)
+        if settings.listen
+        else nullcontext()
+    )
     with server as port:
         log("start", queue=queue.uri, jobs=list(targets), port=port)
         watcher.run(until_empty)
@@ -83,6 +87,7 @@ class Watcher:
         settings: Watch,
         targets: dict[str, Target],
         queue: Queue,
+        *,
         log: Log,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
@@ -92,8 +97,8 @@ class Watcher:
         self._clock, self._launch = clock, launch
         rules = zip(targets, settings.jobs, strict=True)
         coalescers = {name: Coalescer(rule.quiet_for, rule.max_wait) for name, rule in rules}
-        self.held = Held(coalescers, settings.visibility, queue.longest, clock)
-        self._sorter = Sorter(settings, targets, metrics, log)
+        self.held = Held(coalescers, settings.visibility, queue.longest, clock=clock)
+        self._sorter = Sorter(settings, targets, metrics, log=log)
         self._promotions = {name: Promotions(target, metrics, log) for name, target in targets.items()}
         self._over = threading.Event()
         self._failures: dict[str, int] = {}

@@ -61,7 +61,7 @@ class Metrics:
 
 @contextmanager
 def served(
-    listen: Listen, metrics: Metrics, is_alive: Callable[[], bool], is_ready: Callable[[], bool]
+    listen: Listen, metrics: Metrics, is_alive: Callable[[], bool], *, is_ready: Callable[[], bool]
 ) -> Iterator[int]:
     """Serves /metrics, /healthz and /readyz within the `with` block; yields the port. Raises JobError."""
     page, checks = make_wsgi_app(metrics.registry), {"/healthz": is_alive, "/readyz": is_ready}

@@ -151,7 +151,7 @@ def trigger(
     from job.deploy.submit import Options
 
     options = Options(overlay, image, namespace, context)
-    target = make_target(load_job(job, overrides), options, min_new, "replace" if replaces else "queue")
+    target = make_target(load_job(job, overrides), options, min_new, concurrency="replace" if replaces else "queue")
     done = launch(target, narrator().emit)
     click.echo("\n".join(describe_launched(done, target.api.namespace)), err=as_json)
     if as_json:

@@ -39,7 +39,7 @@ def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> J
 
 
 def parse_job(text: str, overrides: list[str] | tuple[str, ...] = (), where: str = "job file") -> Job:
-    return _check(_parse(text, where, "job file", JOB_KEYS), overrides, where)
+    return _check(_parse(text, where, "job file", keys=JOB_KEYS), overrides, where)
 
 
 def dump_job(job: Job) -> str:
@@ -57,7 +57,7 @@ def read_mapping(file: Path, what: str, keys: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise JobError(f"{file}: the {what} can't be read: {reason}.") from error
-    return _parse(text, str(file), what, keys)
+    return _parse(text, str(file), what, keys=keys)
 
 
 def checked(model: type[Model], document: dict[str, Any], where: str) -> Model:
@@ -90,7 +90,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse(text: str, where: str, what: str, keys: str) -> dict[str, Any]:
+def _parse(text: str, where: str, what: str, *, keys: str) -> dict[str, Any]:
     try:
         document = load_yaml(text)
     except yaml.YAMLError as error:

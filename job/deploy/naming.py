@@ -52,7 +52,7 @@ def name_run(job: Job, emit: Emit, *, new: bool = False) -> Naming:
         named = listing_id(job, shards)
         if without_index(job.data, source, store, shards=shards):  # so there is no run of this so far
             return Naming(named)
-    found = find_run(job, source, store, emit, new)
+    found = find_run(job, source, store, emit=emit, new=new)
     result = finished_result(job, store, found.run)
     id = found.run if named is None else named + found.run.removeprefix(found.first)
     return Naming(id, found.run, result, found.snapshot)

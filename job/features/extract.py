@@ -39,7 +39,7 @@ def complete_features(run: Run, plan: Plan, executor: Extractor, *, emit: Emit) 
     emit(StageStarted("features", workers=executor.featurizers))
     if run.store.stat(run.keys.dataset) is not None:
         return plan
-    forget_unfinished(run.store, "features/", UNFINISHED, emit)
+    forget_unfinished(run.store, "features/", UNFINISHED, emit=emit)
     try:
         rejects = extract(run, plan, executor, emit=emit)
     except Overflow as error:
@@ -101,7 +101,7 @@ def complete(run: Run, examples: Examples, plan: Plan, *, executor: Extractor, e
         tokens_only = [input_featurizer(job)]
         ((tokens, stored),), gone = _completed(run, examples, tokens_only, what="words", executor=executor, emit=emit)
         words = count_words(store, tokens, stored, examples=examples)
-        learn_vectors(job, store, run.base.weights_sha256, words.ids, emit)
+        learn_vectors(job, store, run.base.weights_sha256, ids=words.ids, emit=emit)
     pooled, inputs = featurizers(job, run.base, plan)
     stored_sets, lost = _completed(run, examples, [*pooled, *inputs], what="features", executor=executor, emit=emit)
     return Complete(stored_sets[: len(pooled)], stored_sets[len(pooled) :], gone | lost, words)

@@ -94,7 +94,7 @@ def _planned_before(
     plan = read_plan(store, run) if run else None
     if run and plan:
         return plan, read_anatomy(store, run)
-    plan = plan_in_use(job, run, store, base, listed.snapshot)
+    plan = plan_in_use(job, run, store, base=base, snapshot=listed.snapshot)
     current = read_current(store, job.name) if plan else None
     return plan, read_anatomy(store, current.run) if current else None
 

@@ -60,7 +60,7 @@ class ChampionAnswers:
     """Whether the model in use is right, bool [n]; false for classes that it does not know."""
 
 
-def answers(run: Run, kept: str, champion: str, executor: Executor, emit: Emit) -> ChampionAnswers:
+def answers(run: Run, kept: str, champion: str, *, executor: Executor, emit: Emit) -> ChampionAnswers:
     """Asks the model of the run `champion` about the test examples of `run`; `kept` names the model of `run` that was
     exported. Raises ObjectMissing where the champion can no longer be asked.
     """

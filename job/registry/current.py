@@ -75,12 +75,12 @@ def read_current(store: Store, name: str) -> Current | None:
         ) from error
 
 
-def put_current(store: Store, name: str, entry: Entry, before: Current | None) -> None:
+def put_current(store: Store, name: str, entry: Entry, *, before: Current | None) -> None:
     """Makes `entry` the current model in place of `before`, which becomes the first of `previous`. Raises WriteConflict
     where another model is current by now.
     """
     previous = (before.entry, *before.previous)[:KEPT] if before else ()
-    _write(store, name, entry, previous, before)
+    _write(store, name, entry, previous=previous, over=before)
 
 
 def promote(store: Store, run: str) -> Current:
@@ -94,7 +94,7 @@ def promote(store: Store, run: str) -> Current:
         if before is not None and before.run == run:
             return before
         try:
-            put_current(store, name, entry_of(run, result, "promote"), before)
+            put_current(store, name, entry_of(run, result, "promote"), before=before)
         except WriteConflict:
             continue
     raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
@@ -114,7 +114,7 @@ def rollback(store: Store, name: str) -> tuple[Entry, Entry]:
     last, *older = current.previous
     entry = Entry(last.run, last.model, last.snapshot, "rollback", now())
     try:
-        _write(store, name, entry, tuple(older), current)
+        _write(store, name, entry, previous=tuple(older), over=current)
     except WriteConflict as error:
         latest = read_current(store, name)
         if latest is None or latest.entry != entry:  # else only the answer to our own write was lost
@@ -150,7 +150,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write(store: Store, name: str, entry: Entry, previous: tuple[Entry, ...], over: Current | None) -> None:
+def _write(store: Store, name: str, entry: Entry, *, previous: tuple[Entry, ...], over: Current | None) -> None:
     document = {"format": FORMAT, **asdict(entry), "previous": [asdict(earlier) for earlier in previous]}
     content = json.dumps(document, indent=1).encode()
     store.write_if_unchanged(current_key(name), content, over.version if over else None)

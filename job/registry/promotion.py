@@ -42,10 +42,10 @@ def promoted(run: Run, result: dict[str, Any], executor: Executor, emit: Emit) -
     if run.job.promote is None or result["model"] is None:
         return {**result, "promotion": None}
     emit(StageStarted("promotion"))
-    return {**result, "promotion": judge(run, run.job.promote, result, executor, emit)}
+    return {**result, "promotion": judge(run, run.job.promote, result, executor=executor, emit=emit)}
 
 
-def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
+def judge(run: Run, rules: Promotion, result: dict[str, Any], *, executor: Executor, emit: Emit) -> dict[str, Any]:
     """Compares the run's model with the one in use, puts it into use where it is better, and returns the decision.
 
     Where another run's model has come into use meanwhile, it is compared with that one.
@@ -55,17 +55,17 @@ def judge(run: Run, rules: Promotion, result: dict[str, Any], executor: Executor
     def against(champion: str) -> ChampionAnswers:
         if champion not in asked:
             emit(Announced(f"comparing with the model in use ({champion})"))
-            asked[champion] = answers(run, result["kept"], champion, executor, emit)
+            asked[champion] = answers(run, result["kept"], champion, executor=executor, emit=emit)
         return asked[champion]
 
     for _ in range(TRIES):
         current = read_current(store, name)
         is_own = current is not None and current.run == run.id  # an earlier attempt has promoted it already
         champion = _before(current) if is_own else current.entry if current else None
-        decided = _decided(run, rules, champion, against)
+        decided = _decided(run, rules, champion, against=against)
         if decided["promoted"] and not is_own:
             try:
-                put_current(store, name, entry_of(run.id, result, "run"), current)
+                put_current(store, name, entry_of(run.id, result, "run"), before=current)
             except WriteConflict:
                 continue
         decided |= {"promoted": decided["promoted"] or is_own, "at": now()}
@@ -80,7 +80,7 @@ def _before(current: Current | None) -> Entry | None:
 
 
 def _decided(
-    run: Run, rules: Promotion, champion: Entry | None, against: Callable[[str], ChampionAnswers]
+    run: Run, rules: Promotion, champion: Entry | None, *, against: Callable[[str], ChampionAnswers]
 ) -> dict[str, Any]:
     """The decision: {promoted, reason, run, against}, and the figures that it is based on."""
     named = {"run": run.id, "against": champion.run if champion else None}

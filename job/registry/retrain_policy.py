@@ -95,7 +95,9 @@ def decide(job: Job, store: Store, snapshot: Snapshot) -> Decision:
         return Decision(True, reason, snapshot.examples, current=current.run)
     fresh = int(is_new(store, snapshot, before).sum())
     classes = tuple(label for label in snapshot.classes if label not in before.classes)
-    return replace(_weighed(job, fresh, classes, before), new_examples=fresh, new_classes=classes, current=current.run)
+    return replace(
+        _weighed(job, fresh, classes, before=before), new_examples=fresh, new_classes=classes, current=current.run
+    )
 
 
 def is_new(store: Store, snapshot: Snapshot, before: Snapshot) -> np.ndarray:
@@ -140,7 +142,7 @@ def _shift(run: Run) -> float:
     train[data.splits["train"]] = True
     old, new = (_sampled(np.flatnonzero(side)) for side in (train & ~fresh, fresh))
     first, second = (_features(store, data.pooled[0], examples) for examples in (old, new))
-    return shift_p_value(first, second, data.labels[old], data.labels[new])
+    return shift_p_value(first, second, data.labels[old], after_labels=data.labels[new])
 
 
 def _sampled(examples: np.ndarray) -> np.ndarray:
@@ -157,7 +159,7 @@ def _features(store: Store, features: FeatureSet, examples: np.ndarray) -> np.nd
     return values
 
 
-def _weighed(job: Job, fresh: int, classes: tuple[str, ...], before: Snapshot) -> Decision:
+def _weighed(job: Job, fresh: int, classes: tuple[str, ...], *, before: Snapshot) -> Decision:
     when = job.retrain_when
     if when is None:
         return Decision(True, "retrain_when is not set: every run trains")

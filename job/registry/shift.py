@@ -16,7 +16,7 @@ FEWEST = 8
 
 
 def shift_p_value(
-    before: np.ndarray, after: np.ndarray, before_labels: np.ndarray, after_labels: np.ndarray, seed: int = 0
+    before: np.ndarray, after: np.ndarray, before_labels: np.ndarray, *, after_labels: np.ndarray, seed: int = 0
 ) -> float:
     """The p-value of the hypothesis that `after`, float32 [m, d], is distributed as `before`, float32 [n, d], given the
     labels, int [m] and [n]. It is 1 where there are too few vectors, and at least 1 / (PERMUTATIONS + 1).

@@ -39,7 +39,7 @@ def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:
     """
     plan = read_plan(run.store, run.id)
     if plan is None:
-        plan = plan_in_use(run.job, run.id, run.store, run.base, run.snapshot)
+        plan = plan_in_use(run.job, run.id, run.store, base=run.base, snapshot=run.snapshot)
         current = read_current(run.store, run.job.name) if plan else None
         anatomy = read_anatomy(run.store, current.run) if current else None
         if plan is None:
@@ -69,7 +69,7 @@ def warm_start(run: Run) -> WarmStart:
     return WarmStart(**stored)
 
 
-def plan_in_use(job: Job, run: str | None, store: Store, base: ResolvedBase, snapshot: Snapshot) -> Plan | None:
+def plan_in_use(job: Job, run: str | None, store: Store, *, base: ResolvedBase, snapshot: Snapshot) -> Plan | None:
     """The plan of the model in use, where this run can use it and read its stored features; else None."""
     model = _in_use(job, run, store)
     if model is None or _stored_as(model.job) != _stored_as(job) or model.base != base:

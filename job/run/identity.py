@@ -39,7 +39,7 @@ class IdentifiedRun:
     """The network with thawed layers (see `prepare_base`), where the base had to be prepared; else None."""
 
 
-def find_run(job: Job, source: Store, store: Store, emit: Emit, new: bool = False) -> IdentifiedRun:
+def find_run(job: Job, source: Store, store: Store, *, emit: Emit, new: bool = False) -> IdentifiedRun:
     """Lists the source, resolves the weights, and identifies the run with these inputs; with `new`, another one.
 
     Imports TensorFlow only where the store does not know the weights yet. In packed layouts, all shards must be

@@ -51,7 +51,13 @@ class Lease:
     """The lease of a run that this process has taken. It is renewed until the end of the `with` block."""
 
     def __init__(
-        self, store: Store, run: str, attempt: int, lost: Callable[[Superseded], None], cancelled: Callable[[str], None]
+        self,
+        store: Store,
+        run: str,
+        attempt: int,
+        *,
+        lost: Callable[[Superseded], None],
+        cancelled: Callable[[str], None],
     ) -> None:
         """Both are called in another thread: `lost` when another attempt has taken the run over, and `cancelled` once,
         with words about who cancelled the run and when.
@@ -96,6 +102,7 @@ def take(
     store: Store,
     run: str,
     emit: Emit,
+    *,
     lost: Callable[[Superseded], None],
     cancelled: Callable[[str], None] = lambda by: None,
 ) -> Lease:
@@ -110,7 +117,7 @@ def take(
         if versioned is None:
             try:
                 create_state(store, run, first_state(_holder()))
-                return Lease(store, run, 1, lost, cancelled)
+                return Lease(store, run, 1, lost=lost, cancelled=cancelled)
             except WriteConflict:
                 continue
         state = versioned.state
@@ -119,7 +126,7 @@ def take(
             if attempt := _take_over(store, run, state):
                 if reason := how_it_ended(state):
                     emit(Warned(reason))
-                return Lease(store, run, attempt, lost, cancelled)
+                return Lease(store, run, attempt, lost=lost, cancelled=cancelled)
         elif watched is None:
             watched, since = seen, time.monotonic()
             emit(Announced(f"attempt {state.attempt} of this run may be at work: watching it for {LEASE:g} s"))

@@ -7,7 +7,7 @@ from job.run.events import Emit, Noted
 from job.storage import Store
 
 
-def forget_unfinished(store: Store, prefix: str, seconds: float, emit: Emit) -> None:
+def forget_unfinished(store: Store, prefix: str, seconds: float, *, emit: Emit) -> None:
     """Deletes unfinished writes below the prefix that are older than this many seconds. Where that is not allowed, they
     stay, with a note.
     """

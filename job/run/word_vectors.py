@@ -37,7 +37,7 @@ def resolve_vectors(job: Job, store: Store, emit: Emit) -> ResolvedBase:
     return resolved
 
 
-def learn_vectors(job: Job, store: Store, sha256: str, ids: np.ndarray, emit: Emit) -> None:
+def learn_vectors(job: Job, store: Store, sha256: str, *, ids: np.ndarray, emit: Emit) -> None:
     """Stores the vectors of those words (ids, int64 [w], ascending) that were not looked up in the file before."""
     missing = np.setdiff1d(ids, kept_vectors(store, sha256)[0], assume_unique=True)
     if not len(missing):

@@ -24,7 +24,7 @@ class Ranged(Protocol):
 
     def stat(self, key: str) -> ObjectInfo | None: ...
 
-    def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         """`count` bytes (1 or more) of the object from `start` on, or fewer at its end. No checksum covers them."""
 
 
@@ -99,7 +99,7 @@ class _Reader:
         count = left if count < 0 else min(count, left)
         if not count:
             return b""
-        content = self._store.read_range(self._info.key, self._at, count, self._info.version)
+        content = self._store.read_range(self._info.key, self._at, count, version=self._info.version)
         self._at += len(content)
         return content
 

@@ -105,9 +105,9 @@ class GcsStore:
             return _unchanged(ask)
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
-        return self.read_range(key, 0, count, version)
+        return self.read_range(key, 0, count, version=version)
 
-    def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         blob = self._blob(key, int(version) if version else None)
         with self._translated("read", key):
             try:

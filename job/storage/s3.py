@@ -132,9 +132,9 @@ class S3Store:
             return _whole(ask)
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
-        return self.read_range(key, 0, count, version)
+        return self.read_range(key, 0, count, version=version)
 
-    def read_range(self, key: str, start: int, count: int, version: str | None = None) -> bytes:
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         condition = {"IfMatch": f'"{version}"'} if version else {}
 
         def ask() -> bytes:
@@ -241,7 +241,7 @@ class S3Store:
                 f"{where}: no AWS credentials to {action} it: set AWS_PROFILE, or give the pod a role. ({error})"
             ) from error
         except boto.ClientError as error:
-            raise translated(error, action, where, self.bucket, self.access.requester_pays) from error
+            raise translated(error, action, where, bucket=self.bucket, pays=self.access.requester_pays) from error
         except boto.FlexibleChecksumError as error:
             raise StorageError(
                 f"{where}: could not {action} it, after retries: its bytes arrive changed ({error}): check the proxies "
@@ -250,7 +250,7 @@ class S3Store:
         except (Boto3Error, boto.HTTPClientError, boto.ConnectionError, *BROKEN_BODY) as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, boto.ClientError):
-                raise translated(cause, action, where, self.bucket, self.access.requester_pays) from error
+                raise translated(cause, action, where, bucket=self.bucket, pays=self.access.requester_pays) from error
             raise StorageError(f"{where}: could not {action} it, after retries ({error}): {NETWORK}.") from error
         except boto.BotoCoreError as error:
             raise StorageError(f"{where}: could not {action} it: {error}") from error

@@ -23,7 +23,7 @@ KMS = re.compile(r"\bkms\b", re.IGNORECASE)
 KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w:/-]+")
 
 
-def translated(error: ClientError, action: str, where: str, bucket: str, pays: bool) -> StorageError:
+def translated(error: ClientError, action: str, where: str, *, bucket: str, pays: bool) -> StorageError:
     """The error of Thaw for a ClientError. `where` is the URI of the object, and `pays` whether the request says that
     its sender pays.
     """

@@ -26,7 +26,7 @@ def answer(port: int, path: str) -> tuple[int, str]:
 
 def test_checks_and_metrics_are_answered(watching: Watching) -> None:
     watcher = watching.watcher
-    with served(ANY, watching.metrics, watcher.is_alive, watcher.is_ready) as port:
+    with served(ANY, watching.metrics, watcher.is_alive, is_ready=watcher.is_ready) as port:
         assert answer(port, "/healthz")[0] == 200
         assert answer(port, "/readyz") == (503, "503 Service Unavailable\n")
         watcher.receive(0)
@@ -57,7 +57,7 @@ def test_nothing_that_a_message_tells_becomes_a_label(watching: Watching) -> Non
 
 
 def test_a_client_that_never_asks_holds_nobody_up(watching: Watching) -> None:
-    with served(ANY, watching.metrics, lambda: True, lambda: True) as port, socket.socket() as idle:
+    with served(ANY, watching.metrics, lambda: True, is_ready=lambda: True) as port, socket.socket() as idle:
         idle.connect(("127.0.0.1", port))
         assert answer(port, "/healthz")[0] == 200
 
@@ -69,6 +69,6 @@ def test_a_port_that_is_taken_is_named(watching: Watching) -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(JobError, match=f"listen: 127.0.0.1:{port} can't be listened at"),
-            served(Listen(port=port), watching.metrics, lambda: True, lambda: True),
+            served(Listen(port=port), watching.metrics, lambda: True, is_ready=lambda: True),
         ):
             pass

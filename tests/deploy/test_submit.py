@@ -165,7 +165,7 @@ def test_another_run_is_the_one_that_the_pods_take_and_is_made_once(
     for state in ("submitted", "submitted already"):
         assert submitted(job, overlay, said, new=True)["state"] == state
         assert latest_run(store, run, False) == f"{run}-2"
-    with take(store, f"{run}-2", said, lambda error: None) as lease:
+    with take(store, f"{run}-2", said, lost=lambda error: None) as lease:
         assert lease.state.token.attempt == 1
     assert submitted(job, overlay, said, new=True)["name"] == f"{run}-3"
 

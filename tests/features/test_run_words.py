@@ -96,19 +96,19 @@ def test_only_new_words_are_looked_for(tmp_path: Path) -> None:
     sha256 = resolve_vectors(job, store, heard).weights_sha256
     assert sha256 == hashlib.sha256((tmp_path / "vectors.txt").read_bytes()).hexdigest()
     _, words = counted(job, store)
-    learn_vectors(job, store, sha256, words.ids, heard)
+    learn_vectors(job, store, sha256, ids=words.ids, emit=heard)
     asked, found, values = kept_vectors(store, sha256)
     np.testing.assert_array_equal(asked, words.ids)
     assert id_of(texts.UNKNOWN) not in found
     assert values.shape == (len(found), texts.DIMENSIONS)
     heard.clear()
-    learn_vectors(job, store, sha256, words.ids, heard)
+    learn_vectors(job, store, sha256, ids=words.ids, emit=heard)
     assert not heard
 
     (tmp_path / "source" / "cooking" / "new.txt").write_text("other7 broth")
     (tmp_path / "vectors.txt").touch()
     _, more = counted(job, store)
-    learn_vectors(job, store, sha256, more.ids, heard)
+    learn_vectors(job, store, sha256, ids=more.ids, emit=heard)
     fresh = set(more.ids.tolist()) - set(words.ids.tolist())
     assert id_of("other7") in fresh
     assert f"the vectors of {len(fresh)} words" in "\n".join(heard.texts)
@@ -124,7 +124,7 @@ def test_a_file_that_was_written_since_is_not_the_one_that_was_named(tmp_path: P
     _, words = counted(job, store)
     (tmp_path / "vectors.txt").write_bytes(texts.vectors(201))
     with pytest.raises(StorageError, match=r"vectors\.txt was written since this run was named"):
-        learn_vectors(job, store, sha256, words.ids, Heard())
+        learn_vectors(job, store, sha256, ids=words.ids, emit=Heard())
     other = job_of(tmp_path, f"model.weights={{uri: 'file://{tmp_path}/vectors.txt', sha256: '{sha256}'}}")
     with pytest.raises(JobError, match="it is not the file meant"):
         resolve_vectors(other, store, Heard())
@@ -135,7 +135,7 @@ def test_unknown_words_are_counted_and_the_worst_are_named(tmp_path: Path) -> No
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
     base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
-    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
+    learn_vectors(job, store, base.weights_sha256, ids=words.ids, emit=Heard())
     told = note_words(run_of(job, store, base), words, examples)
     by_hand = [word for key in texts.folder_of(EXAMPLES) for word in words_by_hand(key)]
     unknown = by_hand.count(texts.UNKNOWN)
@@ -151,7 +151,7 @@ def test_vectors_of_another_language(tmp_path: Path) -> None:
     job, store = job_of(tmp_path), open_store(f"file://{tmp_path}/store/")
     base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
-    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
+    learn_vectors(job, store, base.weights_sha256, ids=words.ids, emit=Heard())
     with pytest.raises(DataError, match="has a vector of none of the"):
         note_words(run_of(job, store, base), words, examples)
 
@@ -171,7 +171,7 @@ def test_what_may_train_is_frequent_in_the_train_split(setting: str, trained: in
     base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
     assert base_of_store(job, store, base).output_shape == (None, texts.DIMENSIONS)
-    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
+    learn_vectors(job, store, base.weights_sha256, ids=words.ids, emit=Heard())
     note_words(run_of(job, store, base), words, examples)
     ids, train = read_vocabulary(store, "run")
     occurring = int((train > 0).sum())

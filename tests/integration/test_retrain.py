@@ -204,7 +204,7 @@ def place_judged(place: Place, result: dict[str, Any], job: Any = None) -> dict[
     with executor_of(job, False, unheard) as (job, executor):
         base = known_base(place.store, weights_request(job.model, job.train.seed))
         run = Run(job, id_of(result), place.store, snapshot, base)
-        return promotion.judge(run, job.promote, result, executor, unheard)
+        return promotion.judge(run, job.promote, result, executor=executor, emit=unheard)
 
 
 def unheard(kind: str, **event: Any) -> None:
@@ -226,7 +226,7 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
         return ChampionAnswers(np.arange(60) % 3, right, np.arange(60) < (55 if champion == "cells-other" else 20))
 
     def beaten(store: Store, name: str, entry: Entry, current: Any) -> None:
-        put_current(store, name, other, read_current(store, name))
+        put_current(store, name, other, before=read_current(store, name))
         raise WriteConflict("written since")
 
     monkeypatch.setattr(promotion, "answers", answers)
@@ -238,17 +238,17 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
     current = read_current(store, "cells")
     assert current is not None
     assert [current.run, current.previous[0].run] == ["cells-other", id_of(second)]
-    put_current(store, "cells", replace(other, run=id_of(second)), current)
+    put_current(store, "cells", replace(other, run=id_of(second)), before=current)
 
 
 def test_a_model_whose_run_was_deleted_is_not_compared_with(place: Place, second: dict[str, Any]) -> None:
     current = read_current(place.store, "cells")
     assert current is not None
-    put_current(place.store, "cells", replace(current.entry, run="cells-deleted"), current)
+    put_current(place.store, "cells", replace(current.entry, run="cells-deleted"), before=current)
     judged = place_judged(place, {**second, "run": f"{place.store.uri}runs/cells-new/"})
     assert not judged["promoted"]
     assert "files of this run are gone" in judged["reason"]
-    put_current(place.store, "cells", current.entry, read_current(place.store, "cells"))
+    put_current(place.store, "cells", current.entry, before=read_current(place.store, "cells"))
 
 
 def test_rolling_back_by_the_command_line(place: Place, here: Thaw, first: dict[str, Any], tmp_path: Path) -> None:

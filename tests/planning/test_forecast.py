@@ -74,7 +74,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_job(folder)
     job = load_job(file)
     source, store = open_store(job.data.source), open_store(job.store)
-    found = find_run(job, source, store, lambda event: None)
+    found = find_run(job, source, store, emit=lambda event: None)
     plan = choose_plan(job, found.network, found.snapshot)  # type: ignore[arg-type]
     write_plan(store, found.run, plan)
     write_anatomy(store, found.run, anatomy_of(found.network, plan.cut))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ def finished(store: Store, run: str) -> None:
 
 def test_rolling_back_goes_through_all_models_before(store: Store) -> None:
     for run in ("a", "b", "c"):
-        put_current(store, "cells", entry(run), read_current(store, "cells"))
+        put_current(store, "cells", entry(run), before=read_current(store, "cells"))
     for old, new in (("c", "b"), ("b", "a")):
         left, back = rollback(store, "cells")
         assert (left.run, back.run, back.by) == (old, new, "rollback")
@@ -34,8 +34,8 @@ def test_rolling_back_goes_through_all_models_before(store: Store) -> None:
 
 
 def test_rolling_back_is_one_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_current(store, "cells", entry("a"), None)
-    put_current(store, "cells", entry("b"), read_current(store, "cells"))
+    put_current(store, "cells", entry("a"), before=None)
+    put_current(store, "cells", entry("b"), before=read_current(store, "cells"))
     written: list[str] = []
     conditional = store.write_if_unchanged
 
@@ -50,14 +50,14 @@ def test_rolling_back_is_one_write(store: Store, monkeypatch: pytest.MonkeyPatch
 
 
 def test_of_two_that_promote_at_once_one_is_refused(store: Store) -> None:
-    put_current(store, "cells", entry("a"), None)
+    put_current(store, "cells", entry("a"), before=None)
     seen = read_current(store, "cells")
     barrier, refused = Barrier(2), []
 
     def put(run: str) -> None:
         barrier.wait()
         try:
-            put_current(store, "cells", entry(run), seen)
+            put_current(store, "cells", entry(run), before=seen)
         except WriteConflict:
             refused.append(run)
 
@@ -100,7 +100,7 @@ def test_a_file_that_was_tampered_with_is_refused_by_name(store: Store, content:
 
 def test_the_list_of_models_before_has_an_end(store: Store) -> None:
     for number in range(30):
-        put_current(store, "cells", entry(str(number)), read_current(store, "cells"))
+        put_current(store, "cells", entry(str(number)), before=read_current(store, "cells"))
     current = read_current(store, "cells")
     assert current is not None
     assert [before.run for before in current.previous] == [str(number) for number in range(28, 8, -1)]

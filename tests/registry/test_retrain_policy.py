@@ -33,7 +33,7 @@ class Arrivals:
     def is_used(self) -> None:
         """A model of what is there now is in use."""
         entry = Entry("cells-1", "file:///model/", self.snapshot().id, "run", "2026-01-01T00:00:00+00:00")
-        put_current(self.store, "cells", entry, read_current(self.store, "cells"))
+        put_current(self.store, "cells", entry, before=read_current(self.store, "cells"))
 
     def decide(self) -> Decision:
         return decide(self.job, self.store, self.snapshot())

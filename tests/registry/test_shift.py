@@ -11,7 +11,7 @@ def vectors(n: int, seed: int, mean: float = 0.0, spread: float = 1.0, d: int = 
 
 def p_value(before: np.ndarray, after: np.ndarray) -> float:
     """All of one class."""
-    return shift_p_value(before, after, np.zeros(len(before), int), np.zeros(len(after), int))
+    return shift_p_value(before, after, np.zeros(len(before), int), after_labels=np.zeros(len(after), int))
 
 
 def test_the_p_value_is_uniform_where_nothing_has_shifted() -> None:
@@ -29,20 +29,24 @@ def test_a_shift_of_the_mean_and_one_of_the_spread_are_found() -> None:
 def test_other_proportions_of_the_classes_are_no_shift() -> None:
     before = np.concatenate([vectors(100, 0), vectors(100, 1, mean=3)])
     labels = np.repeat([0, 1], 100)
-    assert shift_p_value(before, vectors(40, 2), labels, np.zeros(40, int)) > 0.05
-    assert shift_p_value(before, vectors(40, 2), labels, np.ones(40, int)) == 0.001, "of the other class they would be"
+    assert shift_p_value(before, vectors(40, 2), labels, after_labels=np.zeros(40, int)) > 0.05
+    assert shift_p_value(before, vectors(40, 2), labels, after_labels=np.ones(40, int)) == 0.001, (
+        "of the other class they would be"
+    )
 
 
 def test_a_shift_of_one_class_among_others_is_found() -> None:
     before = np.concatenate([vectors(100, 0), vectors(100, 1, mean=3)])
     after = np.concatenate([vectors(40, 2), vectors(40, 3, mean=3.7)])
-    assert shift_p_value(before, after, np.repeat([0, 1], 100), np.repeat([0, 1], 40)) < 0.01
+    assert shift_p_value(before, after, np.repeat([0, 1], 100), after_labels=np.repeat([0, 1], 40)) < 0.01
 
 
 def test_a_few_vectors_tell_nothing() -> None:
     assert p_value(vectors(200, 0), vectors(3, 1, mean=50)) == 1.0
     assert p_value(vectors(1, 0), vectors(300, 1, mean=50)) == 1.0
-    assert shift_p_value(vectors(200, 0), vectors(20, 1), np.zeros(200, int), np.ones(20, int)) == 1.0, "a new class"
+    assert shift_p_value(vectors(200, 0), vectors(20, 1), np.zeros(200, int), after_labels=np.ones(20, int)) == 1.0, (
+        "a new class"
+    )
 
 
 def test_vectors_that_are_all_the_same_have_not_shifted() -> None:

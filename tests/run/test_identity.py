@@ -21,7 +21,7 @@ def test_what_was_assumed_of_the_label_file_is_a_warning(tmp_path: Path, monkeyp
     source.write("labels.csv", ("key;label\n" + "".join(f"{n};{'ab'[n % 2]}\n" for n in range(60))).encode())
     job = parse_job(f"name: told\ndata: {{source: '{source.uri}', layout: table}}\nstore: {store.uri}\n")
     told: list[tuple[str, str]] = []
-    identity.find_run(job, source, store, lambda event: told.append((event.kind, getattr(event, "text", ""))))
+    identity.find_run(job, source, store, emit=lambda event: told.append((event.kind, getattr(event, "text", ""))))
     assert told == [
         ("snapshot", ""),
         (

@@ -72,7 +72,7 @@ def hold(store: Store) -> Iterator[Hold]:
 
 def taken(store: Store, said: list[str] | None = None) -> Lease:
     told = [] if said is None else said
-    return take(store, "run", lambda event: told.append(event.text), _unexpected)
+    return take(store, "run", lambda event: told.append(event.text), lost=_unexpected)
 
 
 def _unexpected(error: Superseded) -> None:
@@ -209,7 +209,7 @@ def test_who_holds_a_run_that_is_cancelled_hears_of_it_once(store: Store) -> Non
         heard.append(by)
         came.set()
 
-    with take(store, "run", lambda *_, **__: None, _unexpected, hear) as mine:
+    with take(store, "run", lambda *_, **__: None, lost=_unexpected, cancelled=hear) as mine:
         mine.state.change(lambda state: replace(state, checkpoints=(ONE,)))
         wish = cancel(store, "run").cancelled
         assert cancel(store, "run").cancelled == wish
@@ -223,7 +223,10 @@ def test_who_holds_a_run_that_is_cancelled_hears_of_it_once(store: Store) -> Non
 
 def test_a_cancelled_run_ends_as_after_sigterm(store: Store) -> None:
     def work() -> None:
-        with Interrupts() as interrupts, take(store, "run", lambda *_, **__: None, _unexpected, interrupts.ask):
+        with (
+            Interrupts() as interrupts,
+            take(store, "run", lambda *_, **__: None, lost=_unexpected, cancelled=interrupts.ask),
+        ):
             cancel(store, "run")
             time.sleep(20)
 
@@ -278,7 +281,7 @@ def test_a_reserved_run_is_the_latest_and_its_first_attempt_is_the_first(store: 
         reserve(store, "run-2")
         assert latest_run(store, "run", another=False) == "run-2"
         assert latest_run(store, "run", another=True) == "run-2"
-    with take(store, "run-2", lambda *_, **__: None, _unexpected) as mine:
+    with take(store, "run-2", lambda *_, **__: None, lost=_unexpected) as mine:
         assert mine.state.token.attempt == 1
         reserve(store, "run-2")
     assert latest_run(store, "run", another=True) == "run-3"
@@ -293,7 +296,7 @@ def test_who_goes_on_with_a_run_is_told_how_the_attempt_before_ended(store: Stor
     assert 0 < seen.used < seen.total
     kill(process)
     told: list[tuple[str, str]] = []
-    with take(store, "run", lambda event: told.append((event.kind, event.text)), _unexpected):
+    with take(store, "run", lambda event: told.append((event.kind, event.text)), lost=_unexpected):
         ((kind, text),) = told
         assert kind == "warning"
         assert text.startswith(f"attempt 1 (process {process.pid} on ")

@@ -208,7 +208,7 @@ def test_a_run_that_the_kernel_ended_for_want_of_memory_says_so_to_who_goes_on_w
             process.kill()
     assert process.returncode == -signal.SIGKILL
     told: list[tuple[str, str]] = []
-    with take(store, "run", lambda event: told.append((event.kind, event.text)), lambda error: None) as mine:
+    with take(store, "run", lambda event: told.append((event.kind, event.text)), lost=lambda error: None) as mine:
         assert mine.state.token.attempt == 2
         found = read_state(store, "run")
         assert found is not None

@@ -44,7 +44,7 @@ WRITES = [
 
 def told(action: str, status: int, code: str, message: str, pays: bool = False, **more: str) -> StorageError:
     answer = {"Error": {"Code": code, "Message": message, **more}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return translated(ClientError(answer, "any"), action, "s3://bucket/key", "bucket", pays)  # type: ignore[arg-type]
+    return translated(ClientError(answer, "any"), action, "s3://bucket/key", bucket="bucket", pays=pays)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

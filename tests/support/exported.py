@@ -96,7 +96,7 @@ def finished_texts(folder: Path, examples: int = 131, *settings: str) -> Finishe
     write_part(store, featurizer, found.addresses, values=ids)
     words = count_words(store, featurizer, stored_features(store, featurizer), examples=found)
     base = resolve_vectors(job, store, Heard())
-    learn_vectors(job, store, base.weights_sha256, words.ids, Heard())
+    learn_vectors(job, store, base.weights_sha256, ids=words.ids, emit=Heard())
     note_words(Run(job, RUN, store, snapshot, base), words, found)
     return _exported(job, store, snapshot, found, encoded, base_of_run(job, store, RUN, resolved=base))
 

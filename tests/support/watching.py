@@ -54,7 +54,9 @@ class Watching:
             return self.decide(target, *more)
 
         targets = {name: Target(job, Options("local"), {}, None) for name, job in made.items()}  # type: ignore[arg-type]
-        self.watcher = Watcher(watch, targets, self.queue, Log(self.output), self.metrics, clock, launch)
+        self.watcher = Watcher(
+            watch, targets, self.queue, log=Log(self.output), metrics=self.metrics, clock=clock, launch=launch
+        )
 
     def turn(self, seconds: float = 0.0) -> None:
         """Receives all that there is; then time passes, in steps in which what is held is extended, and jobs decide."""

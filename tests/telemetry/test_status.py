@@ -28,7 +28,7 @@ CHECKPOINT = CheckpointEntry("x", "", 0, "fine_tune", 3, 7, finished=False)
 @pytest.fixture
 def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lease, "RENEWAL", 0.05)
-    with take(store, "run", lambda *_, **__: None, lambda error: None) as mine:
+    with take(store, "run", lambda *_, **__: None, lost=lambda error: None) as mine:
         mine.state.change(lambda state: replace(state, checkpoints=(CHECKPOINT,)))
         yield
 
@@ -133,7 +133,7 @@ def test_a_holder_that_does_not_renew_gives_no_sign_of_life(store: Store, held: 
 
 
 def test_a_run_that_ended_early_and_one_that_is_finished(store: Store) -> None:
-    with take(store, "run", lambda *_, **__: None, lambda error: None):
+    with take(store, "run", lambda *_, **__: None, lost=lambda error: None):
         pass
     assert run_status(store, "run", watch=True)["state"] == "ended"
     metrics = {"accuracy": 0.9, "balanced_accuracy": 0.9, "roc_auc": None, "confusion": [[1, 0], [0, 1]]}
