@@ -68,7 +68,7 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
             return untrained_result(run, decision, emit)
         _train(attempt, plan)
         result = finish(run, attempt.number, stop_at_head=attempt.phase == "head", emit=emit)
-    result = promoted(run, result, executor, emit)
+    result = promoted(run, result, executor, emit=emit)
     return reported(run, result, emit)
 
 

@@ -15,7 +15,7 @@ from job.cli.telling import console, narrator
 @click.argument("files", nargs=-1, required=True)
 @as_json
 @debug
-def predict(model: str, files: tuple[str, ...], as_json: bool, debug: bool) -> None:
+def predict(model: str, files: tuple[str, ...], *, as_json: bool, debug: bool) -> None:
     """Labels and probabilities of FILES from the exported MODEL (a URI or a path)."""
     from job.export.predict import check_all_answered
     from job.export.predict import predict as predictions

@@ -22,7 +22,7 @@ MOST_COMPARED = 26
 @log
 @as_json
 @debug
-def run(job: str, overrides: tuple[str, ...], phase: str, new: bool, as_json: bool, debug: bool) -> None:
+def run(job: str, overrides: tuple[str, ...], phase: str, *, new: bool, as_json: bool, debug: bool) -> None:
     """Run JOB, or continue its run: the same job on the same data is the same run.
 
     JOB is a YAML file, or a folder of them, which are merged in the order of their names.
@@ -126,7 +126,7 @@ def demo(task: str, out: str | None, workers: int | None, *, as_json: bool, debu
 
     with narrator() as terminal:
         run = run_text_demo if task == "text" else run_demo
-        result = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug)
+        result = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug=debug)
     finish(result, as_json, terminal, published=PUBLISHED if task == "image" else None)
     if workers:
         return
@@ -198,6 +198,7 @@ def mlflow(
     run: str,
     tracking_uri: str | None,
     experiment: str | None,
+    *,
     registered_model: str | None,
     as_json: bool,
     debug: bool,
@@ -280,7 +281,7 @@ def tensorboard(what: str, host: str, port: int, *, debug: bool) -> None:
     from job.telemetry.board import serve
     from job.telemetry.status import open_runs
 
-    serve(*open_runs(what), host, port, lambda line: click.echo(f"thaw: {line}", err=True))
+    serve(*open_runs(what), host=host, port=port, say=lambda line: click.echo(f"thaw: {line}", err=True))
 
 
 @thaw.command()

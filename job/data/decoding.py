@@ -40,7 +40,7 @@ ENTRIES = 64
 Range = tuple[float, float]
 
 
-def decode_image(encoded: tf.Tensor, size: int, resize: str, value_range: Range | None = None) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, size: int, resize: str, *, value_range: Range | None = None) -> tf.Tensor:
     """Decodes a scalar string tensor to RGB, uint8 [size, size, 3]; usable inside a tf.function.
 
     `stretch` resizes the whole picture, `crop` the central square; bicubic, antialiased, rounded to whole values.

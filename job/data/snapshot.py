@@ -119,7 +119,7 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         snapshot = _summary(digest.hexdigest()[:20], counted, folders, data=data, whole=whole)
         check_rejects(snapshot.rejected_per_class, counted.samples, snapshot, data=data)
         folders.check()
-        _check(snapshot, counted, folders, data, source, whole)
+        _check(snapshot, counted, folders, data=data, source=source, whole=whole)
         yield Listing(snapshot, examples_file, rejects_file)
 
 
@@ -183,7 +183,7 @@ def _summary(id: str, counted: Counted, folders: Folders, *, data: Data, whole: 
     return replace(snapshot, cautions=[*cautions, *folders.cautions(), *named_in_part(data, classes)])
 
 
-def _check(snapshot: Snapshot, counted: Counted, folders: Folders, data: Data, source: Store, whole: bool) -> None:
+def _check(snapshot: Snapshot, counted: Counted, folders: Folders, *, data: Data, source: Store, whole: bool) -> None:
     if not snapshot.examples:
         raise no_examples(snapshot, counted, data, uri=source.uri, keys=folders.keys)
     if not whole:

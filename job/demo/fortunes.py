@@ -35,7 +35,7 @@ STRENGTHS = (1.0, 10.0, 100.0)
 Row = dict[str, str]
 
 
-def run_text_demo(out: str, workers: int | None, emit: Emit, debug: bool = False) -> dict[str, Any]:
+def run_text_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> dict[str, Any]:
     """Two runs, on all texts and on few; returns the result of the first, with a `comparison` and a `text` to try.
 
     Raises JobError where a tool is missing, and StorageError where one brings nothing.

@@ -22,7 +22,7 @@ LICENCE = (
 )
 
 
-def run_demo(out: str, workers: int | None, emit: Emit, debug: bool = False) -> dict[str, Any]:
+def run_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> dict[str, Any]:
     """Head phase, checkpoint; then resume, fine-tune, evaluate, export. Returns the result, with an `image` to try."""
     folder = Path(out).resolve()
     emit(Noted(LICENCE))

@@ -74,8 +74,10 @@ def compare_runs(runs: list[Documents]) -> Compared:
     sides = []
     for number, run in enumerate(runs):
         seed, classes = runs[0].job.train.seed, len(names[0])
-        pair = labels, rights[number], rights[0], classes
-        gains = {metric: paired_gain(*pair, metric, seed) for metric in ("accuracy", "balanced_accuracy")}
+        gains = {
+            metric: paired_gain(labels, rights[number], rights[0], classes=classes, metric=metric, seed=seed)
+            for metric in ("accuracy", "balanced_accuracy")
+        }
         metrics = {name: run.result["metrics"][run.kept][name] for name in METHODS}
         intervals = metric_intervals(run.predictions, run.kept, run.job.train.seed)
         sides.append(Side(run, metrics, intervals, int(rights[number].sum()), gains if number else {}))

@@ -94,7 +94,7 @@ def _projected(
     width = math.prod(featurizer.shape)
     directions = random.standard_normal((width, WIDTH), np.float32) / np.sqrt(WIDTH) if width > WIDTH else None
     points = np.empty((len(part), min(width, WIDTH)), np.float32)
-    for places, values in read_stored(store, featurizer, parts, part, offset):
+    for places, values in read_stored(store, featurizer, parts, part=part, offset=offset):
         flat = np.nan_to_num(values.reshape(len(values), -1).astype(np.float32), posinf=0, neginf=0)
         points[places] = flat if directions is None else flat @ directions
     return points

@@ -91,18 +91,26 @@ def gain(predictions: Predictions, metric: str, seed: int) -> Interval | None:
     """
     classes = predictions.chances["head"].shape[1]
     right, reference = predictions.right("fine_tune"), predictions.right("head")
-    return paired_gain(predictions.labels, right, reference, classes, metric, seed)
+    return paired_gain(predictions.labels, right, reference, classes=classes, metric=metric, seed=seed)
 
 
 def paired_gain(
-    labels: np.ndarray, right: np.ndarray, reference: np.ndarray, classes: int, metric: str, seed: int
+    labels: np.ndarray, right: np.ndarray, reference: np.ndarray, *, classes: int, metric: str, seed: int
 ) -> Interval | None:
     """The gain of one model over another on the same examples, with its interval by the paired bootstrap. `right` and
     `reference`, bool [n], say which answers of the two are right.
     """
     if metric not in ("accuracy", "balanced_accuracy"):
         return None
-    compared = compare(labels, right, reference, classes, metric, RESAMPLES, seed)  # type: ignore[arg-type]
+    compared = compare(
+        labels,
+        right,
+        reference,
+        classes=classes,
+        metric=metric,  # type: ignore[arg-type]
+        resamples=RESAMPLES,
+        seed=seed,
+    )
     low, high = np.quantile(compared.gains, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(compared.gain, float(low), float(high))
 

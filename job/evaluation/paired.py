@@ -50,6 +50,7 @@ def compare(
     labels: np.ndarray,
     candidate: np.ndarray,
     reference: np.ndarray,
+    *,
     classes: int,
     metric: Metric,
     resamples: int,

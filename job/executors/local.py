@@ -153,7 +153,7 @@ def _records(work: Extraction, decoder: Decoder) -> Iterator[Pending]:
     for shard, version in sorted(dict(work.chunks).items()):
         positions: list[int] = []
         encoded: list[bytes] = []
-        for record in read_shard(work.job.data, source, shard, version):
+        for record in read_shard(work.job.data, source, shard, version=version):
             assert record.position is not None
             positions.append(record.position)
             encoded.append(record.encoded)

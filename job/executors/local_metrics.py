@@ -69,19 +69,19 @@ class Served:
     def gauge(self, name: str, text: str, labels: tuple[str, ...]) -> _Instrument:
         from prometheus_client import Gauge
 
-        return self._once(Gauge, name, text, labels)
+        return self._once(Gauge, name, text, labels=labels)
 
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> _Instrument:
         from prometheus_client import Counter
 
-        return self._once(Counter, name, text, labels)
+        return self._once(Counter, name, text, labels=labels)
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...], *, bounds: list[float]) -> _Instrument:
         from prometheus_client import Histogram
 
-        return self._once(Histogram, name, text, labels, buckets=bounds)
+        return self._once(Histogram, name, text, labels=labels, buckets=bounds)
 
-    def _once(self, kind: Any, name: str, text: str, labels: tuple[str, ...], **more: Any) -> _Instrument:
+    def _once(self, kind: Any, name: str, text: str, *, labels: tuple[str, ...], **more: Any) -> _Instrument:
         if name not in self._instruments:
             self._instruments[name] = _Instrument(kind(f"{PREFIX}{name}", text, labels, registry=self.registry, **more))
         return self._instruments[name]

@@ -25,10 +25,13 @@ def index_shards(
     Emits ShardsIndexed. Raises DataError where a shard lacks the columns that `data.packed` names.
     """
     items = [(shard.key, shard.version, index) for index, shard in missing.items()]
-    written = executor.map(partial(_write, data, source, store), items, "Reading the packed files", emit=emit)
+    written = executor.map(
+        partial(_write, data=data, source=source, store=store), items, "Reading the packed files", emit=emit
+    )
     for done, _ in enumerate(written, 1):
         emit(ShardsIndexed(done=done, of=len(items)))
 
 
-def _write(data: Data, source: Store, store: Store, item: tuple[str, str, str]) -> None:
-    write_index(data, source, store, *item)
+def _write(item: tuple[str, str, str], *, data: Data, source: Store, store: Store) -> None:
+    shard, version, key = item
+    write_index(data, source, store, shard=shard, version=version, key=key)

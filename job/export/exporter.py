@@ -54,7 +54,7 @@ def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], 
     network = trained_network(job, store, run.id, classes=len(classes), base=run.base, kept=kept)
     with scratch() as folder:
         write_model(job, network.model, classes, metrics=metrics, card=card, folder=Path(folder))
-        reloaded = check_reloaded(job, network.model, Path(folder), examples_of(run))
+        reloaded = check_reloaded(job, network.model, Path(folder), examples=examples_of(run))
         upload_files(store, prefix, Path(folder))
     remember(f"{store.uri}{prefix}", reloaded)
     _forget_before(store, run.keys.models, attempt)
@@ -70,7 +70,7 @@ def write_model(
     tensors = {path: np.asarray(v.numpy(), order="C") for path, v in variables_by_path(network).items()}
     labels = {"classes": classes, **_decoding(job)}
     model.save(folder / "model.keras")
-    _save_saved_model(model, job, classes, folder / "saved_model")
+    _save_saved_model(model, job, classes, path=folder / "saved_model")
     save_file(tensors, folder / "weights.safetensors")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     if card is not None:
@@ -104,7 +104,7 @@ def _decoding(job: Job) -> dict[str, Any]:
     return {"image_size": job.model.image_size, "resize": job.model.resize, "value_range": job.data.value_range}
 
 
-def _save_saved_model(model: keras.Model, job: Job, classes: list[str], path: Path) -> None:
+def _save_saved_model(model: keras.Model, job: Job, classes: list[str], *, path: Path) -> None:
     names, form = tf.constant(classes), form_of(job)
     decoded, taken = tf.TensorSpec(form.shape, form.dtype), tf.TensorSpec([None], tf.string, name=job.task)
     ask = compiled(model)

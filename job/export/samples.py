@@ -66,7 +66,7 @@ class Sampler:
         part, offset = self._stored.find(addresses)
         inputs: dict[int, np.ndarray] = {}
         try:
-            for at, values in read_stored(self._store, self._featurizer, self._stored.parts, part, offset):
+            for at, values in read_stored(self._store, self._featurizer, self._stored.parts, part=part, offset=offset):
                 inputs |= dict(zip(positions[at].tolist(), values, strict=True))
         except CorruptFeatures:  # the source still has the examples
             pass

@@ -48,7 +48,8 @@ def count_words(store: Store, featurizer: Featurizer, stored: StoredFeatures, *,
     """Counts the words of these examples by their stored ids, part by part."""
     train = examples.splits == SPLITS.index("train")
     words = Words(*(np.empty(0, np.int64) for _ in range(4)))
-    for positions, values in read_stored(store, featurizer, stored.parts, *stored.find(examples.addresses)):
+    part, offset = stored.find(examples.addresses)
+    for positions, values in read_stored(store, featurizer, stored.parts, part=part, offset=offset):
         rows = np.repeat(positions, values.shape[1])[values.ravel() > 0]
         ids, first, place, counts = np.unique(values[values > 0], True, True, True)
         in_train = np.bincount(place, train[rows], len(ids)).astype(np.int64)

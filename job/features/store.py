@@ -203,7 +203,7 @@ def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndar
 
 
 def read_stored(
-    store: Store, featurizer: Featurizer, parts: list[Part], part: np.ndarray, offset: np.ndarray
+    store: Store, featurizer: Featurizer, parts: list[Part], *, part: np.ndarray, offset: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields features part by part: positions among the examples, int64 [k], and values, [k, …]. The part and the
     row of each example are int32 [n], -1 where it has no feature. Raises CorruptFeatures.

@@ -71,9 +71,8 @@ def _with_weights(
     """The base with the weights that the job file names, and its architecture where it is one of keras.applications."""
     source = model.weights_source
     if isinstance(source, config.Weights):
-        return read_weights(
-            model, source, keras_file, *_fetch(source.uri, source.sha256, folder, where="model.weights")
-        )
+        path, content = _fetch(source.uri, source.sha256, folder, where="model.weights")
+        return read_weights(model, source, keras_file, file=path, content=content)
     if source == "imagenet":
         return _fetched(model), "imagenet"
     base = build_base(model, keras_file)

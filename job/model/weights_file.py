@@ -24,7 +24,7 @@ ARCHITECTURE = "architecture"
 
 
 def read_weights(
-    model: config.Model, source: config.Weights, keras_file: str | None, file: str, content: bytes
+    model: config.Model, source: config.Weights, keras_file: str | None, *, file: str, content: bytes
 ) -> tuple[keras.Model, str | None]:
     """The base with the weights in `file` (with the bytes `content`), and the architecture that these weights have.
 
@@ -41,7 +41,7 @@ def read_weights(
             base, architecture = build_base(model), None
             tensors = lite_tensors(io.BytesIO(content), uri, model.backbone, base=base)
         else:
-            tensors, architecture = _read(suffix, model, uri, keras_file, file, content)
+            tensors, architecture = _read(suffix, model, keras_file, uri=uri, file=file, content=content)
             architecture = architecture or architecture_of(tensors)
             base = build_base(model, keras_file, architecture=architecture)
         assign(base, _without_layers_above(tensors, base, model, keras_file=keras_file), uri)
@@ -61,7 +61,7 @@ def noted_architecture(content: bytes) -> str | None:
 
 
 def _read(
-    suffix: str, model: config.Model, uri: str, keras_file: str | None, file: str, content: bytes
+    suffix: str, model: config.Model, keras_file: str | None, *, uri: str, file: str, content: bytes
 ) -> tuple[Tensors, str | None]:
     """The variables by path, and the architecture where the file itself says it."""
     if suffix == ".safetensors":

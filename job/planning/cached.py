@@ -86,7 +86,7 @@ def look_up(
         lacking |= missing
         if not featurizer.is_input:
             passes[featurizer.view] = passes.get(featurizer.view, np.zeros_like(missing)) | missing
-        _add(tensors, featurizer, *(int(which.sum()) for which in (needed, stored, rejected)))
+        _add(tensors, featurizer, int(needed.sum()), stored=int(stored.sum()), rejected=int(rejected.sum()))
     gone = addresses[np.isin(addresses, np.array(list(rejects), ADDRESS))]
     reasons = Counter(rejects[address] for address in address_bytes(gone))
     total = sum(int(missing.sum()) for missing in passes.values())
@@ -98,13 +98,13 @@ def _nothing(featurizers: Sequence[Featurizer], counts: Counts) -> MissingFeatur
     tensors, passes = dict[str, Cached](), dict[int, int]()
     for featurizer in featurizers:
         needed = train if featurizer.view else everyone
-        _add(tensors, featurizer, needed, 0, 0)
+        _add(tensors, featurizer, needed, stored=0, rejected=0)
         if not featurizer.is_input:
             passes[featurizer.view] = needed
     return MissingFeatures([*tensors.values()], everyone, sum(passes.values()), {})
 
 
-def _add(tensors: dict[str, Cached], featurizer: Featurizer, needed: int, stored: int, rejected: int) -> None:
+def _add(tensors: dict[str, Cached], featurizer: Featurizer, needed: int, *, stored: int, rejected: int) -> None:
     """Counts another view of its tensor."""
     of = featurizer.tap, featurizer.dtype, featurizer.shape, featurizer.bytes_per_example
     before = tensors.get(of[0], Cached(of[0], 0, *of[1:], 0, 0))

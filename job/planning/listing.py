@@ -77,7 +77,7 @@ def _index(data: Data, source: Store, store: Store) -> float:
     room, read = UNINDEXED, 0
     for index, shard in random.Random(0).sample(missing, len(missing)):
         if shard.size <= room:
-            write_index(data, source, store, shard.key, shard.version, index)
+            write_index(data, source, store, shard=shard.key, version=shard.version, key=index)
             room, read = room - shard.size, read + 1
     if read == len(missing):
         return 1.0

@@ -123,7 +123,7 @@ def predict(
     """
     forward = _forward(store, model, featurizer)
     predicted = np.full(len(part), -1, np.int64)
-    for positions, values in read_stored(store, featurizer, parts, part, offset):
+    for positions, values in read_stored(store, featurizer, parts, part=part, offset=offset):
         for first in range(0, len(positions), BATCH):
             batch = values[first : first + BATCH]
             padded = np.concatenate([batch, np.zeros((BATCH - len(batch), *batch.shape[1:]), batch.dtype)])

@@ -37,7 +37,7 @@ def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
     return {**result, "promotion": judged, "report": report_uri(store, run)}
 
 
-def promoted(run: Run, result: dict[str, Any], executor: Executor, emit: Emit) -> dict[str, Any]:
+def promoted(run: Run, result: dict[str, Any], executor: Executor, *, emit: Emit) -> dict[str, Any]:
     """The result with `promotion`: the decision; None with promote: null, or where there is no model."""
     if run.job.promote is None or result["model"] is None:
         return {**result, "promotion": None}
@@ -92,8 +92,15 @@ def _decided(
         reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
         return {"promoted": False, "reason": reason, **named}
     classes = run.snapshot.classes
-    rights = answered.labels, answered.candidate, answered.champion
-    compared = compare(*rights, len(classes), rules.metric, rules.resamples, run.job.train.seed)
+    compared = compare(
+        answered.labels,
+        answered.candidate,
+        answered.champion,
+        classes=len(classes),
+        metric=rules.metric,
+        resamples=rules.resamples,
+        seed=run.job.train.seed,
+    )
     promoted, reason = verdict(compared, rules, classes)
     support = np.bincount(answered.labels, minlength=len(classes)).tolist()
     drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]

@@ -154,7 +154,7 @@ def _features(store: Store, features: FeatureSet, examples: np.ndarray) -> np.nd
     """The features of these examples, float32 [n, d]."""
     values = np.empty((len(examples), *features.featurizer.shape), np.float32)
     part, offset = features.part[examples], features.offset[examples]
-    for positions, part_values in read_stored(store, features.featurizer, features.parts, part, offset):
+    for positions, part_values in read_stored(store, features.featurizer, features.parts, part=part, offset=offset):
         values[positions] = part_values
     return values
 

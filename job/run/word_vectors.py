@@ -32,7 +32,7 @@ def resolve_vectors(job: Job, store: Store, emit: Emit) -> ResolvedBase:
                 f"model.weights: {weights.uri} has sha256 {resolved.weights_sha256}, and the job file says "
                 f"{weights.sha256}: it is not the file meant."
             )
-        _read(store, path, weights.uri, resolved.weights_sha256, np.empty(0, np.int64), emit)
+        _read(store, path, weights.uri, sha256=resolved.weights_sha256, ids=np.empty(0, np.int64), emit=emit)
     record_base(store, request, resolved)
     return resolved
 
@@ -47,7 +47,7 @@ def learn_vectors(job: Job, store: Store, sha256: str, *, ids: np.ndarray, emit:
     with _downloaded(uri) as path:
         if file_sha256(path) != sha256:
             raise StorageError(f"{uri} was written since this run was named: run again.")
-        _read(store, path, uri, sha256, missing, emit)
+        _read(store, path, uri, sha256=sha256, ids=missing, emit=emit)
 
 
 def spell(job: Job, ids: np.ndarray) -> list[str]:
@@ -72,7 +72,7 @@ def vectors_named(job: Job) -> Weights:
     return weights
 
 
-def _read(store: Store, path: str, uri: str, sha256: str, ids: np.ndarray, emit: Emit) -> None:
+def _read(store: Store, path: str, uri: str, *, sha256: str, ids: np.ndarray, emit: Emit) -> None:
     from job.text.vectors import read_vectors
 
     import_tensorflow()

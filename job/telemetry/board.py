@@ -26,7 +26,7 @@ PATIENCE = 5.0
 EVENTS = re.compile(r"runs/([A-Za-z0-9][^/]*)/tensorboard/(events[^/]*)")
 
 
-def serve(store: Store, run: str | None, host: str, port: int, say: Callable[[str], None]) -> NoReturn:
+def serve(store: Store, run: str | None, *, host: str, port: int, say: Callable[[str], None]) -> NoReturn:
     """Serves this run, or all runs of the store, until the process is ended; says so where they have no event files.
 
     Event files are copied to this machine, since TensorBoard reads no object storage without a plug-in. Raises

@@ -135,7 +135,7 @@ class Narrator:
 
     def _line(self, kind: str, line: Line) -> None:
         self._latest = self._clock()
-        self._output.line(line.level, line.text, kind, self._now, line.fields)
+        self._output.line(line.level, line.text, event=kind, now=self._now, fields=line.fields)
 
 
 def _stage_of(event: Event) -> str:

@@ -29,7 +29,7 @@ class Output(Protocol):
     lives: bool
     """Whether it shows the stage that is under way all the time, so that there need be no lines about it."""
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, *, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
         """`level` is one of STYLES; `fields`: what the line is about, as JSON types."""
 
     def table(self, table: Table) -> None: ...
@@ -58,7 +58,7 @@ class TextOutput:
         self._is_bar = False
         self._phase = ""
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, *, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
         if now.phase != self._phase:
             self.end()
         minutes, seconds = divmod(int(self._passed() - self._started), 60)
@@ -117,7 +117,7 @@ class JsonOutput:
         self._stream = stream
         self._run: dict[str, Any] = {}
 
-    def line(self, level: str, text: str, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
+    def line(self, level: str, text: str, *, event: str, now: RunProgress, fields: dict[str, Any]) -> None:
         self._run |= {name: fields[name] for name in ("run", "attempt") if name in fields}
         where = {name: getattr(now, name) for name in ("phase", "epoch", "step") if getattr(now, name) is not None}
         time = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -50,7 +50,7 @@ class ProgressTracker:
         self._shares: Shares = {**FIRST, **BOTH}
         bus.subscribe(RunFound, self._run_found)
         bus.subscribe(SnapshotTaken, lambda event: self._at("prepare", 0))
-        bus.subscribe(ShardsIndexed, lambda index: self._at("index", index.done / index.of, index.done, index.of))
+        bus.subscribe(ShardsIndexed, self._shards_indexed)
         bus.subscribe(FeaturesComputed, self._features_computed)
         bus.subscribe(TrainingStarted, lambda event: self._at(event.resumed[0] if event.resumed else "head", 0))
         bus.subscribe(StepsMade, self._steps_made)
@@ -65,17 +65,20 @@ class ProgressTracker:
         self._shares = {**FIRST, **(BOTH if "fine_tune" in found.phases else HEAD_ONLY)}
         self._at("prepare", 1)
 
+    def _shards_indexed(self, index: ShardsIndexed) -> None:
+        self._at("index", index.done / index.of, done=index.done, of=index.of)
+
     def _features_computed(self, features: FeaturesComputed) -> None:
         done, of, rate = features.done, features.of, features.rate
-        self._at("extract", done / of, done, of, rate=rate, left=(of - done) / rate if rate else None)
+        self._at("extract", done / of, done=done, of=of, rate=rate, left=(of - done) / rate if rate else None)
 
     def _steps_made(self, steps: StepsMade) -> None:
         done, of = (steps.epoch - 1) * steps.steps + steps.step, steps.epochs * steps.steps
         self._at(
             steps.phase,
             done / of,
-            done,
-            of,
+            done=done,
+            of=of,
             epoch=steps.epoch,
             epochs=steps.epochs,
             step=steps.step,
@@ -100,10 +103,10 @@ class ProgressTracker:
             left=left,
         )
 
-    def _at(self, phase: str, part: float, done: int | None = None, of: int | None = None, **figures: Any) -> None:
+    def _at(self, phase: str, part: float, **figures: Any) -> None:
         begin, end = self._shares.get(phase, (0, 0))
         percent = max(self.now.percent, begin + (end - begin) * min(part, 1))
-        self.now = RunProgress(phase, percent, done, of, **figures)
+        self.now = RunProgress(phase, percent, **figures)
         self._emit(self.now)
 
 

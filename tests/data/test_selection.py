@@ -310,7 +310,7 @@ def test_shards_and_tables_have_published_divisions_too(source: Store) -> None:
         content=shards.webdataset_of(shards.examples(12)),
     )
     for key, shard in without_index(packed, source, store, shards=list_shards(packed, source)).items():
-        write_index(packed, source, store, shard.key, shard.version, key)
+        write_index(packed, source, store, shard=shard.key, version=shard.version, key=key)
     snapshot = take_snapshot(packed, source, store)
     assert {split: sum(of.values()) for split, of in snapshot.counts.items()} == dict.fromkeys(snapshot.counts, 12)
     assert snapshot.left_out == {"in no folder of the split": 12}

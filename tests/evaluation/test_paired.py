@@ -13,9 +13,9 @@ def right(n: int, share: float, seed: int) -> np.ndarray:
 def test_the_gain_is_that_of_the_metric() -> None:
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     candidate, reference = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool), np.array([1, 1, 1, 0, 0, 0, 1, 1], bool)
-    plain = compare(labels, candidate, reference, 2, "accuracy", 500, seed=0)
+    plain = compare(labels, candidate, reference, classes=2, metric="accuracy", resamples=500, seed=0)
     assert (plain.candidate, plain.reference) == (7 / 8, 5 / 8)
-    balanced = compare(labels, candidate, reference, 2, "balanced_accuracy", 500, seed=0)
+    balanced = compare(labels, candidate, reference, classes=2, metric="balanced_accuracy", resamples=500, seed=0)
     assert (balanced.candidate, balanced.reference) == (0.75, 0.75)
     assert plain.drops.tolist() == [-0.5, 0.5]
 
@@ -34,13 +34,13 @@ def test_resamples_are_those_of_drawing_examples(metric: str) -> None:
     random = np.random.default_rng(4)
     draws = [random.integers(0, 120, 120) for _ in range(4000)]
     plain = np.array([score(rows, candidate) - score(rows, reference) for rows in draws])
-    found = compare(labels, candidate, reference, 3, metric, 4000, seed=0).gains  # type: ignore[arg-type]
+    found = compare(labels, candidate, reference, classes=3, metric=metric, resamples=4000, seed=0).gains  # type: ignore[arg-type]
     assert np.allclose(np.quantile(found, [0.05, 0.5, 0.95]), np.quantile(plain, [0.05, 0.5, 0.95]), atol=0.012)
 
 
 def test_equal_models_are_not_better_beyond_noise() -> None:
     labels, model = np.zeros(200, int), right(200, 0.8, 0)
-    same = compare(labels, model, model, 1, "accuracy", 1000, seed=0)
+    same = compare(labels, model, model, classes=1, metric="accuracy", resamples=1000, seed=0)
     assert same.gain == 0
     assert same.least_gain(0.5) == 0
 
@@ -50,8 +50,8 @@ def test_a_large_gain_is_beyond_noise_and_a_lucky_one_is_not() -> None:
     better, lucky = half.copy(), half.copy()
     better[1:80:2] = True
     lucky[1] = True
-    assert compare(labels, better, half, 1, "accuracy", 2000, seed=0).least_gain(0.95) > 0.05
-    assert compare(labels, lucky, half, 1, "accuracy", 2000, seed=0).least_gain(0.95) == 0
+    assert compare(labels, better, half, classes=1, metric="accuracy", resamples=2000, seed=0).least_gain(0.95) > 0.05
+    assert compare(labels, lucky, half, classes=1, metric="accuracy", resamples=2000, seed=0).least_gain(0.95) == 0
 
 
 def test_a_class_that_falls_is_named_and_one_mistake_in_three_is_not() -> None:
@@ -59,7 +59,7 @@ def test_a_class_that_falls_is_named_and_one_mistake_in_three_is_not() -> None:
     reference, candidate = np.ones(403, bool), np.ones(403, bool)
     candidate[300:330] = False
     candidate[402] = False
-    compared = compare(labels, candidate, reference, 4, "accuracy", 2000, seed=0)
+    compared = compare(labels, candidate, reference, classes=4, metric="accuracy", resamples=2000, seed=0)
     assert compared.fallen(0.05, 0.95) == [1]
     assert compared.fallen(0.35, 0.95) == []
     assert np.isnan(compared.drops[3]), "a class without examples"
@@ -67,5 +67,5 @@ def test_a_class_that_falls_is_named_and_one_mistake_in_three_is_not() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     labels, first, second = np.zeros(50, int), right(50, 0.6, 0), right(50, 0.5, 1)
-    one, other = (compare(labels, first, second, 1, "accuracy", 200, seed=7) for _ in range(2))
+    one, other = (compare(labels, first, second, classes=1, metric="accuracy", resamples=200, seed=7) for _ in range(2))
     assert (one.gains == other.gains).all()

@@ -29,7 +29,7 @@ def test_a_layer_that_holds_a_table_is_exported_with_it(tmp_path: Path) -> None:
     known = keras.layers.IntegerLookup(vocabulary=[3, 5, 7])(words)
     pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(8, 2)(known))
     model = keras.Model(words, keras.layers.Softmax()(pooled))
-    _save_saved_model(model, job, ["a", "b"], tmp_path / "saved_model")
+    _save_saved_model(model, job, ["a", "b"], path=tmp_path / "saved_model")
     serve = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serving_default"]
     answers = serve(text=tf.constant(["some words"]))
     assert np.allclose(answers["probabilities"].numpy().sum(), 1)

@@ -147,7 +147,7 @@ def usable_records(file: pa.NativeFile, data: Data, uri: str) -> Iterator[Record
             yield record
 
 
-def read_shard(data: Data, source: Store, shard: str, version: str) -> Iterator[Record]:
+def read_shard(data: Data, source: Store, shard: str, *, version: str) -> Iterator[Record]:
     """The usable records of a shard. Raises StorageError, at its end, where the shard has another version."""
     uri = source.uri + shard
     with arrow_errors(uri):
@@ -176,7 +176,7 @@ def make_index(records: Iterable[Record]) -> bytes:
     return buffer.getvalue()
 
 
-def write_index(data: Data, source: Store, store: Store, shard: str, version: str, key: str) -> None:
+def write_index(data: Data, source: Store, store: Store, *, shard: str, version: str, key: str) -> None:
     """Reads a whole shard and writes its index. Raises DataError where it lacks columns that `data.packed` names."""
     uri = source.uri + shard
     with arrow_errors(uri):

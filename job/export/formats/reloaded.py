@@ -58,7 +58,7 @@ def synthetic_examples(job: Job, classes: list[str]) -> Encoded:
     return Encoded([tf.io.encode_png(pixels).numpy() for pixels in noise], labels)
 
 
-def check_reloaded(job: Job, network: keras.Model, folder: Path, examples: Encoded) -> Network:
+def check_reloaded(job: Job, network: keras.Model, folder: Path, *, examples: Encoded) -> Network:
     """The network loaded from `model.keras`. Raises JobError where that or the SavedModel answers differently from
     `network`, whose outputs are logits (see `check`).
     """

@@ -107,7 +107,7 @@ def test_names_change_without_reading_a_shard_again(source: Store, tmp_path: Pat
         data = Data(source=source.uri, layout="webdataset", packed={"names": given}, max_rejects=1)
         (shard,) = list_shards(data, source)
         keys.append(index_key(data, source, shard))
-        write_index(data, source, store, shard.key, shard.version, keys[-1])
+        write_index(data, source, store, shard=shard.key, version=shard.version, key=keys[-1])
         snapshot = take_snapshot(data, source, store)
         assert snapshot.classes == classes
         nameless = {"its label has no name in data.packed.names": 20} if given == "labels.txt" else {}
@@ -123,7 +123,7 @@ def test_a_class_without_a_name_is_told_and_not_left_out(source: Store, tmp_path
     source.write("a.tar", shards.tar_of(files))
     data = Data(source=source.uri, layout="webdataset", packed={"names": ["cat", "dog"]})
     (shard,) = list_shards(data, source)
-    write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+    write_index(data, source, store, shard=shard.key, version=shard.version, key=index_key(data, source, shard))
     with pytest.raises(
         DataError, match=r"20 of 20 objects of class '2' can't be used.*has no name in data.packed.names"
     ):
@@ -137,7 +137,7 @@ def test_numbers_beside_names_are_a_warning(source: Store, tmp_path: Path) -> No
         source.write(name, shards.webdataset_of(rows))
     data = Data(source=source.uri, layout="webdataset")
     for shard in list_shards(data, source):
-        write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+        write_index(data, source, store, shard=shard.key, version=shard.version, key=index_key(data, source, shard))
     (caution,) = [one for one in take_snapshot(data, source, store).cautions if one.setting == "data.packed.label"]
     assert "some classes are numbers ('0', '1') and others names ('cat', 'dog')" in caution.text
     assert not list(named_in_part(data, ["0", "1", "a", "b"]))

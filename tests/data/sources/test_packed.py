@@ -23,7 +23,7 @@ from job.data.sources.packed import (
 )
 from job.data.sources.records import Record
 from job.errors import DataError, ObjectMissing, StorageError
-from job.storage import ObjectInfo, Store, open_store
+from job.storage import Store, open_store
 from support import shards
 from support.packed import read
 
@@ -195,7 +195,8 @@ def test_the_records_of_a_shard_are_those_that_can_be_used(form: str, tmp_path: 
     settings = shards.data_of(form, source, max_bytes=largest)
     (shard,) = list_shards(settings, source)
     found = {
-        record.position: (record.encoded, record.label) for record in read_shard(settings, source, *version(shard))
+        record.position: (record.encoded, record.label)
+        for record in read_shard(settings, source, shard.key, version=shard.version)
     }
     assert found == {at: example for at, example in enumerate(examples) if len(example[0]) <= largest}
     assert 0 < len(found) < len(examples)
@@ -207,7 +208,7 @@ def test_of_a_broken_shard_what_can_be_read_is_read(tmp_path: Path) -> None:
     source.write(key, source.read(key)[:40_000])
     settings = shards.data_of("webdataset", source)
     (shard,) = list_shards(settings, source)
-    found = [record.encoded for record in read_shard(settings, source, *version(shard))]
+    found = [record.encoded for record in read_shard(settings, source, shard.key, version=shard.version)]
     assert found == [image for image, _ in examples[: len(found)]]
     assert 0 < len(found) < len(examples)
 
@@ -217,16 +218,11 @@ def test_a_shard_that_changes_while_it_is_read_is_told_of_at_its_end(tmp_path: P
     shards.fill(source, "webdataset", shard_count=1)
     settings = shards.data_of("webdataset", source)
     (shard,) = list_shards(settings, source)
-    records = read_shard(settings, source, *version(shard))
+    records = read_shard(settings, source, shard.key, version=shard.version)
     assert next(records).position == 0
     shards.fill(source, "webdataset", shard_count=1)
     with pytest.raises(StorageError, match=r"/x.tar changed while it was read: run again.$"):
         list(records)
     source.delete(shard.key)
     with pytest.raises(ObjectMissing, match=r"/x.tar was deleted in the meantime: run again.$"):
-        list(read_shard(settings, source, *version(shard)))
-
-
-def version(shard: ObjectInfo) -> tuple[str, str]:
-    """A shard's key, and which version of it was listed."""
-    return shard.key, shard.version
+        list(read_shard(settings, source, shard.key, version=shard.version))

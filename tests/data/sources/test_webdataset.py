@@ -113,7 +113,7 @@ def test_captions_for_labels_are_no_classes(tmp_path: Path) -> None:
     source.write("a.tar", shards.tar_of(files))
     data = Data(source=source.uri, layout="webdataset", packed={"label": "txt"})
     (shard,) = list_shards(data, source)
-    write_index(data, source, store, shard.key, shard.version, index_key(data, source, shard))
+    write_index(data, source, store, shard=shard.key, version=shard.version, key=index_key(data, source, shard))
     said = "30 examples have 30 different labels, such as 'cat 0cat 0.*…' and .*no classes. Look at data.packed.label"
     with pytest.raises(DataError, match=said):
         take_snapshot(data, source, store)

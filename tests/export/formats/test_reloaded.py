@@ -141,7 +141,7 @@ def spoil_keras(patch: pytest.MonkeyPatch) -> None:
 
 def spoil_saved_model(patch: pytest.MonkeyPatch) -> None:
     save_model = export._save_saved_model
-    patch.setattr(export, "_save_saved_model", lambda model, *rest: save_model(spoiled(model), *rest))
+    patch.setattr(export, "_save_saved_model", lambda model, *rest, path: save_model(spoiled(model), *rest, path=path))
 
 
 def decode_otherwise(patch: pytest.MonkeyPatch) -> None:
@@ -193,9 +193,9 @@ def test_the_examples_are_of_the_test_split_and_made_up_where_none_is_left(
         left = examples_of(run_of(run))
         assert left.examples == synthetic_examples(run.job, run.result["classes"]).examples
         assert len(left.examples) == SYNTHETIC
-        check_reloaded(run.job, run.logits, run.model, left)
+        check_reloaded(run.job, run.logits, run.model, examples=left)
         with pytest.raises(JobError, match="On 4 examples probabilities differ"):
-            check_reloaded(run.job, spoiled(run.logits), run.model, left)
+            check_reloaded(run.job, spoiled(run.logits), run.model, examples=left)
     finally:
         shutil.rmtree(source, ignore_errors=True)
         shutil.move(source.parent / "kept", source)
@@ -212,7 +212,7 @@ def test_what_computes_in_bfloat16_has_a_wider_bound(
 def test_pictures_that_tensorflow_decodes_otherwise_raise_no_alarm(pictures: exported.Finished) -> None:
     encoded = [READ[kind]() for kind in ("BMP, palette", "PNG, turned", "GIF, transparent", "WebP, animated", "TIFF")]
     examples = Encoded(encoded, np.zeros(len(encoded), np.int32))
-    check_reloaded(pictures.job, pictures.logits, pictures.model, examples)
+    check_reloaded(pictures.job, pictures.logits, pictures.model, examples=examples)
 
 
 def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
@@ -224,9 +224,9 @@ def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
     broken.get_layer("head_logits").set_weights([kernel, bias * np.nan])
     examples = examples_of(run_of(pictures))
     export.write_model(pictures.job, broken, pictures.result["classes"], metrics={}, card=None, folder=tmp_path)
-    check_reloaded(pictures.job, broken, tmp_path, examples)
+    check_reloaded(pictures.job, broken, tmp_path, examples=examples)
     with pytest.raises(JobError, match="differ by up to nan"):
-        check_reloaded(pictures.job, pictures.logits, tmp_path, examples)
+        check_reloaded(pictures.job, pictures.logits, tmp_path, examples=examples)
 
 
 def certain_network(pixels: int) -> keras.Model:
@@ -248,7 +248,6 @@ def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
     """Keras makes a Normalization's constants of its variables when it loads a file, and at no other time."""
     network = certain_network(32)
     examples = examples_of(run_of(pictures))
-    arguments = pictures.job, network, tmp_path, examples
     if name == "saved_model":
         monkeypatch.setattr(reloaded, "load_with_logits", lambda path: exported_model.compiled(with_softmax(network)))
         export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
@@ -257,10 +256,10 @@ def test_a_layer_that_answers_otherwise_once_it_is_loaded_is_seen_in_the_logits(
         export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
     told = rf"^{name}: not written, .*probabilities differ by up to 0, 100\.0% keep their class, logits, of up to"
     with pytest.raises(JobError, match=told):
-        check_reloaded(*arguments)
+        check_reloaded(pictures.job, network, tmp_path, examples=examples)
     refresh(network)
     export.write_model(pictures.job, network, ["a", "b"], metrics={}, card=None, folder=tmp_path)
-    check_reloaded(*arguments)
+    check_reloaded(pictures.job, network, tmp_path, examples=examples)
 
 
 def with_softmax(network: keras.Model) -> keras.Model:
