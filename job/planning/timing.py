@@ -13,16 +13,16 @@ from job.planning.costs import PhaseCosts, Range
 from job.planning.history import EXTRACTING, History
 
 STARTS = {
-    "local": {"preparing": 1.4, EXTRACTING: 0.4, "workers": 0.4, "export": 2.4, "report": 1.4},
-    "ray": {"preparing": 2.0, EXTRACTING: 2.4, "workers": 3.5, "export": 2.3, "report": 1.4},
+    "local": {"preparing": 2.0, EXTRACTING: 0.6, "workers": 0.6, "export": 3.4, "report": 2.0},
+    "ray": {"preparing": 2.8, EXTRACTING: 3.4, "workers": 5.0, "export": 3.2, "report": 2.0},
 }
-"""What does not depend on the data, in times of what a worker's process takes to start (TensorFlow's import, and the
-network): the demo's, on two cores."""
-WEIGHTS = 0.3
+"""What does not depend on the data, in times of what TensorFlow's import and the building of the network take: the
+demo's, on two cores."""
+WEIGHTS = 0.4
 """Added to `preparing` where the weights are not in the store yet."""
 OTHERS = ("indexing", "words", "comparing")
 """Stages before the features that only some runs have: told as the last run had them."""
-USUAL = Range(8, 12, 30)
+USUAL = Range(6, 8.5, 21)
 """Seconds of such a start, from an idle machine to a busy one; what was measured is as uncertain."""
 CALIBRATED = 0.8, 1.5
 """How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
