@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GOLDEN = 0x9E3779B97F4A7C15
 """The increment of SplitMix64: 2**64 divided by the golden ratio, odd."""
 DRAWS = ("horizontal", "vertical", "angle", "right", "down", "zoom", "contrast", "brightness", "turns")
-"""What each number of an image decides, in a fixed order: switching one on changes no other."""
+"""The use of each random number of an image, in a fixed order: switching one change on alters no other."""
 ANGLES = 4096
 """Steps of an angle: at most 0.09 degrees each."""
 

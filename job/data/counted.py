@@ -56,7 +56,7 @@ class Counted:
 
     def __init__(self, data: Data) -> None:
         self.examples = Counter[tuple[str, str]]()
-        """Per split and class."""
+        """The number of examples per split and class."""
         self.first: dict[str, str] = {}
         """The key of an example of each class."""
         self._data = data

@@ -18,7 +18,7 @@ COMMENT = re.compile(rb"#[^\r\n]*")
 BITS, PHOTOMETRIC = 258, 262
 """Tags of TIFF."""
 SIZES = b"\xff\x4f\xff\x51"
-"""How the header of a JPEG 2000 begins."""
+"""The beginning of a JPEG 2000 header."""
 
 
 def bits_of(image: Image.Image, encoded: bytes) -> int:

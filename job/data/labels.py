@@ -44,7 +44,7 @@ class Listed:
     modified: float | None = None
     """When the object was last written, in seconds since 1970."""
     left_out: str | None = None
-    """Why it is no example, and no reject either."""
+    """The reason why the object is neither an example nor a reject; None for these."""
 
 
 Note = Callable[[str], None]

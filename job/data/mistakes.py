@@ -22,7 +22,7 @@ NO_VALUE = re.compile(r"(?i:nan|nat|null|nil|n/a|#n/a|<na>|undefined|-|\?)|None"
 """Names that programs write where they have no value."""
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d*)?")
 COPY = re.compile(r"(?: copy| ?\(\d+\))+$")
-"""Ends the names of folders that were copied (`cat - Copy (2)`)."""
+"""The endings of copied folders' names (`cat - Copy (2)`)."""
 LETTERS = 60
 """Letters of a label that an error shows."""
 BETWEEN = re.compile(r"\s*[|;,+/&]\s*|\s+")

@@ -17,7 +17,7 @@ SHARD = 256
 WINDOW = 512
 """Examples of a stream that are permuted among each other."""
 STREAMS = 64
-"""At most; more workers than this would be idle."""
+"""The most streams, and so the most workers: further ones would be idle."""
 SHARDS_PER_STREAM = 8
 """Small data is cut into smaller shards, so that this many make a stream: the fewer there are, the less is random."""
 

@@ -30,8 +30,8 @@ RULES = (
     (r"[^\p{L}\p{M}\p{N}\x01]+", " "),
     ("\x01", "'"),
 )
-"""What is replaced by what in lower-case text, in this order. An apostrophe divides words, but those of contractions,
-which are words of their own (do n't, it 's), as in the texts that GloVe's vectors were made from.
+"""Patterns and their replacements in lower-case text, in this order. An apostrophe divides words. Contractions become
+words of their own (do n't, it 's), as in the texts that GloVe's vectors were trained on.
 """
 
 

@@ -123,7 +123,7 @@ def _without_layers_above(
 
 
 def _whole(model: config.Model, **changed: Any) -> config.Model:
-    """The same model section without `end_at`, with these other values `changed`."""
+    """The model section without `end_at`, and with the `changed` values."""
     return model.model_copy(update={"end_at": None, **changed})
 
 

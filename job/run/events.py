@@ -22,7 +22,7 @@ class Event:
     """Something that has happened."""
 
     kind: ClassVar[str]
-    """Its name in the JSON log: the same for events that a reader of logs need not tell apart."""
+    """The name of the event in the JSON log. Events that readers of logs need not distinguish share one."""
 
 
 E = TypeVar("E", bound=Event)

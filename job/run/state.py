@@ -44,7 +44,7 @@ class Holder:
     started: str = ""
     """The start of the process, in ticks since the boot."""
     memory: Memory | None = None
-    """Its memory when it took the run."""
+    """The memory of the process when it took the run."""
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Indexed(NamedTuple):
     info: ObjectInfo
     is_shard: bool
     records: pq.ParquetFile | None
-    """Its index; None where it has none."""
+    """The index of the object; None where it has none."""
 
 
 def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:

@@ -43,9 +43,9 @@ class Member(NamedTuple):
     name: str
     """The folder and the file's name up to its first dot."""
     extension: str
-    """What follows that dot, in lower case."""
+    """The rest of the file's name after that dot, in lower case."""
     is_field: bool
-    """Whether that is the extension of an image, a label or a group."""
+    """Whether `extension` is that of an image, a label or a group."""
     end: str
     """The extension of an image, a label or a group that its name ends with; "" where it ends with none."""
     part: Part
