@@ -193,7 +193,7 @@ def test_ctrl_c_stops_following_alone(kube: Kube, api: Api, said: Any, monkeypat
     kube.put("rayjobs", {"metadata": {"name": NAME}})
 
     class Interrupted(room.Queue):  # type: ignore[type-arg,misc]
-        def get(self, *_: Any) -> Any:
+        def get(self, *_: Any, **__: Any) -> Any:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(room, "Queue", Interrupted)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.executors import local_metrics
 from job.executors.local_metrics import PORT, Unread, metrics_here
-from job.telemetry.run_metrics import RunMeter
+from job.run.events import AttemptEnded, Bus, StageStarted
+from job.storage import open_store
+from job.telemetry.run_metrics import RunGauges
 from job.training.throughput import CHECKPOINT_SECONDS, LABELS
+from support.events import Executor, attempt_started
 from support.servers import free_port
 
 WHERE = {"run_id": "cells-1", "phase": "head", "rank": "0"}
@@ -51,10 +54,17 @@ def test_a_run_has_the_names_that_it_has_on_ray(port: int) -> None:
     assert found[f"ray_thaw_checkpoint_seconds_sum{{{labels}}}"] == 2.5
 
 
-def test_all_runs_of_a_process_are_read_at_one_port(port: int) -> None:
-    counts = {split: {"a": 2} for split in ("train", "validation", "test")}
+def test_all_runs_of_a_process_are_read_at_one_port(port: int, tmp_path: Path) -> None:
+    store, executor = open_store(f"file://{tmp_path}/"), Executor(metrics_here())
     for run in ("cells-1", "cells-2"):
-        RunMeter(run, Snapshot("id", 6, ["a"], counts, {}, {}), metrics_here())
+        bus = Bus()
+        RunGauges(bus)
+        for event in (
+            attempt_started(store, run, executor=executor),
+            StageStarted("features", workers=1),
+            AttemptEnded(),
+        ):
+            bus.emit(event)
     found = scraped(port)
     assert found['ray_thaw_listed_examples{run_id="cells-1"}'] == 6
     assert found['ray_thaw_listed_examples{run_id="cells-2"}'] == 6

@@ -220,12 +220,12 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
     assert isinstance(other, Entry)
     asked: list[str] = []
 
-    def answers(run: Run, kept: str, champion: str, *_: Any) -> ChampionAnswers:
+    def answers(run: Run, kept: str, champion: str, *_: Any, **__: Any) -> ChampionAnswers:
         asked.append(champion)
         right = np.arange(60) < 50
         return ChampionAnswers(np.arange(60) % 3, right, np.arange(60) < (55 if champion == "cells-other" else 20))
 
-    def beaten(store: Store, name: str, entry: Entry, current: Any) -> None:
+    def beaten(store: Store, name: str, entry: Entry, **_: Any) -> None:
         put_current(store, name, other, before=read_current(store, name))
         raise WriteConflict("written since")
 

@@ -144,7 +144,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, *answers: Answer, **headers: str) -> I
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, *_: object, **__: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

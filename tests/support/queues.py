@@ -178,7 +178,7 @@ class _SqsHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     held: Mailbox
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, *_: Any, **__: Any) -> None:
         pass
 
     def do_POST(self) -> None:

@@ -49,7 +49,7 @@ class Watching:
         self.metrics, self.launched = Metrics(), []
         self.decide: Callable[..., Launched] = lambda *_, **__: Launched(CREATED, f"{_[0].name}-1")
 
-        def launch(target: Target, *more: Any) -> Launched:
+        def launch(target: Target, *more: Any, **_: Any) -> Launched:
             self.launched.append(target.name)
             return self.decide(target, *more)
 

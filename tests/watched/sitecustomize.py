@@ -16,7 +16,7 @@ NOTES = os.environ.get("FIRST_IMPORTS")
 class Watch:
     """A finder that finds nothing; it is asked for what is not imported yet."""
 
-    def find_spec(self, name: str, *_: Any) -> None:
+    def find_spec(self, name: str, *_: Any, **__: Any) -> None:
         if name in ("tensorflow", "keras") and NOTES:
             frame, places = sys._getframe(1), []
             while frame is not None:
