@@ -113,8 +113,8 @@ def last_gasp(handle, content, position):
 
 os.pwrite = last_gasp
 store = open_store(uri)
-data = load_dataset(store, "run", ["a", "b"], None)
-copy = FeatureCache(store, data, data.inputs[0], NodeCache(cache, None, 2))
+data = load_dataset(store, "run", ["a", "b"], class_weights=None)
+copy = FeatureCache(store, data, data.inputs[0], cache=NodeCache(cache, None, 2))
 for some in np.array_split(np.random.default_rng(seed).permutation(len(data.rows)), 5):
     copy.wait(some)
 print(hashlib.sha256(copy.values.tobytes() + copy.ids.tobytes()).hexdigest())

@@ -31,7 +31,7 @@ from job.storage import open_store
 
 lease.LEASE, lease.RENEWAL = {times}
 try:
-    with lease.take(open_store(sys.argv[1]), "run", lambda *_, **__: None, lambda error: None) as mine:
+    with lease.take(open_store(sys.argv[1]), "run", lambda *_, **__: None, lost=lambda error: None) as mine:
         print("taken", mine.state.token.attempt, flush=True)
         for word in sys.stdin:
             mine.store.write("zombie", word.encode())

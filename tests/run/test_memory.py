@@ -158,7 +158,7 @@ from job.run import lease
 from job.storage import open_store
 lease.RENEWAL = 0.05
 nothing = lambda *_, **__: None
-with lease.take(open_store(sys.argv[1]), "run", nothing, nothing) as mine:
+with lease.take(open_store(sys.argv[1]), "run", nothing, lost=nothing) as mine:
     print("taken", flush=True)
     sys.stdin.readline()
     held = []
