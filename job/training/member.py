@@ -154,10 +154,8 @@ class Member:
     def _team(
         self, state: RunState, data: Dataset, *, strategy: tf.distribute.Strategy, noticed: float | None
     ) -> WorkerContext:
-        rank, meter = (
-            self.context.rank,
-            Meter(self.run, self.context.rank, emit=self.emit, metrics=self.context.metrics),
-        )
+        rank = self.context.rank
+        meter = Meter(self.run, rank, emit=self.emit, metrics=self.context.metrics)
         keep = self.job.checkpoint.keep
         checkpointer = Checkpointer(self.store, state, keep=keep, emit=self.emit, measured=meter.checkpoint)
 
