@@ -28,7 +28,6 @@ from job.planning.costs import PhaseCosts, local_batch, memory_here
 from job.planning.epochs import EPOCHS, ShortRun, shortened, time_epochs
 from job.run.strategy import precision
 from job.storage import Store
-from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
     from job.planning.planned import Network, PlannedRun
@@ -141,15 +140,18 @@ def _calibrated(
 
     began, job, share = time.monotonic(), run.job, measured_share(run.job)
     frozen, notes = _extract(run, store, encoded, cores=share.cores), [share.assumed] if share.assumed else []
-    short = _short_run(run, frozen, share.batch)
-    if (batch := short.job.train.batch_size) < share.batch:
-        notes.append(f"steps were measured on {batch} of their {share.batch} examples")
-    with precision(job), scratch() as folder:
+    speeds: dict[str, PhaseSpeeds] = {}
+    with precision(job):
         network = with_head(job, base_of_store(job, store, run.base), classes)
-        epochs, rest = time_epochs(short, network, folder)
-    speeds = {one.name: _speeds(one, epochs[one.name], short.steps, larger=share.batch / batch) for one in phases}
-    last = phases[-1].name
-    speeds[last] = replace(speeds[last], compile=speeds[last].compile + rest)
+        for phase in phases:
+            short = _short_run(run, frozen, share.batch, phase=phase.name)
+            if (batch := short.job.train.batch_size) < share.batch:
+                notes.append(f"a fine-tuning step was measured on {batch} of its {share.batch} examples")
+            epochs = time_epochs(short, network)
+            # A batch of the validation split counts with its multiply-adds: the forward ones.
+            forward = phase.forward / max(1, phase.forward + phase.backward)
+            step = max(0.0, epochs.each - EPOCH) / (short.steps + forward) * share.batch / batch
+            speeds[phase.name] = PhaseSpeeds(step, step * forward, epochs.once)
     if (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1) + 1:  # of the whole machine, both
         notes.append(f"this machine is busy (load {load:.1f} on {cores} cores): an idle one is faster")
     start = (imported + frozen.built) * (max(1.0, job.scaling.max_workers / cpus_here()) if is_here() else 1.0)
@@ -162,14 +164,6 @@ def _calibrated(
         took=time.monotonic() - began,
         notes=tuple(notes),
     )
-
-
-def _speeds(phase: PhaseCosts, epochs: list[float], steps: int, *, larger: float) -> PhaseSpeeds:
-    """Of batches so many times larger. That of the validation split counts with its multiply-adds: the forward ones."""
-    first, *others = epochs
-    forward = phase.forward / max(1, phase.forward + phase.backward)
-    step = larger * max(0.0, mean(others) - EPOCH) / (steps + forward)
-    return PhaseSpeeds(step, step * forward, max(0.0, first - mean(others)))
 
 
 def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int) -> Extracted:
@@ -217,15 +211,14 @@ def _decode(work: Extraction, encoded: list[bytes], cores: int) -> tuple[np.ndar
     return np.stack(inputs) if inputs else np.zeros((1, *form.shape), form.dtype), taken / (times * len(encoded))
 
 
-def _short_run(run: PlannedRun, frozen: Extracted, batch: int) -> ShortRun:
+def _short_run(run: PlannedRun, frozen: Extracted, batch: int, *, phase: str) -> ShortRun:
     """As many examples a step and steps an epoch as the time and the memory of this machine allow."""
     anatomy, pooled, inputs, example = run.anatomy, frozen.features["pooled"], None, 0.0
-    if run.job.phases.fine_tune is not None:
+    if phase == "fine_tune":
         inputs = frozen.features[run.plan.cut or form_of(run.job).tap]
         example = frozen.network * (anatomy.work - anatomy.below + anatomy.backward) / max(1, anatomy.work)
         room = memory_here() / 2 / (KEPT * max(1, anatomy.kept))
         batch = int(np.clip(min(LONGEST / max(example, 1e-9), room), 1, batch))
     width = sum(part.featurizer.bytes_per_example for part in (pooled, inputs) if part)
-    most = min(BYTES / (batch * width) - 1, BUDGET / 2 / EPOCHS / max(batch * example, 1e-9))
-    job = shortened(run.job, batch, anatomy.thawed)
-    return ShortRun(job, pooled, inputs, run.plan.cut, int(np.clip(most, 1, STEPS)))
+    steps = np.clip(min(BYTES / (batch * width) - 1, BUDGET / 2 / EPOCHS / max(batch * example, 1e-9)), 1, STEPS)
+    return ShortRun(shortened(run.job, batch, anatomy.thawed), pooled, inputs, run.plan.cut, int(steps))

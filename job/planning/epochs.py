@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from statistics import mean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from job.features.dataset import Dataset, FeatureSet
 from job.features.extraction import NewPart
 from job.features.store import ADDRESS, ids_of, write_part
 from job.run.strategy import make_strategy
+from job.storage import Store
 from job.storage.filesystem import LocalStore
+from job.storage.scratch import scratch
 
 if TYPE_CHECKING:
     from job.model.network import Network
 
-EPOCHS = 3
-"""Of each phase: the first one compiles the steps, and the others are timed."""
+EPOCHS = 4
+"""Of each phase: the first two make what later ones find ready (steps, and how views are read), which are timed."""
 RATE = 1e-9
 """The learning rate, which has no part in the time: with this one nothing diverges."""
 
@@ -53,21 +56,23 @@ def shortened(job: Job, batch: int, thawed: Sequence[str]) -> Job:
     return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
 
 
-def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each epoch, by phase, and of all else; `folder` takes what is stored, and what a node keeps of it.
+class Epochs(NamedTuple):
+    """Seconds of the last phase of a short run."""
 
-    All that is asked of the trainer is in this function.
-    """
+    each: float
+    """An epoch that finds everything ready."""
+    once: float
+    """All else that the phase takes."""
+
+
+def time_epochs(run: ShortRun, network: Network) -> Epochs:
+    """Trains the network. All that is asked of the trainer is in this function."""
     from job.training.control import Control
     from job.training.factory import Inputs, PhaseFactory
     from job.training.phase_task import WorkerContext
     from job.training.phases import train_phases
 
-    job, data = run.job, _dataset(run, network.head.output_shape[-1], folder)
-    store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
-    pooled, inputs = (
-        [FeatureCache(store, data, one, cache=node) for one in sets] for sets in (data.pooled, data.inputs)
-    )
+    job, until = run.job, "fine_tune" if run.inputs else "head"
     context = WorkerContext(
         rank=0,
         world_size=1,
@@ -77,19 +82,26 @@ def time_epochs(run: ShortRun, network: Network, folder: str) -> tuple[dict[str,
         emit=lambda event: None,
         examples=str,
     )
-    until = "fine_tune" if run.inputs else "head"
-    began = time.perf_counter()
-    factory = PhaseFactory(job, network, data, Inputs(pooled, inputs, run.cut), context)
-    history = train_phases(factory, until=until).history
-    taken = time.perf_counter() - began
-    epochs = {name: [record["seconds"] for record in made if "seconds" in record] for name, made in history.items()}
-    return epochs, taken - sum(map(sum, epochs.values()))
+    with scratch() as folder:
+        store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
+        data = _dataset(run, network.head.output_shape[-1], store)
+        pooled, inputs = (
+            [FeatureCache(store, data, one, cache=node) for one in sets] for sets in (data.pooled, data.inputs)
+        )
+        factory = PhaseFactory(job, network, data, Inputs(pooled, inputs, run.cut), context)
+        began = time.perf_counter()
+        trained = train_phases(factory, until=until)
+        taken = time.perf_counter() - began
+    seconds = {name: [e["seconds"] for e in made if "seconds" in e] for name, made in trained.history.items()}
+    each = mean(seconds[until][-2:])
+    before = sum(seconds["head"]) if run.inputs else 0.0
+    return Epochs(each, max(0.0, taken - before - EPOCHS * each))
 
 
-def _dataset(run: ShortRun, classes: int, folder: str) -> Dataset:
+def _dataset(run: ShortRun, classes: int, store: Store) -> Dataset:
     """The batches of an epoch, of which the last one is the validation split, and their features in a store."""
     batch = run.job.train.batch_size
-    store, examples = LocalStore(folder), np.arange(batch * (run.steps + 1))
+    examples = np.arange(batch * (run.steps + 1))
     addresses = np.frombuffer(np.random.default_rng(0).bytes(ADDRESS.itemsize * len(examples)), ADDRESS)
 
     def stored(features: NewPart) -> FeatureSet:

@@ -80,7 +80,7 @@ def test_an_embedded_run_assumes_nothing_and_long_steps_are_measured_on_fewer_ex
     speeds, _ = measure("scaling={workers: 1, executor: local}", "train.cache=off", plan=uncut)
     assert speeds.fine_tune.predict > 0
     assert not any("assumed" in told for told in speeds.notes)
-    assert "steps were measured on 1 of their 8 examples" in speeds.notes
+    assert "a fine-tuning step was measured on 1 of its 8 examples" in speeds.notes
 
 
 @pytest.mark.slow

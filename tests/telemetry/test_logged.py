@@ -62,7 +62,7 @@ def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatc
     """As the retry of a RayJob does whose first attempt was lost after its result."""
     documents, there = tracking.finished_run(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
     found = IdentifiedRun(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
-    monkeypatch.setattr(entry, "find_run", lambda *_: found)
+    monkeypatch.setattr(entry, "find_run", lambda *_, **__: found)
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
     result = run_observed(job, "all", Heard())
     (logged,) = tracking.all_of(there, "tiny")
