@@ -92,7 +92,7 @@ def _job(folder: Path, cells: dict[str, list[str]], seed: int, overrides: list[s
 def _run(job: Job) -> dict[str, Any]:
     seed = job.train.seed
     heard = partial(_tell, seed)
-    result = json.loads(run_thaw("run", job, "--json", heard=heard))
+    result = json.loads(run_thaw("run", job, "--json", on_line=heard))
     metrics = {phase: {name: found[name] for name in METRICS} for phase, found in result["metrics"].items()}
     row = {name: result[name] for name in ("run", "kept", "thawed")}
     heard(json.dumps(metrics))

@@ -28,21 +28,21 @@ from job.storage.runs import run_uri
 
 
 def run_job(
-    job: Job, phase: str, emit: Emit, *, debug: bool = False, new: bool = False, interrupts: Interrupts | None = None
+    job: Job, phase: str, emit: Emit, *, interrupts: Interrupts, debug: bool = False, new: bool = False
 ) -> dict[str, Any]:
     """Runs or continues the run of a job. Returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion},
     and `formats` where the job asks for further ones.
 
     `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
     The `phase` `head` stops after the head's checkpoint, `fine_tune` needs that checkpoint, `all` does what is left.
-    `new` begins another run where there is one with the same inputs. `interrupts` lets callers ask the run to end.
+    `new` begins another run where there is one with the same inputs. `interrupts`, which the caller has entered, asks
+    the run to end.
     """
     if phase == "fine_tune" and job.phases.fine_tune is None:
         raise JobError("--phase fine_tune: the job file says phases.fine_tune: null.")
     check_formats(job.export.formats)
     source, store = open_source(job), open_store(job.store, job.storage)
     with ExitStack() as stack:
-        interrupts = stack.enter_context(interrupts or Interrupts())
         job, executor = stack.enter_context(executor_of(job, debug, emit))
         emit(Announced(f"listing {source.uri}"))
         if job.data.is_packed:
@@ -71,9 +71,9 @@ def run_job(
 @contextmanager
 def _attempt(run: Run, number: int, executor: Executor, *, emit: Emit) -> Iterator[None]:
     """Emits the events of the attempt's start and of its end."""
-    emit(AttemptStarted(number, run, executor))
     error: BaseException | None = None
     try:
+        emit(AttemptStarted(number, run, executor))
         yield
     except BaseException as raised:
         error = raised

@@ -17,10 +17,10 @@ from job.features.cache_plan import Plan
 from job.features.extract import complete_features
 from job.features.store import forget_part
 from job.registry.promotion import promoted
-from job.registry.retrain_policy import final_decision, initial_decision, untrained_result
+from job.registry.retrain_policy import Decision, final_decision, initial_decision, untrained_result
 from job.registry.warm import WarmStart, plan_features, warm_start
 from job.report.finished import reported
-from job.run.events import Announced, Emit, StageStarted, Warned
+from job.run.events import Emit, StageStarted, Warned
 from job.run.interrupts import Interrupts
 from job.run.run import Run
 from job.run.state import checkpoints_of
@@ -58,15 +58,14 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
 
     result = read_json(run.store, run.keys.result)
     if result is None:  # else an earlier attempt has written it
-        decision = initial_decision(run, emit)
-        if decision.train is False:
-            return untrained_result(run, decision, emit)
+        initial = initial_decision(run, emit)
+        if initial.train is False:
+            return untrained_result(run, initial, emit)
         plan = plan_features(run, network, emit)
-        plan = complete_features(run, plan, executor, emit=emit)
-        decision = final_decision(run, decision, emit)
+        warm = warm_start(run, emit)
+        decision = on_features(attempt, plan, lambda plan: train_if_wanted(attempt, plan, initial, warm=warm))
         if not decision.train:
             return untrained_result(run, decision, emit)
-        _train(attempt, plan)
         result = finish(run, attempt.number, stop_at_head=attempt.phase == "head", emit=emit)
     result = promoted(run, result, executor, emit=emit)
     return reported(run, result, emit)
@@ -84,26 +83,32 @@ def _check_head(attempt: Attempt) -> None:
         )
 
 
-def _train(attempt: Attempt, plan: Plan) -> None:
-    """Trains both phases. Corrupt features are computed again, and training goes on where it was."""
+def on_features(attempt: Attempt, plan: Plan, use: Callable[[Plan], Decision]) -> Decision:
+    """Completes the features of the run, and calls `use`, which reads them. Corrupt ones are computed again."""
     run, emit = attempt.run, attempt.emit
-    warm = warm_start(run)
-    if run.job.phases.head.warm_start:
-        emit(Announced(warm.reason))
     for tries in range(MAX_CORRUPT + 1):
         try:
-            emit(StageStarted("workers", workers=run.job.scaling.max_workers))
-            attempt.executor.train(_recipe(attempt, plan, warm), attempt.interrupts, emit)
-            if attempt.interrupts.asked:  # during the last step
-                raise attempt.interrupts.interrupted()
-            return
+            plan = complete_features(run, plan, attempt.executor, emit=emit)
+            return use(plan)
         except CorruptFeatures as error:
             if tries == MAX_CORRUPT:
                 raise
             emit(Warned(f"{error} It is computed again."))
             forget_part(run.store, error.featurizer, error.part)
             run.store.delete(run.keys.dataset)
-            plan = complete_features(run, plan, attempt.executor, emit=emit)
+    raise AssertionError("every try returns or raises")
+
+
+def train_if_wanted(attempt: Attempt, plan: Plan, decision: Decision, *, warm: WarmStart) -> Decision:
+    """Trains both phases, from the latest checkpoint on, if the final decision says so; returns that decision."""
+    run, emit = attempt.run, attempt.emit
+    decision = final_decision(run, decision, emit)
+    if decision.train:
+        emit(StageStarted("workers", workers=run.job.scaling.max_workers))
+        attempt.executor.train(_recipe(attempt, plan, warm), attempt.interrupts, emit)
+        if attempt.interrupts.asked:  # during the last step
+            raise attempt.interrupts.interrupted()
+    return decision
 
 
 def _recipe(attempt: Attempt, plan: Plan, warm: WarmStart) -> Recipe:

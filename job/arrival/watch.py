@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 from job.arrival.coalesce import Coalescer
 from job.arrival.held import Held
@@ -34,6 +34,7 @@ from job.arrival.targets import Target, load_targets
 from job.arrival.watch_metrics import Metrics, served
 from job.deploy.api import RAYJOBS
 from job.errors import JobError, ObjectMissing, ThawError, headline
+from job.run.events import Emit
 from job.run.interrupts import Interrupts
 
 T = TypeVar("T")
@@ -79,6 +80,14 @@ def watch(path: str, until_empty: bool, output: TextIO) -> None:
         watcher.run(until_empty)
 
 
+class Launch(Protocol):
+    """What launches a job: job.arrival.launch.launch, but in tests."""
+
+    def __call__(
+        self, target: Target, emit: Emit, first_event: float | None = None, *, over: threading.Event | None = None
+    ) -> Launched: ...
+
+
 class Watcher:
     """The loops of `thaw watch`. Each public method but `run` is one turn of a loop."""
 
@@ -91,7 +100,7 @@ class Watcher:
         log: Log,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
-        launch: Callable[..., Launched] = launch,
+        launch: Launch = launch,
     ) -> None:
         self._settings, self._targets, self._queue, self._log, self._metrics = settings, targets, queue, log, metrics
         self._clock, self._launch = clock, launch
@@ -167,7 +176,7 @@ class Watcher:
         if first is None:
             return None
         try:
-            done = self._launch(self._targets[name], self._log.of_job(name), first, self._over)
+            done = self._launch(self._targets[name], self._log.of_job(name), first, over=self._over)
         except BaseException:
             self.held.again(name)
             raise

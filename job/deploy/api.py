@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TRIES = 6
 """Times that a request is made while the fault may pass."""
+BREAKS = 2
+"""Times that an answer may break off while it is read."""
 PAUSE, LONGEST_PAUSE = 0.5, 60
 """Seconds: what the pauses between tries grow from (0, 1, 2, 4, 8), and the longest that a server may ask for."""
 CONNECT, ANSWER = 5.0, 30.0
@@ -115,13 +117,22 @@ class Api:
         """What the server answers: an object, or a list of them. Raises ClusterError."""
         options |= {"_preload_content": False, "_request_timeout": (CONNECT, ANSWER)}
         with self._refusals(verb, resource):
-            body = self._answer(verb, resource, **options).data
+            body = self._body(verb, resource, **options)
         try:
             document: Object = json.loads(body)
         except ValueError as error:
             host, says = self._client.configuration.host, one_line(body.decode(errors="replace"))[:100]
             raise ClusterError(f"{host} is no Kubernetes API server: it says {says!r}.") from error
         return document
+
+    def _body(self, verb: str, resource: Resource, **options: Any) -> bytes:
+        """The whole answer: asked for again where the connection breaks while it comes, which urllib3 leaves to us."""
+        from urllib3.exceptions import IncompleteRead, ProtocolError
+
+        for _ in range(BREAKS):
+            with suppress(IncompleteRead, ProtocolError):
+                return self._answer(verb, resource, **options).data
+        return self._answer(verb, resource, **options).data
 
     def _answer(self, verb: str, resource: Resource, **options: Any) -> HTTPResponse:
         """Raises ClusterError. Credentials that the server does not take (any more) are read again."""

@@ -60,12 +60,14 @@ def warn_of_end(job: Job, anatomy: Anatomy | None, emit: Emit) -> None:
         emit(Warned(f"model.end_at: {anatomy.classifier.advice(job.model.backbone)}"))
 
 
-def warm_start(run: Run) -> WarmStart:
-    """The warm start of the run, as decided before, or decided and stored now."""
+def warm_start(run: Run, emit: Emit) -> WarmStart:
+    """The warm start of the run, as decided before, or decided and stored now, before anything is computed for it."""
     stored = read_json(run.store, run.keys.warm_start)
     if stored is None:
         stored = asdict(_chosen(run))
         run.store.write(run.keys.warm_start, json.dumps(stored, indent=1).encode())
+    if run.job.phases.head.warm_start:
+        emit(Announced(stored["reason"]))
     return WarmStart(**stored)
 
 

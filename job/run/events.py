@@ -32,7 +32,8 @@ Emit = Callable[[Event], None]
 
 class Bus:
     """Passes each event to the listeners of its class and of its base classes, in the order of subscription and in the
-    thread that emits it. A listener that keeps state has its own lock.
+    thread that emits it. The events of a stage come from one thread; others (warnings of writers, of the lease) come
+    beside them: a listener that keeps state for all kinds has its own lock.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A run with all that listens to it: what a verb calls."""
+"""A run with those who listen to it, whoever else does: what a verb calls."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def run_observed(
     ProgressTracker(bus)
     bus.subscribe(Event, emit)
     StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
-    result = run_job(job, phase, bus.emit, debug=debug, new=new, interrupts=interrupts)
-    run = str(result["run"]).rstrip("/").rpartition("/")[2]
-    return with_mlflow(job, open_store(job.store, job.storage), run, result=result, emit=emit)
+    with interrupts or Interrupts() as entered:
+        result = run_job(job, phase, bus.emit, interrupts=entered, debug=debug, new=new)
+        run = str(result["run"]).rstrip("/").rpartition("/")[2]
+        return with_mlflow(job, open_store(job.store, job.storage), run, result=result, emit=emit)

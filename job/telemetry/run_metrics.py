@@ -86,12 +86,14 @@ class RunGauges:
         self._set(thaw_validation_loss=epoch.validation_loss, thaw_validation_accuracy=epoch.validation_accuracy)
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
-        if self._gauges and self._attempt and isinstance(event.error, NotFinite):
-            self._set(thaw_loss_not_finite=1)
-            self._sleep(self._attempt.executor.scraped)
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        try:
+            if self._gauges and self._attempt and isinstance(event.error, NotFinite):
+                self._set(thaw_loss_not_finite=1)
+                self._sleep(self._attempt.executor.scraped)
+        finally:
+            self._over.set()
+            if self._thread.is_alive():
+                self._thread.join()
 
     def _repeat(self) -> None:
         while not self._over.wait(REPEATED):

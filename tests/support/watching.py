@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from job.arrival.watch_metrics import Metrics
 from job.config import Job
 from job.config.jobfile import checked, parse_job
 from job.deploy.submit import Options
+from job.run.events import Emit
 from support.queues import InMemory, Mailbox
 
 
@@ -49,9 +51,11 @@ class Watching:
         self.metrics, self.launched = Metrics(), []
         self.decide: Callable[..., Launched] = lambda *_, **__: Launched(CREATED, f"{_[0].name}-1")
 
-        def launch(target: Target, *more: Any, **_: Any) -> Launched:
+        def launch(
+            target: Target, emit: Emit, first_event: float | None = None, *, over: threading.Event | None = None
+        ) -> Launched:
             self.launched.append(target.name)
-            return self.decide(target, *more)
+            return self.decide(target, emit, first_event, over=over)
 
         targets = {name: Target(job, Options("local"), {}, None) for name, job in made.items()}  # type: ignore[arg-type]
         self.watcher = Watcher(
