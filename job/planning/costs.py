@@ -11,6 +11,7 @@ from job.config import GLOVE, FineTunePhase, HeadPhase, Job, Optimization, Unfre
 from job.data.order import WorkerShare
 from job.features.cache_plan import Plan
 from job.model.anatomy import Anatomy
+from job.run.memory import memory_now
 
 ENCODER_UNITS = 128
 BEST_EPOCH = 8
@@ -82,8 +83,9 @@ class MemoryNeed:
 
 
 def memory_here() -> int:
-    """Bytes of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of this machine, or of its container where that has less."""
+    memory = memory_now()
+    return memory.total if memory else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def head_layers(job: Job, features: int, classes: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ runs/<run>/decision.json   {train, reason, new_examples, new_classes, p_value, c
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +21,8 @@ from job.registry.shift import shift_p_value
 from job.run.events import Announced, Emit, StageStarted
 from job.run.run import Run
 from job.run.state import checkpoints_of
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import read_document, write_document
 from job.storage.runs import RunKeys
 
 MOST = 1000
@@ -121,12 +121,13 @@ def decide_by_features(run: Run, decision: Decision) -> Decision:
 
 
 def record(store: Store, run: str, decision: Decision) -> None:
-    store.write(RunKeys(run).decision, json.dumps(asdict(decision), indent=1).encode())
+    """Stores the decision about the run."""
+    write_document(store, RunKeys(run).decision, decision)
 
 
 def recorded(store: Store, run: str) -> Decision | None:
-    stored = read_json(store, RunKeys(run).decision)
-    return None if stored is None else Decision(**{**stored, "new_classes": tuple(stored["new_classes"])})
+    """The stored decision about the run; None where there is none. Raises StorageError where it is no decision."""
+    return read_document(store, RunKeys(run).decision, Decision)
 
 
 def _shift(run: Run) -> float:

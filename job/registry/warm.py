@@ -5,9 +5,8 @@ runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
@@ -20,14 +19,15 @@ from job.registry.champion import ChampionModel, load_model
 from job.registry.current import read_current
 from job.run.events import Announced, Emit, Warned
 from job.run.run import Run
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import read_document, write_document
+from job.training.context import WarmSource
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    source: dict[str, Any] | None
-    """{run, classes, fine_tuned} of the model whose head to start from; None without a warm start. `fine_tuned` says
-    whether fine-tuning starts from that model's layers as well."""
+    source: WarmSource | None
+    """The model whose head to start from; None: afresh."""
     reason: str
     """The reason in one line."""
 
@@ -62,13 +62,13 @@ def warn_of_end(job: Job, anatomy: Anatomy | None, emit: Emit) -> None:
 
 def warm_start(run: Run, emit: Emit) -> WarmStart:
     """The warm start of the run, as decided before, or decided and stored now, before anything is computed for it."""
-    stored = read_json(run.store, run.keys.warm_start)
-    if stored is None:
-        stored = asdict(_chosen(run))
-        run.store.write(run.keys.warm_start, json.dumps(stored, indent=1).encode())
+    warm = read_document(run.store, run.keys.warm_start, WarmStart)
+    if warm is None:
+        warm = _chosen(run)
+        write_document(run.store, run.keys.warm_start, warm)
     if run.job.phases.head.warm_start:
-        emit(Announced(stored["reason"]))
-    return WarmStart(**stored)
+        emit(Announced(warm.reason))
+    return warm
 
 
 def plan_in_use(job: Job, run: str | None, store: Store, *, base: ResolvedBase, snapshot: Snapshot) -> Plan | None:
@@ -96,7 +96,7 @@ def _chosen(run: Run) -> WarmStart:
     tuned = fine_tunes_warm and hindrance is None
     what = "the head and the thawed layers start from those" if tuned else "the head starts from that"
     why = f"; fine-tuning starts from the pretrained layers, since {hindrance}" if hindrance else ""
-    source = {"run": model.run, "classes": model.classes, "fine_tuned": tuned}
+    source = WarmSource(model.run, model.classes, fine_tuned=tuned)
     return WarmStart(source, f"{what} of {model.run}{why}{fresh_note}")
 
 

@@ -39,6 +39,8 @@ MAX_BYTES: int = Data.model_fields["max_bytes"].default
 """Bytes of a request, at most."""
 LAST = 5
 """Seconds that requests which are being answered still have when the server ends."""
+LONGEST = 120.0
+"""Seconds in which a request must have come as a whole: who sends nothing must not hold its memory for ever."""
 HEADERS = [("X-Frame-Options", "DENY"), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
 ADDRESS = re.compile(r"[\d.]+|\[[^]]+\]")
 """An IP address in a Host header: no DNS leads there."""
@@ -130,7 +132,11 @@ class Application:
         if int(length) > MAX_BYTES:
             raise HTTPException(413, f"This is larger than {MAX_BYTES} bytes.")
         is_form = kind.lower().startswith("multipart/form-data")
-        uploads = await self._files(request) if is_form else [("", await request.body())]
+        try:
+            async with asyncio.timeout(LONGEST):
+                uploads = await self._files(request) if is_form else [("", await request.body())]
+        except TimeoutError as error:
+            raise HTTPException(408, f"The request did not come within {LONGEST:g} seconds.") from error
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, uploads, kind)
 
     async def _files(self, request: Request) -> list[tuple[str, bytes]]:

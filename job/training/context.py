@@ -14,6 +14,16 @@ from job.run.instruments import WorkerMetrics
 
 
 @dataclass(frozen=True)
+class WarmSource:
+    """A finished run whose model is started from."""
+
+    run: str
+    classes: list[str]
+    fine_tuned: bool
+    """Whether fine-tuning starts from its layers, too."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is to be trained, and from what."""
 
@@ -26,8 +36,8 @@ class Recipe:
     base: ResolvedBase
     cut: str | None
     """The layer whose stored output fine-tuning starts from; None: from what is decoded."""
-    warm_start: dict[str, Any] | None
-    """{run, classes, fine_tuned} of the model to start from."""
+    warm_start: WarmSource | None
+    """The model to start from; None: afresh."""
 
 
 @dataclass(frozen=True)

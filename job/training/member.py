@@ -143,12 +143,12 @@ class Member:
     def _warm_weights(self) -> WarmWeights | None:
         if not (source := self.recipe.warm_start):
             return None
-        keys = RunKeys(source["run"])
+        keys = RunKeys(source.run)
         return WarmWeights(
-            before=source["classes"],
+            before=source.classes,
             classes=self.recipe.snapshot.classes,
             head=load(self.store.read(keys.weights("head"))),
-            fine_tuned=load(self.store.read(keys.weights("fine_tuned"))) if source["fine_tuned"] else None,
+            fine_tuned=load(self.store.read(keys.weights("fine_tuned"))) if source.fine_tuned else None,
         )
 
     def _team(

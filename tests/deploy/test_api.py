@@ -11,7 +11,7 @@ from job.deploy import api as room
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, connect
 from job.deploy.refusals import Conflict, Gone, Unreachable
 from job.errors import ClusterError
-from support.kube import DROP, LOST, Kube
+from support.kube import BREAK, DROP, LOST, Kube
 
 CONFIGMAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "1", "b": "2"}}
 
@@ -46,6 +46,18 @@ def test_what_does_not_pass_is_an_error_after_a_bounded_number_of_tries(fault: i
         api.get(RAYJOBS, "one")
     assert error.value.exit_code == 6
     assert len(kube.requests) == room.TRIES
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(kube: Kube, api: Api) -> None:
+    api.create(CONFIGMAPS, CONFIGMAP)
+    for breaks in (room.BREAKS, room.BREAKS + 1):
+        for _ in range(breaks):
+            kube.answer("GET", "configmaps", BREAK)
+        if breaks == room.BREAKS:
+            assert api.get(CONFIGMAPS, "one")
+        else:
+            with pytest.raises(Unreachable, match="connection to the Kubernetes API server broke"):
+                api.get(CONFIGMAPS, "one")
 
 
 @pytest.mark.parametrize(

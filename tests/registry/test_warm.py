@@ -33,7 +33,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *changes: str, kept: str = "fine_tune"
     snapshot = Snapshot("0" * 20, 3, ["a", "b", "c"], {}, {}, {})
     found = warm._chosen(Run(parse_job(JOB, list(wanted)), "cells-2", open_store("file:///nowhere/"), snapshot, BASE))
     assert found.source is not None
-    assert found.source["fine_tuned"] == found.reason.startswith("the head and the thawed layers")
+    assert found.source.fine_tuned == found.reason.startswith("the head and the thawed layers")
     return found.reason
 
 

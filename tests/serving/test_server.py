@@ -208,6 +208,16 @@ def test_clients_that_are_slow_or_leave_hold_up_nobody() -> None:
         assert model.asked == [b"whole"]
 
 
+def test_a_request_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or those who send nothing would hold its memory for ever."""
+    monkeypatch.setattr(serving, "LONGEST", 0.2)
+    begun = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n" + b"x" * 1000
+    with noting("image") as (server, model), socket.create_connection(server.address) as slow_one:
+        slow_one.sendall(begun)
+        assert slow_one.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert model.asked == []
+
+
 def test_every_kind_of_picture_is_answered_as_the_network_answers(server: Server, run: exported.Finished) -> None:
     """Also those that the exported model's own decoding would take for something else, or not at all."""
     encoded = [make() for make in READ.values()]

@@ -21,6 +21,8 @@ DROP = 0
 """In place of a status: the connection ends without an answer."""
 LOST = -1
 """The request is done, and its answer is lost."""
+BREAK = -2
+"""The request is done, and its answer breaks off."""
 
 
 class Kube:
@@ -159,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
                 kube.answers.remove(scripted)
         if scripted and scripted[2] == DROP:
             return self._drop()
-        if scripted and scripted[2] != LOST:
+        if scripted and scripted[2] not in (LOST, BREAK):
             return self._send(scripted[2], scripted[4], scripted[3])
         if self.headers.get("authorization", "").removeprefix("Bearer ") not in kube.tokens:
             return self._refuse(401, "Unauthorized")
@@ -169,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._watch(plural, query)
         with kube.changed:
             status, answer = self._answer(namespace, plural, name, query, body)
+        if scripted and scripted[2] == BREAK:
+            return self._send(status, answer, {"Content-Length": "100000"}) or self._drop()
         return self._drop() if scripted else self._send(status, answer, {})
 
     do_GET = do_POST = do_PATCH = do_DELETE = _do
@@ -230,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
         content = body.encode() if isinstance(body, str) else json.dumps(body or {}).encode()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
