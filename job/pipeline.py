@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.errors import CorruptFeatures, TrainingError
+from job.evaluation.predictions import evaluate_run
 from job.executors import Executor
 from job.export.result import finish
 from job.features.cache_plan import Plan
@@ -66,7 +67,9 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
         decision = on_features(attempt, plan, lambda plan: train_if_wanted(attempt, plan, initial, warm=warm))
         if not decision.train:
             return untrained_result(run, decision, emit)
-        result = finish(run, attempt.number, stop_at_head=attempt.phase == "head", emit=emit)
+        metrics = evaluate_run(run)
+        stop_at_head = attempt.phase == "head"
+        result = finish(run, attempt.number, metrics=metrics, stop_at_head=stop_at_head, emit=emit)
     result = promoted(run, result, executor, emit=emit)
     return reported(run, result, emit)
 

@@ -28,12 +28,12 @@ def run(job: str, overrides: tuple[str, ...], phase: str, *, new: bool, as_json:
     JOB is a YAML file, or a folder of them, which are merged in the order of their names.
     """
     from job.config.jobfile import load_job
-    from job.deploy.progress import reported
+    from job.deploy.progress import annotated
     from job.run.interrupts import Interrupts
     from job.telemetry.observed import run_observed
 
     interrupts = Interrupts()
-    with narrator() as terminal, reported(terminal.bus, interrupts.ask):
+    with narrator() as terminal, annotated(terminal.bus, interrupts.ask):
         loaded = load_job(job, overrides)
         result = run_observed(loaded, phase, terminal.emit, debug=debug, new=new, interrupts=interrupts)
     finish(result, as_json, terminal)

@@ -30,7 +30,7 @@ Annotations = dict[str, str | None]
 
 
 @contextmanager
-def reported(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
+def annotated(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
     """Writes how far the run is, while the block lasts, on the RayJob that this process is part of, if any.
 
     What ends the block is written as its exit code; what an earlier attempt left there goes at its begin. `ask` is

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from job.evaluation.metrics import softmax
+from job.evaluation.metrics import evaluate, softmax
+from job.run.run import Run
 from job.storage import Store, table_errors
 from job.storage.runs import RunKeys
 
@@ -53,3 +55,11 @@ def logits_of(table: pa.Table, model: str) -> np.ndarray:
 def _chances(logits: np.ndarray) -> np.ndarray:
     finite = np.isfinite(logits).all(axis=1, keepdims=True)
     return softmax(np.where(finite, logits, 0))
+
+
+def evaluate_run(run: Run) -> dict[str, Any]:
+    """The metrics on the test split of each model of a run that is trained: `head`, and `fine_tune`."""
+    table = predictions_table(run.store, run.id)
+    labels = table["label"].to_numpy()
+    models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
+    return {name: evaluate(logits_of(table, name), labels) for name in models}

@@ -8,7 +8,6 @@ from typing import Any
 from job import __version__
 from job.errors import Interrupted, Superseded, WriteConflict, headline
 from job.evaluation.documents import documents_of
-from job.evaluation.predictions import logits_of, predictions_table
 from job.export.model_card import model_card
 from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned
@@ -16,13 +15,13 @@ from job.run.run import Run
 from job.storage import read_json
 
 
-def finish(run: Run, attempt: int, *, stop_at_head: bool, emit: Emit) -> dict[str, Any]:
-    """Evaluates and exports. The result is written last: its existence means that the run is finished.
+def finish(run: Run, attempt: int, *, metrics: dict[str, Any], stop_at_head: bool, emit: Emit) -> dict[str, Any]:
+    """Exports. The result is written last: its existence means that the run is finished. `metrics` are those of
+    `evaluate_run`.
 
     Returns {run, snapshot, state, metrics: {head, fine_tune}, classes, model}; with a model also `kept` and `thawed`,
     for texts also `task` and `words`. With `stop_at_head`, there is no model, and nothing is written.
     """
-    metrics = test_metrics(run)
     result: dict[str, Any] = {
         "run": run.uri,
         "snapshot": run.snapshot.id,
@@ -59,13 +58,3 @@ def card_of(run: Run, result: dict[str, Any], emit: Emit) -> str | None:
     except Exception as error:
         emit(Warned(f"The model card could not be made: {headline(error)}"))
         return None
-
-
-def test_metrics(run: Run) -> dict[str, Any]:
-    """The metrics of the run's models (`head`, `fine_tune`) on the test split."""
-    from job.evaluation.metrics import evaluate
-
-    table = predictions_table(run.store, run.id)
-    labels = table["label"].to_numpy()
-    models = [name.removeprefix("logits_") for name in table.column_names if name.startswith("logits_")]
-    return {name: evaluate(logits_of(table, name), labels) for name in models}

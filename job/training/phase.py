@@ -62,8 +62,8 @@ class Phase:
         """The checkpoint before the first step, with the variables as they are.
 
         The phase goes on from `previous`, the last checkpoint of the phase before it: with its history and the state of
-        its caller, with the numbers of its epochs where both have one name, and with what the optimizer has learned of
-        variables that both train. The optimizer's count of steps begins anew.
+        its caller; and where both have one name, with the numbers of its epochs, and with what the optimizer has
+        learned of variables that both train. The optimizer's count of steps begins anew.
         """
         task = self.task
         history = previous.progress.history if previous else {"head": [], "fine_tune": []}

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
-from job.deploy.progress import reported
+from job.deploy.progress import annotated
 from job.errors import DataError, Interrupted
 from job.run.events import Bus, EpochEnded, LayersThawed, RunFound, TrainingStarted, Warned
 from job.telemetry.run_progress import ProgressTracker
@@ -45,7 +45,7 @@ def reporting(ask: Callable[[str], None] = asked_by_nobody) -> Iterator[Bus]:
     """The bus of a run whose progress is written on its RayJob."""
     bus = Bus()
     ProgressTracker(bus)
-    with reported(bus, ask):
+    with annotated(bus, ask):
         yield bus
 
 

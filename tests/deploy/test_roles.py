@@ -11,7 +11,7 @@ import yaml
 from job.config import Job
 from job.deploy.api import Api, connect
 from job.deploy.follow import follow
-from job.deploy.progress import reported
+from job.deploy.progress import annotated
 from job.deploy.status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
 from job.run.events import Bus, RunProgress
@@ -68,6 +68,6 @@ def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, monkeypatch: 
     monkeypatch.setenv("THAW_RAYJOB", "cells")
     monkeypatch.setenv("THAW_NAMESPACE", "thaw")
     bus = Bus()
-    with reported(bus, lambda by: None):
+    with annotated(bus, lambda by: None):
         bus.emit(RunProgress("head", 50.0))
     assert used == allowed("thaw-run")
