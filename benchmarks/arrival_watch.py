@@ -52,7 +52,8 @@ def seconds_to_rayjobs(arrivals: int) -> list[float]:
         environment = {**os.environ, "KUBECONFIG": str(root / "kubeconfig")}
         command = [sys.executable, "-m", "job", "watch", str(root / "watch.yaml")]
         watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
-        stack.callback(lambda: (watcher.terminate(), watcher.communicate()))
+        stack.callback(watcher.communicate)
+        stack.callback(watcher.terminate)
         assert watcher.stdout is not None
         watcher.stdout.readline()  # it listens
         return [_arrive(number, queue, kube) for number in range(arrivals)]

@@ -156,7 +156,7 @@ def _compile_first(done: Any) -> None:
             self._values(np.zeros((1, size, size, 3), np.uint8), np.zeros(1, np.uint64), 0)
             done()
 
-    local.FrozenNetwork = Compiled  # type: ignore[misc]
+    local.FrozenNetwork = Compiled  # type: ignore[assignment,misc]
 
 
 def _bare(job: Any, folder: Path) -> Pace:

@@ -150,7 +150,7 @@ scaling: {workers: {min: 1, max: 8}, gpu: false}
 
 
 def _packed(layout: str, folder: Path, **packed: str) -> Read:
-    data = Data(source="file:///source/", layout=layout, packed=packed or None)  # type: ignore[arg-type]
+    data = Data(source="file:///source/", layout=layout, packed=packed or None)
 
     def read(content: bytes) -> list[str]:
         records = list(records_of(pa.BufferReader(content), data, "file:///source/shard"))

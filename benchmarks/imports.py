@@ -59,9 +59,9 @@ def main() -> None:
         rows.append([", ".join(made[0]["wheels"]), way, f"{cpu:.1f}", f"{modules:.0f}", f"{memory:.0f}"])
     print(markdown(rows))
     for python in options.pythons:
-        made = runs[python, next(iter(WAYS))][0]
-        whole, ours = (_gigabytes(Path(made["folder"], name)) for name in (".", "tensorflow"))
-        print(f"\n{', '.join(made['wheels'])}: {whole:.2f} GB in site-packages, {ours:.2f} of it in tensorflow.")
+        run = runs[python, next(iter(WAYS))][0]
+        whole, ours = (_gigabytes(Path(run["folder"], name)) for name in (".", "tensorflow"))
+        print(f"\n{', '.join(run['wheels'])}: {whole:.2f} GB in site-packages, {ours:.2f} of it in tensorflow.")
 
 
 def _run(python: str, way: str) -> dict[str, Any]:

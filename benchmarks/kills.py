@@ -55,7 +55,7 @@ class Scene:
     def checkpoints(self) -> list[dict]:
         """Those that are listed."""
         try:
-            return json.loads((self.run() / "state.json").read_text())["checkpoints"] if self.run() else []
+            return json.loads((run / "state.json").read_text())["checkpoints"] if (run := self.run()) else []
         except (OSError, ValueError):
             return []
 

@@ -14,7 +14,19 @@ BLOWN = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", bytes(4), b"\x
 """Lengths that no file has."""
 SIZES = (b"\x80" + b"\x7f" * 11, b"\x80" + bytes(5) + b"\xff" * 6, b"\xff" * 12, b"77777777777\0", b"0" * 12)
 """The same in the header of a file in an archive: 2^87, 2^48, -1, 8 GiB and none."""
-TEXTS = (b"\xff", b"\xef\xbb\xbf", b"\0", b"\r\n", b'"', b"'", b"[" * 300, b"{" * 300, b"1" * 5000, b"1e999", b"-1")
+TEXTS: tuple[bytes, ...] = (
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\0",
+    b"\r\n",
+    b'"',
+    b"'",
+    b"[" * 300,
+    b"{" * 300,
+    b"1" * 5000,
+    b"1e999",
+    b"-1",
+)
 TEXTS += (b"NaN", b"\xed\xa0\x80", b"\\ud800", b": &a [*a]", b"!!python/object:os.system", b"\t", b",,,,", b"\x1b[31m")
 """What a text should not have in it."""
 

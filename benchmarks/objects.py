@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self._objects, self._delay, self._received = objects, delay, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

@@ -68,7 +68,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path, list[bytes]], None]]] = {
 
 def _read(folder: Path, layout: str, name: str) -> None:
     source = open_store(f"file://{folder}/")
-    data = Data(source=source.uri, layout=layout)  # type: ignore[arg-type]
+    data = Data(source=source.uri, layout=layout)
     filesystem, root = source.arrow()
     with open_shard(filesystem, f"{root}/{name}", data) as file:
         make_index(records_of(file, data, name))
