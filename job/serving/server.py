@@ -58,8 +58,8 @@ def serve(model: str, host: str, port: int, *, say: Callable[[str], None]) -> No
             say(f"--host {host}: everybody who reaches this machine can ask this model; there is no password.")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
-            say(f"serving {uri} (Ctrl-C ends it)")
-            http_server(Application(predictor, model=model, uri=uri, say=say)).run([listener])
+            application = Application(predictor, model=model, uri=uri, say=say)
+            http_server(application, lambda: say(f"serving {uri} (Ctrl-C ends it)")).run([listener])
         except (KeyboardInterrupt, SystemExit):  # uvicorn ends what it has begun, and then raises the signal again
             say("ended")
 
@@ -77,7 +77,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def http_server(application: Application) -> uvicorn.Server:
+class HttpServer(uvicorn.Server):
+    """Calls `started` once it answers, and a signal ends it in order."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell()
+
+
+def http_server(application: Application, started: Callable[[], None] = lambda: None) -> HttpServer:
     """The same whatever else is installed. Nothing that clients do is logged."""
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
@@ -90,7 +102,7 @@ def http_server(application: Application) -> uvicorn.Server:
         headers=HEADERS,
         timeout_graceful_shutdown=LAST,
     )
-    return uvicorn.Server(config)
+    return HttpServer(config, started)
 
 
 class Application:
