@@ -94,8 +94,8 @@ def _most(rows: list[Row], key: str) -> int | None:
 
 def _training(documents: Documents) -> list[tuple[str, int, float]]:
     found = []
-    for phase, records in documents.training["history"].items():
-        timed = [record["seconds"] for record in records if "seconds" in record]
+    for phase, records in documents.training.history.items():
+        timed = [record.seconds for record in records if record.seconds is not None]
         if timed:
             found.append((NAMES[phase], len(timed), float(sum(timed))))
     return found
@@ -109,10 +109,10 @@ def _saved(documents: Documents) -> list[str]:
     share = plan["seconds_below"] / plan["seconds_whole"] if plan.get("seconds_below") else 0.0
     told, total = [], 0.0
     for phase, each in (("head", whole), ("fine_tune", whole * share)):
-        records = [record for record in documents.training["history"].get(phase, ()) if "loss" in record]
+        records = documents.training.trained_epochs(phase)
         if not records or not each:
             continue
-        passes = sum(record.get("examples", 0) + checked for record in records)
+        passes = sum((record.examples or 0) + checked for record in records)
         total += passes * each
         what = "the whole frozen network" if phase == "head" else f"what lies below {plan['cut']}"
         told.append(
