@@ -14,7 +14,7 @@ from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.evaluation.predictions import Predictions, read_predictions
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.timings import Row, read_timings
+from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json, table_errors
 from job.storage.documents import read_document
 from job.storage.runs import RunKeys, run_uri
@@ -43,7 +43,7 @@ class Documents:
     """Key and reason of the first MOST_REJECTS listed objects that are no examples."""
     decoded_rejects: list[tuple[str, str]]
     """Key and reason of all examples that could not be decoded."""
-    timings: list[Row]
+    timings: list[StageTiming]
 
     @property
     def uri(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from job.config import Job
 from job.registry.current import read_current
+from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json
 from job.storage.documents import read_document
 from job.storage.runs import RunKeys
@@ -42,7 +43,7 @@ def last_like(job: Job, store: Store, run: str | None) -> History | None:
     for name in dict.fromkeys(name for name in names if name is not None):
         training = read_document(store, RunKeys(name).training, Training)
         if training is not None and _alike(job, read_json(store, RunKeys(name).job)):
-            return _history(name, training, read_json(store, RunKeys(name).timings) or [])
+            return _history(name, training, read_timings(store, name))
     return None
 
 
@@ -61,15 +62,15 @@ def _pace(job: Job) -> tuple[Any, ...]:
     return job.model, workers, train, fine_tune and fine_tune.unfreeze
 
 
-def _history(run: str, training: Training, stages: list[dict[str, Any]]) -> History:
+def _history(run: str, training: Training, stages: list[StageTiming]) -> History:
     epochs, seconds = {}, {}
     for name, records in training.history.items():
         paces = [record.seconds / record.examples for record in records if record.seconds and record.examples]
         if paces:
             epochs[name] = len(paces)
             seconds[name] = median(paces)
-    computing = [stage for stage in stages if stage["stage"] == EXTRACTING and stage.get("computed")]
-    computed = sum(stage["computed"] for stage in computing)
-    example = sum(stage["seconds"] for stage in computing) / computed if computed else None
-    others = {stage["stage"]: stage["seconds"] for stage in stages if stage["stage"] not in (EXTRACTING, *TRAINING)}
+    computing = [stage for stage in stages if stage.stage == EXTRACTING and stage.computed]
+    computed = sum(stage.computed or 0 for stage in computing)
+    example = sum(stage.seconds for stage in computing) / computed if computed else None
+    others = {stage.stage: stage.seconds for stage in stages if stage.stage not in (EXTRACTING, *TRAINING)}
     return History(run, epochs, seconds, example, others)
