@@ -27,8 +27,10 @@ from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.storage import Store, open_store
+from job.storage.documents import read_document
 from job.storage.runs import RunKeys
 from job.telemetry.observed import run_observed
+from job.training.outcome import Training
 
 RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
 MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
@@ -159,19 +161,20 @@ def _id_of(result: dict[str, Any]) -> str:
 
 def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
     """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
-    training = json.loads(store.read(RunKeys(_id_of(result)).training))
+    training = read_document(store, RunKeys(_id_of(result)).training, Training)
+    assert training is not None, "the run is finished"
     phase = "fine_tune" if trial.blocks else "head"
     metrics = {name: result["metrics"][phase][name] for name in MEASURED}
-    records = [record for records in training["history"].values() for record in records if record["epoch"]]
+    records = [record for phase in training.history for record in training.trained_epochs(phase)]
     return {
         **asdict(trial),
         "run": result["run"],
         "examples": result["metrics"][phase]["examples"],
         **metrics,
-        "validation_loss": min(record["validation_loss"] for record in training["history"][phase]),
-        "parameters": training["parameters"][phase],
+        "validation_loss": min(record.validation_loss for record in training.history[phase]),
+        "parameters": training.parameters[phase],
         "epochs": len(records),
-        "seconds": sum(record["seconds"] for record in records),
+        "seconds": sum(record.seconds or 0.0 for record in records),
     }
 
 

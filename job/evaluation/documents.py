@@ -14,9 +14,11 @@ from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.evaluation.predictions import Predictions, read_predictions
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.timings import Row, read_timings
+from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json, table_errors
+from job.storage.documents import read_document
 from job.storage.runs import RunKeys, run_uri
+from job.training.outcome import Training
 
 MOST_REJECTS = 100
 """The most rejects that are listed by name."""
@@ -29,7 +31,7 @@ class Documents:
     job: Job
     snapshot: Snapshot
     result: dict[str, Any]
-    training: dict[str, Any]
+    training: Training
     predictions: Predictions
     plan: dict[str, Any] | None
     promotion: dict[str, Any] | None
@@ -41,7 +43,7 @@ class Documents:
     """Key and reason of the first MOST_REJECTS listed objects that are no examples."""
     decoded_rejects: list[tuple[str, str]]
     """Key and reason of all examples that could not be decoded."""
-    timings: list[Row]
+    timings: list[StageTiming]
 
     @property
     def uri(self) -> str:
@@ -73,10 +75,11 @@ def read_documents(store: Store, run: str) -> Documents:
 
 def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
     """The documents of a run with this result, which may not be written yet. Raises as `read_documents`."""
-    named = {name: read_json(store, RunKeys(run).named(name)) for name in ("job", "training", "plan")}
+    named = {name: read_json(store, RunKeys(run).named(name)) for name in ("job", "plan")}
+    training = read_document(store, RunKeys(run).training, Training)
     more = {name: read_json(store, RunKeys(run).named(name)) for name in ("promotion", "warm_start", "words")}
     snapshot = stored_snapshot(store, result["snapshot"])
-    if named["job"] is None or named["training"] is None or snapshot is None:
+    if named["job"] is None or training is None or snapshot is None:
         raise ObjectMissing(f"{run_uri(store, run)}: files of this run, or its snapshot, are gone.")
     try:
         job = Job.model_validate(named["job"])
@@ -88,7 +91,7 @@ def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
         job,
         snapshot,
         result,
-        named["training"],
+        training,
         read_predictions(store, run),
         named["plan"],
         **more,

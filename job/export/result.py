@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from job import __version__
-from job.errors import Interrupted, Superseded, WriteConflict, headline
+from job.errors import Interrupted, ObjectMissing, Superseded, WriteConflict, headline
 from job.evaluation.documents import documents_of
 from job.export.model_card import model_card
 from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned
 from job.run.run import Run
 from job.storage import read_json
+from job.storage.documents import read_document
+from job.training.outcome import Training
 
 
 def finish(run: Run, attempt: int, *, metrics: dict[str, Any], stop_at_head: bool, emit: Emit) -> dict[str, Any]:
@@ -39,8 +42,10 @@ def finish(run: Run, attempt: int, *, metrics: dict[str, Any], stop_at_head: boo
     import_tensorflow()
     from job.export.exporter import export_model
 
-    training = json.loads(run.store.read(run.keys.training))
-    result |= {"kept": (kept := training["kept"]), "thawed": training["thawed"]}
+    training = read_document(run.store, run.keys.training, Training)
+    if training is None:
+        raise ObjectMissing(f"{run.store.uri}{run.keys.training} is gone: run again.")
+    result |= {"kept": (kept := training.kept), "thawed": [asdict(verdict) for verdict in training.thawed]}
     result["model"] = export_model(run, attempt, kept=kept, metrics=metrics, card=card_of(run, result, emit))
     try:
         run.store.write_if_unchanged(run.keys.result, json.dumps(result, indent=1).encode(), None)

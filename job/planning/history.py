@@ -10,8 +10,11 @@ from pydantic import ValidationError
 
 from job.config import Job
 from job.registry.current import read_current
+from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json
+from job.storage.documents import read_document
 from job.storage.runs import RunKeys
+from job.training.outcome import Training
 
 EXTRACTING = "features"
 TRAINING = ("head", "fine_tune")
@@ -38,9 +41,9 @@ def last_like(job: Job, store: Store, run: str | None) -> History | None:
     current = read_current(store, job.name)
     names = [run, current.run if current else None]
     for name in dict.fromkeys(name for name in names if name is not None):
-        training = read_json(store, RunKeys(name).training)
+        training = read_document(store, RunKeys(name).training, Training)
         if training is not None and _alike(job, read_json(store, RunKeys(name).job)):
-            return _history(name, training["history"], read_json(store, RunKeys(name).timings) or [])
+            return _history(name, training, read_timings(store, name))
     return None
 
 
@@ -59,15 +62,15 @@ def _pace(job: Job) -> tuple[Any, ...]:
     return job.model, workers, train, fine_tune and fine_tune.unfreeze
 
 
-def _history(run: str, phases: dict[str, list[dict[str, Any]]], stages: list[dict[str, Any]]) -> History:
+def _history(run: str, training: Training, stages: list[StageTiming]) -> History:
     epochs, seconds = {}, {}
-    for name, records in phases.items():
-        made = [record for record in records if record.get("seconds")]
-        if made:
-            epochs[name] = len(made)
-            seconds[name] = median(record["seconds"] / record["examples"] for record in made)
-    computing = [stage for stage in stages if stage["stage"] == EXTRACTING and stage.get("computed")]
-    computed = sum(stage["computed"] for stage in computing)
-    example = sum(stage["seconds"] for stage in computing) / computed if computed else None
-    others = {stage["stage"]: stage["seconds"] for stage in stages if stage["stage"] not in (EXTRACTING, *TRAINING)}
+    for name, records in training.history.items():
+        paces = [record.seconds / record.examples for record in records if record.seconds and record.examples]
+        if paces:
+            epochs[name] = len(paces)
+            seconds[name] = median(paces)
+    computing = [stage for stage in stages if stage.stage == EXTRACTING and stage.computed]
+    computed = sum(stage.computed or 0 for stage in computing)
+    example = sum(stage.seconds for stage in computing) / computed if computed else None
+    others = {stage.stage: stage.seconds for stage in stages if stage.stage not in (EXTRACTING, *TRAINING)}
     return History(run, epochs, seconds, example, others)

@@ -41,8 +41,9 @@ def _last_steps(documents: Documents) -> dict[str, int]:
     """By model, the last step of its phase, on the axis of both phases."""
     made, steps = {}, 0
     for phase in ("head", "fine_tune"):
-        epochs = [epoch for epoch in documents.training["history"][phase] if "loss" in epoch]
-        steps += sum(steps_per_epoch(epoch["examples"], documents.job.train.batch_size) for epoch in epochs)
+        epochs = documents.training.trained_epochs(phase)
+        size = documents.job.train.batch_size
+        steps += sum(steps_per_epoch(epoch.examples, size) for epoch in epochs if epoch.examples)
         made[phase] = steps
     return made
 

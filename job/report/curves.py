@@ -10,6 +10,7 @@ import numpy as np
 
 from job.report.axes import Axis, linear, logarithmic, shares, steps
 from job.report.svg import Chart, svg_file
+from job.training.outcome import RangeTest
 from job.wording import percent, plural, shortened
 
 WIDTH, LEFT = 560, 52
@@ -62,17 +63,17 @@ def _ends(rows: list[_Depth]) -> list[float]:
     return [row.value + side for row in rows for side in (-row.spread, row.spread)]
 
 
-def range_curves(tests: dict[str, dict[str, Any]]) -> bytes:
-    """The loss against the learning rate of each phase's range test (as `job.training.range_test` makes them), and the
+def range_curves(tests: dict[str, RangeTest]) -> bytes:
+    """The loss against the learning rate of each phase's range test and the
     rate that was chosen.
     """
     return svg_file("Range tests of the learning rate", [_range_curve(phase, test) for phase, test in tests.items()])
 
 
-def _range_curve(phase: str, test: dict[str, Any]) -> Chart:
+def _range_curve(phase: str, test: RangeTest) -> Chart:
     from job.training.range_test import DIVERGED, smoothed
 
-    rates, losses, chosen = test["rates"], np.array(test["losses"], float), test["learning_rate"]
+    rates, losses, chosen = test.rates, np.array(test.losses, float), test.learning_rate
     told = f"{phase}: range test of the learning rate"
     chart = Chart(
         told,

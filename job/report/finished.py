@@ -45,7 +45,7 @@ def write_report(documents: Documents, warn: Callable[[str], None], versions: di
     known = recorded_versions(store, run) if versions is None else versions
     record = make_record(documents, known)
     store.write(RunKeys(run).record, record.model_dump_json(indent=1).encode())
-    if tests := documents.training["range_tests"]:
+    if tests := documents.training.range_tests:
         store.write(RunKeys(run).range_tests, range_curves(tests))
     store.write(RunKeys(run).card, model_card(documents, known.get("thaw")).encode())
     examples = chosen_examples(documents)

@@ -9,11 +9,10 @@ driver did the work. `computed` and `stored` are the numbers of examples whose f
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
 
 from job.errors import StorageError
 from job.run.events import (
@@ -31,22 +30,36 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import read_document, write_document
 from job.storage.runs import RunKeys
 
 INTERVAL = 15.0
 """Seconds between two writes within a stage. A killed attempt loses at most these."""
 EXTRACTS = ("words", "features")
-Row = dict[str, Any]
 
 
-def read_timings(store: Store, run: str) -> list[Row]:
+@dataclass
+class StageTiming:
+    """How long an attempt has spent in a stage."""
+
+    attempt: int
+    stage: str
+    seconds: float
+    workers: int | None
+    """How many worked at it; None where the driver did."""
+    computed: int | None
+    """Of features, the examples that were computed."""
+    stored: int | None
+    """Of features, the examples that had theirs."""
+
+
+def read_timings(store: Store, run: str) -> list[StageTiming]:
     """The timings of a run; empty where there are none that can be read."""
     try:
-        rows = read_json(store, RunKeys(run).timings)
+        return read_document(store, RunKeys(run).timings, list[StageTiming]) or []
     except StorageError:
         return []
-    return rows if isinstance(rows, list) else []
 
 
 class StageClock:
@@ -54,8 +67,8 @@ class StageClock:
 
     def __init__(self, bus: Bus, now: Callable[[], float] = time.monotonic) -> None:
         self._emit, self._now = bus.emit, now
-        self._rows: list[Row] = []
-        self._before: list[Row] = []
+        self._rows: list[StageTiming] = []
+        self._before: list[StageTiming] = []
         self._attempt: AttemptStarted | None = None
         self._fine_tunes = self._warned = False
         self._resumed = "head"
@@ -80,12 +93,12 @@ class StageClock:
                 case TrainingStarted():
                     self._resumed = event.resumed[0] if event.resumed else "head"
                     self._begin("workers", event.workers)
-                case FirstStepMade() if self._row["stage"] == "workers":  # else a phase has begun that had none to make
-                    self._begin(self._resumed, self._row["workers"])
+                case FirstStepMade() if self._row.stage == "workers":  # else a phase has begun that had none to make
+                    self._begin(self._resumed, self._row.workers)
                 case HeadTrained() if self._fine_tunes:
-                    self._begin("fine_tune", self._row["workers"])
+                    self._begin("fine_tune", self._row.workers)
                 case TrainingEnded():
-                    self._begin("workers", self._row["workers"])
+                    self._begin("workers", self._row.workers)
                 case AttemptEnded():
                     self._attempt_ended()
             if self._now() - self._written > INTERVAL:
@@ -102,7 +115,7 @@ class StageClock:
         """From here on, the timings, also those of earlier stages, are written to the folder of the run."""
         self._attempt = attempt
         rows = read_timings(attempt.run.store, attempt.run.id)
-        self._before = [row for row in rows if row.get("attempt") != attempt.number]
+        self._before = [row for row in rows if row.attempt != attempt.number]
 
     def _attempt_ended(self) -> None:
         self._lap()
@@ -110,30 +123,31 @@ class StageClock:
         self._attempt = None
 
     def _features_counted(self, features: FeaturesCounted) -> None:
-        if features.what in EXTRACTS and self._row["stage"] in EXTRACTS:
-            self._begin(features.what, self._row["workers"])
-        self._row |= {"computed": (self._row["computed"] or 0) + features.computed, "stored": features.stored}
+        if features.what in EXTRACTS and self._row.stage in EXTRACTS:
+            self._begin(features.what, self._row.workers)
+        self._row.computed = (self._row.computed or 0) + features.computed
+        self._row.stored = features.stored
 
-    def _row_of(self, stage: str, workers: int | None) -> Row:
+    def _row_of(self, stage: str, workers: int | None) -> StageTiming:
         """The row of this stage: the earlier one where the stage begins again, else a new one."""
         for row in self._rows:
-            if (row["stage"], row["workers"]) == (stage, workers):
+            if (row.stage, row.workers) == (stage, workers):
                 return row
-        self._rows.append(row := {"stage": stage, "seconds": 0.0, "workers": workers, "computed": None, "stored": None})
+        self._rows.append(row := StageTiming(0, stage, 0.0, workers, computed=None, stored=None))
         return row
 
     def _lap(self) -> None:
         now = self._now()
-        self._row["seconds"], self._since = self._row["seconds"] + now - self._since, now
+        self._row.seconds, self._since = self._row.seconds + now - self._since, now
 
     def _write(self) -> None:
         self._written = self._now()
         if self._attempt is None:
             return
         run, number = self._attempt.run, self._attempt.number
-        own_rows = [{"attempt": number, **row, "seconds": round(row["seconds"], 2)} for row in self._rows]
+        own_rows = [replace(row, attempt=number, seconds=round(row.seconds, 2)) for row in self._rows]
         try:
-            run.store.write(run.keys.timings, json.dumps([*self._before, *own_rows], indent=1).encode())
+            write_document(run.store, run.keys.timings, [*self._before, *own_rows])
         except Exception as error:  # whatever it is, the run goes on
             if not self._warned:
                 self._warned = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,8 @@ from job.storage import Store
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    Document = DataclassInstance | Sequence[DataclassInstance]
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ def read_document(store: Store, key: str, kind: type[T]) -> T | None:
     return decoded(content, kind, f"{store.uri}{key}")
 
 
-def write_document(store: Store, key: str, document: DataclassInstance) -> None:
+def write_document(store: Store, key: str, document: Document) -> None:
     store.write(key, encoded(document))
 
 
@@ -43,8 +46,9 @@ def decoded(content: bytes, kind: type[T], where: str) -> T:
         raise StorageError(f"{where} is not what it should be ({what}): delete it, and run again.") from error
 
 
-def encoded(document: DataclassInstance) -> bytes:
-    return json.dumps(asdict(document), indent=1).encode()
+def encoded(document: Document) -> bytes:
+    plain = [asdict(part) for part in document] if isinstance(document, Sequence) else asdict(document)
+    return json.dumps(plain, indent=1).encode()
 
 
 @cache

@@ -200,9 +200,11 @@ def test_what_was_not_measured_is_not_made_up() -> None:
 def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store/")
     job = job_of()
-    records = [{"epoch": e, "seconds": s, "examples": 320} for e, s in ((1, 9.0), (2, 4.0), (3, 4.0))]
-    history = {"head": records, "fine_tune": [{"epoch": 0}, *({**r, "seconds": 32.0} for r in records)]}
-    store.write("runs/timed-1/training.json", json.dumps({"history": history}).encode())
+    validated = {"epoch": 0, "validation_loss": 0.5, "validation_accuracy": 0.75}
+    records = [{**validated, "epoch": e, "seconds": s, "examples": 320} for e, s in ((1, 9.0), (2, 4.0), (3, 4.0))]
+    history = {"head": records, "fine_tune": [validated, *({**r, "seconds": 32.0} for r in records)]}
+    training = {"kept": "head", "converged": True, "history": history}
+    store.write("runs/timed-1/training.json", json.dumps(training).encode())
     store.write("runs/timed-1/job.json", job.model_dump_json(by_alias=True).encode())
     last = last_like(job, store, "timed-1")
     assert last is not None

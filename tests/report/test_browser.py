@@ -27,6 +27,7 @@ from job.report.page.comparison import comparison_page
 from job.report.page.learning import CURVES
 from job.report.page.render import SECTIONS
 from job.report.svg import theme
+from job.training.outcome import RangeTest
 from job.wording import METRICS
 from support.browser import WIDTHS, axe_script, browser, violations
 from support.finished import BLOCKS, Made
@@ -88,7 +89,7 @@ def every_chart() -> list[str]:
     bins = [Bin(0.1 * place, 0.1 * place + 0.1, 3, 0.1 * place, few) for place in range(10)]
     days = [(f"2026-{1 + place // 28:02d}-{1 + place % 28:02d}", place * 10**6) for place in range(60)]
     depth = {"runs": 1, "accuracy": 1.0, "accuracy_deviation": None, "seconds": 1e6, "seconds_deviation": None}
-    tested = {"learning_rate": 1e-7, "rates": [1e-6, 1e-5, 1e-4], "losses": [1.0, None, 9.0]}
+    tested = RangeTest(1e-7, rates=[1e-6, 1e-5, 1e-4], losses=[1.0, None, 9.0])
     drawn = [
         interval_chart(dict.fromkeys(("head", "fine_tune"), dict.fromkeys(METRICS, few))),
         loss_chart("told", curves, marks),
@@ -99,7 +100,7 @@ def every_chart() -> list[str]:
         depth_curve(
             [{**depth, "blocks": blocks, "examples": 9} for blocks in range(30)], "a name of a job " * 9
         ).decode(),
-        range_curves({"head": tested, "fine_tune": {**tested, "learning_rate": 0.3}}).decode(),
+        range_curves({"head": tested, "fine_tune": replace(tested, learning_rate=0.3)}).decode(),
     ]
     return [str(one) for one in drawn]
 

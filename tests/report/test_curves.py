@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from job.report.curves import depth_curve, range_curves
+from job.training.outcome import RangeTest
 from support.drawn import Drawn
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2]
-TEST = {"learning_rate": 1e-4, "rates": RATES, "losses": [1.0, 0.9, 0.5, None]}
+TEST = RangeTest(learning_rate=1e-4, rates=RATES, losses=[1.0, 0.9, 0.5, None])
 
 
 def texts(drawn: bytes) -> str:
@@ -47,12 +48,12 @@ def test_range_tests_of_both_phases_and_of_one_that_diverged() -> None:
 
 
 def test_a_range_test_has_its_losses_at_their_rates() -> None:
-    test = {"learning_rate": 0.01, "rates": [0.001, 0.01, 0.1, 0.5], "losses": [1.0, 0.75, 0.5, None]}
+    test = RangeTest(learning_rate=0.01, rates=[0.001, 0.01, 0.1, 0.5], losses=[1.0, 0.75, 0.5, None])
     (points,) = Drawn(range_curves({"head": test}).decode(), log=(True, False)).curve("each")
     assert [round(loss, 2) for _, loss in points] == [1.0, 0.75, 0.5]
     assert [rate for rate, _ in points] == pytest.approx([0.001, 0.01, 0.1], rel=0.03)
 
 
 def test_a_range_test_without_a_loss_says_so() -> None:
-    test = {"learning_rate": 1e-7, "rates": RATES, "losses": [None] * 4}
+    test = RangeTest(learning_rate=1e-7, rates=RATES, losses=[None] * 4)
     assert "no loss was finite" in texts(range_curves({"head": test}))

@@ -209,7 +209,9 @@ def test_of_ten_thousand_pictures_some_are_shown_and_they_fit_into_a_mail(tmp_pa
 def test_what_thaws_block_by_block_is_marked(tmp_path: Path) -> None:
     record = {"validation_loss": 0.5, "validation_accuracy": 0.8}
     step = {**record, "loss": 0.5, "learning_rate": 1e-4, "seconds": 1.0, "examples": 10}
-    decided = [{"block": name, "before": 0.5, "after": 0.4, "share": 0.99, "pays": True} for name in ("b5", "b4")]
+    decided = [
+        {"block": name, "before": 0.5, "after": 0.4, "share": 0.99, "blocks": 1, "pays": True} for name in ("b5", "b4")
+    ]
     tuned = [{"epoch": 0, **record}, {"epoch": 1, **step}, {"epoch": 0, **record}, {"epoch": 1, **step}]
     history = {"head": [{"epoch": 1, **step}], "fine_tune": tuned}
     page = page_made(Made(tmp_path, training={"history": history, "thawed": decided}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 
@@ -49,7 +50,7 @@ def attempt_of(bus: Bus, store: Store, number: int) -> Iterator[None]:
 
 
 def spent(store: Store, attempt: int = 1) -> dict[str, float]:
-    return {row["stage"]: row["seconds"] for row in read_timings(store, "run") if row["attempt"] == attempt}
+    return {row.stage: row.seconds for row in read_timings(store, "run") if row.attempt == attempt}
 
 
 def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
@@ -87,14 +88,14 @@ def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
         "fine_tune": 40,
         "export": 4,
     }
-    by_stage = {row["stage"]: row for row in rows}
-    assert (by_stage["features"]["workers"], by_stage["features"]["computed"], by_stage["features"]["stored"]) == (
+    by_stage = {row.stage: row for row in rows}
+    assert (by_stage["features"].workers, by_stage["features"].computed, by_stage["features"].stored) == (
         3,
         70,
         30,
     )
-    assert (by_stage["fine_tune"]["workers"], by_stage["export"]["workers"]) == (2, None)
-    assert list(rows[0]) == ["attempt", "stage", "seconds", "workers", "computed", "stored"]
+    assert (by_stage["fine_tune"].workers, by_stage["export"].workers) == (2, None)
+    assert list(asdict(rows[0])) == ["attempt", "stage", "seconds", "workers", "computed", "stored"]
 
 
 def test_an_attempt_appends_and_one_that_resumes_in_fine_tuning_has_no_head(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from job.evaluation.documents import Documents
-from job.run.timings import Row
+from job.run.timings import StageTiming
 from job.wording import duration, plural
 
 HOUR = 3600.0
@@ -56,9 +56,9 @@ class Effort:
 
 def effort_of(documents: Documents) -> Effort:
     # A stage that has only begun, as that of the report which the page is part of, says nothing.
-    rows = [row for row in documents.timings if row["seconds"] or row["computed"] or row["stored"]]
-    names, price = dict.fromkeys(row["stage"] for row in rows), documents.job.scaling.worker_price
-    stages = [_stage(name, [row for row in rows if row["stage"] == name], price) for name in names]
+    rows = [row for row in documents.timings if row.seconds or row.computed or row.stored]
+    names, price = dict.fromkeys(row.stage for row in rows), documents.job.scaling.worker_price
+    stages = [_stage(name, [row for row in rows if row.stage == name], price) for name in names]
     costs = [row.cost for row in stages if row.cost is not None]
     return Effort(
         stages,
@@ -70,13 +70,13 @@ def effort_of(documents: Documents) -> Effort:
     )
 
 
-def _stage(name: str, rows: list[Row], price: float | None) -> StageRow:
-    workers = sorted({row["workers"] for row in rows if row["workers"]})
-    hours = sum(row["seconds"] * (row["workers"] or 0) for row in rows) / HOUR
+def _stage(name: str, rows: list[StageTiming], price: float | None) -> StageRow:
+    workers = sorted({row.workers for row in rows if row.workers})
+    hours = sum(row.seconds * (row.workers or 0) for row in rows) / HOUR
     return StageRow(
         NAMES.get(name, name),
         attempts=_attempts(rows),
-        seconds=sum(row["seconds"] for row in rows),
+        seconds=sum(row.seconds for row in rows),
         workers="–".join(map(str, dict.fromkeys((workers[0], workers[-1])))) if workers else "",
         computed=_most(rows, "computed"),
         stored=_most(rows, "stored"),
@@ -84,18 +84,18 @@ def _stage(name: str, rows: list[Row], price: float | None) -> StageRow:
     )
 
 
-def _attempts(rows: list[Row]) -> int:
-    return len({row["attempt"] for row in rows})
+def _attempts(rows: list[StageTiming]) -> int:
+    return len({row.attempt for row in rows})
 
 
-def _most(rows: list[Row], key: str) -> int | None:
-    return max((count for row in rows if (count := row[key]) is not None), default=None)
+def _most(rows: list[StageTiming], key: str) -> int | None:
+    return max((count for row in rows if (count := getattr(row, key)) is not None), default=None)
 
 
 def _training(documents: Documents) -> list[tuple[str, int, float]]:
     found = []
-    for phase, records in documents.training["history"].items():
-        timed = [record["seconds"] for record in records if "seconds" in record]
+    for phase, records in documents.training.history.items():
+        timed = [record.seconds for record in records if record.seconds is not None]
         if timed:
             found.append((NAMES[phase], len(timed), float(sum(timed))))
     return found
@@ -109,10 +109,10 @@ def _saved(documents: Documents) -> list[str]:
     share = plan["seconds_below"] / plan["seconds_whole"] if plan.get("seconds_below") else 0.0
     told, total = [], 0.0
     for phase, each in (("head", whole), ("fine_tune", whole * share)):
-        records = [record for record in documents.training["history"].get(phase, ()) if "loss" in record]
+        records = documents.training.trained_epochs(phase)
         if not records or not each:
             continue
-        passes = sum(record.get("examples", 0) + checked for record in records)
+        passes = sum((record.examples or 0) + checked for record in records)
         total += passes * each
         what = "the whole frozen network" if phase == "head" else f"what lies below {plan['cut']}"
         told.append(
@@ -127,14 +127,14 @@ def _seconds_of_base(documents: Documents) -> tuple[float, str]:
     was measured before the run and what its own features took, decoding and the start of processes included.
     """
     planned = (documents.plan or {}).get("seconds_whole")
-    rows = [row for row in documents.timings if row["stage"] == "features" and row["computed"]]
+    rows = [row for row in documents.timings if row.stage == "features" and row.computed]
     if planned is None:
         return 0.0, ""
     if rows:
         snapshot, views = documents.snapshot, documents.job.train.views
         trained = sum(snapshot.counts["train"].values()) / snapshot.examples
-        passes = sum(row["computed"] for row in rows) * (1 + (views - 1) * trained)
-        taken = sum(row["seconds"] for row in rows) / passes
+        passes = sum(row.computed or 0 for row in rows) * (1 + (views - 1) * trained)
+        taken = sum(row.seconds for row in rows) / passes
         if taken < planned:
             return taken, "at which this run computed its features"
     return planned, "that the planning machine measured before the run"

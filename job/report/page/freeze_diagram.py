@@ -11,6 +11,7 @@ from markupsafe import Markup
 from job.evaluation.documents import Documents
 from job.features.store import storage_type
 from job.report.page.charts import block_strip
+from job.training.outcome import BlockVerdict
 from job.wording import plural
 
 STYLES = {"once": "computed once, then read", "again": "frozen, computed in every epoch", "trained": "trained"}
@@ -37,7 +38,7 @@ class FreezeDiagram:
     """Why the plan cuts there."""
     trained: dict[str, int]
     """Parameters that trained, by phase."""
-    thawed: list[dict[str, Any]]
+    thawed: list[BlockVerdict]
     """What `unfreeze: auto` decided about each block."""
 
     @property
@@ -48,23 +49,20 @@ class FreezeDiagram:
 
 def network_of(documents: Documents) -> FreezeDiagram:
     training, plan = documents.training, documents.plan
-    blocks = training.get("blocks", [])
-    tuned = training["history"].get("fine_tune")
-    cut = next((place for place, block in enumerate(blocks) if block["cut"]), None)
+    blocks, tuned = training.blocks, training.history.get("fine_tune")
+    cut = next((place for place, block in enumerate(blocks) if block.cut), None)
     rows = []
     for place, block in enumerate(blocks):
         stored = not tuned or (cut is not None and place <= cut)
-        style = "trained" if block["trainable"] else "once" if stored else "again"
-        rows.append(
-            BlockRow(block["block"], block["layers"], block["parameters"], block["trainable"], style, place == cut)
-        )
+        style = "trained" if block.trainable else "once" if stored else "again"
+        rows.append(BlockRow(block.block, block.layers, block.parameters, block.trainable, style, place == cut))
     told, strip = _told(rows, documents), None
     if rows:
         named = [(f"{row.name}: {row.parameters:,} parameters, {STYLES[row.style]}", row.style) for row in rows]
         strip = block_strip(told, named, cut)
     reason = plan["reason"] if plan else None
-    parameters = {phase: count for phase, count in training.get("parameters", {}).items() if count}
-    return FreezeDiagram(rows[::-1], strip, _cut(plan), reason, parameters, training.get("thawed", []))
+    parameters = {phase: count for phase, count in training.parameters.items() if count}
+    return FreezeDiagram(rows[::-1], strip, _cut(plan), reason, parameters, training.thawed)
 
 
 def _told(rows: list[BlockRow], documents: Documents) -> str:

@@ -186,7 +186,7 @@ def _links(documents: Documents) -> list[tuple[str, str, str | None]]:
     found = [("model", documents.result["model"])]
     found += [("run", uri), ("model card", f"{uri}report/card.md"), ("run record", f"{uri}record.json")]
     found += [("answers to the test examples", f"{uri}predictions.parquet"), ("examples", documents.job.data.source)]
-    if documents.training.get("range_tests"):
+    if documents.training.range_tests:
         found.append(("range tests", f"{uri}report/range_tests.svg"))
     return [(what, where, browsable(where)) for what, where in found]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from job.report.page.charts import Curve, accuracy_chart, loss_chart
+from job.training.outcome import Training
 from job.wording import plural
 
 HEAD, TUNED = "head", "fine_tune"
@@ -42,10 +42,9 @@ class Learning:
     told: str
 
 
-def learning_of(training: dict[str, Any]) -> Learning:
-    """`training` as training.json has it."""
-    history = training["history"]
-    thawed = [entry["block"] for entry in training.get("thawed", ())]
+def learning_of(training: Training) -> Learning:
+    history = training.history
+    thawed = [verdict.block for verdict in training.thawed]
     epochs: list[Epoch] = []
     curves: dict[str, list[Curve]] = {name: [] for name in CURVES}
     marks: list[tuple[float, str]] = []
@@ -54,17 +53,17 @@ def learning_of(training: dict[str, Any]) -> Learning:
         for name, (style, label) in CURVES.items():  # a curve of each phase: fine-tuning begins at the best epoch
             curves[name].append(Curve(style, label, []))
         for record in history.get(phase, ()):
-            before = "loss" not in record
+            before = record.loss is None
             last += not before
             if before and phase == TUNED:
                 marks.append((last, f"{thawed[len(marks)]} thaws" if len(marks) < len(thawed) else "thaw"))
-            values = {name: _finite(record.get(name)) for name in CURVES}
+            values = {name: _finite(getattr(record, name)) for name in CURVES}
             for name, value in values.items():
                 if value is not None:
                     curves[name][-1].points.append((last, value))
-            rates = {name: _finite(record.get(name)) for name in ("learning_rate", "seconds")}
-            epochs.append(Epoch(phase, record["epoch"], **values, **rates))
-    told = _told(history, training)
+            rates = {name: _finite(getattr(record, name)) for name in ("learning_rate", "seconds")}
+            epochs.append(Epoch(phase, record.epoch, **values, **rates))
+    told = _told(training)
     named = "Learning curves: {} at each epoch. " + told
     losses = [*curves["loss"], *curves["validation_loss"]]
     return Learning(
@@ -80,10 +79,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _told(history: dict[str, list[dict[str, Any]]], training: dict[str, Any]) -> str:
-    head = len(history.get(HEAD, ()))
-    tuned = sum("loss" in record for record in history.get(TUNED, ()))
-    verdict = "had converged" if training.get("converged") else "had not converged"
+def _told(training: Training) -> str:
+    head = len(training.history.get(HEAD, ()))
+    tuned = len(training.trained_epochs(TUNED))
+    verdict = "had converged" if training.converged else "had not converged"
     text = f"The head {verdict} after {plural(head, 'epoch')}"
     if not tuned:
         return f"{text}; nothing was fine-tuned."

@@ -54,10 +54,10 @@ def points(documents: Documents) -> list[Point]:
     """The curves, and at the last epoch what was measured on the test split: of each model, and of the one kept."""
     found, step = [], 0
     for phase in ("head", "fine_tune"):
-        for epoch in documents.training["history"].get(phase, []):
-            if "loss" in epoch:  # fine-tuning's epoch 0 is the head's last, validated again
-                step += 1
-                found += [Point(name, epoch[key], step) for key, name in CURVES.items() if epoch.get(key) is not None]
+        for epoch in documents.training.trained_epochs(phase):
+            step += 1
+            values = {name: getattr(epoch, key) for key, name in CURVES.items()}
+            found += [Point(name, value, step) for name, value in values.items() if value is not None]
     for prefix, model in [("test", documents.kept), *((f"test/{model}", model) for model in documents.models)]:
         measured = documents.result["metrics"][model]
         values = {name: measured[name] for name in TESTED if measured[name] is not None}

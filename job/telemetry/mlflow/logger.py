@@ -193,7 +193,7 @@ def _span(documents: Documents) -> tuple[int, int]:
     """When the run began and ended, in milliseconds since 1970, as far as its stages and its result tell."""
     info = documents.store.stat(RunKeys(documents.run).result)
     end = info.modified if info and info.modified else time.time()
-    return int(1000 * (end - sum(row["seconds"] for row in documents.timings))), int(1000 * end)
+    return int(1000 * (end - sum(row.seconds for row in documents.timings))), int(1000 * end)
 
 
 def _log_figures(client: MlflowClient, run: Run, documents: Documents) -> None:
