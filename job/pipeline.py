@@ -16,12 +16,12 @@ from job.executors import Executor
 from job.export.result import finish
 from job.features.cache_plan import Plan
 from job.features.extract import complete_features
-from job.features.store import forget_part
+from job.features.store import MAX_CORRUPT, forget_corrupt
 from job.registry.promotion import promoted
 from job.registry.retrain_policy import Decision, final_decision, initial_decision, untrained_result
 from job.registry.warm import WarmStart, plan_features, warm_start
 from job.report.finished import reported
-from job.run.events import Emit, StageStarted, Warned
+from job.run.events import Emit, StageStarted
 from job.run.interrupts import Interrupts
 from job.run.run import Run
 from job.run.state import checkpoints_of
@@ -29,9 +29,6 @@ from job.run.unfinished import forget_unfinished
 from job.storage import read_json
 from job.storage.scratch import forget_scratch
 from job.training.context import Recipe
-
-MAX_CORRUPT = 8
-"""The most corrupt parts of the feature store that one attempt computes again."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,7 @@ def on_features(attempt: Attempt, plan: Plan, use: Callable[[Plan], Decision]) -
         except CorruptFeatures as error:
             if tries == MAX_CORRUPT:
                 raise
-            emit(Warned(f"{error} It is computed again."))
-            forget_part(run.store, error.featurizer, error.part)
+            forget_corrupt(run.store, error, emit)
             run.store.delete(run.keys.dataset)
     raise AssertionError("every try returns or raises")
 

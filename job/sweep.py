@@ -28,7 +28,7 @@ from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.storage import Store, open_store
 from job.storage.documents import read_document
-from job.storage.runs import RunKeys
+from job.storage.runs import RunKeys, run_id_of
 from job.telemetry.observed import run_observed
 from job.training.outcome import Training
 
@@ -66,7 +66,7 @@ def sweep(
     store = open_store(job.store, job.storage)
     with Interrupts(), _runner(job, at_once, emit, debug=debug) as run_all:
         results = run_all([deepest])
-        plan = read_plan(store, _id_of(results[deepest]))
+        plan = read_plan(store, run_id_of(results[deepest]["run"]))
         if plan and plan.cut:
             for trial in others:
                 _share(trial_job(job, trial), store, plan)
@@ -155,13 +155,9 @@ def _share(job: Job, store: Store, plan: Plan) -> None:
     write_plan(store, run, replace(plan, reason=f"that of the deepest run of the sweep: {plan.reason}"))
 
 
-def _id_of(result: dict[str, Any]) -> str:
-    return str(result["run"]).rstrip("/").rpartition("/")[2]
-
-
 def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
     """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
-    training = read_document(store, RunKeys(_id_of(result)).training, Training)
+    training = read_document(store, RunKeys(run_id_of(result["run"])).training, Training)
     assert training is not None, "the run is finished"
     phase = "fine_tune" if trial.blocks else "head"
     metrics = {name: result["metrics"][phase][name] for name in MEASURED}

@@ -11,7 +11,8 @@ import pytest
 from job import entry, pipeline
 from job.errors import CorruptFeatures, TrainingError
 from job.features.cache_plan import Plan
-from job.pipeline import MAX_CORRUPT, Attempt, on_features
+from job.features.store import MAX_CORRUPT
+from job.pipeline import Attempt, on_features
 from job.registry.retrain_policy import Decision
 from job.run.events import AttemptEnded, AttemptStarted
 from job.run.interrupts import Interrupts
@@ -33,7 +34,7 @@ class Features:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, corrupt: int) -> None:
         self.left, self.completed, self.forgotten = corrupt, 0, list[str]()
         monkeypatch.setattr(pipeline, "complete_features", self.complete)
-        monkeypatch.setattr(pipeline, "forget_part", lambda store, featurizer, part: self.forgotten.append(part))
+        monkeypatch.setattr("job.features.store.forget_part", lambda store, _, part: self.forgotten.append(part))
 
     def complete(self, run: Any, plan: Plan, executor: Any, *, emit: Any) -> Plan:
         self.completed += 1

@@ -25,9 +25,12 @@ import pyarrow.parquet as pq
 
 from job.data.forms import INPUTS
 from job.errors import CorruptFeatures, ObjectMissing
+from job.run.events import Emit, Warned
 from job.storage import Store
 
 FORMAT = 2
+MAX_CORRUPT = 8
+"""The most corrupt parts that whoever reads features has computed again."""
 ADDRESS = np.dtype("S16")
 READERS = 16
 """Markers that are read at a time."""
@@ -216,6 +219,12 @@ def read_stored(
             reading += [pool.submit(read_part, store, featurizer, parts[n]) for n in used[index + 1 : index + 2]]
             positions = np.flatnonzero(part == number)
             yield positions, values[offset[positions]]
+
+
+def forget_corrupt(store: Store, error: CorruptFeatures, emit: Emit) -> None:
+    """Deletes the part that the error names, so that its examples are computed again, and says so."""
+    emit(Warned(f"{error} It is computed again."))
+    forget_part(store, error.featurizer, error.part)
 
 
 def forget_part(store: Store, featurizer_id: str, part: str) -> None:

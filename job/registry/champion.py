@@ -22,18 +22,16 @@ from job.features.cache_plan import Plan, read_plan
 from job.features.dataset import Examples, read_examples
 from job.features.extract import complete
 from job.features.featurize import Overflow
-from job.features.store import Featurizer, Part, forget_part, read_stored
+from job.features.store import MAX_CORRUPT, Featurizer, Part, forget_corrupt, read_stored
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.events import Emit, Warned
+from job.run.events import Emit
 from job.run.run import Run
 from job.storage import Store, read_json
 from job.storage.runs import RunKeys, run_uri
 
 BATCH = 64
 """Examples that the network takes at a time."""
-TRIES = 8
-"""The most times that a corrupt part of the features is computed again."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def answers(run: Run, kept: str, champion: str, *, executor: Executor, emit: Emi
     except ValidationError as error:
         raise ObjectMissing(f"{champion}: its model is of another task, and can't be asked about this data.") from error
     plan = model.plan
-    for tries in range(TRIES + 1):
+    for tries in range(MAX_CORRUPT + 1):
         try:
             done = complete(replace(run, job=theirs, base=model.base), examples, plan, executor=executor, emit=emit)
             ((featurizer, stored), *_) = done.inputs if model.kept == "fine_tune" else done.pooled
@@ -84,10 +82,9 @@ def answers(run: Run, kept: str, champion: str, *, executor: Executor, emit: Emi
         except Overflow:
             plan = replace(plan, dtype="bfloat16")
         except CorruptFeatures as error:
-            if tries == TRIES:
+            if tries == MAX_CORRUPT:
                 raise
-            emit(Warned(f"{error} It is computed again."))
-            forget_part(store, error.featurizer, error.part)
+            forget_corrupt(store, error, emit)
     names = np.array([*model.classes, ""], object)[predicted]
     return ChampionAnswers(labels, logits.argmax(axis=1) == labels, names == np.array(snapshot.classes, object)[labels])
 

@@ -15,6 +15,7 @@ import numpy as np
 from job.data.snapshot import Snapshot
 from job.run.instruments import WorkerMetrics
 from job.run.run import Run
+from job.storage.runs import run_id_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class RunFound(Event):
 
     @property
     def id(self) -> str:
-        return self.uri.rstrip("/").rpartition("/")[2]
+        return run_id_of(self.uri)
 
 
 @dataclass(frozen=True)

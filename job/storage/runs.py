@@ -14,6 +14,11 @@ def run_uri(store: Store, run: str) -> str:
     return f"{store.uri}{RunKeys(run).folder}"
 
 
+def run_id_of(uri: str) -> str:
+    """The id of the run with this URI."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
 @dataclass(frozen=True)
 class RunKeys:
     """The keys of a run's objects, by the run's id."""

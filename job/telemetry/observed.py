@@ -10,6 +10,7 @@ from job.run.events import Bus, Emit, Event
 from job.run.interrupts import Interrupts
 from job.run.timings import StageClock
 from job.storage import open_store
+from job.storage.runs import run_id_of
 from job.telemetry.event_files import EventFiles
 from job.telemetry.logged import check_mlflow, with_mlflow
 from job.telemetry.run_metrics import RunGauges
@@ -37,5 +38,5 @@ def run_observed(
     StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
     with interrupts or Interrupts() as entered:
         result = run_job(job, phase, bus.emit, interrupts=entered, debug=debug, new=new)
-        run = str(result["run"]).rstrip("/").rpartition("/")[2]
+        run = run_id_of(result["run"])
         return with_mlflow(job, open_store(job.store, job.storage), run, result=result, emit=emit)

@@ -18,9 +18,9 @@ from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
 from job.planning.cached import MissingFeatures
 from job.planning.calibration import EPOCH, EXCHANGE, PhaseSpeeds, Speeds
-from job.planning.costs import Range, head_layers, memory, phases
-from job.planning.history import last_like
-from job.planning.timing import AGAIN, STARTS, stages, total
+from job.planning.costs import PhaseCosts, Range, head_layers, memory, phases
+from job.planning.history import History, last_like
+from job.planning.timing import AGAIN, STARTS, Stage, stages, total
 from job.storage import open_store
 from support.networks import own_base
 
@@ -129,19 +129,24 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
 SPEEDS = Speeds(0.01, 0.02, 10.0, PhaseSpeeds(0.001, 0.002, 1.0), PhaseSpeeds(0.1, 0.05, 12.0), 15.0, ())
 
 
+def timed_stages(
+    job: Job,
+    costs: list[PhaseCosts],
+    listed: float,
+    *,
+    prepared: bool,
+    missing: MissingFeatures,
+    speeds: Speeds | None = None,
+    history: History | None = None,
+) -> list[Stage]:
+    """The stages of a run whose listing took `listed` seconds."""
+    return stages(job, listed, prepared, missing=missing, phases=costs, counts=COUNTS, speeds=speeds, history=history)
+
+
 def test_seconds_from_a_calibration() -> None:
     job = job_of("scaling.workers=2")
     found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
-    timed = stages(
-        job,
-        2.0,
-        True,
-        missing=MissingFeatures([], 840, 1500, {}),
-        phases=found,
-        counts=COUNTS,
-        speeds=SPEEDS,
-        history=None,
-    )
+    timed = timed_stages(job, found, 2.0, prepared=True, missing=MissingFeatures([], 840, 1500, {}), speeds=SPEEDS)
     by_name = {stage.name: stage for stage in timed}
     assert [stage.name for stage in timed] == [
         "listing", "preparing", "features", "workers", "head", "fine_tune", "export", "report",
@@ -166,16 +171,7 @@ def test_seconds_from_a_calibration() -> None:
 def test_one_worker_exchanges_nothing() -> None:
     job = job_of("scaling.workers=1")
     found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
-    timed = stages(
-        job,
-        2.0,
-        True,
-        missing=MissingFeatures([], 840, 1500, {}),
-        phases=found,
-        counts=COUNTS,
-        speeds=SPEEDS,
-        history=None,
-    )
+    timed = timed_stages(job, found, 2.0, prepared=True, missing=MissingFeatures([], 840, 1500, {}), speeds=SPEEDS)
     seconds = {stage.name: stage.seconds for stage in timed}
     assert seconds["fine_tune"].likely == pytest.approx(12 + 6 * (20 * 0.1 + 4 * 0.05 + EPOCH))  # type: ignore[union-attr]
 
@@ -183,16 +179,7 @@ def test_one_worker_exchanges_nothing() -> None:
 def test_what_was_not_measured_is_not_made_up() -> None:
     job = job_of()
     found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
-    timed = stages(
-        job,
-        2.0,
-        False,
-        missing=MissingFeatures([], 840, 1500, {}),
-        phases=found,
-        counts=COUNTS,
-        speeds=None,
-        history=None,
-    )
+    timed = timed_stages(job, found, 2.0, prepared=False, missing=MissingFeatures([], 840, 1500, {}))
     assert [stage.name for stage in timed if stage.seconds is None] == ["features", "head", "fine_tune"]
     assert total(timed) is None
 
@@ -212,16 +199,7 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     found = phases(job, PLAN, ANATOMY, classes=3, made=last.epochs, words=None)
     timed = {
         s.name: s
-        for s in stages(
-            job,
-            1.0,
-            True,
-            missing=MissingFeatures([], 0, 0, {}),
-            phases=found,
-            counts=COUNTS,
-            speeds=None,
-            history=last,
-        )
+        for s in timed_stages(job, found, 1.0, prepared=True, missing=MissingFeatures([], 0, 0, {}), history=last)
     }
     assert timed["fine_tune"].source == "last run"
     assert timed["fine_tune"].seconds.likely == pytest.approx(6 * 64)  # type: ignore[union-attr]
@@ -238,16 +216,7 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     assert (last.example, last.fixed) == (0.5, {"export": 7.0, "preparing": 9.0, "words": 3.0})
     timed = {
         s.name: s
-        for s in stages(
-            job,
-            1.0,
-            False,
-            missing=MissingFeatures([], 0, 0, {}),
-            phases=found,
-            counts=COUNTS,
-            speeds=None,
-            history=last,
-        )
+        for s in timed_stages(job, found, 1.0, prepared=False, missing=MissingFeatures([], 0, 0, {}), history=last)
     }
     assert list(timed)[:4] == ["listing", "preparing", "words", "features"]
     assert timed["preparing"].seconds == Range(9 * AGAIN[0], 9, 9 * AGAIN[1])
