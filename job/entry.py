@@ -24,7 +24,7 @@ from job.run.interrupts import Interrupts
 from job.run.lease import take
 from job.run.run import Run
 from job.storage import open_store
-from job.storage.runs import run_uri
+from job.storage.run_keys import run_uri
 
 
 def run_job(

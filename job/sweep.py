@@ -28,7 +28,7 @@ from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.storage import Store, open_store
 from job.storage.documents import read_document
-from job.storage.runs import RunKeys, run_id_of
+from job.storage.run_keys import RunKeys, run_id_of
 from job.telemetry.observed import run_observed
 from job.training.outcome import Training
 

@@ -1,8 +1,9 @@
-"""Functions and files stay small enough to be read at once, and calls say what they pass."""
+"""Functions and files stay small enough to be read at once, calls say what they pass, and a name is one thing's."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,13 @@ def test_more_than_three_arguments_go_by_their_names() -> None:
         if len(node.args.posonlyargs) + len(node.args.args) - is_method > POSITIONAL
     }
     assert many == MANY_POSITIONAL.keys()
+
+
+def test_one_name_is_one_thing() -> None:
+    """Modules and classes; `__init__.py` aside."""
+    modules = [file.name for file in FILES if file.name != "__init__.py"]
+    classes = [
+        node.name for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)
+    ]
+    public = [name for name in classes if not name.startswith("_")]
+    assert not {name for name, times in Counter([*modules, *public]).items() if times > 1}

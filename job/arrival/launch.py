@@ -12,7 +12,7 @@ from job.deploy.annotations import FIRST_EVENT
 from job.deploy.api import RAYJOBS, Api, Object
 from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run
-from job.deploy.status import exit_code
+from job.deploy.rayjob_status import exit_code
 from job.deploy.submit import apply
 from job.model.resolved import known_base, weights_request
 from job.registry.retrain_policy import decide, record, recorded

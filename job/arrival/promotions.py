@@ -10,9 +10,9 @@ from job.arrival.watch_metrics import Metrics
 from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.manifest import JOB
-from job.deploy.status import exit_code
+from job.deploy.rayjob_status import exit_code
 from job.storage import open_store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 
 class Promotions:

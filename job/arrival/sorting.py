@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from job.arrival.events import Notification, Refused, read_gcs, read_s3
 from job.arrival.log import Log
+from job.arrival.notifications import Notification, Refused, read_gcs, read_s3
 from job.arrival.queue import Message
 from job.arrival.settings import Watch
 from job.arrival.targets import Target, known_buckets

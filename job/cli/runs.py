@@ -149,7 +149,7 @@ def status(run: str, watch: bool, namespace: str | None, *, context: str | None,
 
     Of a run that someone works on, it is watched for up to 15 seconds whether they are alive; not so with --json.
     """
-    from job.deploy.status import status_of, watch_status
+    from job.deploy.rayjob_status import status_of, watch_status
     from job.telemetry.console import result_table
 
     if watch:
@@ -176,7 +176,7 @@ def report(run: str, out: str | None, debug: bool) -> None:
     """
     from pathlib import Path
 
-    from job.evaluation.documents import read_documents
+    from job.evaluation.run_documents import read_documents
     from job.report.finished import page_of, write_report
     from job.run.run import open_run
 
@@ -224,7 +224,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, *, debug: boo
     from pathlib import Path
 
     from job.evaluation import compare as comparing
-    from job.evaluation.documents import read_documents
+    from job.evaluation.run_documents import read_documents
     from job.report.page.comparison import comparison_page, verdict
     from job.run.run import open_run
     from job.telemetry.console import compared_runs, compared_table, differences_table
@@ -256,7 +256,7 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, *, debug: boo
 @debug
 def cancel(run: str, namespace: str | None, context: str | None, *, debug: bool) -> None:
     """End RUN: a run by its URI (…/runs/<id>/), or a RayJob by its name. What is done is kept."""
-    from job.deploy.status import cancel_either
+    from job.deploy.rayjob_status import cancel_either
 
     click.echo(cancel_either(run, context, namespace))
 

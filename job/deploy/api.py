@@ -49,7 +49,7 @@ PODS = Resource("pods", "pod")
 EVENTS = Resource("events", "event")
 
 
-class Listing(NamedTuple):
+class ObjectList(NamedTuple):
     items: list[Object]
     version: str
     """What a watch goes on from."""
@@ -73,10 +73,10 @@ class Api:
         except Missing:
             return None
 
-    def list(self, resource: Resource, **query: str) -> Listing:
+    def list(self, resource: Resource, **query: str) -> ObjectList:
         """`query`: label_selector, field_selector."""
         document = self._document("list", resource, **query)
-        return Listing(document["items"], document["metadata"]["resourceVersion"])
+        return ObjectList(document["items"], document["metadata"]["resourceVersion"])
 
     def patch(self, resource: Resource, name: str, body: Object) -> Object | None:
         """Merges `body` into the object, and returns it; None where there is none."""

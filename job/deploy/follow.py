@@ -12,8 +12,8 @@ from job.deploy.annotations import ending, progress_line
 from job.deploy.api import PODS, RAYJOBS, Api, Object, Resource
 from job.deploy.manifest import INSTANCE
 from job.deploy.pods import problems
+from job.deploy.rayjob_status import ENDED, exit_code, reason
 from job.deploy.refusals import Gone, Unreachable
-from job.deploy.status import ENDED, exit_code, reason
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Event, Noted, Warned
 

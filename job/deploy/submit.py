@@ -13,13 +13,13 @@ from job.deploy.follow import follow
 from job.deploy.manifest import fill, fitting_rayjob
 from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
+from job.deploy.rayjob_status import exit_code
 from job.deploy.refusals import Conflict
-from job.deploy.status import exit_code
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Warned
 from job.run.lease import reserve
 from job.storage import open_store
-from job.storage.runs import run_uri
+from job.storage.run_keys import run_uri
 
 ROUNDS = 5
 """Times that a step is done again where someone else undoes it."""

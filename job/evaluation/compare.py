@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from job.errors import JobError
-from job.evaluation.documents import Documents
 from job.evaluation.intervals import METHODS, Interval, metric_intervals, paired_gain
+from job.evaluation.run_documents import Documents
 
 MOST = 1000
 """The most disagreements that are listed."""

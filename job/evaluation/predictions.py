@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from job.evaluation.metrics import evaluate, softmax
 from job.run.run import Run
 from job.storage import Store, table_errors
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from job.evaluation.documents import Documents
 from job.evaluation.intervals import Interval
+from job.evaluation.run_documents import Documents
 from job.wording import between, percent, plural, points, shortened
 
 

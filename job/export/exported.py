@@ -18,11 +18,11 @@ from job.storage.scratch import scratch
 if TYPE_CHECKING:
     import keras
 
-Network = Callable[[np.ndarray], Any]
+PredictFunction = Callable[[np.ndarray], Any]
 """A function: pixels 0…255, float32 [n, S, S, 3], or word ids, int64 [n, L] -> probabilities [n, classes]."""
 WithLogits = Callable[[np.ndarray], tuple[Any, Any]]
 """A function: the same inputs -> logits and probabilities, [n, classes] each."""
-_latest: tuple[str, Network] | None = None
+_latest: tuple[str, PredictFunction] | None = None
 """The URI and the network of this process's last export, which the report uses just after it."""
 
 
@@ -43,16 +43,16 @@ def load_with_logits(path: Path) -> WithLogits:
     return compiled(_loaded(path))
 
 
-def load_file(path: Path) -> Network:
+def load_file(path: Path) -> PredictFunction:
     """The network of a .keras file. Raises as `load_with_logits`."""
     return _function(_loaded(path))
 
 
-def probabilities_of(network: WithLogits) -> Network:
+def probabilities_of(network: WithLogits) -> PredictFunction:
     return lambda inputs: network(inputs)[1]
 
 
-def load_exported(model: Store) -> Network:
+def load_exported(model: Store) -> PredictFunction:
     """The network of an export's folder. The last export of this process is not loaded a second time."""
     if _latest and _latest[0] == model.uri:
         return _latest[1]
@@ -61,7 +61,7 @@ def load_exported(model: Store) -> Network:
         return load_file(Path(folder, "model.keras"))
 
 
-def remember(uri: str, network: Network) -> None:
+def remember(uri: str, network: PredictFunction) -> None:
     """Remembers the network that is exported at `uri`, where nothing else will ever be written."""
     global _latest
     _latest = uri, network

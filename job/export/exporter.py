@@ -34,7 +34,7 @@ from job.model.resolved import ResolvedBase
 from job.run.run import Run
 from job.run.strategy import precision
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 
 LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.TextVectorization)

@@ -21,7 +21,7 @@ from job.run.events import Announced, Emit, Noted, Warned
 from job.run.run import open_run
 from job.run.word_vectors import spell
 from job.storage import Store, open_store, read_json
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 from job.storage.scratch import scratch
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import yaml
 
 from job.data.splits import SPLITS
-from job.evaluation.documents import Documents
 from job.evaluation.groups import groups_of
 from job.evaluation.intervals import Interval, class_rows, gain, metric_intervals
+from job.evaluation.run_documents import Documents
 from job.evaluation.verdict import majority
 from job.wording import METRICS, NAMES, between, counted, metric, percent, plural, points, shortened
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from job import __version__
 from job.errors import Interrupted, ObjectMissing, Superseded, WriteConflict, headline
-from job.evaluation.documents import documents_of
+from job.evaluation.run_documents import documents_of
 from job.export.model_card import model_card
 from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned

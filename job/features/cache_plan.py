@@ -19,7 +19,7 @@ from job.features.cache import NodeCache
 from job.features.store import Featurizer, storage_type
 from job.model.resolved import ResolvedBase
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.wording import duration, size
 
 if TYPE_CHECKING:

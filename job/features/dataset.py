@@ -26,7 +26,7 @@ from job.data.sources.packed import split_key
 from job.data.splits import SPLITS
 from job.features.store import ADDRESS, Featurizer, Part, StoredFeatures, address_of, ids_of
 from job.storage import Store, table_errors
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 
 

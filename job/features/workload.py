@@ -20,7 +20,7 @@ from job.data.splits import SPLITS
 from job.features.dataset import Examples
 from job.features.store import ADDRESS, Featurizer, StoredFeatures, from_binary, to_binary
 from job.storage import Store, table_errors
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 
 CHUNK = 256

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from job.model.classifier import Classifier, classifier_of
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 if TYPE_CHECKING:
     import keras

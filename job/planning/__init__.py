@@ -18,7 +18,7 @@ from job.planning.document import Forecast, document
 from job.planning.headers import look_at
 from job.planning.history import History, last_like
 from job.planning.listing import Seen, numbers, sampled, seen
-from job.planning.planned import Network, PlannedRun, planned_run
+from job.planning.planned import PlannedNetwork, PlannedRun, planned_run
 from job.planning.timing import stages
 from job.run.events import Announced, Emit
 from job.storage import Store, open_store
@@ -42,7 +42,7 @@ def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> dict[str, 
 
 
 def _forecast(job: Job, store: Store, listed: Seen, *, calibrates: bool | None, emit: Emit) -> Forecast:
-    source, snapshot, network = open_source(job), listed.snapshot, Network(job, store, emit)
+    source, snapshot, network = open_source(job), listed.snapshot, PlannedNetwork(job, store, emit)
     run = planned_run(job, store, listed, network=network)
     missing, duplicates = _stored(run, store, listed, source=source.uri)
     history, classes = last_like(job, store, run.run), max(2, len(snapshot.classes))

@@ -30,7 +30,7 @@ from job.run.strategy import precision
 from job.storage import Store
 
 if TYPE_CHECKING:
-    from job.planning.planned import Network, PlannedRun
+    from job.planning.planned import PlannedNetwork, PlannedRun
 
 BUDGET = 20.0
 """Seconds of calibration that what is repeated is chosen for; imports and compilation come on top."""
@@ -88,7 +88,7 @@ class Speeds:
     notes: tuple[str, ...]
 
 
-class Extracted(NamedTuple):
+class TimedExtraction(NamedTuple):
     """What the frozen layers make of the examples, and the seconds that it took."""
 
     features: dict[str, NewPart]
@@ -116,7 +116,13 @@ def measured_share(job: Job) -> Share:
 
 
 def calibrated(
-    run: PlannedRun, phases: list[PhaseCosts], store: Store, *, network: Network, encoded: list[bytes], classes: int
+    run: PlannedRun,
+    phases: list[PhaseCosts],
+    store: Store,
+    *,
+    network: PlannedNetwork,
+    encoded: list[bytes],
+    classes: int,
 ) -> tuple[Speeds | None, str]:
     """What was measured with `encoded` examples, or why nothing was; `store` has the base weights."""
     if not encoded:
@@ -166,7 +172,7 @@ def _calibrated(
     )
 
 
-def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int) -> Extracted:
+def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int) -> TimedExtraction:
     """Decodes and featurizes, in the plain view and another one where there are more."""
     wanted = [featurizer for featurizer in run.wanted if featurizer.view <= 1]
     # Of the same size as float16, and no activation is too large for it.
@@ -193,7 +199,7 @@ def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int)
         taken.append(time.perf_counter() - began)
     views = len({featurizer.view for featurizer in wanted})
     features = {part.featurizer.tap: part for part in reversed(parts)}  # of the plain view
-    return Extracted(features, decode, mean(taken) / (size * views), built)
+    return TimedExtraction(features, decode, mean(taken) / (size * views), built)
 
 
 def _decode(work: Extraction, encoded: list[bytes], cores: int) -> tuple[np.ndarray, float]:
@@ -211,7 +217,7 @@ def _decode(work: Extraction, encoded: list[bytes], cores: int) -> tuple[np.ndar
     return np.stack(inputs) if inputs else np.zeros((1, *form.shape), form.dtype), taken / (times * len(encoded))
 
 
-def _short_run(run: PlannedRun, frozen: Extracted, batch: int, *, phase: str) -> ShortRun:
+def _short_run(run: PlannedRun, frozen: TimedExtraction, batch: int, *, phase: str) -> ShortRun:
     """As many examples a step and steps an epoch as the time and the memory of this machine allow."""
     anatomy, pooled, inputs, example = run.anatomy, frozen.features["pooled"], None, 0.0
     if phase == "fine_tune":

@@ -18,7 +18,7 @@ from job.planning.planned import PlannedRun
 from job.planning.timing import Stage, total
 from job.run.state import read_state
 from job.storage import Store
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 
 FORMAT = 1
 BLOCK = ("name", "layers", "parameters", "trainable")

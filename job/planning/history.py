@@ -13,7 +13,7 @@ from job.registry.current import read_current
 from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json
 from job.storage.documents import read_document
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.training.outcome import Training
 
 EXTRACTING = "features"

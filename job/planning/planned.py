@@ -21,14 +21,14 @@ from job.registry.warm import plan_in_use
 from job.run.events import Emit
 from job.run.identity import latest_run, prepare_base, run_id
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.text.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     import keras
 
 
-class Network:
+class PlannedNetwork:
     """The network of the job, which is made where it is asked for; this imports TensorFlow."""
 
     def __init__(self, job: Job, store: Store, emit: Emit) -> None:
@@ -76,7 +76,7 @@ class PlannedRun:
         return list({featurizer.id: featurizer for featurizer in (*pooled, *inputs, *words)}.values())
 
 
-def planned_run(job: Job, store: Store, listed: Seen, *, network: Network) -> PlannedRun:
+def planned_run(job: Job, store: Store, listed: Seen, *, network: PlannedNetwork) -> PlannedRun:
     """What was planned for this run before is read, without TensorFlow; else the network is made and looked at."""
     known = known_base(store, weights_request(job.model, job.train.seed))
     base = known or network.made[0]

@@ -36,7 +36,7 @@ SOURCES = {
 STAGES = {"fine_tune": "fine-tuning", "preparing": "weights, start of Ray", "workers": "start of workers"}
 
 
-class Block(NamedTuple):
+class Paragraph(NamedTuple):
     title: str
     lines: Iterable[Shown]
     indent: int = 2
@@ -86,17 +86,17 @@ def _right(*names: str) -> list[Column]:
     return [Column(name, justify="right") for name in names]
 
 
-def _blocks(found: Document) -> Iterator[Block]:
+def _blocks(found: Document) -> Iterator[Paragraph]:
     data, network, workers, warnings = found["data"], found["network"], found["price"]["workers"], found["warnings"]
-    yield Block(f"{data['examples']:,} examples in {len(data['counts']['train']):,} classes", _examples(data))
-    yield Block(f"network {plain(network['backbone'], 60)}", _network(network, found["phases"]))
-    yield Block("features", _cache(found["cache"]))
-    yield Block("phases", _phases(found["phases"]))
-    yield Block("time", _time(found["time"], found["price"]))
+    yield Paragraph(f"{data['examples']:,} examples in {len(data['counts']['train']):,} classes", _examples(data))
+    yield Paragraph(f"network {plain(network['backbone'], 60)}", _network(network, found["phases"]))
+    yield Paragraph("features", _cache(found["cache"]))
+    yield Paragraph("phases", _phases(found["phases"]))
+    yield Paragraph("time", _time(found["time"], found["price"]))
     whose = "the worker" if workers == 1 else f"each of {workers} workers"
-    yield Block(f"memory of {whose}: {size(found['memory']['total'])}", _memory(found["memory"]))
+    yield Paragraph(f"memory of {whose}: {size(found['memory']['total'])}", _memory(found["memory"]))
     told = [Text.assemble("! ", (one["setting"], "bold"), f": {plain(one['text'])}") for one in warnings]
-    yield Block(plural(len(told), "warning") if told else "no warnings", told, indent=0)
+    yield Paragraph(plural(len(told), "warning") if told else "no warnings", told, indent=0)
 
 
 def _heading(found: Document) -> Iterator[Shown]:

@@ -28,7 +28,7 @@ from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.events import Emit
 from job.run.run import Run
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 
 BATCH = 64
 """Examples that the network takes at a time."""

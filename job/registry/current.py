@@ -15,7 +15,7 @@ from typing import Any
 from job.config.jobfile import load_job
 from job.errors import JobError, StorageError, WriteConflict
 from job.storage import TRIES, Store, open_store, read_json, read_version
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 
 FORMAT = 1
 KEPT = 20

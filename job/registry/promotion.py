@@ -13,15 +13,15 @@ import numpy as np
 
 from job.config import Job, Promotion
 from job.errors import ObjectMissing, StorageError, WriteConflict
-from job.evaluation.documents import report_uri
 from job.evaluation.paired import Comparison, compare
+from job.evaluation.run_documents import report_uri
 from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.events import Announced, Emit, PromotionDecided, StageStarted
 from job.run.run import Run
 from job.storage import TRIES, Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 
 def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:

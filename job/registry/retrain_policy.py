@@ -23,7 +23,7 @@ from job.run.run import Run
 from job.run.state import checkpoints_of
 from job.storage import Store
 from job.storage.documents import read_document, write_document
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 MOST = 1000
 """The most examples of each side in the test for a shift."""

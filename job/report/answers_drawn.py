@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from job.data.forms import form_of
 from job.data.order import steps_per_epoch
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.report import tfevents
 from job.report.drawings import SIDE, captioned, confusion_picture
-from job.report.examples import Answer, Opened, ShownExamples, answer_to, opened
-from job.storage.runs import RunKeys
+from job.report.examples import Opened, ShownAnswer, ShownExamples, answer_to, opened
+from job.storage.run_keys import RunKeys
 from job.wording import NAMES, percent, plural, shortened
 
 
@@ -84,7 +84,7 @@ def _texts(documents: Documents, mistakes: dict[int, Opened], step: int) -> list
     return [tfevents.text(step, "mistakes", "\n".join(rows))] if rows[2:] else []
 
 
-def _mistake(documents: Documents, at: int) -> Answer:
+def _mistake(documents: Documents, at: int) -> ShownAnswer:
     """The answer, with its names each in one line."""
     answer = answer_to(documents, at)
     key, truth, label = (shortened(name, 200) for name in (answer.key, answer.truth, answer.label))

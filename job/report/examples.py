@@ -10,8 +10,8 @@ from PIL import Image
 from job.data.forms import Form
 from job.data.originals import read_originals
 from job.data.pictures import Unreadable
-from job.evaluation.documents import Documents
 from job.evaluation.intervals import confident_mistakes, right_answers
+from job.evaluation.run_documents import Documents
 from job.storage import open_store
 from job.wording import shortened
 
@@ -52,7 +52,7 @@ def chosen_examples(documents: Documents) -> ShownExamples:
     )
 
 
-class Answer(NamedTuple):
+class ShownAnswer(NamedTuple):
     """What the kept model answered to an example."""
 
     key: str
@@ -64,12 +64,13 @@ class Answer(NamedTuple):
     """The probability of the true class."""
 
 
-def answer_to(documents: Documents, at: int) -> Answer:
+def answer_to(documents: Documents, at: int) -> ShownAnswer:
     """`at`: the example's place among the answers."""
     predictions, classes = documents.predictions, documents.snapshot.classes
     chances, label = predictions.chances[documents.kept][at], int(predictions.labels[at])
     answer = int(chances.argmax())
-    return Answer(predictions.keys[at], classes[label], classes[answer], float(chances[answer]), float(chances[label]))
+    given, true = float(chances[answer]), float(chances[label])
+    return ShownAnswer(predictions.keys[at], classes[label], classes[answer], given, true)
 
 
 def opened(original: bytes | str, form: Form, *, task: str, side: int) -> Opened:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from job.errors import Interrupted, Superseded, headline
-from job.evaluation.documents import Documents, read_documents
+from job.evaluation.run_documents import Documents, read_documents
 from job.export.model_card import model_card
 from job.report.answers_drawn import draw_answers
 from job.report.curves import range_curves
@@ -18,7 +18,7 @@ from job.report.page.render import render
 from job.report.record import make_record, recorded_versions, versions_here
 from job.run.events import Emit, StageStarted, Warned
 from job.run.run import Run
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 
 def reported(run: Run, result: dict[str, Any], emit: Emit) -> dict[str, Any]:

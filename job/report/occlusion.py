@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from job.export.exported import Network
+from job.export.exported import PredictFunction
 
 GRID = 8
 """Places of the hiding square on each side."""
@@ -18,7 +18,7 @@ AT_ONCE = 16 * 224 * 224 * 3
 """Values of the inputs that the network takes at a time: 16 pictures of 224 pixels, all of one of 96."""
 
 
-def hidden_squares(network: Network, pixels: np.ndarray, label: int) -> np.ndarray:
+def hidden_squares(network: PredictFunction, pixels: np.ndarray, label: int) -> np.ndarray:
     """By how much the probability of the class `label` falls where a square of the mean colour covers the picture,
     float32 [GRID, GRID], by the place of its centre; `pixels` uint8 [S, S, 3].
     """
@@ -35,7 +35,7 @@ def hidden_squares(network: Network, pixels: np.ndarray, label: int) -> np.ndarr
     return (chances[0] - chances[1:]).reshape(GRID, GRID)
 
 
-def left_out_words(network: Network, ids: np.ndarray, label: int) -> np.ndarray:
+def left_out_words(network: PredictFunction, ids: np.ndarray, label: int) -> np.ndarray:
     """By how much the probability of the class `label` falls without each word, float32 [k]; `ids` int64 [L], of which
     the first k are words and the rest is 0.
     """
@@ -48,7 +48,7 @@ def left_out_words(network: Network, ids: np.ndarray, label: int) -> np.ndarray:
     return chances[0] - chances[1:]
 
 
-def _answers(network: Network, inputs: np.ndarray, label: int) -> np.ndarray:
+def _answers(network: PredictFunction, inputs: np.ndarray, label: int) -> np.ndarray:
     """Probabilities float32 [n] of one class."""
     batch = max(1, AT_ONCE // inputs[0].size)
     parts = [np.asarray(network(inputs[start : start + batch])) for start in range(0, len(inputs), batch)]

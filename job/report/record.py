@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from job import __version__
 from job.config import GLOVE, Weights
 from job.errors import StorageError
-from job.evaluation.documents import Documents
 from job.evaluation.intervals import CONFIDENCE, METHODS, Interval, class_rows, gain, metric_intervals
+from job.evaluation.run_documents import Documents
 from job.libraries import library_version
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 LIBRARIES = ("tensorflow", "keras", "ray", "numpy", "pyarrow")
 
@@ -39,7 +39,7 @@ class Named(RecordPart):
     name: str
 
 
-class Run(Named):
+class RecordedRun(Named):
     uuid: UUID
     """OpenLineage's `runId`: version 5, of the run's URI, so that every attempt and every copy has the same."""
 
@@ -74,7 +74,7 @@ class ClassMetric(RecordPart):
 
 class RunRecord(RecordPart):
     format: Literal[1] = 1
-    run: Run
+    run: RecordedRun
     job: Named
     """Its namespace is the store: a job of the same name in another store is another job."""
     task: Literal["image", "text"]
@@ -115,7 +115,7 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     gained = gain(documents.predictions, "accuracy", job.train.seed) if len(documents.models) == 2 else None
     kept = documents.result["metrics"][documents.kept]
     return RunRecord(
-        run=Run(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
+        run=RecordedRun(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
         job=Named(namespace=namespace, name=job.name),
         task=job.task,
         kept=documents.kept,

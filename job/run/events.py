@@ -15,7 +15,7 @@ import numpy as np
 from job.data.snapshot import Snapshot
 from job.run.instruments import WorkerMetrics
 from job.run.run import Run
-from job.storage.runs import run_id_of
+from job.storage.run_keys import run_id_of
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from job.run.events import Announced, Emit, Noted, SnapshotTaken, Warned
 from job.run.state import read_state
 from job.run.word_vectors import resolve_vectors
 from job.storage import ObjectInfo, Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 FORMAT = 2
 

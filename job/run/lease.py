@@ -37,7 +37,7 @@ from job.run.state import (
     read_state,
 )
 from job.storage import Store
-from job.storage.runs import run_uri
+from job.storage.run_keys import run_uri
 
 LEASE = 15.0
 """Seconds without a renewal after which an attempt counts as dead."""

@@ -10,7 +10,7 @@ from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from job.errors import Replaced, StorageError, Superseded, WriteConflict
 from job.run.memory import Memory
 from job.storage import TRIES, Store, read_version
 from job.storage.documents import decoded, encoded
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 FORMAT = 1
 FRESH = 1.0

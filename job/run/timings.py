@@ -32,7 +32,7 @@ from job.run.events import (
 )
 from job.storage import Store
 from job.storage.documents import read_document, write_document
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 INTERVAL = 15.0
 """Seconds between two writes within a stage. A killed attempt loses at most these."""

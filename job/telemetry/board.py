@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from job.errors import JobError, ThawError
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 
 START = "import sys; sys.modules['tensorflow'] = None; from tensorboard.main import run_main; run_main()"

@@ -9,11 +9,11 @@ from typing import Any
 from job.config import Job, MLflow
 from job.config.jobfile import checked
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
-from job.evaluation.documents import read_documents, report_uri
+from job.evaluation.run_documents import read_documents, report_uri
 from job.run.events import Announced, Emit, Warned
 from job.run.run import open_run
 from job.storage import Store
-from job.storage.runs import run_uri
+from job.storage.run_keys import run_uri
 from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 
 VARIABLE = "MLFLOW_TRACKING_URI"

@@ -10,7 +10,7 @@ from job.run.events import Bus, Emit, Event
 from job.run.interrupts import Interrupts
 from job.run.timings import StageClock
 from job.storage import open_store
-from job.storage.runs import run_id_of
+from job.storage.run_keys import run_id_of
 from job.telemetry.event_files import EventFiles
 from job.telemetry.logged import check_mlflow, with_mlflow
 from job.telemetry.run_metrics import RunGauges

@@ -23,7 +23,7 @@ from job.run.events import (
     TrainingStarted,
 )
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
 

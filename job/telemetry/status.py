@@ -10,14 +10,14 @@ from typing import Any
 
 from job.config.jobfile import load_job
 from job.errors import JobError
-from job.evaluation.documents import report_uri
+from job.evaluation.run_documents import report_uri
 from job.registry.retrain_policy import recorded
 from job.run.events import RunProgress
 from job.run.lease import LEASE, LOOK, is_free
 from job.run.run import open_run
 from job.run.state import State, describe, first_state, read_state
 from job.storage import Store, open_store, read_json
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 from job.telemetry.run_progress import describe as describe_progress
 from job.telemetry.run_progress import read_progress
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from job.errors import StorageError
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.text.vectors import Vectors
 
 

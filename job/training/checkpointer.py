@@ -18,7 +18,7 @@ from job.errors import CorruptCheckpoint, ObjectMissing, StorageError, Supersede
 from job.run.events import Emit, Warned
 from job.run.state import CheckpointEntry, GuardedStore, RunState, State
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 

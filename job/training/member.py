@@ -21,7 +21,7 @@ from job.run.proxies import proxies_in_words
 from job.run.state import CheckpointEntry, FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import forget_scratch
 from job.training.checkpoint import Checkpoint
 from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint, load_checkpoint

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from job.features.dataset import Dataset
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.training.phases import Trained
 
 

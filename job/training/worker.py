@@ -8,7 +8,7 @@ from job.run.events import Warned
 from job.run.state import FencingToken, GuardedStore, RunState
 from job.run.strategy import precision, prepare_process
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.training.context import Recipe, WorkerProcess
 from job.training.watchdog import Laps, Watchdog
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from job.arrival.events import read_gcs
+from job.arrival.notifications import read_gcs
 from job.arrival.pubsub import PubSubQueue
 from job.arrival.queue import Queue
 from job.arrival.queues import open_queue

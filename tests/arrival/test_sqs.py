@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from job.arrival.events import Notification, read_s3
+from job.arrival.notifications import Notification, read_s3
 from job.arrival.queue import Message
 from job.arrival.queues import open_queue
 from job.arrival.sqs import SqsQueue

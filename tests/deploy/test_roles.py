@@ -12,7 +12,7 @@ from job.config import Job
 from job.deploy.api import Api, connect
 from job.deploy.follow import follow
 from job.deploy.progress import annotated
-from job.deploy.status import cancel_rayjob, rayjob_status
+from job.deploy.rayjob_status import cancel_rayjob, rayjob_status
 from job.deploy.submit import Options, submit
 from job.run.events import Bus, RunProgress
 from support.kube import Kube

@@ -21,7 +21,7 @@ from job.run.identity import latest_run
 from job.run.lease import take
 from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.kube import Kube
 from support.shards import examples, webdataset_of
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from job.cli import thaw
 from job.errors import JobError
 from job.evaluation.compare import compare_runs, differences
-from job.evaluation.documents import Documents, read_documents
+from job.evaluation.run_documents import Documents, read_documents
 from job.report.page.comparison import comparison_page, verdict
 from support.finished import Made
 

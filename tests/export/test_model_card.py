@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from job.evaluation.documents import read_documents
+from job.evaluation.run_documents import read_documents
 from job.export.model_card import md, model_card
 from support.finished import Made
 

@@ -15,7 +15,7 @@ from job.errors import JobError, StorageError
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.features.store import ADDRESS, address_of, ids_of, read_part, stored_features, write_part
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
 
 

@@ -23,7 +23,7 @@ from job.features.store import ADDRESS
 from job.features.workload import write_work
 from job.model.resolved import ResolvedBase
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.images import picture
 from support.stored import POOLED, examples_of
 

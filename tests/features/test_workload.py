@@ -11,7 +11,7 @@ from job.errors import ObjectMissing, StorageError
 from job.features.store import ADDRESS, Featurizer, address_of, stored_features, write_part
 from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, write_work
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.stored import POOLED, examples_of, split_up
 
 

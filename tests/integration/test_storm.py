@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 import pytest
 
-from job.arrival.events import Refused, read_s3
+from job.arrival.notifications import Refused, read_s3
 from support.arrivals import gcs_event, s3_event
 from support.kube import kubernetes
 from support.queues import Mailbox, Sent, pubsub_server, sqs_server

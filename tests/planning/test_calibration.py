@@ -15,7 +15,7 @@ from job.features.cache_plan import Plan
 from job.model.anatomy import anatomy_of
 from job.planning.calibration import Speeds, calibrated, measured_share
 from job.planning.costs import phases
-from job.planning.planned import Network, PlannedRun
+from job.planning.planned import PlannedNetwork, PlannedRun
 from job.storage import open_store
 from support.images import picture
 from support.networks import own_base
@@ -45,7 +45,7 @@ def measure(tmp_path: Path) -> Callable[..., tuple[Speeds | None, str]]:
     def measured(*settings: str, plan: Plan = PLAN, encoded: list[bytes] = ENCODED) -> tuple[Speeds | None, str]:
         job = parse_job(JOB.format(root=tmp_path), settings)
         store = open_store(job.store)
-        network = Network(job, store, lambda event: None)
+        network = PlannedNetwork(job, store, lambda event: None)
         base, made = network.made
         anatomy = anatomy_of(made, None)
         run = PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None)

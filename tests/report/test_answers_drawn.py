@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from job.evaluation.documents import Documents, read_documents
+from job.evaluation.run_documents import Documents, read_documents
 from job.report.answers_drawn import draw_answers
 from job.report.drawings import captioned, confusion_picture, most_confused
 from job.report.examples import chosen_examples

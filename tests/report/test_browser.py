@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from job.evaluation.compare import compare_runs
-from job.evaluation.documents import read_documents
 from job.evaluation.intervals import Bin, Interval
+from job.evaluation.run_documents import read_documents
 from job.report.curves import depth_curve, range_curves
 from job.report.finished import page_of
 from job.report.page import shown

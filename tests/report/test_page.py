@@ -17,7 +17,7 @@ from PIL import Image
 from job.cli import thaw
 from job.data.forms import image_form
 from job.errors import JobError
-from job.evaluation.documents import read_documents
+from job.evaluation.run_documents import read_documents
 from job.report.examples import opened
 from job.report.finished import page_of, write_report
 from job.report.page.charts import Curve, accuracy_chart, bar_chart, loss_chart

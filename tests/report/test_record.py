@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from job.cli import thaw
-from job.evaluation.documents import read_documents
+from job.evaluation.run_documents import read_documents
 from job.report.record import RunRecord, dataset_name, make_record, recorded_versions, versions_here
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.finished import RUN, Made
 
 SCHEMA = Path(__file__).parents[2] / "docs/run-record.schema.json"

@@ -21,7 +21,7 @@ from job.run.interrupts import Interrupts
 from job.run.lease import Lease, cancel, reserve, take
 from job.run.state import CheckpointEntry, State, read_state
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 HOLD = """
 import sys

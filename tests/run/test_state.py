@@ -22,7 +22,7 @@ from job.run.state import (
     read_state,
 )
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 HOLDER = Holder("here", 1, "today")
 

@@ -26,7 +26,7 @@ from job.run.events import (
 )
 from job.run.timings import StageClock, read_timings
 from job.storage import Store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.events import SNAPSHOT, Heard, attempt_started
 
 

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from job.evaluation.documents import Documents, read_documents
+from job.evaluation.run_documents import Documents, read_documents
 from job.export.checksums import upload_files
 from job.report.record import make_record
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from support.finished import Made
 from support.servers import answering, free_port
 from support.tools import leave_out

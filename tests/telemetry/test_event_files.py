@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from job.errors import JobError, StorageError
 from job.run.events import AttemptEnded, Bus, EpochEnded, TrainingEnded, TrainingStarted, Warned, WeightsMeasured
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.telemetry.board import mirror
 from job.telemetry.event_files import EventFiles
 from job.telemetry.status import open_runs

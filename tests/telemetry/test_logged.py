@@ -14,7 +14,7 @@ from job.cli import thaw
 from job.config import MLflow
 from job.config.jobfile import parse_job
 from job.errors import JobError, StorageError
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.model.resolved import ResolvedBase
 from job.run.identity import IdentifiedRun
 from job.telemetry.logged import check_mlflow, log_run, with_mlflow

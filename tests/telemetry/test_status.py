@@ -94,7 +94,7 @@ def test_how_far_the_attempt_is_that_works_on_it_or_was_the_last(store: Store, h
 def test_watched_it_is_told_what_changes_until_it_ends(
     store: Store, monkeypatch: pytest.MonkeyPatch, held: None
 ) -> None:
-    monkeypatch.setattr("job.deploy.status.INTERVAL", 0.0)
+    monkeypatch.setattr("job.deploy.rayjob_status.INTERVAL", 0.0)
     percent = iter([40.0, 41.0])
 
     def look(store: Store, run: str, watch: bool) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_watched_it_is_told_what_changes_until_it_ends(
             return {**run_status(store, run, False), "state": "ended", "standing": None}
         return {**run_status(store, run, False), "standing": asdict(RunProgress("head", now))}
 
-    monkeypatch.setattr("job.deploy.status.run_status", look)
+    monkeypatch.setattr("job.deploy.rayjob_status.run_status", look)
     done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--watch"])
     assert done.exit_code == 0
     assert [line for line in done.stdout.splitlines() if line.startswith(("state", "progress"))] == [

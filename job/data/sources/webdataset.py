@@ -37,7 +37,7 @@ Parts = dict[str, Part]
 """The parts of a record by extension, in lower case."""
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A file of the archive."""
 
     name: str
@@ -115,14 +115,14 @@ def _value(content: bytes, part: str, path: str) -> tuple[Any, list[str]]:
     return value, [f"{part}.{name}" for name in paths_of(document)] if value is None else []
 
 
-def _records(members: Iterable[Member]) -> Iterator[Parts]:
+def _records(members: Iterable[TarMember]) -> Iterator[Parts]:
     """The contents by extension of neighbouring files that have their name in common.
 
     A name ends at its file's first dot. Where by that rule no file of a name has the extension of a field (1.05.jpg and
     1.05.cls would be 05.jpg and 05.cls of the record 1), it ends before such an extension, or else at the last dot.
     """
     for _, group in groupby(members, key=lambda member: member.name):
-        rest, held, size, first_dot = iter(group), list[Member](), 0, False
+        rest, held, size, first_dot = iter(group), list[TarMember](), 0, False
         for member in rest:
             held.append(member)
             size += len(member.part or "")
@@ -137,7 +137,7 @@ def _records(members: Iterable[Member]) -> Iterator[Parts]:
             yield from _joined((extension, part) for _, extension, part in same)
 
 
-def _by_first_dot(files: Iterable[Member]) -> Iterator[Parts]:
+def _by_first_dot(files: Iterable[TarMember]) -> Iterator[Parts]:
     """The records of the files of a name. Files such as 1.jpg and 1.cls among them were meant as a record of their own:
     each such pair gives a record that is rejected.
     """
@@ -157,7 +157,7 @@ def _by_first_dot(files: Iterable[Member]) -> Iterator[Parts]:
             yield reasons
 
 
-def _by_end(member: Member) -> tuple[str, str, Part]:
+def _by_end(member: TarMember) -> tuple[str, str, Part]:
     """The name, the extension and the part of a member, where its name ends as late as possible."""
     name, extension = f"{member.name}.{member.extension}", member.end or member.extension.rpartition(".")[2]
     return name[: -len(extension) - 1], extension, member.part
@@ -174,7 +174,7 @@ def _joined(parts: Iterable[tuple[str, Part]]) -> Iterator[Parts]:
     yield record
 
 
-def _members(contents: Any, extensions: set[str]) -> Iterator[Member]:
+def _members(contents: Any, extensions: set[str]) -> Iterator[TarMember]:
     longest_first = sorted(extensions, key=len, reverse=True)
     try:
         with tarfile.open(fileobj=contents, mode="r|", tarinfo=_Header, bufsize=CHUNK) as archive:
@@ -190,7 +190,7 @@ def _members(contents: Any, extensions: set[str]) -> Iterator[Member]:
                 ends = (end for end in longest_first if extension.endswith(f".{end}"))
                 end = extension if known else next(ends, "")
                 part = _part(stream, info) if end else None
-                yield Member(folder + slash + stem, extension, known, end, part)
+                yield TarMember(folder + slash + stem, extension, known, end, part)
             while rest := stream.fileobj.read(CHUNK):
                 if rest.strip(b"\0"):
                     raise tarfile.ReadError(JOINED)

@@ -17,7 +17,7 @@ from job.data.originals import read_originals
 from job.data.source import open_source
 from job.errors import JobError, ThawError, headline
 from job.evaluation.predictions import predictions_table
-from job.export.exported import Network, load_with_logits, probabilities_of
+from job.export.exported import PredictFunction, load_with_logits, probabilities_of
 from job.export.formats.check import KEPT, Answers, check, compare
 from job.export.formats.subject import in_bfloat16
 from job.run.run import Run
@@ -58,7 +58,7 @@ def synthetic_examples(job: Job, classes: list[str]) -> Encoded:
     return Encoded([tf.io.encode_png(pixels).numpy() for pixels in noise], labels)
 
 
-def check_reloaded(job: Job, network: keras.Model, folder: Path, *, examples: Encoded) -> Network:
+def check_reloaded(job: Job, network: keras.Model, folder: Path, *, examples: Encoded) -> PredictFunction:
     """The network loaded from `model.keras`. Raises JobError where that or the SavedModel answers differently from
     `network`, whose outputs are logits (see `check`).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.run.timings import StageTiming
 from job.wording import duration, plural
 

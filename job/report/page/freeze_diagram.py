@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.features.store import storage_type
 from job.report.page.charts import block_strip
 from job.training.outcome import BlockVerdict

@@ -12,7 +12,6 @@ import yaml
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.evaluation.documents import MOST_REJECTS, Documents
 from job.evaluation.groups import groups_of
 from job.evaluation.intervals import (
     METHODS,
@@ -26,6 +25,7 @@ from job.evaluation.intervals import (
     metric_intervals,
 )
 from job.evaluation.metrics import wrong_answers
+from job.evaluation.run_documents import MOST_REJECTS, Documents
 from job.evaluation.verdict import majority, verdict
 from job.report.examples import ShownExamples
 from job.report.page.charts import bar_chart, calibration_chart, interval_chart

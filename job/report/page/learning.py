@@ -21,7 +21,7 @@ CURVES = {
 
 
 @dataclass(frozen=True)
-class Epoch:
+class PlottedEpoch:
     phase: str
     epoch: int
     loss: float | None
@@ -38,14 +38,14 @@ class Learning:
     accuracy: Markup | None
     thaws: list[str]
     """What the marks in both charts say, from left to right."""
-    epochs: list[Epoch]
+    epochs: list[PlottedEpoch]
     told: str
 
 
 def learning_of(training: Training) -> Learning:
     history = training.history
     thawed = [verdict.block for verdict in training.thawed]
-    epochs: list[Epoch] = []
+    epochs: list[PlottedEpoch] = []
     curves: dict[str, list[Curve]] = {name: [] for name in CURVES}
     marks: list[tuple[float, str]] = []
     last = 0
@@ -62,7 +62,7 @@ def learning_of(training: Training) -> Learning:
                 if value is not None:
                     curves[name][-1].points.append((last, value))
             rates = {name: _finite(getattr(record, name)) for name in ("learning_rate", "seconds")}
-            epochs.append(Epoch(phase, record.epoch, **values, **rates))
+            epochs.append(PlottedEpoch(phase, record.epoch, **values, **rates))
     told = _told(training)
     named = "Learning curves: {} at each epoch. " + told
     losses = [*curves["loss"], *curves["validation_loss"]]

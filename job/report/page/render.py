@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from job.data.splits import SPLITS
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.report.examples import ShownExamples
 from job.report.page.freeze_diagram import STYLES
 from job.report.page.gather import gather

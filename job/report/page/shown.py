@@ -13,10 +13,10 @@ from PIL import Image
 
 from job.data.forms import form_of
 from job.data.pictures import Unreadable
-from job.evaluation.documents import Documents
-from job.export.exported import Network, load_exported
+from job.evaluation.run_documents import Documents
+from job.export.exported import PredictFunction, load_exported
 from job.libraries import import_tensorflow
-from job.report.examples import Answer, Opened, ShownExamples, answer_to, opened
+from job.report.examples import Opened, ShownAnswer, ShownExamples, answer_to, opened
 from job.report.occlusion import hidden_squares, left_out_words
 from job.storage import open_store
 from job.wording import shortened
@@ -34,7 +34,7 @@ HEAT = (214, 40, 40)
 
 
 class Shown(NamedTuple):
-    answer: Answer
+    answer: ShownAnswer
     seen: Opened
 
 
@@ -92,7 +92,7 @@ def data_uri(image: Image.Image) -> str:
 
 
 def _looked(
-    network: Network, documents: Documents, mistakes: list[Shown], *, originals: dict[str, bytes | str]
+    network: PredictFunction, documents: Documents, mistakes: list[Shown], *, originals: dict[str, bytes | str]
 ) -> list[Looked]:
     import_tensorflow()
     import tensorflow as tf

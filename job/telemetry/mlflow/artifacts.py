@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from job.data.forms import form_of
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.export.checksums import MANIFEST, download_files
 from job.report.record import run_uuid
 from job.storage import Store, open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
 
 if TYPE_CHECKING:

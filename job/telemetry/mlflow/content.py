@@ -9,7 +9,7 @@ from typing import Any
 from job.config import Job
 from job.config.base import Section
 from job.config.task import OF_PICTURES, OF_TEXTS
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.report.record import run_uuid
 
 LONGEST = 6000

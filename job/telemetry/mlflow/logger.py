@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.storage import Store, read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.telemetry.mlflow.artifacts import log_documents, log_model
 from job.telemetry.mlflow.content import IDENTITY, params, points, tags
 

@@ -16,7 +16,7 @@ from job.features.extraction import Decoded, Extraction
 from job.features.store import ADDRESS
 from job.model.resolved import ResolvedBase
 from job.storage import open_store
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 
 
 def extraction(folder: Path) -> Extraction:

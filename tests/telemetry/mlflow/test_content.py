@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from job.config.jobfile import parse_job
-from job.evaluation.documents import read_documents
+from job.evaluation.run_documents import read_documents
 from job.telemetry.mlflow.content import LONGEST, params, points, tags
 from support.finished import CLASSES, Made
 

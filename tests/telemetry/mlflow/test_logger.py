@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from job.errors import AccessDenied, StorageError
-from job.evaluation.documents import Documents
+from job.evaluation.run_documents import Documents
 from job.storage import read_json
-from job.storage.runs import RunKeys
+from job.storage.run_keys import RunKeys
 from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 from support import tracking
 

@@ -14,7 +14,7 @@ from job.deploy.pods import problems
 from job.errors import ClusterError, JobError
 from job.run.lease import cancel
 from job.run.run import open_run
-from job.storage.runs import run_uri
+from job.storage.run_keys import run_uri
 from job.telemetry.status import describe_run, run_status
 
 INTERVAL = 5.0

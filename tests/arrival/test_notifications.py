@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from job.arrival.events import DEPTH, RECORDS, Notification, Refused, read_gcs, read_s3
+from job.arrival.notifications import DEPTH, RECORDS, Notification, Refused, read_gcs, read_s3
 from support.arrivals import ACCOUNT, OWNER, TEST_EVENT, bridge_event, gcs_event, in_sns, s3_event
 
 LIMIT = 256 * 1024

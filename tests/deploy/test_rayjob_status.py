@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.deploy.api import Api
-from job.deploy.status import cancel_rayjob, rayjob_status
+from job.deploy.rayjob_status import cancel_rayjob, rayjob_status
 from job.errors import JobError
 from support.kube import Kube
 

@@ -17,7 +17,7 @@ from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json, table_errors
 from job.storage.documents import read_document
-from job.storage.runs import RunKeys, run_uri
+from job.storage.run_keys import RunKeys, run_uri
 from job.training.outcome import Training
 
 MOST_REJECTS = 100
