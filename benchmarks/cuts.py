@@ -18,7 +18,7 @@ import keras
 from job.config import LITE, Model, UnfreezeBlocks
 from job.model.backbones import application_names, build_base
 from job.model.cut import MACS_PER_BYTE, cheapest_cut, cuts, legal_cuts
-from job.model.freezing import blocks, depths, thaw, trainable_rows
+from job.model.freezing import block_sizes, blocks, depths, thaw
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = {
@@ -113,7 +113,7 @@ def cut_row(name: str, base: keras.Model) -> str:
 def block_row(name: str, base: keras.Model) -> str:
     found = blocks(base)
     thaw(base, UnfreezeBlocks(blocks=max(depths(base, len(found)))))
-    rows = trainable_rows(base)[::-1]
+    rows = block_sizes(base)[::-1]
     top = " | ".join(f"`{block}` {_thousands(trainable)}" for block, _, _, trainable in rows[:TOP])
     return f"| {name} | {len(found)} | {top} |"
 

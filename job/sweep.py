@@ -26,11 +26,11 @@ from job.run.child import Process, run_thaw
 from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
+from job.run.outcome import Training
 from job.storage import Store, open_store
 from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_id_of
 from job.telemetry.observed import run_observed
-from job.training.outcome import Training
 
 RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
 MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")

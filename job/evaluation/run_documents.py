@@ -14,11 +14,11 @@ from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.evaluation.predictions import Predictions, read_predictions
 from job.model.resolved import ResolvedBase, known_base, weights_request
+from job.run.outcome import Training
 from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json, table_errors
 from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
-from job.training.outcome import Training
 
 MOST_REJECTS = 100
 """The most rejects that are listed by name."""

@@ -12,10 +12,10 @@ from job.evaluation.run_documents import documents_of
 from job.export.model_card import model_card
 from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned
+from job.run.outcome import Training
 from job.run.run import Run
 from job.storage import read_json
 from job.storage.documents import read_document
-from job.training.outcome import Training
 
 
 def finish(run: Run, attempt: int, *, metrics: dict[str, Any], stop_at_head: bool, emit: Emit) -> dict[str, Any]:

@@ -5,19 +5,26 @@ runs/<run>/network.json   written beside the plan
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from job.model.classifier import Classifier, classifier_of
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import read_document, write_document
 from job.storage.run_keys import RunKeys
 
 if TYPE_CHECKING:
     import keras
 
-Block = tuple[str, int, int, int]
-"""Name, layers, parameters, and parameters that fine-tuning trains."""
+
+class BlockSize(NamedTuple):
+    """The numbers of a block of layers."""
+
+    name: str
+    layers: int
+    parameters: int
+    trainable: int
+    """Parameters that train."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Anatomy:
     example.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[BlockSize, ...]
     """The blocks from the bottom to the top."""
     work: int
     """Work of the forward pass, from the inputs to the pooled features."""
@@ -43,21 +50,21 @@ class Anatomy:
 
     @property
     def parameters(self) -> int:
-        return sum(block[2] for block in self.blocks)
+        return sum(block.parameters for block in self.blocks)
 
     @property
     def trainable(self) -> int:
-        return sum(block[3] for block in self.blocks)
+        return sum(block.trainable for block in self.blocks)
 
 
 def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
     """The anatomy of a base. `cut` is the layer at the cut; None where fine-tuning starts from the inputs."""
     from job.model.cut import cut_named
-    from job.model.freezing import trainable_rows
+    from job.model.freezing import block_sizes
     from job.model.work import backward_work, forward_work, kept_values, nodes
 
     return Anatomy(
-        blocks=tuple(trainable_rows(base)),
+        blocks=tuple(block_sizes(base)),
         work=sum(map(forward_work, nodes(base))),
         below=cut_named(base, cut).work_below if cut else 0,
         backward=backward_work(base),
@@ -68,15 +75,9 @@ def anatomy_of(base: keras.Model, cut: str | None) -> Anatomy:
 
 
 def write_anatomy(store: Store, run: str, anatomy: Anatomy) -> None:
-    store.write(RunKeys(run).network, json.dumps(asdict(anatomy)).encode())
+    write_document(store, RunKeys(run).network, anatomy)
 
 
 def read_anatomy(store: Store, run: str) -> Anatomy | None:
     """The stored anatomy of a run; None where the run was planned by a version that did not store it."""
-    stored = read_json(store, RunKeys(run).network)
-    if stored is None:
-        return None
-    stored |= {"blocks": tuple(map(tuple, stored["blocks"])), "thawed": tuple(stored["thawed"])}
-    if stored.get("classifier"):
-        stored["classifier"] = Classifier(**stored["classifier"])
-    return Anatomy(**stored)
+    return read_document(store, RunKeys(run).network, Anatomy)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 import keras
 
 from job.config import UnfreezeAuto, UnfreezeBlocks, UnfreezeFrom, UnfreezeMatch, UnfreezeWords
 from job.errors import JobError, nearest
+from job.model.anatomy import BlockSize
 from job.model.words import LAYER
 
 Rule = UnfreezeBlocks | UnfreezeFrom | UnfreezeMatch | UnfreezeWords | UnfreezeAuto
@@ -82,27 +82,22 @@ def depths(base: keras.Model, most: int) -> list[int]:
     return [depth for depth, block in enumerate(top, start=1) if any(map(_can_train, block.layers))]
 
 
-def trainable_rows(base: keras.Model, head: keras.Model | None = None) -> list[tuple[str, int, int, int]]:
-    """A row for each block: name, layers, parameters, trainable parameters. From the bottom to the top, the head
-    last.
-    """
-    rows = []
+def block_sizes(base: keras.Model, head: keras.Model | None = None) -> list[BlockSize]:
+    """From the bottom to the top, the head last."""
+    sizes = []
     for block in [*blocks(base), *([Block("head", head.layers[1:])] if head else [])]:
         variables = {id(v): v for layer in block.layers for v in layer.weights}.values()
-        sizes = [(int(keras.ops.size(v)) if v.shape else 1, v.trainable) for v in variables]
-        rows.append((block.name, len(block.layers), sum(n for n, _ in sizes), sum(n for n, t in sizes if t)))
-    return rows
+        values = [(int(keras.ops.size(v)) if v.shape else 1, v.trainable) for v in variables]
+        parameters, trains = sum(n for n, _ in values), sum(n for n, trainable in values if trainable)
+        sizes.append(BlockSize(block.name, len(block.layers), parameters, trains))
+    return sizes
 
 
-def described_blocks(base: keras.Model, head: keras.Model, cut: str | None) -> list[dict[str, Any]]:
-    """The `trainable_rows` as {block, layers, parameters, trainable, cut}, where `cut` is whether the stored output is
-    that of a layer in this block.
-    """
+def block_of_cut(base: keras.Model, cut: str | None) -> int | None:
+    """The place of the block with the layer at the cut, counted from the bottom; None where there is no cut."""
     layer = cut.partition("/")[0] if cut else None
-    cuts = [any(member.name == layer for member in block.layers) for block in blocks(base)]
-    names = ("block", "layers", "parameters", "trainable")
-    rows = trainable_rows(base, head)
-    return [{**dict(zip(names, row, strict=True)), "cut": cut} for row, cut in zip(rows, [*cuts, False], strict=True)]
+    holds = (place for place, block in enumerate(blocks(base)) if any(member.name == layer for member in block.layers))
+    return next(holds, None)
 
 
 def is_batch_norm(layer: keras.layers.Layer) -> bool:

@@ -185,8 +185,8 @@ def _end(job: Job, anatomy: Anatomy) -> Iterator[Caution]:
 
 def _depth(anatomy: Anatomy) -> Iterator[Caution]:
     """By blocks and by work: the top layers of most networks have most of the parameters."""
-    weighty = sum(parameters > 0 for _, _, parameters, _ in anatomy.blocks)
-    thawed = sum(trainable > 0 for _, _, _, trainable in anatomy.blocks)
+    weighty = sum(block.parameters > 0 for block in anatomy.blocks)
+    thawed = sum(block.trainable > 0 for block in anatomy.blocks)
     if anatomy.trainable and weighty > 1 and thawed > weighty / 2:
         yield Caution(
             "phases.fine_tune.unfreeze",

@@ -21,7 +21,6 @@ from job.storage import Store
 from job.storage.run_keys import RunKeys, run_uri
 
 FORMAT = 1
-BLOCK = ("name", "layers", "parameters", "trainable")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _network(run: PlannedRun, classes: int) -> dict[str, Any]:
         "features": plan.features,
         "parameters": anatomy.parameters,
         "head_parameters": head_layers(run.job, plan.features, classes)[0],
-        "blocks": [dict(zip(BLOCK, row, strict=True)) for row in anatomy.blocks],
+        "blocks": [block._asdict() for block in anatomy.blocks],
         "thawed": list(anatomy.thawed),
         "cut": plan.cut,
         "shape": list(plan.shape),

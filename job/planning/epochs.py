@@ -92,7 +92,10 @@ def time_epochs(run: ShortRun, network: Network) -> Epochs:
         began = time.perf_counter()
         trained = train_phases(factory, until=until)
         taken = time.perf_counter() - began
-    seconds = {name: [e["seconds"] for e in made if "seconds" in e] for name, made in trained.history.items()}
+    seconds = {
+        name: [record.seconds for record in records if record.seconds is not None]
+        for name, records in trained.history.items()
+    }
     each = mean(seconds[until][-2:])
     before = sum(seconds["head"]) if run.inputs else 0.0
     return Epochs(each, max(0.0, taken - before - EPOCHS * each))

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from job.config import Job
 from job.registry.current import read_current
+from job.run.outcome import Training
 from job.run.timings import StageTiming, read_timings
 from job.storage import Store, read_json
 from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys
-from job.training.outcome import Training
 
 EXTRACTING = "features"
 TRAINING = ("head", "fine_tune")

@@ -10,7 +10,7 @@ import numpy as np
 
 from job.report.axes import Axis, linear, logarithmic, shares, steps
 from job.report.svg import Chart, svg_file
-from job.training.outcome import RangeTest
+from job.run.outcome import RangeTest
 from job.wording import percent, plural, shortened
 
 WIDTH, LEFT = 560, 52

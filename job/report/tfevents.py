@@ -13,6 +13,8 @@ from job.libraries import import_tensorboardx
 if TYPE_CHECKING:
     from PIL import Image
 
+    from job.run.events import Histogram
+
 
 def version() -> bytes:
     """The first one of a file."""
@@ -32,14 +34,13 @@ def scalars(step: int, values: dict[str, float]) -> bytes:
     return _record(step, summary=made)
 
 
-def histograms(step: int, found: dict[str, dict[str, Any]]) -> bytes:
-    """By tag: job.training.measure.histogram."""
+def histograms(step: int, by_tag: dict[str, Histogram]) -> bytes:
     messages = _messages("summary")
     values = []
-    for tag, one in found.items():
-        limits, counts = one["limits"].tolist(), one["counts"].tolist()
-        proto = messages.HistogramProto(min=limits[0], max=limits[-1], num=one["count"], sum=one["sum"])
-        proto.sum_squares = one["squares"]
+    for tag, histogram in by_tag.items():
+        limits, counts = histogram.limits.tolist(), histogram.counts.tolist()
+        proto = messages.HistogramProto(min=limits[0], max=limits[-1], num=histogram.count, sum=histogram.sum)
+        proto.sum_squares = histogram.squares
         proto.bucket_limit.extend(limits)  # each bucket ends at its limit: the first one is empty
         proto.bucket.extend([0.0, *counts])
         values.append(messages.Summary.Value(tag=tag, histo=proto))

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from job.data.snapshot import Snapshot
+from job.model.anatomy import BlockSize
 from job.run.instruments import WorkerMetrics
+from job.run.outcome import BlockVerdict, EpochRecord
 from job.run.run import Run
 from job.storage.run_keys import run_id_of
 
@@ -300,29 +302,31 @@ class StepsMade(Event):
 
 @dataclass(frozen=True)
 class EpochEnded(Event):
-    """An epoch has been trained and validated. Epoch 0 is the validation of the model that a phase begins with; it has
-    only the fields of the validation split.
-    """
+    """An epoch has been trained and validated. Epoch 0 is the validation of the model that a phase begins with."""
 
     kind = "epoch"
     phase: str
-    epoch: int
-    validation_loss: float
-    validation_accuracy: float
-    loss: float | None = None
-    learning_rate: float | None = None
-    seconds: float | None = None
-    examples: int | None = None
-    digest: str | None = None
-    """A digest that proves that each example was seen once."""
-    blocks: int | None = None
-    """With `unfreeze: auto`, the number of thawed blocks."""
+    record: EpochRecord
     epochs: int | None = None
-    """The most epochs of the phase."""
+    """The most epochs of the phase; None for epoch 0."""
     steps: int | None = None
     """The steps of the whole run so far."""
     losses: np.ndarray | None = field(default=None, repr=False)
     """The losses of the epoch's steps, float32 [n]."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The distribution of the values of a variable."""
+
+    count: int
+    sum: float
+    squares: float
+    """The sum of the squares."""
+    limits: np.ndarray
+    """Of the bins, which have one width, float64 [bins + 1]."""
+    counts: np.ndarray
+    """int64 [bins]"""
 
 
 @dataclass(frozen=True)
@@ -332,8 +336,8 @@ class WeightsMeasured(Event):
     kind = "weights"
     steps: int
     """The steps of the whole run so far."""
-    histograms: dict[str, dict[str, Any]]
-    """The histogram (job.training.measure.histogram) of each variable, by path."""
+    histograms: dict[str, Histogram]
+    """By the path of the variable."""
 
 
 @dataclass(frozen=True)
@@ -352,8 +356,8 @@ class LayersThawed(Event):
     """Layers were thawed for fine-tuning."""
 
     kind = "thaw"
-    rows: list[list[Any]]
-    """A row [block, layers, parameters, trainable parameters] for each block, from the bottom."""
+    blocks: list[BlockSize]
+    """From the bottom to the top, the head last."""
 
 
 @dataclass(frozen=True)
@@ -361,15 +365,7 @@ class BlockTried(Event):
     """The decision of `unfreeze: auto` about a block."""
 
     kind = "block"
-    block: str
-    blocks: int
-    """The number of thawed blocks, with this one."""
-    before: float
-    """The validation loss without it."""
-    after: float
-    share: float
-    """The share of resamples in which the loss is lower."""
-    pays: bool
+    verdict: BlockVerdict
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class EventFiles:
             tfevents.scalars(first + place, {"loss/step": epoch.losses[place]})
             for place in range(0, len(epoch.losses), stride)
         ]
-        records.append(tfevents.scalars(epoch.steps, {curve: getattr(epoch, name) for name, curve in CURVES.items()}))
+        figures = {curve: getattr(epoch.record, name) for name, curve in CURVES.items()}
+        records.append(tfevents.scalars(epoch.steps, figures))
         self._add(b"".join(records))
 
     def _weights_measured(self, weights: WeightsMeasured) -> None:

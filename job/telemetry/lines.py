@@ -133,12 +133,13 @@ def _(event: FirstStepMade) -> Iterator[Line]:
 
 @lines_of.register
 def _(event: EpochEnded) -> Iterator[Line]:
-    loss = "before" if event.loss is None else f"loss {event.loss:.4f}"
-    validation = f"validation {event.validation_loss:.4f}, {percent(event.validation_accuracy)} right"
-    seconds = "" if event.seconds is None else f"  {_brief(event.seconds)}"
-    hidden = ("phase", "epoch", "losses")  # the log has the first two of every line
-    fields = {name: value for name, value in vars(event).items() if value is not None and name not in hidden}
-    yield Line(f"{_words(event.phase)} epoch {event.epoch:>3}  {loss:<11}  {validation}{seconds}", fields)
+    record = event.record
+    loss = "before" if record.loss is None else f"loss {record.loss:.4f}"
+    validation = f"validation {record.validation_loss:.4f}, {percent(record.validation_accuracy)} right"
+    seconds = "" if record.seconds is None else f"  {_brief(record.seconds)}"
+    values = {**asdict(record), "epochs": event.epochs, "steps": event.steps}
+    fields = {name: value for name, value in values.items() if value is not None and name != "epoch"}
+    yield Line(f"{_words(event.phase)} epoch {record.epoch:>3}  {loss:<11}  {validation}{seconds}", fields)
 
 
 @lines_of.register
@@ -150,14 +151,16 @@ def _(event: HeadTrained) -> Iterator[Line]:
 
 @lines_of.register
 def _(event: LayersThawed) -> Iterator[Line]:
-    yield Line("thawed", {"blocks": [row for row in event.rows if row[3]]})
+    yield Line("thawed", {"blocks": [block for block in event.blocks if block.trainable]})
 
 
 @lines_of.register
 def _(event: BlockTried) -> Iterator[Line]:
-    verdict = "it stays thawed" if event.pays else "it is frozen again, and no other is tried"
-    change = f"validation loss {event.before:.4f}, then {event.after:.4f}, lower in {event.share:.1%} of the resamples"
-    yield Line(f"{event.block}: {change}: {verdict}", asdict(event))
+    verdict = event.verdict
+    kept = "it stays thawed" if verdict.pays else "it is frozen again, and no other is tried"
+    losses = f"validation loss {verdict.before:.4f}, then {verdict.after:.4f}"
+    text = f"{verdict.block}: {losses}, lower in {verdict.share:.1%} of the resamples: {kept}"
+    yield Line(text, asdict(verdict))
 
 
 @lines_of.register

@@ -151,7 +151,7 @@ def _layers_table(thawed: LayersThawed) -> Table:
     table = Table("block", "layers", "parameters", "trainable", box=None, pad_edge=True)
     for column in table.columns[1:]:
         column.justify = "right"
-    for block, layers, parameters, trainable in thawed.rows:
+    for block, layers, parameters, trainable in thawed.blocks:
         style = "" if trainable else "dim"
         table.add_row(escape(block), str(layers), f"{parameters:,}", f"{trainable:,}", style=style)
     return table

@@ -82,8 +82,9 @@ class RunGauges:
         if features.what == "features":
             self._set(thaw_features_stored=features.stored, thaw_features_computed=features.computed)
 
-    def _epoch_ended(self, epoch: EpochEnded) -> None:
-        self._set(thaw_validation_loss=epoch.validation_loss, thaw_validation_accuracy=epoch.validation_accuracy)
+    def _epoch_ended(self, event: EpochEnded) -> None:
+        record = event.record
+        self._set(thaw_validation_loss=record.validation_loss, thaw_validation_accuracy=record.validation_accuracy)
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         try:

@@ -88,17 +88,17 @@ class ProgressTracker:
             left=(of - done) * steps.seconds / steps.step if steps.seconds else None,
         )
 
-    def _epoch_ended(self, epoch: EpochEnded) -> None:
-        rate = left = None
-        if epoch.epochs and epoch.seconds and epoch.examples:
-            rate, left = epoch.examples / epoch.seconds, (epoch.epochs - epoch.epoch) * epoch.seconds
+    def _epoch_ended(self, event: EpochEnded) -> None:
+        record, epochs, rate, left = event.record, event.epochs, None, None
+        if epochs and record.seconds and record.examples:
+            rate, left = record.examples / record.seconds, (epochs - record.epoch) * record.seconds
         self._at(
-            epoch.phase,
-            epoch.epoch / epoch.epochs if epoch.epochs else 0,
-            epoch=epoch.epoch,
-            epochs=epoch.epochs,
-            loss=epoch.validation_loss if epoch.loss is None else epoch.loss,
-            accuracy=epoch.validation_accuracy,
+            event.phase,
+            record.epoch / epochs if epochs else 0,
+            epoch=record.epoch,
+            epochs=epochs,
+            loss=record.validation_loss if record.loss is None else record.loss,
+            accuracy=record.validation_accuracy,
             rate=rate,
             left=left,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from job.errors import CorruptCheckpoint
+from job.run.outcome import EpochRecord, RangeTest
 from job.storage import file_sha256
+from job.storage.documents import decoded, encoded
 from job.training.convergence import EarlyStopping
 
 FORMAT = 4
 ROLES = ("weights", "best", "optimizer")
 Tensors = dict[str, np.ndarray]
-History = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Progress:
     finished: bool
     """The phase is over."""
     stopping: EarlyStopping
-    history: History = field(default_factory=lambda: {"head": [], "fine_tune": []})
-    """Per phase, one record an epoch: epoch, loss, validation_loss, validation_accuracy, learning_rate, seconds."""
+    history: dict[str, list[EpochRecord]] = field(default_factory=lambda: {"head": [], "fine_tune": []})
+    """By phase."""
     epochs_before: int = 0
     """The last epoch that was complete when the phase began."""
     step: int = 0
@@ -51,8 +52,8 @@ class Progress:
     """What those steps have read, over all workers: the sum of the ids (int64), and how many were out of place."""
     seconds: float = 0.0
     """Spent on those steps."""
-    range_tests: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By phase, where `learning_rate: auto` has chosen: learning_rate, rates, losses."""
+    range_tests: dict[str, RangeTest] = field(default_factory=dict)
+    """By phase, where `learning_rate: auto` has chosen."""
 
     @property
     def epochs_of_others(self) -> int:
@@ -98,7 +99,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> str:
     }
     metadata = {
         "format": str(FORMAT),
-        "progress": json.dumps(asdict(checkpoint.progress)),
+        "progress": encoded(checkpoint.progress).decode(),
         "caller": json.dumps(checkpoint.caller.document),
     }
     save_file({**tensors, "losses": np.asarray(checkpoint.losses, np.float32)}, path, metadata)
@@ -117,8 +118,7 @@ def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise CorruptCheckpoint(f"{uri} is no checkpoint ({error}).") from error
-    progress = json.loads(metadata["progress"])
-    progress |= {"stopping": EarlyStopping(**progress["stopping"]), "seen": tuple(progress["seen"])}
+    progress = decoded(metadata["progress"].encode(), Progress, uri)
     losses = tensors.pop("losses")
     roles: dict[str, Tensors] = {role: {} for role in ROLES}
     of_caller: dict[str, Tensors] = {}
@@ -130,7 +130,7 @@ def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
         else:
             roles[role][variable] = value
     caller = CallerState(json.loads(metadata["caller"]), of_caller)
-    return Checkpoint(Progress(**progress), **roles, caller=caller, losses=losses)
+    return Checkpoint(progress, **roles, caller=caller, losses=losses)
 
 
 def restore(variables: dict[str, Any], tensors: Tensors, *, what: str, log: Callable[[str], None]) -> None:

@@ -63,13 +63,9 @@ class PhaseFactory:
         return Phase(task, self.data, self.team)
 
     def fine_tune(
-        self,
-        settings: FineTunePhase,
-        *,
-        multipliers: Mapping[str, float] | None = None,
-        record: dict[str, Any] | None = None,
+        self, settings: FineTunePhase, *, multipliers: Mapping[str, float] | None = None, blocks: int | None = None
     ) -> Phase:
-        """`multipliers` are those of the learning rate, by layer; `record` is added to the record of each epoch."""
+        """`multipliers` are those of the learning rate, by layer; `blocks` is noted in the record of each epoch."""
         job, cut = self.job, self.inputs.cut
         forward, jit_compile = fine_tune_forward(job, self.network, cut)
         variables, by_layer = trainable(self.network.model), multipliers or {}
@@ -86,7 +82,7 @@ class PhaseFactory:
             views=job.train.views,
             augment=job.augment if cut is None and job.augment.active else None,
             jit_compile=jit_compile,
-            record=record or {},
+            blocks=blocks,
         )
         return Phase(task, self.data, self.team)
 

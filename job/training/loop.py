@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from job.errors import Interrupted, NotFinite
 from job.run.events import EpochEnded, StepsMade, WeightsMeasured
+from job.run.outcome import EpochRecord
 from job.training.batches import proven
 from job.training.checkpoint import Checkpoint, values
 from job.training.control import StepDecision
@@ -180,19 +181,19 @@ def close_epoch(phase: Phase, epoch: Epoch, state: Checkpoint, *, score: Score, 
     if not math.isfinite(score.loss):
         what = f"{task.name}: the validation loss is not finite after epoch {epoch.number}."
         raise NotFinite(f"{what} {_advice(phase, epoch)}")
-    record = {
-        "epoch": epoch.number,
-        "loss": _mean_loss(phase, epoch),
-        "validation_loss": score.loss,
-        "validation_accuracy": score.accuracy,
-        "learning_rate": epoch.schedule.rate(epoch.number * phase.steps_per_epoch - 1),
-        "seconds": round(time.monotonic() - epoch.began, 3),
-        "examples": len(phase.train),
-        "digest": digest,
-        **task.record,
-    }
+    record = EpochRecord(
+        epoch=epoch.number,
+        loss=_mean_loss(phase, epoch),
+        validation_loss=score.loss,
+        validation_accuracy=score.accuracy,
+        learning_rate=epoch.schedule.rate(epoch.number * phase.steps_per_epoch - 1),
+        seconds=round(time.monotonic() - epoch.began, 3),
+        examples=len(phase.train),
+        digest=digest,
+        blocks=task.blocks,
+    )
     steps = (progress.epochs_of_others + epoch.number) * phase.steps_per_epoch
-    phase.team.emit(EpochEnded(phase=task.name, epochs=epoch.last, steps=steps, losses=epoch.losses, **record))
+    phase.team.emit(EpochEnded(task.name, record, epochs=epoch.last, steps=steps, losses=epoch.losses))
     if phase.team.rank == 0 and (thawed := task.thawed):
         phase.team.emit(WeightsMeasured(steps=steps, histograms={p: histogram(v.numpy()) for p, v in thawed.items()}))
     stopping = progress.stopping.after(epoch.number, score.loss)

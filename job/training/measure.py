@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from job.run.events import Histogram
 
 RESAMPLES = 2000
 BINS = 30
@@ -52,8 +54,8 @@ def resampled(sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(total, sizes / total, size=resamples)
 
 
-def histogram(values: np.ndarray) -> dict[str, Any]:
-    """{count, sum, squares, limits float64 [BINS + 1], counts int64 [BINS]} of the values, in bins of one width."""
+def histogram(values: np.ndarray) -> Histogram:
+    """The histogram of the values, with BINS bins."""
     flat = values.astype(np.float64).ravel()
     counts, limits = np.histogram(flat, BINS)
-    return {"count": flat.size, "sum": flat.sum(), "squares": flat @ flat, "limits": limits, "counts": counts}
+    return Histogram(flat.size, float(flat.sum()), float(flat @ flat), limits, counts)

@@ -14,9 +14,10 @@ from job.data.snapshot import read_snapshot
 from job.errors import ClusterError
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset
-from job.model.freezing import described_blocks
+from job.model.freezing import block_of_cut, block_sizes
 from job.model.networks import network_of_run
 from job.run.events import Event, FirstStepMade, TrainingEnded, TrainingStarted, WorkersFormed, WorkersForming
+from job.run.outcome import DescribedBlock
 from job.run.proxies import proxies_in_words
 from job.run.state import CheckpointEntry, FencingToken, GuardedStore, RunState
 from job.run.strategy import group_addresses, make_strategy
@@ -93,7 +94,9 @@ class Member:
         self.watchdog.end()
         if self.is_first:
             keys = self._keys_of(data, trained.examples)
-            blocks = described_blocks(network.base, network.head, self.recipe.cut)
+            at_cut = block_of_cut(network.base, self.recipe.cut)
+            sizes = block_sizes(network.base, network.head)
+            blocks = [DescribedBlock(*size, cut=place == at_cut) for place, size in enumerate(sizes)]
             write_result(GuardedStore(self.store, state), self.keys, trained, data=data, keys=keys, blocks=blocks)
             self.emit(TrainingEnded(kept=trained.kept, fine_tuned=trained.fine_tuned is not None))
             self.context.end()

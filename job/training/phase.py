@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ import tensorflow as tf
 from job.data import order
 from job.features.dataset import Dataset
 from job.run.events import EpochEnded, Noted
+from job.run.outcome import EpochRecord, RangeTest
 from job.training.batches import CHUNK, Batches, fresh_view
 from job.training.checkpoint import CallerState, Checkpoint, Progress, Tensors, restore, values
 from job.training.control import VOTES
@@ -67,19 +68,19 @@ class Phase:
         """
         task = self.task
         history = previous.progress.history if previous else {"head": [], "fine_tune": []}
-        before = history[task.name][-1]["epoch"] if history[task.name] else 0
+        before = history[task.name][-1].epoch if history[task.name] else 0
         tests = previous.progress.range_tests if previous else {}
         stopping = EarlyStopping(task.settings.patience)
         if task.trained:
             loss, accuracy = self.validate()
             stopping = stopping.after(before, loss)
             if not history[task.name]:
-                record: dict[str, Any] = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
+                record = EpochRecord(0, loss, accuracy)
                 history = {**history, task.name: [record]}
-                self.team.emit(EpochEnded(phase=task.name, **record))
+                self.team.emit(EpochEnded(task.name, record))
         if task.settings.learning_rate == "auto" and task.name not in tests:
             tests = {**tests, task.name: self._range_test()}
-            rate = tests[task.name]["learning_rate"]
+            rate = tests[task.name].learning_rate
             self.team.emit(Noted(f"{task.name}: the learning rate is {rate:.2g} (range test)"))
         learned = previous.optimizer if previous else {}
         for path in task.optimizer.moments.keys() & learned.keys():  # those of new variables begin at 0
@@ -115,7 +116,7 @@ class Phase:
     def schedule(self, progress: Progress) -> Schedule:
         """The learning rates of the phase."""
         rate = self.task.settings.learning_rate
-        highest = progress.range_tests[self.task.name]["learning_rate"] if rate == "auto" else rate
+        highest = progress.range_tests[self.task.name].learning_rate if rate == "auto" else rate
         first_step = progress.epochs_before * self.steps_per_epoch
         return Schedule(self.task.settings, highest, self.steps_per_epoch, first_step=first_step)
 
@@ -175,7 +176,7 @@ class Phase:
         task = self.task
         return self.train[order.epoch_order(self._sizes, task.batch_size, task.seed, epoch=self._stream(epoch))]
 
-    def _range_test(self) -> dict[str, Any]:
+    def _range_test(self) -> RangeTest:
         """Leaves variables and optimizer as they were."""
         variables = {**self.task.variables, **self.slots}
         before, count, cycle = values(variables), 0, min(CYCLE, self.steps_per_epoch)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -72,8 +72,8 @@ class PhaseTask:
     augment: Augment | None = None
     """Changes images on their way to the network; None where stored views are read, or nothing is changed."""
     jit_compile: bool = False
-    record: dict[str, Any] = field(default_factory=dict)
-    """What the record of each epoch says besides what was measured."""
+    blocks: int | None = None
+    """The number of thawed blocks, where `unfreeze: auto` says it."""
 
     @property
     def variables(self) -> dict[str, keras.Variable]:

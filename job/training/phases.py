@@ -9,15 +9,16 @@ import numpy as np
 
 from job.config import FineTunePhase, Job, UnfreezeAuto
 from job.errors import TrainingError
-from job.model.freezing import freeze, thaw, trainable_rows
+from job.model.freezing import block_sizes, freeze, thaw
 from job.model.heads import take_over
 from job.model.network import Network, variables_by_path
 from job.run.events import HeadTrained, LayersThawed
-from job.training.checkpoint import CallerState, Checkpoint, History, Progress, Tensors, values
+from job.run.outcome import BlockVerdict, EpochRecord
+from job.training.checkpoint import CallerState, Checkpoint, Progress, Tensors, values
 from job.training.factory import PhaseFactory, trainable
 from job.training.loop import train_phase
 from job.training.phase import Phase
-from job.training.thawing import FineTuned, Verdict, thaw_block_by_block
+from job.training.thawing import FineTuned, thaw_block_by_block
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Trained:
     """Head and thawed variables at the best validation loss; None where only the head was trained."""
     kept: str = "head"
     """`fine_tune`, or `head` where that was the better one on the validation split."""
-    thawed: tuple[Verdict, ...] = ()
+    thawed: tuple[BlockVerdict, ...] = ()
     """What `unfreeze: auto` decided about each block that it tried."""
 
     @property
-    def history(self) -> History:
+    def history(self) -> dict[str, list[EpochRecord]]:
         return self.progress.history
 
 
@@ -126,7 +127,7 @@ def fine_tune(
     best_before = 0.0
     if warm and warm.fine_tuned:
         warm.take_over(factory.network, warm.fine_tuned)
-        best_before = min(record["validation_loss"] for record in state.progress.history["head"])
+        best_before = min(record.validation_loss for record in state.progress.history["head"])
         settings = settings.model_copy(update={"epochs": settings.warm_epochs})
     phase = factory.fine_tune(settings)
     resumes = state.progress.phase == "fine_tune"
@@ -137,7 +138,7 @@ def fine_tune(
 
 def _tell_thawed(factory: PhaseFactory) -> None:
     network = factory.network
-    factory.team.emit(LayersThawed(rows=[list(row) for row in trainable_rows(network.base, network.head)]))
+    factory.team.emit(LayersThawed(block_sizes(network.base, network.head)))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+
+from job.run.outcome import RangeTest
 
 RATES = np.geomspace(1e-6, 1.0, 61)
 CYCLE = 8
@@ -20,8 +21,8 @@ MARGIN = 10.0
 """How far below the rate of the lowest loss the phase trains: as low as that rate may be the edge of divergence."""
 
 
-def range_test(make_steps: Callable[[np.ndarray], np.ndarray], cycle: int) -> dict[str, Any]:
-    """{learning_rate, rates, losses}: a rate for the whole phase, and what it was chosen by.
+def range_test(make_steps: Callable[[np.ndarray], np.ndarray], cycle: int) -> RangeTest:
+    """Finds a rate for the whole phase.
 
     `make_steps` makes steps at these rates, float64 [k], each on the next batch of a cycle of `cycle`, and returns
     their losses. A first round at the rate 0 has the losses that all others are divided by, and fills the optimizer's
@@ -38,7 +39,7 @@ def range_test(make_steps: Callable[[np.ndarray], np.ndarray], cycle: int) -> di
     smooth = np.where(np.isfinite(smooth), smooth, np.inf)
     chosen = float(RATES[int(smooth.argmin())] / MARGIN)
     finite = [float(loss) if np.isfinite(loss) else None for loss in losses]
-    return {"learning_rate": chosen, "rates": RATES[: len(losses)].tolist(), "losses": finite}
+    return RangeTest(chosen, RATES[: len(losses)].tolist(), finite)
 
 
 def _calls(rates: np.ndarray) -> list[np.ndarray]:

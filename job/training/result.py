@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from job.features.dataset import Dataset
+from job.run.outcome import DescribedBlock, Training
 from job.storage import Store
+from job.storage.documents import write_document
 from job.storage.run_keys import RunKeys
 from job.training.phases import Trained
 
@@ -24,7 +24,7 @@ def write_result(
     *,
     data: Dataset,
     keys: pa.ChunkedArray,
-    blocks: list[dict[str, Any]],
+    blocks: list[DescribedBlock],
 ) -> None:
     """Writes the trained variables, the logits on validation and test, and last what was decided (training.json).
 
@@ -34,11 +34,17 @@ def write_result(
     if trained.fine_tuned is not None:
         store.write(run.weights("fine_tuned"), save(trained.fine_tuned))
     store.write(run.predictions, _predictions(trained, data, keys))
-    decided = {name: getattr(trained, name) for name in ("kept", "converged", "thawed", "history")}
-    decided |= {"range_tests": trained.progress.range_tests, "blocks": blocks}
     models = {"head": trained.head, "fine_tune": trained.fine_tuned or {}}
-    decided["parameters"] = {phase: sum(value.size for value in tensors.values()) for phase, tensors in models.items()}
-    store.write(run.training, json.dumps(decided).encode())
+    training = Training(
+        kept=trained.kept,
+        converged=trained.converged,
+        history=trained.history,
+        thawed=list(trained.thawed),
+        range_tests=trained.progress.range_tests,
+        blocks=blocks,
+        parameters={phase: sum(value.size for value in tensors.values()) for phase, tensors in models.items()},
+    )
+    write_document(store, run.training, training)
 
 
 def _predictions(trained: Trained, data: Dataset, keys: pa.ChunkedArray) -> bytes:

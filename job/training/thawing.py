@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,15 +11,12 @@ import numpy as np
 from job.config.training import BlockByBlock, FineTunePhase, UnfreezeBlocks
 from job.model.freezing import blocks, depths, freeze, thaw
 from job.run.events import BlockTried, Noted
+from job.run.outcome import BlockVerdict
 from job.training.checkpoint import Checkpoint, Tensors, values
 from job.training.factory import PhaseFactory
 from job.training.loop import train_phase
 from job.training.measure import cross_entropies, share_of_gains
 from job.training.phase import Phase
-
-Verdict = dict[str, Any]
-"""What came of a block: {before, after, share, blocks, block, pays}; validation losses, and the share of the resamples
-in which the loss has fallen."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class FineTuned:
     """Its last checkpoint."""
     improved: bool
     """Whether the best is better on the validation split than the head alone."""
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[BlockVerdict, ...] = ()
     """About each block that `unfreeze: auto` tried."""
 
 
@@ -49,37 +46,46 @@ def thaw_block_by_block(
     base, team = factory.network.base, factory.team
     names = [block.name for block in blocks(base)[::-1]]
     resumes = state.progress.phase == "fine_tune"
-    verdicts: list[Verdict] = state.caller.document["verdicts"] if resumes else []
+    verdicts = [BlockVerdict(**stored) for stored in state.caller.document["verdicts"]] if resumes else []
     for depth in depths(base, rule.max_blocks)[len(verdicts) :]:
         thaw(base, UnfreezeBlocks(blocks=depth))
         multipliers = _multipliers(base, depth, rule.rate_decay)
-        phase = factory.fine_tune(settings, multipliers=multipliers, record={"blocks": depth})
+        phase = factory.fine_tune(settings, multipliers=multipliers, blocks=depth)
         if resumes:
             state, resumes = phase.resume(state), False
         else:
             team.emit(Noted(f"thawing {names[depth - 1]}, block {depth} of at most {rule.max_blocks}"))
-            caller = state.caller.adding({"verdicts": verdicts}, {"before": values(phase.task.variables)})
+            before, stored = values(phase.task.variables), [asdict(verdict) for verdict in verdicts]
+            caller = state.caller.adding({"verdicts": stored}, {"before": before})
             state = phase.begin(replace(state, caller=caller))
         state = train_phase(phase, state)
         gain = _gain(phase, state.caller.tensors["before"], state.best, seed=factory.job.train.seed)
-        pays = gain["share"] >= rule.confidence
-        verdict = {**gain, "blocks": depth, "block": names[depth - 1], "pays": pays}
-        team.emit(BlockTried(**verdict))
+        pays = gain.share >= rule.confidence
+        verdict = BlockVerdict(**gain._asdict(), blocks=depth, block=names[depth - 1], pays=pays)
+        team.emit(BlockTried(verdict))
         verdicts = [*verdicts, verdict]
         if not pays:
             phase.assign(state.caller.tensors["before"])
             break
-    kept = [verdict["blocks"] for verdict in verdicts if verdict["pays"]]
+    kept = [verdict.blocks for verdict in verdicts if verdict.pays]
     freeze(base)
     if kept:
         thaw(base, UnfreezeBlocks(blocks=kept[-1]))
     return FineTuned(phase, state, improved=bool(kept), verdicts=tuple(verdicts))
 
 
-def _gain(phase: Phase, before: Tensors, after: Tensors, *, seed: int) -> Verdict:
-    """The validation loss before and after, and in what share of resamples it is lower; leaves the variables at
-    `after`.
-    """
+class Gain(NamedTuple):
+    """Of one model over another on the validation split."""
+
+    before: float
+    """The loss."""
+    after: float
+    share: float
+    """The share of the resamples in which the loss has fallen."""
+
+
+def _gain(phase: Phase, before: Tensors, after: Tensors, *, seed: int) -> Gain:
+    """Leaves the variables at `after`."""
     examples = phase.data.splits["validation"]
     labels, weights = phase.data.labels[examples], phase.data.weights[examples]
     losses = []
@@ -87,7 +93,7 @@ def _gain(phase: Phase, before: Tensors, after: Tensors, *, seed: int) -> Verdic
         phase.assign(tensors)
         losses.append(cross_entropies(phase.predict(examples), labels))
     means = [float(np.average(of_model, weights=weights)) for of_model in losses]
-    return {"before": means[0], "after": means[1], "share": share_of_gains(weights * (losses[0] - losses[1]), seed)}
+    return Gain(means[0], means[1], share_of_gains(weights * (losses[0] - losses[1]), seed))
 
 
 def _multipliers(base: keras.Model, depth: int, decay: float) -> dict[str, float]:

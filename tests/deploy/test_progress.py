@@ -16,6 +16,7 @@ from job.cli import thaw
 from job.deploy.progress import annotated
 from job.errors import DataError, Interrupted
 from job.run.events import Bus, EpochEnded, LayersThawed, RunFound, TrainingStarted, Warned
+from job.run.outcome import EpochRecord
 from job.telemetry.run_progress import ProgressTracker
 from support.events import Heard
 from support.kube import DROP, Kube
@@ -59,7 +60,7 @@ def test_phases_are_written_at_once_and_the_end_with_its_code(kube: Kube, in_pod
         assert in_pod() == {"thaw/phase": "start", "thaw/run": NAME}  # what an earlier attempt left is gone
         bus.emit(RunFound(uri=f"s3://bucket/thaw/runs/{NAME}-2/", phases=("head", "fine_tune")))
         written(kube, in_pod, "run", f"{NAME}-2")
-        bus.emit(EpochEnded(phase="head", epoch=5, epochs=10, **EPOCH))
+        bus.emit(EpochEnded("head", EpochRecord(5, **EPOCH), epochs=10))
         written(kube, in_pod, "phase", "head")
         assert in_pod() == {
             "thaw/run": f"{NAME}-2",
@@ -79,18 +80,18 @@ def test_phases_are_written_at_once_and_the_end_with_its_code(kube: Kube, in_pod
 
 def test_within_a_phase_it_writes_once_in_an_interval(kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with reporting() as bus:
-        bus.emit(EpochEnded(phase="head", epoch=1, epochs=100, **EPOCH))
+        bus.emit(EpochEnded("head", EpochRecord(1, **EPOCH), epochs=100))
         written(kube, in_pod, "phase", "head")
         before = len(kube.requests)
         for epoch in range(2, 100):
-            bus.emit(EpochEnded("head", epoch, epochs=100, **EPOCH))
+            bus.emit(EpochEnded("head", EpochRecord(epoch, **EPOCH), epochs=100))
         assert len(kube.requests) == before
     assert len(kube.requests) == before + 1
     assert in_pod()["thaw/epoch"] == "99/100"
     monkeypatch.setattr("job.deploy.progress.INTERVAL", 0.05)
     with reporting() as bus:
         for epoch in (1, 2):
-            bus.emit(EpochEnded("head", epoch, epochs=100, **EPOCH))
+            bus.emit(EpochEnded("head", EpochRecord(epoch, **EPOCH), epochs=100))
             written(kube, in_pod, "epoch", f"{epoch}/100")
 
 
@@ -117,8 +118,8 @@ def test_the_run_never_waits_for_the_server(kube: Kube, in_pod: Any, monkeypatch
     began = time.monotonic()
     with reporting() as bus:
         for epoch in range(100):
-            bus.emit(EpochEnded("head", epoch, epochs=100, **EPOCH))
-            bus.emit(LayersThawed(rows=[]))
+            bus.emit(EpochEnded("head", EpochRecord(epoch, **EPOCH), epochs=100))
+            bus.emit(LayersThawed([]))
     assert time.monotonic() - began < 5
     stuck.set()
 
@@ -131,7 +132,7 @@ def test_failures_to_write_are_said_once_and_end_nothing(fault: int, kube: Kube,
     with reporting() as bus:
         bus.subscribe(Warned, warnings)
         for phase in ("head", "fine_tune", "head", "fine_tune"):
-            bus.emit(EpochEnded(phase=phase, epoch=1, epochs=9, **EPOCH))
+            bus.emit(EpochEnded(phase, EpochRecord(1, **EPOCH), epochs=9))
             made = len(kube.requests)
             kube.wait_for(lambda made=made: len(kube.requests) > made)
     (warning,) = warnings
@@ -166,7 +167,7 @@ def test_a_rayjob_that_was_given_up_ends_its_run(
         assert not heard.wait(0.3)
         kube.edit("rayjobs", NAME, {"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}})
         if busy:
-            bus.emit(EpochEnded(phase="head", epoch=1, epochs=10, **EPOCH))
+            bus.emit(EpochEnded("head", EpochRecord(1, **EPOCH), epochs=10))
         assert heard.wait(10)
 
 

@@ -7,7 +7,7 @@ from job.config import Head, Model, UnfreezeAuto, UnfreezeBlocks, UnfreezeFrom, 
 from job.config.training import BlockByBlock
 from job.errors import JobError
 from job.model.backbones import build_base
-from job.model.freezing import depths, described_blocks, freeze, has_depthwise, thaw, trainable_rows
+from job.model.freezing import block_of_cut, block_sizes, depths, freeze, has_depthwise, thaw
 from job.model.heads import build_head
 from job.model.network import variables_by_path
 
@@ -42,21 +42,19 @@ def test_blocks_count_from_the_top_and_batch_norm_stays_frozen(lite0: keras.Mode
 def test_from_thaws_the_layer_and_all_above(vgg: keras.Model) -> None:
     thaw(vgg, UnfreezeFrom.model_validate({"from": "block5_conv3"}))
     assert trainable(vgg) == {"block5_conv3", "block5_conv4"}
-    rows = {name: (parameters, open_) for name, _, parameters, open_ in trainable_rows(vgg)}
+    rows = {name: (parameters, open_) for name, _, parameters, open_ in block_sizes(vgg)}
     assert rows["block5"] == (4 * 2_359_808, 2 * 2_359_808)
     assert rows["block4"][1] == 0
     head = build_head(8, Head(hidden=[4]), classes=2, seed=0)
-    assert trainable_rows(vgg, head) == [*trainable_rows(vgg), ("head", 3, 8 * 4 + 4 + 4 * 2 + 2, 46)]
+    assert block_sizes(vgg, head) == [*block_sizes(vgg), ("head", 3, 8 * 4 + 4 + 4 * 2 + 2, 46)]
 
 
-def test_blocks_are_described_with_the_cut_in_one_of_them(vgg: keras.Model) -> None:
+def test_the_cut_is_in_one_of_the_blocks(vgg: keras.Model) -> None:
     thaw(vgg, UnfreezeBlocks(blocks=1))
     head = build_head(8, Head(hidden=[4]), classes=2, seed=0)
-    described = described_blocks(vgg, head, "block4_pool")
-    assert [tuple(row.values())[:4] for row in described] == trainable_rows(vgg, head)
-    assert [row["block"] for row in described if row["cut"]] == ["block4"]
-    assert not any(row["cut"] for row in described_blocks(vgg, head, None))
-    assert [row["block"] for row in described_blocks(vgg, head, "block3_conv1/1") if row["cut"]] == ["block3"]
+    names = [block.name for block in block_sizes(vgg, head)]
+    assert [names[block_of_cut(vgg, cut) or 0] for cut in ("block4_pool", "block3_conv1/1")] == ["block4", "block3"]
+    assert block_of_cut(vgg, None) is None
 
 
 def test_match_takes_every_pattern(vgg: keras.Model) -> None:

@@ -27,7 +27,7 @@ from job.report.page.comparison import comparison_page
 from job.report.page.learning import CURVES
 from job.report.page.render import SECTIONS
 from job.report.svg import theme
-from job.training.outcome import RangeTest
+from job.run.outcome import RangeTest
 from job.wording import METRICS
 from support.browser import WIDTHS, axe_script, browser, violations
 from support.finished import BLOCKS, Made

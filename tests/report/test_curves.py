@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from job.report.curves import depth_curve, range_curves
-from job.training.outcome import RangeTest
+from job.run.outcome import RangeTest
 from support.drawn import Drawn
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2]

@@ -24,6 +24,7 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
+from job.run.outcome import EpochRecord
 from job.run.timings import StageClock, read_timings
 from job.storage import Store
 from job.storage.run_keys import RunKeys
@@ -71,7 +72,7 @@ def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
         time.pass_by(6)
         bus.emit(FirstStepMade(at=0, seconds={}))
         time.pass_by(20)
-        bus.emit(EpochEnded("head", 1, 0.5, 0.5))
+        bus.emit(EpochEnded("head", EpochRecord(1, 0.5, 0.5)))
         bus.emit(HeadTrained(converged=True, epoch=1, best=1))
         time.pass_by(40)
         bus.emit(TrainingEnded(kept="head", fine_tuned=True))
@@ -151,7 +152,7 @@ def test_what_a_killed_attempt_has_done_is_there_but_for_the_last_seconds(store:
     bus.emit(StageStarted("fine_tune", workers=2))
     for _ in range(10):
         time.pass_by(10)
-        bus.emit(EpochEnded("fine_tune", 1, 0.5, 0.5))
+        bus.emit(EpochEnded("fine_tune", EpochRecord(1, 0.5, 0.5)))
     assert spent(store)["fine_tune"] == 100
 
 

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from job.errors import JobError, StorageError
 from job.run.events import AttemptEnded, Bus, EpochEnded, TrainingEnded, TrainingStarted, Warned, WeightsMeasured
+from job.run.outcome import EpochRecord
 from job.storage import Store, open_store
 from job.storage.run_keys import RunKeys
 from job.telemetry.board import mirror
@@ -29,20 +30,18 @@ from support.events import Heard, attempt_started
 from support.servers import answering, free_port
 
 
-def epoch(steps: int, losses: list[float], number: int = 1) -> dict[str, Any]:
-    return {
-        "phase": "head",
-        "epoch": number,
-        "steps": steps,
-        "losses": np.array(losses, np.float32),
-        "loss": float(np.mean(losses)),
-        "validation_loss": 0.5,
-        "validation_accuracy": 0.75,
-        "learning_rate": 1e-3,
-        "seconds": 2.0,
-        "examples": 9,
-        "digest": "abc",
-    }
+def epoch(steps: int, losses: list[float], number: int = 1) -> EpochEnded:
+    record = EpochRecord(
+        epoch=number,
+        loss=float(np.mean(losses)),
+        validation_loss=0.5,
+        validation_accuracy=0.75,
+        learning_rate=1e-3,
+        seconds=2.0,
+        examples=9,
+        digest="abc",
+    )
+    return EpochEnded("head", record, steps=steps, losses=np.array(losses, np.float32))
 
 
 def curves(store: Store, folder: Path, run: str) -> dict[str, list[tuple[int, float]]]:
@@ -66,15 +65,15 @@ def test_both_phases_are_on_one_axis_and_what_is_done_again_is_drawn_once(tmp_pa
     store = open_store(f"file://{tmp_path}/store")
     with recorded(store) as bus:
         bus.emit(TrainingStarted(workers=2, resumed=None))
-        bus.emit(EpochEnded(**epoch(2, [4, 3])))
-        bus.emit(EpochEnded(**epoch(4, [2, 1], 2)))
+        bus.emit(epoch(2, [4, 3]))
+        bus.emit(epoch(4, [2, 1], 2))
         bus.emit(TrainingStarted(workers=1, resumed=("head", 1, 0)))
-        bus.emit(EpochEnded(**epoch(4, [2.5, 1.5], 2)))
+        bus.emit(epoch(4, [2.5, 1.5], 2))
         bus.emit(TrainingEnded(kept="head", fine_tuned=False))
     with recorded(store, 2) as bus:
         bus.emit(TrainingStarted(workers=1, resumed=("fine_tune", 0, 0)))
-        bus.emit(EpochEnded(phase="fine_tune", epoch=0, validation_loss=0.5, validation_accuracy=0.75))
-        bus.emit(EpochEnded(**epoch(6, [1.25, 1])))
+        bus.emit(EpochEnded("fine_tune", EpochRecord(0, 0.5, 0.75)))
+        bus.emit(epoch(6, [1.25, 1]))
     drawn = curves(store, tmp_path, "a")
     assert drawn["loss/step"] == [(1, 4), (2, 3), (3, 2.5), (4, 1.5), (5, 1.25), (6, 1)]
     assert drawn["loss/epoch"] == [(2, 3.5), (4, 2), (6, 1.125)]
@@ -86,7 +85,7 @@ def test_weights_are_drawn_as_histograms(tmp_path: Path) -> None:
     store, values = open_store(f"file://{tmp_path}/store"), np.array([[-1.0, 0.0], [0.25, 2.0]], np.float32)
     with recorded(store) as bus:
         bus.emit(TrainingStarted(workers=1, resumed=None))
-        bus.emit(EpochEnded(**epoch(2, [4, 3])))
+        bus.emit(epoch(2, [4, 3]))
         bus.emit(WeightsMeasured(steps=2, histograms={"block5_conv/kernel": histogram(values)}))
     mirror(store, "runs/", tmp_path)
     (drawn,) = EventAccumulator(str(tmp_path / "a")).Reload().Histograms("weights/block5_conv/kernel")
@@ -105,7 +104,7 @@ def test_of_a_long_epoch_some_steps_are_drawn(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store")
     with recorded(store) as bus:
         bus.emit(TrainingStarted(workers=1, resumed=None))
-        bus.emit(EpochEnded(**epoch(2500, list(range(2500)))))
+        bus.emit(epoch(2500, list(range(2500))))
     drawn = curves(store, tmp_path, "a")["loss/step"]
     assert drawn[:2] == [(1, 0), (4, 3)]
     assert len(drawn) == 834
@@ -125,7 +124,7 @@ def test_a_store_that_refuses_them_is_told_of_once_and_nothing_else_happens(
         bus.subscribe(Warned, heard)
         for number in range(1, 4):
             bus.emit(TrainingStarted(workers=1, resumed=None))
-            bus.emit(EpochEnded(**epoch(number, [1], number)))
+            bus.emit(epoch(number, [1], number))
             time.sleep(0.2)
     assert heard.of("warning") == [
         "The run's event files for TensorBoard can't be written: file:///store/x: no space left on device."
@@ -153,7 +152,7 @@ def test_the_verb_serves_what_is_in_the_store(what: str, tmp_path: Path) -> None
     store, port = open_store(f"file://{tmp_path}/store/"), free_port()
     with recorded(store) as bus:
         bus.emit(TrainingStarted(workers=1, resumed=None))
-        bus.emit(EpochEnded(**epoch(1, [4])))
+        bus.emit(epoch(1, [4]))
     store.write("runs/a/result.json", b"{}")
     (tmp_path / "job.yaml").write_text(f"{{name: a, data: {{source: 'file:///none/'}}, store: '{store.uri}'}}")
     where = what.format(store=store.uri, folder=tmp_path, job=tmp_path / "job.yaml")

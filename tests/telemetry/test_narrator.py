@@ -30,6 +30,7 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
+from job.run.outcome import EpochRecord
 from job.telemetry.narrator import Narrator
 from job.telemetry.output import JsonOutput, TextOutput
 from support.events import narrated
@@ -48,10 +49,10 @@ TOLD: list[Event] = [
     FeaturesComputed(33, 33, 2.0),
     TrainingStarted(2, ("head", 1, 5)),
     StepsMade("head", 2, 60, 9, 58, 288, 0.5, 1.0),
-    EpochEnded("head", 2, epochs=60, steps=116, losses=np.zeros(3), **EPOCH),
+    EpochEnded("head", EpochRecord(2, **EPOCH), epochs=60, steps=116, losses=np.zeros(3)),
     HeadTrained(converged=True, epoch=7, best=2),
     LayersThawed([["stem", 4, 992, 0], ["block15", 12, 1025408, 1009792]]),
-    EpochEnded("fine_tune", 0, 0.375, 0.8125),
+    EpochEnded("fine_tune", EpochRecord(0, 0.375, 0.8125)),
     TrainingEnded("head", fine_tuned=True),
     Warned("the report can't be made"),
 ]
@@ -129,7 +130,7 @@ def test_lines_end_between_words_and_a_uri_stays_whole() -> None:
         uri = "s3://a-bucket/with/a/long/path/and/a/rather/long/name/of/an/object/too.png"
         narrator.emit(Warned(f"can't be read: {uri} twice"))
         narrator.emit(
-            EpochEnded(phase="fine_tune", epoch=12, epochs=12, **{**EPOCH, "validation_accuracy": 1.0, "seconds": 49.4})
+            EpochEnded("fine_tune", EpochRecord(12, 0.375, 1.0, loss=0.44, seconds=49.4, examples=1831), epochs=12)
         )
 
     assert text(tell, force_terminal=True, color_system=None, width=80) == NARROW
@@ -146,7 +147,7 @@ def test_lines_end_between_words_and_a_uri_stays_whole() -> None:
 )
 def test_a_bar_is_whole_and_tells_what_there_is_room_for(width: int, shown: str) -> None:
     def tell(narrator: Narrator) -> None:
-        narrator.emit(EpochEnded(phase="fine_tune", epoch=0, validation_loss=0.375, validation_accuracy=0.8125))
+        narrator.emit(EpochEnded("fine_tune", EpochRecord(0, 0.375, 0.8125)))
         step = {"epoch": 31, "epochs": 60, "step": 1, "steps": 58, "loss": 0.5, "examples": 288, "seconds": 1.0}
         narrator.emit(StepsMade(phase="fine_tune", **step))
 

@@ -25,6 +25,7 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
+from job.run.outcome import EpochRecord
 from job.storage import open_store
 from job.telemetry import run_metrics as meter
 from job.telemetry.run_metrics import GAUGES, RunGauges
@@ -66,7 +67,7 @@ def test_gauges_follow_the_events(metrics: FakeMetrics, begun: Callable[..., Bus
     bus.emit(FeaturesCounted("words", computed=9, stored=9))
     bus.emit(FeaturesCounted("features", computed=4, stored=2))
     bus.emit(ExamplesRejected(total=3, listing={}, decoding=[]))
-    bus.emit(EpochEnded("head", 1, validation_loss=0.5, validation_accuracy=0.75))
+    bus.emit(EpochEnded("head", EpochRecord(1, 0.5, 0.75)))
     bus.emit(AttemptEnded())
     gauges = metrics.values
     assert all(one.tags == {"run_id": "cells-1"} for one in metrics.found)

@@ -25,6 +25,7 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
+from job.run.outcome import EpochRecord
 from job.storage import open_store
 from job.telemetry.run_progress import ProgressFile, ProgressTracker, describe, read_progress
 from support.events import SNAPSHOT, Heard, attempt_started
@@ -53,7 +54,7 @@ def test_steps_fill_the_share_of_their_phase() -> None:
 
 
 def test_the_accuracy_is_that_of_the_epoch_before_in_the_same_phase() -> None:
-    found = progress_after(EpochEnded("head", 1, epochs=10, **EPOCH), steps(), steps("fine_tune", 1))
+    found = progress_after(EpochEnded("head", EpochRecord(1, **EPOCH), epochs=10), steps(), steps("fine_tune", 1))
     assert [now.accuracy for now in found] == [0.875, 0.875, None]
 
 
@@ -100,7 +101,7 @@ def features(done: int) -> FeaturesComputed:
 
 
 def epoch(phase: str, number: int) -> EpochEnded:
-    return EpochEnded(phase, number, epochs=10, **EPOCH)
+    return EpochEnded(phase, EpochRecord(number, **EPOCH), epochs=10)
 
 
 def resumed(phase: str, epochs: int, step: int) -> TrainingStarted:
@@ -118,7 +119,7 @@ def test_percent_is_of_the_whole_run() -> None:
         epoch("head", 5),
         CONVERGED,
         LayersThawed([]),
-        EpochEnded("fine_tune", 0, 1.0, 0.5),
+        EpochEnded("fine_tune", EpochRecord(0, 1.0, 0.5)),
         epoch("fine_tune", 5),
         TrainingEnded("head", fine_tuned=True),
     ) == [1, 1, 2, 2, 21, 40, 50, 60, 60, 60, 78, 96]

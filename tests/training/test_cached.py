@@ -123,7 +123,7 @@ def test_cached_views_are_those_that_would_be_drawn(tmp_path: Path) -> None:
     assert_equal(drawn, cached)
     one = run(job(*UNCHANGED, "phases.head.epochs=3", "phases.fine_tune.epochs=3"), tmp_path / "one", CUT, sizes=FEW)
     assert one.distance(cached) > 0.1
-    digests = [epoch["digest"] for epoch in cached.trained.history["fine_tune"] if "digest" in epoch]
+    digests = [epoch.digest for epoch in cached.trained.history["fine_tune"] if epoch.digest]
     assert len(digests) == 3
     assert len(set(digests)) == 1
 

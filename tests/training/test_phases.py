@@ -27,7 +27,7 @@ OWN = "file:///own.keras"
 
 
 def curves(trained: Trained) -> list[tuple[float | None, float]]:
-    return [(epoch.get("loss"), epoch["validation_loss"]) for phase in trained.history.values() for epoch in phase]
+    return [(epoch.loss, epoch.validation_loss) for phase in trained.history.values() for epoch in phase]
 
 
 def bytes_of(network: Network) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def test_only_what_was_thawed_moves_and_batch_norm_never(
     assert any(path.startswith(thawed[0]) for path in ended)
     assert all(value.tobytes() != before[path] for path, value in ended.items() if path.endswith("kernel"))
     assert {path for path in trained.fine_tuned if "/kernel" in path} > {"head_logits/kernel"}
-    assert [record["epoch"] for record in trained.history["fine_tune"]] == [0, 1, 2]
+    assert [record.epoch for record in trained.history["fine_tune"]] == [0, 1, 2]
 
 
 def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def through_a_file(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
 
 def digests(trained: Trained) -> list[str]:
-    return [epoch["digest"] for phase in trained.history.values() for epoch in phase if "digest" in epoch]
+    return [epoch.digest for phase in trained.history.values() for epoch in phase if epoch.digest]
 
 
 def test_asked_to_stop_it_keeps_the_step_it_has_reached_and_goes_on_from_there(tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_fine_tuning_goes_on_from_the_layers_of_another_model(tmp_path: Path) ->
     assert after.kept == "fine_tune"
     assert {path: v.tobytes() for path, v in after.head.items()} == {p: v.tobytes() for p, v in before.head.items()}
     assert after.logits["fine_tune"] == pytest.approx(before.logits["fine_tune"], abs=1e-4)
-    assert [record["epoch"] for record in after.history["fine_tune"]] == [0, 1]
-    best = min(record["validation_loss"] for record in before.history["fine_tune"])
-    assert after.history["fine_tune"][0]["validation_loss"] == pytest.approx(best, rel=1e-5)
+    assert [record.epoch for record in after.history["fine_tune"]] == [0, 1]
+    best = min(record.validation_loss for record in before.history["fine_tune"])
+    assert after.history["fine_tune"][0].validation_loss == pytest.approx(best, rel=1e-5)
 
 
 def test_a_checkpoint_that_is_not_what_was_written_is_refused_by_name(tmp_path: Path) -> None:

@@ -48,22 +48,22 @@ def train(job: Job, folder: Path, saved: list[Checkpoint], resumed: Checkpoint |
 def test_blocks_are_thawed_from_the_top_while_they_pay(shares: list[float], tmp_path: Path) -> None:
     shares[:] = [0.96, 0.97]
     trained, _ = train(job(), tmp_path, [])
-    assert [(block["blocks"], block["block"], block["pays"]) for block in trained.thawed] == [
+    assert [(block.blocks, block.block, block.pays) for block in trained.thawed] == [
         (1, "conv_1", True),
         (2, "conv_0", True),
     ]
     assert trained.kept == "fine_tune"
     assert {CONV_0, CONV_1} < trained.fine_tuned.keys()
     records = trained.history["fine_tune"]
-    assert [(record["epoch"], record.get("blocks")) for record in records] == [
+    assert [(record.epoch, record.blocks) for record in records] == [
         (0, None),
         (1, 1),
         (2, 1),
         (3, 2),
         (4, 2),
     ]
-    assert [first["after"] <= first["before"] for first in trained.thawed] == [True, True]
-    assert trained.thawed[1]["before"] == trained.thawed[0]["after"], "each starts from the best so far"
+    assert [first.after <= first.before for first in trained.thawed] == [True, True]
+    assert trained.thawed[1].before == trained.thawed[0].after, "each starts from the best so far"
 
 
 def test_the_first_block_that_does_not_pay_is_frozen_again_as_it_was(shares: list[float], tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_first_block_that_does_not_pay_is_frozen_again_as_it_was(shares: lis
     trained, made = train(job_, tmp_path / "both", [])
     shares[:] = [0.96]
     one, _ = train(alone, tmp_path / "one", [])
-    assert [block["pays"] for block in trained.thawed] == [True, False]
+    assert [block.pays for block in trained.thawed] == [True, False]
     assert trained.fine_tuned.keys() == one.fine_tuned.keys()
     assert CONV_0 not in trained.fine_tuned
     assert all(np.array_equal(trained.fine_tuned[path], value) for path, value in one.fine_tuned.items())
@@ -128,7 +128,7 @@ def test_every_checkpoint_leads_to_the_same_end(every: int, tmp_path: Path) -> N
     job_ = job("phases.fine_tune.unfreeze={auto: {confidence: 0.51}}")
     saved: list[Checkpoint] = []
     whole, _ = train(job_, tmp_path / "whole", saved)
-    assert [block["pays"] for block in whole.thawed][:1] == [True], "else there is one block only"
+    assert [block.pays for block in whole.thawed][:1] == [True], "else there is one block only"
     stages = [state for state in saved if state.progress.phase == "fine_tune"]
     assert {tried(state) for state in stages[::every]} == {1, 2}
     for number, state in enumerate(stages[::every]):
@@ -150,4 +150,4 @@ def tried(state: Checkpoint) -> int | None:
 
 
 def _curve(trained: Trained) -> list[tuple[float | None, float]]:
-    return [(epoch.get("loss"), epoch["validation_loss"]) for epoch in trained.history["fine_tune"]]
+    return [(epoch.loss, epoch.validation_loss) for epoch in trained.history["fine_tune"]]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from job.evaluation.run_documents import Documents
 from job.features.store import storage_type
 from job.report.page.charts import block_strip
-from job.training.outcome import BlockVerdict
+from job.run.outcome import BlockVerdict
 from job.wording import plural
 
 STYLES = {"once": "computed once, then read", "again": "frozen, computed in every epoch", "trained": "trained"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from job.report.page.charts import Curve, accuracy_chart, loss_chart
-from job.training.outcome import Training
+from job.run.outcome import Training
 from job.wording import plural
 
 HEAD, TUNED = "head", "fine_tune"

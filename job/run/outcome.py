@@ -16,6 +16,8 @@ class EpochRecord:
     learning_rate: float | None = None
     seconds: float | None = None
     examples: int | None = None
+    digest: str | None = None
+    """It proves that each example was seen once."""
     blocks: int | None = None
     """With `unfreeze: auto`, the number of thawed blocks."""
 
