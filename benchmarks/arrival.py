@@ -126,11 +126,11 @@ def _run_here(job: str) -> dict[str, Any]:
             if not over and is_end(event.kind, _text(event)):
                 marks[part] = time.time()
 
-    result = run_observed(load_job(job), "all", emit)
+    printed = run_observed(load_job(job), "all", emit).as_json()
     marks["promotion"] = time.time()
     for part, before in (("extraction", "ray"), ("export", "promotion")):  # there was nothing to do
         marks.setdefault(part, marks[before])
-    return {"marks": marks, "computed": computed, "promotion": result["promotion"], "metrics": result["metrics"]}
+    return {"marks": marks, "computed": computed, "promotion": printed["promotion"], "metrics": printed["metrics"]}
 
 
 def _text(event: Any) -> str:

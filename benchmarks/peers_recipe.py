@@ -121,4 +121,4 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Thaw's own measure, of logits float32 [n, classes] against labels int [n]."""
     from job.evaluation.metrics import evaluate
 
-    return evaluate(logits, labels)["accuracy"]
+    return evaluate(logits, labels).accuracy

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 from job.config import Job
 from job.data.source import open_source
@@ -15,13 +16,14 @@ from job.errors import JobError, Superseded
 from job.executors import Executor, executor_of
 from job.executors.packed_index import index_shards
 from job.export.formats import check_formats
-from job.export.further import with_formats
+from job.export.further import export_formats
 from job.pipeline import Attempt, run_stages
-from job.registry.promotion import finished_result
+from job.registry.promotion import finished_outcome
 from job.run.events import Announced, AttemptEnded, AttemptStarted, Emit, RunFound, StageStarted
 from job.run.identity import find_run, prepare_base
 from job.run.interrupts import Interrupts
 from job.run.lease import take
+from job.run.outcome import RunOutcome
 from job.run.run import Run
 from job.storage import open_store
 from job.storage.run_keys import run_uri
@@ -29,11 +31,9 @@ from job.storage.run_keys import run_uri
 
 def run_job(
     job: Job, phase: str, emit: Emit, *, interrupts: Interrupts, debug: bool = False, new: bool = False
-) -> dict[str, Any]:
-    """Runs or continues the run of a job. Returns {run, snapshot, state, metrics: {head, fine_tune}, model, promotion},
-    and `formats` where the job asks for further ones.
+) -> RunOutcome:
+    """Runs or continues the run of a job.
 
-    `state` is `finished`, `head` where it was to stop there, or `not worth it`, with the `decision` of retrain_when.
     The `phase` `head` stops after the head's checkpoint, `fine_tune` needs that checkpoint, `all` does what is left.
     `new` begins another run where there is one with the same inputs. `interrupts`, which the caller has entered, asks
     the run to end.
@@ -55,17 +55,18 @@ def run_job(
         run, network = identified.run, identified.network
         fine_tunes = job.phases.fine_tune is not None and phase != "head"
         emit(RunFound(run_uri(store, run), ("head", *["fine_tune"] * fine_tunes)))
-        finished = finished_result(job, store, run)
-        if finished is not None:
+        outcome = finished_outcome(job, store, run)
+        if outcome is not None:
             emit(Announced("this run is finished: nothing is left to do (--new starts another)"))
-            return with_formats(job, store, run, result=finished, emit=emit, debug=debug)
-        with take(store, run, emit, lost=_leave, cancelled=interrupts.ask) as lease:
-            number = lease.state.token.attempt
-            taken = Run(job, run, lease.store, identified.snapshot, identified.base)
-            with _attempt(taken, number, executor, emit=emit):
-                attempt = Attempt(taken, number, phase, executor, interrupts, emit)
-                result = run_stages(attempt, lambda: network or prepare_base(job, store, emit)[1])
-        return with_formats(job, store, run, result=result, emit=emit, debug=debug)
+        else:
+            with take(store, run, emit, lost=_leave, cancelled=interrupts.ask) as lease:
+                number = lease.state.token.attempt
+                taken = Run(job, run, lease.store, identified.snapshot, identified.base)
+                with _attempt(taken, number, executor, emit=emit):
+                    attempt = Attempt(taken, number, phase, executor, interrupts, emit)
+                    outcome = run_stages(attempt, lambda: network or prepare_base(job, store, emit)[1])
+        formats = export_formats(job, store, run, result=outcome.result, emit=emit, debug=debug)
+        return replace(outcome, formats=formats)
 
 
 @contextmanager

@@ -17,18 +17,19 @@ from job.export.result import finish
 from job.features.cache_plan import Plan
 from job.features.extract import complete_features
 from job.features.store import MAX_CORRUPT, forget_corrupt
-from job.registry.promotion import promoted
-from job.registry.retrain_policy import Decision, final_decision, initial_decision, untrained_result
-from job.registry.warm import WarmStart, plan_features, warm_start
-from job.report.finished import reported
+from job.registry.promotion import promote_if_better
+from job.registry.retrain_policy import final_decision, initial_decision, untrained
+from job.registry.warm import plan_features, warm_start
+from job.report.finished import report
 from job.run.events import Emit, StageStarted
 from job.run.interrupts import Interrupts
+from job.run.outcome import Decision, RunOutcome, RunResult
 from job.run.run import Run
 from job.run.state import checkpoints_of
 from job.run.unfinished import forget_unfinished
-from job.storage import read_json
+from job.storage.documents import read_document
 from job.storage.scratch import forget_scratch
-from job.training.context import Recipe
+from job.training.context import Recipe, WarmStart
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Attempt:
     emit: Emit
 
 
-def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
-    """Goes through the remaining stages of the run, and returns its result (see `run_job`).
+def run_stages(attempt: Attempt, network: Callable[[], Any]) -> RunOutcome:
+    """Goes through the remaining stages of the run, and returns its outcome.
 
     `network` builds the network in which the layers that fine-tuning trains are thawed. Only a new plan needs it.
     """
@@ -54,21 +55,21 @@ def run_stages(attempt: Attempt, network: Callable[[], Any]) -> dict[str, Any]:
     forget_scratch()
     forget_unfinished(run.store, run.keys.folder, 0, emit=emit)
 
-    result = read_json(run.store, run.keys.result)
+    result = read_document(run.store, run.keys.result, RunResult)
     if result is None:  # else an earlier attempt has written it
         initial = initial_decision(run, emit)
         if initial.train is False:
-            return untrained_result(run, initial, emit)
+            return untrained(run, initial, emit)
         plan = plan_features(run, network, emit)
         warm = warm_start(run, emit)
         decision = on_features(attempt, plan, lambda plan: train_if_wanted(attempt, plan, initial, warm=warm))
         if not decision.train:
-            return untrained_result(run, decision, emit)
+            return untrained(run, decision, emit)
         metrics = evaluate_run(run)
         stop_at_head = attempt.phase == "head"
         result = finish(run, attempt.number, metrics=metrics, stop_at_head=stop_at_head, emit=emit)
-    result = promoted(run, result, executor, emit=emit)
-    return reported(run, result, emit)
+    promotion = promote_if_better(run, result, executor, emit=emit)
+    return RunOutcome(result, promotion, report(run, result, emit))
 
 
 def _check_head(attempt: Attempt) -> None:

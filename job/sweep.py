@@ -26,13 +26,13 @@ from job.run.child import Process, run_thaw
 from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
-from job.run.outcome import Training
+from job.run.outcome import RunResult, Training
 from job.storage import Store, open_store
-from job.storage.documents import read_document
+from job.storage.documents import decoded, read_document
 from job.storage.run_keys import RunKeys, run_id_of
 from job.telemetry.observed import run_observed
 
-RunAll = Callable[[list["Trial"]], dict["Trial", dict[str, Any]]]
+RunAll = Callable[[list["Trial"]], dict["Trial", RunResult]]
 MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
 
 
@@ -66,7 +66,7 @@ def sweep(
     store = open_store(job.store, job.storage)
     with Interrupts(), _runner(job, at_once, emit, debug=debug) as run_all:
         results = run_all([deepest])
-        plan = read_plan(store, run_id_of(results[deepest]["run"]))
+        plan = read_plan(store, run_id_of(results[deepest].run))
         if plan and plan.cut:
             for trial in others:
                 _share(trial_job(job, trial), store, plan)
@@ -98,9 +98,9 @@ def _runner(job: Job, at_once: int | None, emit: Emit, *, debug: bool) -> Iterat
     process of its own.
     """
 
-    def embedded(trial: Trial) -> dict[str, Any]:
+    def embedded(trial: Trial) -> RunResult:
         emit(Announced(trial.name))
-        return run_observed(trial_job(job, trial), "all", emit, debug=debug)
+        return run_observed(trial_job(job, trial), "all", emit, debug=debug).result
 
     if is_local(job):
         yield lambda trials: {trial: embedded(trial) for trial in trials}
@@ -129,14 +129,15 @@ class _Running:
             for process in self._processes if error else ():
                 process.terminate()
 
-    def run(self, trial: Trial) -> dict[str, Any]:
+    def run(self, trial: Trial) -> RunResult:
         """Its result."""
         self._emit(Announced(trial.name))
 
         def note(line: str) -> None:
             self._emit(Noted(f"{trial.name}: {line}"))
 
-        return json.loads(run_thaw("run", trial_job(self._job, trial), "--json", on_line=note, on_start=self._started))
+        printed = run_thaw("run", trial_job(self._job, trial), "--json", on_line=note, on_start=self._started)
+        return decoded(printed.encode(), RunResult, f"what `thaw run` printed of {trial.name}")
 
     def _started(self, process: Process) -> None:
         with self._lock:
@@ -155,18 +156,18 @@ def _share(job: Job, store: Store, plan: Plan) -> None:
     write_plan(store, run, replace(plan, reason=f"that of the deepest run of the sweep: {plan.reason}"))
 
 
-def _row(store: Store, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
+def _row(store: Store, trial: Trial, result: RunResult) -> dict[str, Any]:
     """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
-    training = read_document(store, RunKeys(run_id_of(result["run"])).training, Training)
+    training = read_document(store, RunKeys(run_id_of(result.run)).training, Training)
     assert training is not None, "the run is finished"
     phase = "fine_tune" if trial.blocks else "head"
-    metrics = {name: result["metrics"][phase][name] for name in MEASURED}
+    metrics = result.tested[phase]
     records = [record for phase in training.history for record in training.trained_epochs(phase)]
     return {
         **asdict(trial),
-        "run": result["run"],
-        "examples": result["metrics"][phase]["examples"],
-        **metrics,
+        "run": result.run,
+        "examples": metrics.examples,
+        **{name: getattr(metrics, name) for name in MEASURED},
         "validation_loss": min(record.validation_loss for record in training.history[phase]),
         "parameters": training.parameters[phase],
         "epochs": len(records),

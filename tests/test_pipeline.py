@@ -13,9 +13,9 @@ from job.errors import CorruptFeatures, TrainingError
 from job.features.cache_plan import Plan
 from job.features.store import MAX_CORRUPT
 from job.pipeline import Attempt, on_features
-from job.registry.retrain_policy import Decision
 from job.run.events import AttemptEnded, AttemptStarted
 from job.run.interrupts import Interrupts
+from job.run.outcome import Decision
 from job.storage import open_store
 from support.events import Executor, Heard, run_of
 

@@ -10,8 +10,10 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors.placement import with_workers
+from job.run.outcome import RunOutcome
 from job.sweep import Trial, sweep, trial_job
 from job.telemetry.console import sweep_table
+from support.results import run_result
 
 JOB = """
 name: cells
@@ -47,8 +49,8 @@ class Runs:
         self.embedded: list[Job] = []
         self.processes: list[Job] = []
         for name, value in (
-            ("run_observed", lambda job, *_, **__: self.embedded.append(job) or RESULT),
-            ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT)),
+            ("run_observed", lambda job, *_, **__: self.embedded.append(job) or RunOutcome(RESULT)),
+            ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT.as_json())),
             ("read_plan", lambda *_, **__: None),
             ("_row", lambda store, trial, result: {}),
             ("_summary", lambda blocks, rows: {}),
@@ -57,7 +59,7 @@ class Runs:
             monkeypatch.setattr(f"job.sweep.{name}", value)
 
 
-RESULT = {"run": "s3://bucket/thaw/runs/cells-1/"}
+RESULT = run_result("s3://bucket/thaw/runs/cells-1/")
 
 
 @pytest.fixture

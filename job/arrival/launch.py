@@ -53,7 +53,7 @@ def launch(
     prepare_weights(target.job)
     naming = name_run(target.job, emit)
     launched = _undecided(naming)
-    if naming.result is not None:
+    if naming.finished is not None:
         return replace(launched, outcome=FINISHED)
     name = kube_name(naming.id)
     rayjobs = _rayjobs(target.api, target.job)

@@ -11,7 +11,9 @@ from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.manifest import JOB
 from job.deploy.rayjob_status import exit_code
-from job.storage import open_store, read_json
+from job.run.outcome import PromotionDecision
+from job.storage import open_store
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys
 
 
@@ -44,11 +46,10 @@ class Promotions:
         name, annotations = rayjob["metadata"]["name"], rayjob["metadata"].get("annotations", {})
         code, run = exit_code(rayjob), annotations.get(RUN)
         store = open_store(self._target.job.store, self._target.job.storage)
-        document = read_json(store, RunKeys(run).promotion) if run else None
-        found = document if isinstance(document, dict) else {}
-        promoted, seconds = found.get("promoted"), None
-        if promoted and FIRST_EVENT in annotations:
-            seconds = _seconds(annotations[FIRST_EVENT], found.get("at"))
+        decision = read_document(store, RunKeys(run).promotion, PromotionDecision) if run else None
+        promoted, seconds = decision.promoted if decision else None, None
+        if decision and promoted and FIRST_EVENT in annotations:
+            seconds = _seconds(annotations[FIRST_EVENT], decision.at)
         if seconds is not None:
             self._metrics.to_promotion.labels(self._target.name).observe(seconds)
         self._log(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 
@@ -66,18 +65,19 @@ def submit(
     of workers and the image of this run. How far it is, `thaw status` tells, and kubectl with the columns that are
     printed at the end. Ctrl-C ends --follow, not the job.
     """
+    from dataclasses import asdict
+
     from job.config.jobfile import load_job
-    from job.deploy.submit import Options, describe_submitted, submit_and_follow
+    from job.deploy.submit import Options, describe_submitted, follow_submitted
+    from job.deploy.submit import submit as submit_job
 
-    options = Options(overlay, image, namespace, context)
-
-    def told(result: dict[str, Any]) -> None:
-        click.echo("\n".join(describe_submitted(result, context)), err=as_json)
-
-    result = submit_and_follow(load_job(job, overrides), options, narrator().emit, told=told, new=new, to_end=follow)
+    options, emit = Options(overlay, image, namespace, context), narrator().emit
+    submitted = submit_job(load_job(job, overrides), options, emit, new=new)
+    click.echo("\n".join(describe_submitted(submitted, context)), err=as_json)
+    code = follow_submitted(submitted, options, emit) if follow else None
     if as_json:
-        click.echo(json.dumps(result, indent=1))
-    sys.exit(result.get("exit_code", 0))
+        click.echo(json.dumps(asdict(submitted) | ({} if code is None else {"exit_code": code}), indent=1))
+    sys.exit(code or 0)
 
 
 @thaw.command("overlay")

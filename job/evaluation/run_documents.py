@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from job.config import Job
 from job.data.snapshot import Snapshot, stored_snapshot
 from job.errors import JobError, ObjectMissing, ThawError
 from job.evaluation.predictions import Predictions, read_predictions
+from job.features.cache_plan import Plan, read_plan
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.outcome import Training
+from job.run.outcome import Metrics, PromotionDecision, RunResult, Training
+from job.run.run import read_job
 from job.run.timings import StageTiming, read_timings
-from job.storage import Store, read_json, table_errors
+from job.storage import Store, table_errors
 from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
+from job.training.context import WarmStart
 
 MOST_REJECTS = 100
 """The most rejects that are listed by name."""
@@ -30,13 +31,12 @@ class Documents:
     run: str
     job: Job
     snapshot: Snapshot
-    result: dict[str, Any]
+    result: RunResult
     training: Training
     predictions: Predictions
-    plan: dict[str, Any] | None
-    promotion: dict[str, Any] | None
-    warm_start: dict[str, Any] | None
-    words: dict[str, Any] | None
+    plan: Plan | None
+    promotion: PromotionDecision | None
+    warm_start: WarmStart | None
     base: ResolvedBase | None
     """The pretrained weights; None where the store no longer knows them."""
     listed_rejects: list[tuple[str, str]]
@@ -51,12 +51,23 @@ class Documents:
 
     @property
     def kept(self) -> str:
-        return self.result["kept"]
+        """The exported model: `head` or `fine_tune`."""
+        return self.training.kept
+
+    @property
+    def model(self) -> str:
+        """The URI of the exported model, which lies in the run's folder, also where the whole run was copied."""
+        return self.result.model_of(self.uri)
+
+    @property
+    def metrics(self) -> dict[str, Metrics]:
+        """The metrics of the tested models, `head` and `fine_tune`, in this order."""
+        return {name: tested[name] for name in ("head", "fine_tune") if name in (tested := self.result.tested)}
 
     @property
     def models(self) -> list[str]:
         """The names of the tested models: `head` and `fine_tune`."""
-        return [name for name in ("head", "fine_tune") if self.result["metrics"].get(name)]
+        return list(self.metrics)
 
 
 def report_uri(store: Store, run: str) -> str | None:
@@ -66,35 +77,31 @@ def report_uri(store: Store, run: str) -> str | None:
 
 def read_documents(store: Store, run: str) -> Documents:
     """The documents of a finished run. Raises JobError where it is not finished, or of another version of Thaw."""
-    result = read_json(store, RunKeys(run).result)
+    result = read_document(store, RunKeys(run).result, RunResult)
     where = run_uri(store, run)
     if result is None:
         raise JobError(f"{where}: this run has no result, so there is nothing to report: see `thaw status {where}`.")
     return documents_of(store, run, result)
 
 
-def documents_of(store: Store, run: str, result: dict[str, Any]) -> Documents:
+def documents_of(store: Store, run: str, result: RunResult) -> Documents:
     """The documents of a run with this result, which may not be written yet. Raises as `read_documents`."""
-    named = {name: read_json(store, RunKeys(run).named(name)) for name in ("job", "plan")}
-    training = read_document(store, RunKeys(run).training, Training)
-    more = {name: read_json(store, RunKeys(run).named(name)) for name in ("promotion", "warm_start", "words")}
-    snapshot = stored_snapshot(store, result["snapshot"])
-    if named["job"] is None or training is None or snapshot is None:
+    keys = RunKeys(run)
+    training = read_document(store, keys.training, Training)
+    job, snapshot = read_job(store, run), stored_snapshot(store, result.snapshot)
+    if job is None or training is None or snapshot is None:
         raise ObjectMissing(f"{run_uri(store, run)}: files of this run, or its snapshot, are gone.")
-    try:
-        job = Job.model_validate(named["job"])
-    except ValidationError as error:
-        raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
     return Documents(
-        store,
-        run,
-        job,
-        snapshot,
-        result,
-        training,
-        read_predictions(store, run),
-        named["plan"],
-        **more,
+        store=store,
+        run=run,
+        job=job,
+        snapshot=snapshot,
+        result=result,
+        training=training,
+        predictions=read_predictions(store, run),
+        plan=read_plan(store, run),
+        promotion=read_document(store, keys.promotion, PromotionDecision),
+        warm_start=read_document(store, keys.warm_start, WarmStart),
         base=_base(store, job),
         listed_rejects=_listed(store, snapshot),
         decoded_rejects=_decoded(store, run),

@@ -35,7 +35,7 @@ def majority(documents: Documents) -> tuple[str, float]:
 def in_use(documents: Documents) -> str:
     if documents.promotion is None:
         return "no rule put it into use (promote: null)" if documents.job.promote is None else "it is not judged yet"
-    return "it was put into use" if documents.promotion["promoted"] else "it was not put into use"
+    return "it was put into use" if documents.promotion.promoted else "it was not put into use"
 
 
 def _gained(gain: Interval) -> str:

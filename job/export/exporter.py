@@ -14,6 +14,7 @@ files.json            the sha256 of each of these files
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from job.model.network import Network, variables_by_path
 from job.model.networks import network_of_run
 from job.model.refresh import refresh
 from job.model.resolved import ResolvedBase
+from job.run.outcome import Metrics
 from job.run.run import Run
 from job.run.strategy import precision
 from job.storage import Store
@@ -41,7 +43,7 @@ LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup, keras.layers.T
 """Layers that hold tables beside their variables."""
 
 
-def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], card: str | None) -> str:
+def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Metrics], card: str | None) -> str:
     """Writes `runs/<run>/model/<attempt>/` and returns its URI. `kept` is `head` or `fine_tune`; `card` is Markdown, or
     None without a card. Raises JobError, and writes nothing, where the exported files answer differently from the
     trained network.
@@ -62,7 +64,7 @@ def export_model(run: Run, attempt: int, *, kept: str, metrics: dict[str, Any], 
 
 
 def write_model(
-    job: Job, network: keras.Model, classes: list[str], *, metrics: dict[str, Any], card: str | None, folder: Path
+    job: Job, network: keras.Model, classes: list[str], *, metrics: dict[str, Metrics], card: str | None, folder: Path
 ) -> None:
     """Writes the files of the exported model, except files.json; the outputs of `network` are logits."""
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(network.output)
@@ -72,7 +74,9 @@ def write_model(
     model.save(folder / "model.keras")
     _save_saved_model(model, job, classes, path=folder / "saved_model")
     save_file(tensors, folder / "weights.safetensors")
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "metrics.json").write_text(
+        json.dumps({name: asdict(measured) for name, measured in metrics.items()}, indent=1)
+    )
     if card is not None:
         (folder / "card.md").write_text(card, encoding="utf-8")
     (folder / "labels.json").write_text(json.dumps(labels, indent=1))

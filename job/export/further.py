@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from job.config import Job
 from job.data.snapshot import stored_snapshot
@@ -18,9 +16,11 @@ from job.export.checksums import MANIFEST, download_files, upload_files
 from job.export.formats import check_formats
 from job.libraries import import_tensorflow, no_stderr
 from job.run.events import Announced, Emit, Noted, Warned
-from job.run.run import open_run
+from job.run.outcome import RunResult
+from job.run.run import open_run, read_job
 from job.run.word_vectors import spell
-from job.storage import Store, open_store, read_json
+from job.storage import Store, open_store
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
 from job.storage.scratch import scratch
 
@@ -35,15 +35,16 @@ REPRESENTATIVE = 100
 """Examples of the train split for the ranges of int8."""
 
 
-def with_formats(
-    job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit, debug: bool = False
-) -> dict[str, Any]:
-    """The result with `formats`: the URI of each format by its name, or None where it failed.
+def export_formats(
+    job: Job, store: Store, run: str, *, result: RunResult, emit: Emit, debug: bool = False
+) -> dict[str, str | None] | None:
+    """Exports the model in the formats of the job file. Returns the URI of each by its name, None for one that failed;
+    None where there is none, or no model.
 
     A failure is only a warning: the model is in use by now, and a repeated run would fail in the same way.
     """
-    if not job.export.formats or result["model"] is None:
-        return result
+    if not job.export.formats or result.model is None:
+        return None
     exports = Exports(job, store, run, result=result, emit=emit, debug=debug)
     uris: dict[str, str | None] = {}
     for name in dict.fromkeys(job.export.formats):
@@ -52,7 +53,7 @@ def with_formats(
         except ThawError as error:
             uris[name] = None
             emit(Warned(f"{error} The run itself is complete; `thaw export` tries it again."))
-    return {**result, "formats": uris}
+    return uris
 
 
 def export_run(uri: str, formats: Sequence[str], out: str | None, *, emit: Emit, debug: bool = False) -> dict[str, str]:
@@ -61,13 +62,9 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, *, emit: Emit,
     """
     check_formats(formats)
     store, run = open_run(uri)
-    result, described = (read_json(store, RunKeys(run).named(name)) for name in ("result", "job"))
-    if result is None or result.get("model") is None or described is None:
+    result, job = read_document(store, RunKeys(run).result, RunResult), read_job(store, run)
+    if result is None or result.model is None or job is None:
         raise JobError(f"{run_uri(store, run)} has no finished model: run it to its end first.")
-    try:
-        job = Job.model_validate(described)
-    except ValidationError as error:
-        raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
     exports = Exports(job, store, run, result=result, emit=emit, debug=debug)
     if out is None:
         return {name: exports.keep(name) for name in dict.fromkeys(formats)}
@@ -78,11 +75,9 @@ def export_run(uri: str, formats: Sequence[str], out: str | None, *, emit: Emit,
 class Exports:
     """Exports formats of one run. The network, its examples and its answers are prepared once for all of them."""
 
-    def __init__(self, job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit, debug: bool) -> None:
+    def __init__(self, job: Job, store: Store, run: str, *, result: RunResult, emit: Emit, debug: bool) -> None:
         self._job, self._store, self._run, self._emit = job, store, run, emit
-        self._snapshot = result["snapshot"]
-        # The whole run may have been copied: its result has the URI of the original.
-        self._model = open_store(run_uri(store, run) + result["model"].removeprefix(result["run"]))
+        self._snapshot, self._model = result.snapshot, open_store(result.model_of(run_uri(store, run)))
         self._quiet = nullcontext if debug else no_stderr
 
     def keep(self, name: str) -> str:

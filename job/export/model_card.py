@@ -106,7 +106,7 @@ def _measured(documents: Documents) -> Iterable[str]:
     columns = {name: metric_intervals(predictions, name, seed) for name in documents.models}
     rows = []
     for name, label in METRICS.items():
-        cells = [_cell(name, documents.result["metrics"][model][name], columns[model][name]) for model in columns]
+        cells = [_cell(name, getattr(documents.metrics[model], name), columns[model][name]) for model in columns]
         rows.append((label, *cells))
     yield _table(("", *(NAMES[model] for model in columns)), rows)
     common, share = majority(documents)
@@ -123,7 +123,7 @@ def _measured(documents: Documents) -> Iterable[str]:
 
 
 def _classes(documents: Documents) -> Iterable[str]:
-    rows_by_class = class_rows(documents.result["metrics"][documents.kept]["confusion"], documents.snapshot.classes)
+    rows_by_class = class_rows(documents.metrics[documents.kept].confusion, documents.snapshot.classes)
     shown = (
         sorted(rows_by_class, key=lambda row: -row.support)[:MOST_CLASSES]
         if len(rows_by_class) > MOST_CLASSES

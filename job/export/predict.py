@@ -15,7 +15,9 @@ from job.data.pictures import Unreadable
 from job.errors import DataError, JobError, ObjectMissing
 from job.export.checksums import MANIFEST, download_files
 from job.libraries import import_tensorflow
-from job.storage import Store, open_store, read_json, split_uri
+from job.run.outcome import RunResult
+from job.storage import Store, open_store, split_uri
+from job.storage.documents import read_document
 from job.storage.scratch import scratch
 
 BATCH = 32
@@ -116,8 +118,9 @@ def _model_store(model: str) -> Store:
         model = f"file://{os.path.abspath(model)}"
     store = open_store(model)
     try:
-        if result := read_json(store, "result.json"):  # this is a run; the whole run may be a copy
-            store = open_store(store.uri + result["model"].removeprefix(result["run"]))
+        result = read_document(store, "result.json", RunResult)  # of a run
+        if result is not None and result.model is not None:
+            store = open_store(result.model_of(store.uri))
         if store.stat(MANIFEST) is not None:
             return store
     except ObjectMissing:

@@ -5,7 +5,6 @@ runs/<run>/plan.json   decided once, before the first feature is computed; a run
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,8 @@ from job.errors import JobError
 from job.features.cache import NodeCache
 from job.features.store import Featurizer, storage_type
 from job.model.resolved import ResolvedBase
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import read_document, write_document
 from job.storage.run_keys import RunKeys
 from job.wording import duration, size
 
@@ -165,12 +165,11 @@ def input_featurizer(job: Job) -> Featurizer:
 
 
 def read_plan(store: Store, run: str) -> Plan | None:
-    stored = read_json(store, RunKeys(run).plan)
-    return Plan(**{**stored, "shape": tuple(stored["shape"])}) if stored is not None else None
+    return read_document(store, RunKeys(run).plan, Plan)
 
 
 def write_plan(store: Store, run: str, plan: Plan) -> None:
-    store.write(RunKeys(run).plan, json.dumps(asdict(plan), indent=1).encode())
+    write_document(store, RunKeys(run).plan, plan)
 
 
 def _seconds_per_example(base: keras.Model) -> float:

@@ -5,10 +5,8 @@ runs/<run>/words.json   how many words occur, and how many of them have no vecto
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,9 +19,11 @@ from job.errors import DataError, ObjectMissing
 from job.features.dataset import Examples
 from job.features.store import Featurizer, StoredFeatures, read_stored
 from job.libraries import import_tensorflow
+from job.run.outcome import WordStatistics
 from job.run.run import Run
 from job.run.word_vectors import vectors_named
 from job.storage import Store
+from job.storage.documents import write_document
 from job.text.vocabulary import kept_vectors, write_vocabulary
 
 WORST = 10
@@ -66,10 +66,9 @@ def _merged(first: Words, second: Words) -> Words:
     return Words(ids, counts, train, joined("example")[at])
 
 
-def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
-    """Writes the run's vocabulary, and statistics of its words without a vector. Returns these statistics:
-    {occurrences, distinct, unknown, unknown_distinct, rate, worst: [[word, count], …]}. Raises DataError where all
-    words are unknown.
+def note_words(run: Run, words: Words, examples: Examples) -> WordStatistics:
+    """Writes the run's vocabulary, and statistics of its words without a vector, which it returns. Raises
+    DataError where all words are unknown.
     """
     job, store = run.job, run.store
     known = np.isin(words.ids, kept_vectors(store, run.base.weights_sha256)[1], assume_unique=True)
@@ -83,15 +82,15 @@ def note_words(run: Run, words: Words, examples: Examples) -> dict[str, Any]:
     worst = np.lexsort((ids, -counts))[:WORST]
     names = _names(job, store, ids[worst], words=words, examples=examples)
     total, unknown = int(words.counts.sum()), int(counts.sum())
-    statistics = {
-        "occurrences": total,
-        "distinct": len(known),
-        "unknown": unknown,
-        "unknown_distinct": len(ids),
-        "rate": unknown / total,
-        "worst": [[names[int(ids[at])], int(counts[at])] for at in worst if int(ids[at]) in names],
-    }
-    store.write(run.keys.words, json.dumps(statistics).encode())
+    statistics = WordStatistics(
+        occurrences=total,
+        distinct=len(known),
+        unknown=unknown,
+        unknown_distinct=len(ids),
+        rate=unknown / total,
+        worst=[(names[int(ids[at])], int(counts[at])) for at in worst if int(ids[at]) in names],
+    )
+    write_document(store, run.keys.words, statistics)
     return statistics
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from job.config import Job
 from job.data.source import open_source
-from job.errors import CorruptFeatures, ObjectMissing
+from job.errors import CorruptFeatures, JobError, ObjectMissing
 from job.evaluation.predictions import logits_of, predictions_table
 from job.executors import Executor
 from job.features.cache_plan import Plan, read_plan
@@ -26,8 +26,10 @@ from job.features.store import MAX_CORRUPT, Featurizer, Part, forget_corrupt, re
 from job.libraries import import_tensorflow
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.events import Emit
-from job.run.run import Run
-from job.storage import Store, read_json
+from job.run.outcome import RunResult
+from job.run.run import Run, read_job
+from job.storage import Store
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
 
 BATCH = 64
@@ -91,18 +93,17 @@ def answers(run: Run, kept: str, champion: str, *, executor: Executor, emit: Emi
 
 def load_model(store: Store, run: str) -> ChampionModel:
     """The model of a finished run. Raises ObjectMissing where its files are gone, or of another version of Thaw."""
-    described, result = (read_json(store, RunKeys(run).named(name)) for name in ("job", "result"))
-    plan = read_plan(store, run)
-    if described is None or result is None or plan is None:
-        raise ObjectMissing(f"{run_uri(store, run)}: files of this run are gone.")
     try:
-        job = Job.model_validate(described)
-    except ValidationError as error:
-        raise ObjectMissing(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
+        job = read_job(store, run)
+    except JobError as error:
+        raise ObjectMissing(str(error)) from error
+    result, plan = read_document(store, RunKeys(run).result, RunResult), read_plan(store, run)
+    if job is None or result is None or result.kept is None or plan is None:
+        raise ObjectMissing(f"{run_uri(store, run)}: files of this run are gone.")
     base = known_base(store, weights_request(job.model, job.train.seed))
     if base is None:
         raise ObjectMissing(f"{store.uri}weights/: the weights that {run} began with are gone.")
-    return ChampionModel(run, job, base, plan, result["kept"], result["classes"])
+    return ChampionModel(run, job, base, plan, result.kept, result.classes)
 
 
 def _chosen(examples: Examples, keys: pa.Array) -> Examples:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from job.config.jobfile import load_job
 from job.errors import JobError, StorageError, WriteConflict
+from job.run.outcome import RunResult
 from job.storage import TRIES, Store, open_store, read_json, read_version
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
 
 FORMAT = 1
@@ -85,8 +86,8 @@ def put_current(store: Store, name: str, entry: Entry, *, before: Current | None
 
 def promote(store: Store, run: str) -> Current:
     """Makes the model of a finished run the current one, whatever its metrics. Raises JobError."""
-    result = read_json(store, RunKeys(run).result)
-    if result is None or result.get("model") is None:
+    result = read_document(store, RunKeys(run).result, RunResult)
+    if result is None or result.model is None:
         raise JobError(f"{run_uri(store, run)} has no finished model: run it to its end first.")
     name = job_name(store, run)
     for _ in range(TRIES):
@@ -134,8 +135,9 @@ def rollback_of(job: str) -> str:
     return f"{new.model}\nis in use again (run {new.run}), in place of that of run {old.run}, in use since {old.at}."
 
 
-def entry_of(run: str, result: dict[str, Any], by: str) -> Entry:
-    return Entry(run, result["model"], result["snapshot"], by, now())
+def entry_of(run: str, result: RunResult, by: str) -> Entry:
+    assert result.model is not None, "only a run with a model comes into use"
+    return Entry(run, result.model, result.snapshot, by, now())
 
 
 def job_name(store: Store, run: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,43 +19,43 @@ from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.events import Announced, Emit, PromotionDecided, StageStarted
+from job.run.outcome import PromotionDecision, RunOutcome, RunResult
 from job.run.run import Run
-from job.storage import TRIES, Store, read_json
+from job.storage import TRIES, Store
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys
 
 
-def finished_result(job: Job, store: Store, run: str) -> dict[str, Any] | None:
-    """The result of a run with nothing left to do; None for other runs. It includes `promotion`, the decision, or None
-    with promote: null; and `report`, the URI of the page, or None where it could not be made.
-    """
-    result = read_json(store, RunKeys(run).result)
+def finished_outcome(job: Job, store: Store, run: str) -> RunOutcome | None:
+    """The outcome of a run with nothing left to do; None for other runs."""
+    result = read_document(store, RunKeys(run).result, RunResult)
     if result is None:
         return None
-    judged = read_json(store, RunKeys(run).promotion)
-    if judged is None and job.promote is not None:
+    decided = read_document(store, RunKeys(run).promotion, PromotionDecision)
+    if decided is None and job.promote is not None:
         return None
-    return {**result, "promotion": judged, "report": report_uri(store, run)}
+    return RunOutcome(result, decided, report_uri(store, run))
 
 
-def promoted(run: Run, result: dict[str, Any], executor: Executor, *, emit: Emit) -> dict[str, Any]:
-    """The result with `promotion`: the decision; None with promote: null, or where there is no model."""
-    if run.job.promote is None or result["model"] is None:
-        return {**result, "promotion": None}
+def promote_if_better(run: Run, result: RunResult, executor: Executor, *, emit: Emit) -> PromotionDecision | None:
+    """The decision whether the model comes into use; None with promote: null, or where there is no model."""
+    if run.job.promote is None or result.model is None:
+        return None
     emit(StageStarted("promotion"))
-    return {**result, "promotion": judge(run, run.job.promote, result, executor=executor, emit=emit)}
+    return judge(run, run.job.promote, result, executor=executor, emit=emit)
 
 
-def judge(run: Run, rules: Promotion, result: dict[str, Any], *, executor: Executor, emit: Emit) -> dict[str, Any]:
+def judge(run: Run, rules: Promotion, result: RunResult, *, executor: Executor, emit: Emit) -> PromotionDecision:
     """Compares the run's model with the one in use, puts it into use where it is better, and returns the decision.
 
     Where another run's model has come into use meanwhile, it is compared with that one.
     """
-    name, store, asked = run.job.name, run.store, dict[str, ChampionAnswers]()
+    name, store, kept, asked = run.job.name, run.store, result.kept or "head", dict[str, ChampionAnswers]()
 
     def against(champion: str) -> ChampionAnswers:
         if champion not in asked:
             emit(Announced(f"comparing with the model in use ({champion})"))
-            asked[champion] = answers(run, result["kept"], champion, executor=executor, emit=emit)
+            asked[champion] = answers(run, kept, champion, executor=executor, emit=emit)
         return asked[champion]
 
     for _ in range(TRIES):
@@ -63,14 +63,14 @@ def judge(run: Run, rules: Promotion, result: dict[str, Any], *, executor: Execu
         is_own = current is not None and current.run == run.id  # an earlier attempt has promoted it already
         champion = _before(current) if is_own else current.entry if current else None
         decided = _decided(run, rules, champion, against=against)
-        if decided["promoted"] and not is_own:
+        if decided.promoted and not is_own:
             try:
                 put_current(store, name, entry_of(run.id, result, "run"), before=current)
             except WriteConflict:
                 continue
-        decided |= {"promoted": decided["promoted"] or is_own, "at": now()}
-        store.write(run.keys.promotion, json.dumps(decided, indent=1).encode())
-        emit(PromotionDecided(promoted=decided["promoted"], reason=decided["reason"]))
+        decided = replace(decided, promoted=decided.promoted or is_own, at=now())
+        store.write(run.keys.promotion, json.dumps(decided.as_json(), indent=1).encode())
+        emit(PromotionDecided(promoted=decided.promoted, reason=decided.reason))
         return decided
     raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
 
@@ -81,16 +81,14 @@ def _before(current: Current | None) -> Entry | None:
 
 def _decided(
     run: Run, rules: Promotion, champion: Entry | None, *, against: Callable[[str], ChampionAnswers]
-) -> dict[str, Any]:
-    """The decision: {promoted, reason, run, against}, and the figures that it is based on."""
-    named = {"run": run.id, "against": champion.run if champion else None}
+) -> PromotionDecision:
     if champion is None:
-        return {"promoted": True, "reason": "it is the first model of this job", **named}
+        return PromotionDecision(True, "it is the first model of this job", run.id)
     try:
         answered = against(champion.run)
     except ObjectMissing as error:
         reason = f"it can't be compared with {champion.run}: {error} `thaw promote` puts it into use nevertheless"
-        return {"promoted": False, "reason": reason, **named}
+        return PromotionDecision(False, reason, run.id, champion.run)
     classes = run.snapshot.classes
     compared = compare(
         answered.labels,
@@ -104,20 +102,21 @@ def _decided(
     promoted, reason = verdict(compared, rules, classes)
     support = np.bincount(answered.labels, minlength=len(classes)).tolist()
     drops = [None if np.isnan(drop) else float(drop) for drop in compared.drops]
-    return {
-        "promoted": promoted,
-        "reason": f"{reason}, on the same {len(answered.labels)} test examples as {champion.run}",
-        **named,
-        "rules": rules.model_dump(),
-        "examples": len(answered.labels),
-        "candidate": compared.candidate,
-        "current": compared.reference,
-        "least_gain": compared.least_gain(rules.confidence),
-        "classes": [
+    return PromotionDecision(
+        promoted=promoted,
+        reason=f"{reason}, on the same {len(answered.labels)} test examples as {champion.run}",
+        run=run.id,
+        against=champion.run,
+        rules=rules.model_dump(),
+        examples=len(answered.labels),
+        candidate=compared.candidate,
+        current=compared.reference,
+        least_gain=compared.least_gain(rules.confidence),
+        classes=[
             {"class": label, "examples": count, "recall_drop": drop}
             for label, count, drop in zip(classes, support, drops, strict=True)
         ],
-    }
+    )
 
 
 def verdict(compared: Comparison, rules: Promotion, classes: list[str]) -> tuple[bool, str]:

@@ -5,8 +5,7 @@ runs/<run>/decision.json   {train, reason, new_examples, new_classes, p_value, c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from job.features.store import read_stored
 from job.registry.current import read_current
 from job.registry.shift import shift_p_value
 from job.run.events import Announced, Emit, StageStarted
+from job.run.outcome import Decision, Metrics, RunOutcome, RunResult
 from job.run.run import Run
 from job.run.state import checkpoints_of
 from job.storage import Store
@@ -27,22 +27,6 @@ from job.storage.run_keys import RunKeys
 
 MOST = 1000
 """The most examples of each side in the test for a shift."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    train: bool | None
-    """Whether to train; None where that depends on the features of the new examples."""
-    reason: str
-    """The reason in one line."""
-    new_examples: int = 0
-    """Examples that are new, changed or relabelled since the current model's snapshot; all where there is no model."""
-    new_classes: tuple[str, ...] = ()
-    p_value: float | None = None
-    """The p-value of the test whether their features are distributed as those of the current model's training
-    examples."""
-    current: str | None = None
-    """The run whose model was in use."""
 
 
 def initial_decision(run: Run, emit: Emit) -> Decision:
@@ -61,19 +45,12 @@ def final_decision(run: Run, decision: Decision, emit: Emit) -> Decision:
     return _announced(run, decide_by_features(run, decision), emit)
 
 
-def untrained_result(run: Run, decision: Decision, emit: Emit) -> dict[str, Any]:
-    """The result of a run that is not trained; nothing is written."""
+def untrained(run: Run, decision: Decision, emit: Emit) -> RunOutcome:
+    """The outcome of a run that is not trained; nothing is written."""
     emit(Announced("nothing is trained (--set retrain_when=null trains nevertheless)"))
-    return {
-        "run": run.uri,
-        "snapshot": run.snapshot.id,
-        "state": "not worth it",
-        "metrics": {"head": None, "fine_tune": None},
-        "classes": run.snapshot.classes,
-        "model": None,
-        "promotion": None,
-        "decision": asdict(decision),
-    }
+    no_metrics: dict[str, Metrics | None] = {"head": None, "fine_tune": None}
+    result = RunResult(run.uri, run.snapshot.id, "not worth it", no_metrics, run.snapshot.classes, model=None)
+    return RunOutcome(result, decision=decision)
 
 
 def _announced(run: Run, decision: Decision, emit: Emit) -> Decision:

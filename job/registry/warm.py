@@ -6,7 +6,6 @@ runs/<run>/warm_start.json   {source: {run, classes, fine_tuned} or null, reason
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from job.config import GLOVE, Job
@@ -21,15 +20,7 @@ from job.run.events import Announced, Emit, Warned
 from job.run.run import Run
 from job.storage import Store
 from job.storage.documents import read_document, write_document
-from job.training.context import WarmSource
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    source: WarmSource | None
-    """The model whose head to start from; None: afresh."""
-    reason: str
-    """The reason in one line."""
+from job.training.context import WarmSource, WarmStart
 
 
 def plan_features(run: Run, network: Callable[[], Any], emit: Emit) -> Plan:

@@ -50,7 +50,7 @@ def _last_steps(documents: Documents) -> dict[str, int]:
 
 def _confusion(documents: Documents, model: str, step: int) -> bytes:
     told = f"{NAMES[model]}, {plural(len(documents.predictions.labels), 'test example')}"
-    confusion = documents.result["metrics"][model]["confusion"]
+    confusion = documents.metrics[model].confusion
     image = confusion_picture(confusion, documents.snapshot.classes, told)
     meaning = "True classes in rows, answers in columns; shades are shares of the row."
     return tfevents.picture(step, f"confusion/{model}", image, description=f"{told}. {meaning}")

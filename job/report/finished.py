@@ -6,7 +6,6 @@ runs/<run>/report/index.html, report/card.md, record.json, tensorboard/…
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from job.errors import Interrupted, Superseded, headline
 from job.evaluation.run_documents import Documents, read_documents
@@ -17,24 +16,27 @@ from job.report.examples import chosen_examples
 from job.report.page.render import render
 from job.report.record import make_record, recorded_versions, versions_here
 from job.run.events import Emit, StageStarted, Warned
+from job.run.outcome import RunResult
 from job.run.run import Run
 from job.storage.run_keys import RunKeys
 
 
-def reported(run: Run, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """The result with `report`, the page's URI: None where it can't be made, which is no reason to lose the run."""
-    if result["model"] is None:
-        return result
+def report(run: Run, result: RunResult, emit: Emit) -> str | None:
+    """Writes the report, and returns the page's URI; None where there is no model, or where the page can't be made,
+    which is no reason to lose the run.
+    """
+    if result.model is None:
+        return None
     emit(StageStarted("report", "making the report"))
     try:
         documents = read_documents(run.store, run.id)
-        return {**result, "report": write_report(documents, lambda text: emit(Warned(text)), versions_here())}
+        return write_report(documents, lambda text: emit(Warned(text)), versions_here())
     except (Interrupted, Superseded):
         raise
     except Exception as error:
         text = f"The report could not be made ({headline(error)}). The run is finished; `thaw report {run.uri}`"
         emit(Warned(f"{text} tries again."))
-        return {**result, "report": None}
+        return None
 
 
 def write_report(documents: Documents, warn: Callable[[str], None], versions: dict[str, str] | None = None) -> str:

@@ -110,16 +110,16 @@ class _Versions(BaseModel):
 
 def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     job, snapshot, timings = documents.job, documents.snapshot, documents.timings
-    made_at = documents.result["run"]
+    made_at = documents.result.run
     namespace = made_at.removesuffix(f"/runs/{documents.run}/")
     gained = gain(documents.predictions, "accuracy", job.train.seed) if len(documents.models) == 2 else None
-    kept = documents.result["metrics"][documents.kept]
+    kept = documents.metrics[documents.kept]
     return RunRecord(
         run=RecordedRun(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
         job=Named(namespace=namespace, name=job.name),
         task=job.task,
         kept=documents.kept,
-        promoted=documents.promotion["promoted"] if documents.promotion else None,
+        promoted=documents.promotion.promoted if documents.promotion else None,
         attempts=max((row.attempt for row in timings), default=None),
         seconds=round(sum(row.seconds for row in timings), 2) if timings else None,
         versions=versions,
@@ -135,7 +135,7 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
                 precision=row.precision and row.precision.value,
                 recall=row.recall and row.recall.value,
             )
-            for row in class_rows(kept["confusion"], snapshot.classes)
+            for row in class_rows(kept.confusion, snapshot.classes)
         ],
         licence=job.card.licence,
         settings=job.model_dump(mode="json", by_alias=True),
@@ -200,27 +200,27 @@ def _inputs(documents: Documents) -> list[DataSet]:
 
 
 def _outputs(documents: Documents) -> list[DataSet]:
-    model = documents.result["model"]
+    model = str(documents.result.model)
     attempt = model.rstrip("/").rpartition("/")[2]
     return [_dataset(model, "model", attempt), _dataset(f"{documents.uri}report", "report")]
 
 
 def _metrics(documents: Documents, model: str) -> list[Metric]:
-    measured = documents.result["metrics"][model]
+    measured = documents.metrics[model]
     intervals = metric_intervals(documents.predictions, model, documents.job.train.seed)
     found = [
         Metric(
             model=model,
             name=name,
-            value=measured[name],
+            value=value,
             low=interval and interval.low,
             high=interval and interval.high,
             method=METHODS[name] if interval else None,
         )
         for name, interval in intervals.items()
-        if measured[name] is not None
+        if (value := getattr(measured, name)) is not None
     ]
-    loss = measured["loss"]
+    loss = measured.loss
     return [*found, *([Metric(model=model, name="loss", value=loss)] if math.isfinite(loss) else [])]
 
 

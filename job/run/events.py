@@ -15,7 +15,7 @@ import numpy as np
 from job.data.snapshot import Snapshot
 from job.model.anatomy import BlockSize
 from job.run.instruments import WorkerMetrics
-from job.run.outcome import BlockVerdict, EpochRecord
+from job.run.outcome import BlockVerdict, EpochRecord, WordStatistics
 from job.run.run import Run
 from job.storage.run_keys import run_id_of
 
@@ -224,8 +224,7 @@ class WordsCounted(Event):
     """The words of the texts were counted, and those without a pretrained vector."""
 
     kind = "words"
-    words: dict[str, Any]
-    """The statistics of job.features.run_words.note_words, as in result.json."""
+    words: WordStatistics
 
 
 # Training: emitted by the worker of rank 0.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from job.config import Job
 from job.data.snapshot import Snapshot
 from job.errors import JobError
 from job.model.resolved import ResolvedBase
-from job.storage import Store, open_store
+from job.storage import Store, open_store, read_json
 from job.storage.run_keys import RunKeys, run_uri
 
 
@@ -31,6 +33,15 @@ class Run:
     @property
     def uri(self) -> str:
         return run_uri(self.store, self.id)
+
+
+def read_job(store: Store, run: str) -> Job | None:
+    """The job of a run; None where there is none. Raises JobError where it is of another version of Thaw."""
+    stored = read_json(store, RunKeys(run).job)
+    try:
+        return None if stored is None else Job.model_validate(stored)
+    except ValidationError as error:
+        raise JobError(f"{store.uri}{RunKeys(run).job} is that of another version of Thaw.") from error
 
 
 def open_run(uri: str) -> tuple[Store, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,6 +49,12 @@ def decoded(content: bytes, kind: type[T], where: str) -> T:
 def encoded(document: Document) -> bytes:
     plain = [asdict(part) for part in document] if isinstance(document, Sequence) else asdict(document)
     return json.dumps(plain, indent=1).encode()
+
+
+def without_absent(document: DataclassInstance) -> dict[str, Any]:
+    """The fields of the document without those that are None by default, and are."""
+    absent = {field.name for field in fields(document) if field.default is None}
+    return {name: value for name, value in asdict(document).items() if value is not None or name not in absent}
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
 from job.evaluation.metrics import wrong_answers
+from job.run.outcome import RunResult
 from job.telemetry.printable import plain
 from job.wording import METRICS, NAMES
 
@@ -23,11 +24,11 @@ LABEL = 20
 """Columns of a class's name, at most."""
 
 
-def result_table(result: dict[str, Any], published: tuple[str, float] | None = None) -> Table:
+def result_table(result: RunResult, published: tuple[str, float] | None = None) -> Table:
     """Head only against fine-tuned on the test split, and what is confused; `published` is a name and an accuracy to
     put beside them.
     """
-    models = {name: metrics for name, metrics in result["metrics"].items() if metrics}
+    models, classes = result.tested, result.classes
     table = Table(title="Test split", title_justify="left", box=None)
     table.add_column("")
     for name in models:
@@ -35,19 +36,19 @@ def result_table(result: dict[str, Any], published: tuple[str, float] | None = N
     if published:
         table.add_column(published[0], justify="right")
     for key, label in METRICS.items():
-        cells = ["–" if m[key] is None else f"{m[key]:.4f}" for m in models.values()]
+        cells = ["–" if (value := getattr(m, key)) is None else f"{value:.4f}" for m in models.values()]
         beside = [f"{published[1]:.4f}" if key == "accuracy" else ""] if published else []
         table.add_row(label, *cells, *beside)
     beside = [""] if published else []
-    if len(result["classes"]) <= WHOLE:
-        for row, label in enumerate(result["classes"]):
-            cells = [" ".join(f"{count:>5}" for count in m["confusion"][row]) for m in models.values()]
+    if len(classes) <= WHOLE:
+        for row, label in enumerate(classes):
+            cells = [" ".join(f"{count:>5}" for count in m.confusion[row]) for m in models.values()]
             table.add_row(f"confusion: true {_name(label)}", *cells, *beside)
-        table.caption = f"Confusion: columns are predicted {', '.join(map(_name, result['classes']))}."
+        table.caption = f"Confusion: columns are predicted {', '.join(map(_name, classes))}."
     else:
-        confusions = [m["confusion"] for m in models.values()]
+        confusions = [m.confusion for m in models.values()]
         for true, answer in _confused(confusions[-1]):
-            pair = f"{_name(result['classes'][true])} taken for {_name(result['classes'][answer])}"
+            pair = f"{_name(classes[true])} taken for {_name(classes[answer])}"
             table.add_row(pair, *(str(confusion[true][answer]) for confusion in confusions), *beside)
         table.caption = f"Below the metrics: what the {NAMES[list(models)[-1]]} model confuses most."
     table.caption_justify = "left"
@@ -133,14 +134,27 @@ def spread(mean: float | None, deviation: float | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
-def comparison_table(rows: list[dict[str, Any]]) -> Table:
+class Accuracies(NamedTuple):
+    """Accuracies on the test split, of models on one training set."""
+
+    training: int
+    """Examples of that set."""
+    majority: float
+    """Always answering the most frequent class."""
+    head: float
+    fine_tune: float
+    tfidf: float
+    """TF-IDF with logistic regression."""
+
+
+def comparison_table(rows: list[Accuracies]) -> Table:
     """Accuracies of a job on several training sets beside others' on the same splits."""
     columns = {"majority": "majority class", **NAMES, "tfidf": "TF-IDF + LR"}
     table = Table("training texts", title="Accuracy on the test split", title_justify="left", box=None)
     for name in columns.values():
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(str(row["training"]), *(f"{row[name]:.4f}" for name in columns))
+        table.add_row(str(row.training), *(f"{getattr(row, name):.4f}" for name in columns))
     return table
 
 

@@ -29,6 +29,7 @@ from job.run.events import (
     Warned,
     WordsCounted,
 )
+from job.run.outcome import RunOutcome, WordStatistics
 from job.wording import counted, percent, plural
 
 CLASSES = 5
@@ -112,7 +113,7 @@ def _(event: ExamplesRejected) -> Iterator[Line]:
 
 @lines_of.register
 def _(event: WordsCounted) -> Iterator[Line]:
-    yield Line(unknown_words(event.words), {"words": event.words})
+    yield Line(unknown_words(event.words), {"words": asdict(event.words)})
 
 
 @lines_of.register
@@ -177,19 +178,19 @@ def _(event: PromotionDecided) -> Iterator[Line]:
     yield Line(f"{verdict}: {event.reason}", {"promoted": event.promoted})
 
 
-def result_line(result: dict[str, Any]) -> Line:
+def result_line(outcome: RunOutcome) -> Line:
     """The end of a run, for who reads no table."""
-    accuracies = {name: m["accuracy"] for name, m in (result.get("metrics") or {}).items() if m}
-    words = ", ".join(f"{_words(name)} {accuracy:.4f}" for name, accuracy in accuracies.items())
-    text = f"{result['state']}: {result['run']}" + (f" (test accuracy: {words})" if words else "")
-    return Line(text, {"result": result})
+    result = outcome.result
+    words = ", ".join(f"{_words(name)} {metrics.accuracy:.4f}" for name, metrics in result.tested.items())
+    text = f"{result.state}: {result.run}" + (f" (test accuracy: {words})" if words else "")
+    return Line(text, {"result": outcome.as_json()})
 
 
-def unknown_words(words: dict[str, Any]) -> str:
+def unknown_words(words: WordStatistics) -> str:
     """How many words have no pretrained vector, and which of them occur most often."""
-    worst = ", ".join(f"{word} ({count})" for word, count in words["worst"])
-    rate = f"{words['unknown']} of {words['occurrences']} words ({words['rate']:.1%}), {words['unknown_distinct']} of"
-    return f"without a vector: {rate} {words['distinct']} different ones{f': {worst}' if worst else ''}"
+    worst = ", ".join(f"{word} ({count})" for word, count in words.worst)
+    rate = f"{words.unknown} of {words.occurrences} words ({words.rate:.1%}), {words.unknown_distinct} of"
+    return f"without a vector: {rate} {words.distinct} different ones{f': {worst}' if worst else ''}"
 
 
 def _words(phase: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,9 +12,10 @@ from job.config.jobfile import checked
 from job.errors import Interrupted, JobError, Superseded, ThawError, headline
 from job.evaluation.run_documents import read_documents, report_uri
 from job.run.events import Announced, Emit, Warned
+from job.run.outcome import RunOutcome
 from job.run.run import open_run
-from job.storage import Store
-from job.storage.run_keys import run_uri
+from job.storage import open_store
+from job.storage.run_keys import run_id_of, run_uri
 from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -25,23 +27,24 @@ def check_mlflow(job: Job) -> None:
         _target(job.mlflow, job.name)
 
 
-def with_mlflow(job: Job, store: Store, run: str, *, result: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """The result with `mlflow`: where it is logged, or None where MLflow has failed, which costs the run nothing."""
-    if job.mlflow is None or result["model"] is None:
-        return result
+def with_mlflow(job: Job, outcome: RunOutcome, emit: Emit) -> RunOutcome:
+    """The outcome with `mlflow`, where the job asks for it; that MLflow fails costs the run nothing."""
+    if job.mlflow is None or outcome.result.model is None:
+        return outcome
+    store, run = open_store(job.store, job.storage), run_id_of(outcome.result.run)
     try:
         target = _target(job.mlflow, job.name)
         logged = read_logged(store, run, target)
         if logged is None:
             emit(Announced(f"logging to MLflow at {target.shown}"))
             logged = log_to_mlflow(read_documents(store, run), target)
-        return {**result, "mlflow": web_page(logged)}
+        return replace(outcome, mlflow=web_page(logged))
     except (Interrupted, Superseded):
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ThawError) else f"Not logged to MLflow: {headline(error)}."
         emit(Warned(f"{text} The run is finished; `thaw mlflow {run_uri(store, run)}` logs it."))
-        return {**result, "mlflow": None}
+        return replace(outcome, mlflow="")
 
 
 def log_run(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from job.config import Job
 from job.entry import run_job
 from job.run.events import Bus, Emit, Event
 from job.run.interrupts import Interrupts
+from job.run.outcome import RunOutcome
 from job.run.timings import StageClock
-from job.storage import open_store
-from job.storage.run_keys import run_id_of
 from job.telemetry.event_files import EventFiles
 from job.telemetry.logged import check_mlflow, with_mlflow
 from job.telemetry.run_metrics import RunGauges
@@ -25,11 +22,11 @@ def run_observed(
     debug: bool = False,
     new: bool = False,
     interrupts: Interrupts | None = None,
-) -> dict[str, Any]:
+) -> RunOutcome:
     """Runs or continues the run as `run_job` does; `emit` gets its events, and how far it is.
 
     The run's folder gets its timings, its progress and its event files, and Prometheus its gauges. Where the job asks
-    for MLflow, the result has `mlflow`: where it is logged.
+    for MLflow, the run is logged there.
     """
     check_mlflow(job)
     bus = Bus()
@@ -37,6 +34,5 @@ def run_observed(
     bus.subscribe(Event, emit)
     StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
     with interrupts or Interrupts() as entered:
-        result = run_job(job, phase, bus.emit, interrupts=entered, debug=debug, new=new)
-        run = run_id_of(result["run"])
-        return with_mlflow(job, open_store(job.store, job.storage), run, result=result, emit=emit)
+        outcome = run_job(job, phase, bus.emit, interrupts=entered, debug=debug, new=new)
+        return with_mlflow(job, outcome, emit)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from job.config.jobfile import load_job
 from job.errors import JobError
 from job.evaluation.run_documents import report_uri
+from job.features.cache_plan import read_plan
 from job.registry.retrain_policy import recorded
 from job.run.events import RunProgress
 from job.run.lease import LEASE, LOOK, is_free
+from job.run.outcome import Decision, PromotionDecision, RunResult
 from job.run.run import open_run
-from job.run.state import State, describe, first_state, read_state
-from job.storage import Store, open_store, read_json
+from job.run.state import Cancellation, State, describe, first_state, read_state
+from job.storage import Store, open_store
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys, run_uri
 from job.telemetry.run_progress import describe as describe_progress
 from job.telemetry.run_progress import read_progress
+
+SHORTER = ("result", "promotion")
+"""Documents that are printed without what does not apply."""
 
 
 def open_runs(what: str) -> tuple[Store, str | None]:
@@ -39,39 +45,63 @@ def open_runs(what: str) -> tuple[Store, str | None]:
     return store, run
 
 
-def run_status(store: Store, run: str, watch: bool) -> dict[str, Any]:
-    """{run, state, attempt, holder, alive, cancelled, standing, checkpoint, cache, decision, result, promotion, report}
+@dataclass(frozen=True)
+class RunStatus:
+    run: str
+    """The URI."""
+    state: str
+    """`reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`."""
+    attempt: int
+    holder: str | None
+    alive: bool | None
+    """Whether the holder renews its lease; None where that was not watched."""
+    cancelled: Cancellation | None
+    standing: RunProgress | None
+    """The progress of a run that is not finished."""
+    checkpoint: dict[str, str | int | bool] | None
+    """The last one: {phase, epoch, step, finished}."""
+    cache: str | None
+    """The reason for the plan of the features."""
+    decision: Decision | None
+    result: RunResult | None
+    promotion: PromotionDecision | None
+    report: str | None
 
-    `state` is `reserved`, `working`, `ended` (before it was finished), `not worth it` (see retrain_when) or `finished`.
+    def as_json(self) -> dict[str, Any]:
+        shorter = {name: value and value.as_json() for name, value in vars(self).items() if name in SHORTER}
+        return {**asdict(self), **shorter}
 
-    `alive` is whether the holder renews its lease, and None where that takes watching it, which `watch` asks for: for
-    up to LEASE seconds. Raises JobError where there is no such run.
+
+def run_status(store: Store, run: str, watch: bool) -> RunStatus:
+    """`watch` has the holder of the lease watched, for up to LEASE seconds. Raises JobError where there is no such run,
+    and StorageError where one of its documents is none.
     """
-    result, found, decision = read_json(store, RunKeys(run).result), read_state(store, run), recorded(store, run)
+    keys = RunKeys(run)
+    result, found, decision = read_document(store, keys.result, RunResult), read_state(store, run), recorded(store, run)
     where = run_uri(store, run)
     if found is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
     state = found.state if found else replace(first_state(None), attempt=0)
-    plan = read_json(store, RunKeys(run).plan)
+    plan = read_plan(store, run)
     free = is_free(state)
     left_alone = decision is not None and decision.train is False
     ended = "not worth it" if left_alone else "ended" if state.attempt else "reserved"
     standing = None if result else read_progress(store, run, state.attempt)
-    return {
-        "run": where,
-        "state": "finished" if result else "working" if not free else ended,
-        "attempt": state.attempt,
-        "holder": None if free else describe(state.holder),
-        "alive": False if free else is_renewed(store, run, state) if watch and not result else None,
-        "cancelled": state.cancelled and asdict(state.cancelled),
-        "standing": standing and asdict(standing),
-        "checkpoint": _last_checkpoint(state),
-        "cache": plan["reason"] if plan else None,
-        "decision": decision and asdict(decision),
-        "result": result,
-        "promotion": read_json(store, RunKeys(run).promotion),
-        "report": report_uri(store, run) if result else None,
-    }
+    return RunStatus(
+        run=where,
+        state="finished" if result else "working" if not free else ended,
+        attempt=state.attempt,
+        holder=None if free else describe(state.holder),
+        alive=False if free else is_renewed(store, run, state) if watch and not result else None,
+        cancelled=state.cancelled,
+        standing=standing,
+        checkpoint=_last_checkpoint(state),
+        cache=plan.reason if plan else None,
+        decision=decision,
+        result=result,
+        promotion=read_document(store, keys.promotion, PromotionDecision),
+        report=report_uri(store, run) if result else None,
+    )
 
 
 def is_renewed(
@@ -87,39 +117,37 @@ def is_renewed(
     return False
 
 
-def describe_run(status: dict[str, Any]) -> list[str]:
+def describe_run(status: RunStatus) -> list[str]:
     """The status in lines, without the result's metrics."""
-    lines = [f"run         {status['run']}", f"state       {status['state']}"]
-    if status["attempt"]:
-        holder = f" ({status['holder']})" if status["holder"] else ""
-        lines.append(f"attempt     {status['attempt']}{holder}")
-    if status["alive"]:
+    lines = [f"run         {status.run}", f"state       {status.state}"]
+    if status.attempt:
+        lines.append(f"attempt     {status.attempt}" + (f" ({status.holder})" if status.holder else ""))
+    if status.alive:
         lines.append("alive       it has just renewed its lease")
-    elif status["alive"] is False and status["state"] == "working":
+    elif status.alive is False and status.state == "working":
         lines.append(f"alive       no sign of life in {LEASE:g} s of watching: running again takes it over")
-    if status["cancelled"]:
-        lines.append("cancelled   by {by}, at {at}".format(**status["cancelled"]))
-    if status["standing"]:
-        standing = RunProgress(**status["standing"])
-        lines.append(f"progress    {standing.percent:.0f} %, {describe_progress(standing)}")
-    if status["checkpoint"]:
-        phase, epoch, step = (status["checkpoint"][name] for name in ("phase", "epoch", "step"))
-        lines.append(f"checkpoint  {phase.replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))
-    if status["cache"]:
-        lines.append(f"cache       {status['cache']}")
-    if status["decision"] and status["decision"]["reason"]:
-        lines.append(f"train?      {status['decision']['reason']}")
-    if status["result"] and status["result"]["model"]:
-        lines.append(f"model       {status['result']['model']}")
-    if status["report"]:
-        lines.append(f"report      {status['report']}")
-    if status["promotion"]:
-        verdict = "promoted" if status["promotion"]["promoted"] else "not promoted"
-        lines.append(f"{verdict:<11} {status['promotion']['reason']}")
+    if status.cancelled:
+        lines.append(f"cancelled   by {status.cancelled.by}, at {status.cancelled.at}")
+    if status.standing:
+        lines.append(f"progress    {status.standing.percent:.0f} %, {describe_progress(status.standing)}")
+    if status.checkpoint:
+        phase, epoch, step = (status.checkpoint[name] for name in ("phase", "epoch", "step"))
+        lines.append(f"checkpoint  {str(phase).replace('_', '-')} epoch {epoch}" + (f", step {step}" if step else ""))
+    if status.cache:
+        lines.append(f"cache       {status.cache}")
+    if status.decision and status.decision.reason:
+        lines.append(f"train?      {status.decision.reason}")
+    if status.result and status.result.model:
+        lines.append(f"model       {status.result.model}")
+    if status.report:
+        lines.append(f"report      {status.report}")
+    if status.promotion:
+        verdict = "promoted" if status.promotion.promoted else "not promoted"
+        lines.append(f"{verdict:<11} {status.promotion.reason}")
     return lines
 
 
-def _last_checkpoint(state: State) -> dict[str, Any] | None:
+def _last_checkpoint(state: State) -> dict[str, str | int | bool] | None:
     if not state.checkpoints:
         return None
     entry = state.checkpoints[-1]

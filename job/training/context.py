@@ -24,6 +24,16 @@ class WarmSource:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """warm_start.json, decided once for each run."""
+
+    source: WarmSource | None
+    """The model whose head to start from; None: afresh."""
+    reason: str
+    """The reason in one line."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is to be trained, and from what."""
 

@@ -20,10 +20,11 @@ from job.config.jobfile import dump_job
 from job.deploy.naming import name_run
 from job.errors import ClusterError, JobError
 from job.model.resolved import record_key, weights_request
-from job.registry.retrain_policy import Decision
+from job.run.outcome import Decision
 from job.storage import open_store
 from support.images import picture
 from support.kube import Kube
+from support.results import write_result
 from support.watching import Watching
 
 
@@ -77,8 +78,7 @@ def test_what_was_cut_short_is_mended(target: Target, kube: Kube, said: Any) -> 
 
 def test_a_finished_run_is_not_repeated(target: Target, kube: Kube, said: Any) -> None:
     run = str(name_run(target.job, said).run)
-    result = {"run": f"{target.job.store}runs/{run}/", "model": None, "state": "finished"}
-    open_store(target.job.store).write(f"runs/{run}/result.json", json.dumps(result).encode())
+    write_result(open_store(target.job.store), run)
     done = launch(replace(target, job=target.job.model_copy(update={"promote": None})), said)
     assert (done.outcome, done.run, done.name) == ("finished", run, None)
     assert rayjobs(kube) == []

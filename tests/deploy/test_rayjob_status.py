@@ -37,11 +37,11 @@ def rayjob(kube: Kube) -> Kube:
 
 def test_status_tells_progress_pods_and_problems(rayjob: Kube, api: Api) -> None:
     found = rayjob_status(api, NAME)
-    assert found["state"] == "Running"
-    assert found["run"] == f"s3://bucket/thaw/runs/{NAME}/"
-    assert found["progress"]["percent"] == "45"
-    assert found["pods"] == {"a": "Pending", "b": "Pending"}
-    assert found["problems"] == [
+    assert found.state == "Running"
+    assert found.run == f"s3://bucket/thaw/runs/{NAME}/"
+    assert found.progress["percent"] == "45"
+    assert found.pods == {"a": "Pending", "b": "Pending"}
+    assert found.problems == [
         "a worker (group spot) waits for a node: no node has enough cpu left. The scheduler says: "
         "0/1 nodes are available: 1 Insufficient cpu.",
         "FailedToCreateWorkerPod: exceeded quota",
@@ -66,7 +66,7 @@ def test_status_of_one_that_has_failed_has_its_code_and_reason(rayjob: Kube, api
     ended = {"thaw/exit-code": "5", "thaw/error": "The head has not converged", "thaw/cluster": f"{NAME}-xyz"}
     rayjob.edit("rayjobs", NAME, {"metadata": {"annotations": ended}, "status": {"jobDeploymentStatus": "Failed"}})
     found = rayjob_status(api, NAME)
-    assert (found["exit_code"], found["reason"]) == (5, "The head has not converged")
+    assert (found.exit_code, found.reason) == (5, "The head has not converged")
 
 
 def test_cancel_deletes_it(rayjob: Kube, api: Api) -> None:
@@ -85,4 +85,4 @@ def test_an_unknown_rayjob_is_named(kube: Kube, api: Api) -> None:
 def test_a_rayjob_that_is_new_has_little_to_tell(kube: Kube, api: Api) -> None:
     kube.put("rayjobs", {"metadata": {"name": NAME}})
     found: dict[str, Any] = rayjob_status(api, NAME)
-    assert (found["state"], found["run"], found["reason"], found["problems"]) == ("New", None, None, [])
+    assert (found["state"], found["run"], found["reason"], found.problems) == ("New", None, None, [])

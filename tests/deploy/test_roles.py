@@ -45,7 +45,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Verbs:
 def test_who_submits_follows_and_cancels_may_do_just_that(
     used: Verbs, kube: Kube, job: Job, overlay: str, said: Any
 ) -> None:
-    names = {submit(job, Options(overlay), said)["name"] for _ in range(2)}
+    names = {submit(job, Options(overlay), said).name for _ in range(2)}
     (name,) = names
     api = connect(None, "thaw")
     kube.put("pods", {"metadata": {"name": "head", "labels": {"app.kubernetes.io/instance": name}}})

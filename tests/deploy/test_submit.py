@@ -15,18 +15,21 @@ from job.config import Job
 from job.config.jobfile import dump_job, parse_job
 from job.data.sources.packed import list_shards, make_index, records_of, without_index
 from job.deploy.naming import name_run
-from job.deploy.submit import Options, render, submit
+from job.deploy.submit import Options, Submitted, render, submit
 from job.errors import ClusterError, JobError
 from job.run.identity import latest_run
 from job.run.lease import take
+from job.run.outcome import PromotionDecision
 from job.run.state import create_state, first_state, read_state
 from job.storage import open_store
+from job.storage.documents import write_document
 from job.storage.run_keys import RunKeys
 from support.kube import Kube
+from support.results import write_result
 from support.shards import examples, webdataset_of
 
 
-def submitted(job: Job, overlay: str, said: Any, new: bool = False) -> dict[str, Any]:
+def submitted(job: Job, overlay: str, said: Any, new: bool = False) -> Submitted:
     return submit(job, Options(overlay), said, new=new)
 
 
@@ -37,7 +40,7 @@ def writes(kube: Kube) -> list[tuple[str, str]]:
 def test_a_rayjob_is_created_that_owns_its_configmap(kube: Kube, job: Job, overlay: str, said: Any) -> None:
     result = submitted(job, overlay, said)
     run = name_run(job, said).run
-    assert result == {"state": "submitted", "name": run, "namespace": "thaw", "run": f"{job.store}runs/{run}/"}
+    assert result == Submitted("submitted", run, "thaw", f"{job.store}runs/{run}/")
     rayjob, configmap = kube.get("rayjobs", run), kube.get("configmaps", run)
     assert parse_job(configmap["data"]["job.yaml"]) == job
     assert configmap["metadata"]["ownerReferences"] == [
@@ -79,9 +82,9 @@ def test_submitting_again_mends_what_was_cut_short(
         submitted(job, overlay, said)
     monkeypatch.setattr(Api, "_document", request)
     result = submitted(job, overlay, said)
-    assert result["state"] == ("submitted already" if step == 3 else "submitted")
-    rayjob = kube.get("rayjobs", result["name"])
-    (owner,) = kube.get("configmaps", result["name"])["metadata"]["ownerReferences"]
+    assert result.state == ("submitted already" if step == 3 else "submitted")
+    rayjob = kube.get("rayjobs", result.name)
+    (owner,) = kube.get("configmaps", result.name)["metadata"]["ownerReferences"]
     assert owner["uid"] == rayjob["metadata"]["uid"]
 
 
@@ -138,23 +141,20 @@ def test_a_rayjob_that_has_failed_says_how_to_run_it_again(kube: Kube, job: Job,
     assert said[-1].endswith(f"has failed: to run it again, `thaw cancel {name}`, then submit again")
 
 
-def finish(job: Job, run: str) -> dict[str, Any]:
+def finish(job: Job, run: str) -> str:
+    """The URI of the run."""
     store = open_store(job.store)
-    result = {"run": f"{store.uri}runs/{run}/", "model": None, "state": "finished"}
     create_state(store, run, first_state(None))
-    store.write(f"runs/{run}/result.json", json.dumps(result).encode())
-    store.write(RunKeys(run).promotion, b"{}")
-    return result
+    write_document(store, RunKeys(run).promotion, PromotionDecision(True, "it is the first model of this job"))
+    return write_result(store, run).run
 
 
 def test_a_finished_run_is_not_submitted_but_another_one_may_be(kube: Kube, job: Job, overlay: str, said: Any) -> None:
     run = str(name_run(job, said).run)
-    result = finish(job, run)
-    assert submitted(job, overlay, said) == {
-        "state": "finished", "name": None, "namespace": None, "run": result["run"],
-    }  # fmt: skip
+    uri = finish(job, run)
+    assert submitted(job, overlay, said) == Submitted("finished", None, None, uri)
     assert kube.requests == []
-    assert submitted(job, overlay, said, new=True)["name"] == f"{run}-2"
+    assert submitted(job, overlay, said, new=True).name == f"{run}-2"
 
 
 def test_another_run_is_the_one_that_the_pods_take_and_is_made_once(
@@ -163,11 +163,11 @@ def test_another_run_is_the_one_that_the_pods_take_and_is_made_once(
     run, store = str(name_run(job, said).run), open_store(job.store)
     finish(job, run)
     for state in ("submitted", "submitted already"):
-        assert submitted(job, overlay, said, new=True)["state"] == state
+        assert submitted(job, overlay, said, new=True).state == state
         assert latest_run(store, run, False) == f"{run}-2"
     with take(store, f"{run}-2", said, lost=lambda error: None) as lease:
         assert lease.state.token.attempt == 1
-    assert submitted(job, overlay, said, new=True)["name"] == f"{run}-3"
+    assert submitted(job, overlay, said, new=True).name == f"{run}-3"
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_packed_sources_are_named_after_their_shards_with_or_without_indexes(pac
     assert after.id == before.id
     assert after.run not in (None, after.id)
     finish(packed, str(after.run))
-    assert name_run(packed, said).result is not None
+    assert name_run(packed, said).finished is not None
     another = name_run(packed, said, new=True)
     assert (another.id, another.run) == (f"{before.id}-2", f"{after.run}-2")
     open_store(packed.data.source).write("b.tar", webdataset_of(examples(60, start=60)))

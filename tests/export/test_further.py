@@ -18,7 +18,7 @@ from job.export import formats
 from job.export.formats import onnx_file, tflite_file
 from job.export.formats.subject import in_float32
 from job.export.formats.word_rows import rows_of, word_layer
-from job.export.further import export_run, with_formats
+from job.export.further import export_formats, export_run
 from job.export.samples import Sampler
 from job.run.run import open_run
 from support import exported, images
@@ -50,7 +50,7 @@ def asking(run: exported.Finished, *names: str) -> Job:
 
 
 def sampler(run: exported.Finished) -> Sampler:
-    snapshot = stored_snapshot(run.store, run.result["snapshot"])
+    snapshot = stored_snapshot(run.store, run.result.snapshot)
     assert snapshot is not None
     return Sampler(run.job, run.store, exported.RUN, snapshot=snapshot)
 
@@ -130,8 +130,8 @@ def test_a_run_whose_format_fails_ends_with_its_result_and_a_warning(
     shutil.rmtree(pictures.model / "onnx", ignore_errors=True)
     monkeypatch.setattr(onnx_file, "convert", refuse)
     heard = Heard()
-    result = with_formats(job, pictures.store, exported.RUN, result=pictures.result, emit=heard)
-    assert result["formats"] == {"onnx": None, "tflite_float16": f"{pictures.uri}model/1/tflite_float16/"}
+    formats = export_formats(job, pictures.store, exported.RUN, result=pictures.result, emit=heard)
+    assert formats == {"onnx": None, "tflite_float16": f"{pictures.uri}model/1/tflite_float16/"}
     assert heard.of("warning")[0].startswith(
         "onnx: this network can't be converted: Conv is missing. The run itself is"
     )
@@ -141,9 +141,7 @@ def test_formats_are_no_part_of_the_run_and_nothing_is_said_without_them(picture
     job = asking(pictures, "onnx")
     assert job.meaning() == pictures.job.meaning()
     heard = Heard()
-    assert (
-        with_formats(pictures.job, pictures.store, exported.RUN, result=pictures.result, emit=heard) == pictures.result
-    )
+    assert export_formats(pictures.job, pictures.store, exported.RUN, result=pictures.result, emit=heard) is None
     assert heard == []
 
 

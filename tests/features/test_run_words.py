@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,11 @@ from job.features.run_words import Words, count_words, note_words
 from job.features.store import stored_features, write_part
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
+from job.run.outcome import WordStatistics
 from job.run.run import Run
 from job.run.word_vectors import learn_vectors, resolve_vectors
 from job.storage import Store, open_store
+from job.storage.documents import read_document
 from job.text.vocabulary import kept_vectors, read_vocabulary
 from support import texts
 from support.events import Heard
@@ -136,13 +137,13 @@ def test_unknown_words_are_counted_and_the_worst_are_named(tmp_path: Path) -> No
     base = resolve_vectors(job, store, Heard())
     examples, words = counted(job, store)
     learn_vectors(job, store, base.weights_sha256, ids=words.ids, emit=Heard())
-    told = note_words(run_of(job, store, base), words, examples)
+    noted = note_words(run_of(job, store, base), words, examples)
     by_hand = [word for key in texts.folder_of(EXAMPLES) for word in words_by_hand(key)]
     unknown = by_hand.count(texts.UNKNOWN)
-    assert told["worst"] == [[texts.UNKNOWN, unknown]]
-    assert (told["occurrences"], told["unknown"], told["unknown_distinct"]) == (len(by_hand), unknown, 1)
-    assert told["rate"] == unknown / len(by_hand)
-    assert json.loads(store.read("runs/run/words.json")) == told
+    assert noted.worst == [(texts.UNKNOWN, unknown)]
+    assert (noted.occurrences, noted.unknown, noted.unknown_distinct) == (len(by_hand), unknown, 1)
+    assert noted.rate == unknown / len(by_hand)
+    assert read_document(store, "runs/run/words.json", WordStatistics) == noted
 
 
 def test_vectors_of_another_language(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from job.errors import JobError, StorageError, WriteConflict
 from job.registry.current import Entry, promote, put_current, read_current, rollback
 from job.storage import Store
+from support.results import write_result
 
 
 def entry(run: str) -> Entry:
@@ -15,8 +16,7 @@ def entry(run: str) -> Entry:
 
 
 def finished(store: Store, run: str) -> None:
-    result = {"model": f"{store.uri}runs/{run}/model/1/", "snapshot": "s"}
-    store.write(f"runs/{run}/result.json", json.dumps(result).encode())
+    write_result(store, run)
     store.write(f"runs/{run}/job.json", json.dumps({"name": "cells"}).encode())
 
 

@@ -8,7 +8,8 @@ from job.config import Job
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot, take_snapshot
 from job.registry.current import Entry, put_current, read_current
-from job.registry.retrain_policy import Decision, decide, record, recorded
+from job.registry.retrain_policy import decide, record, recorded
+from job.run.outcome import Decision
 from job.storage import Store, open_store
 
 

@@ -4,10 +4,8 @@ trained for a moment, and what it was exported as.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -26,13 +24,16 @@ from job.features.store import Featurizer, stored_features, write_part
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
+from job.run.outcome import RunResult
 from job.run.run import Run
 from job.run.word_vectors import learn_vectors, resolve_vectors
 from job.storage import Store, open_store
+from job.storage.documents import read_document
 from job.storage.scratch import scratch
 from support import images, texts
 from support.events import Heard
 from support.networks import own_base
+from support.results import write_result
 
 RUN = "tiny-0123456789ab"
 POOLED = Featurizer("pooled", 0, "float32", (1,), {"made by": "a test"})
@@ -67,8 +68,10 @@ class Finished:
         return f"{self.store.uri}runs/{RUN}/"
 
     @property
-    def result(self) -> dict[str, Any]:
-        return json.loads(self.store.read(f"runs/{RUN}/result.json"))
+    def result(self) -> RunResult:
+        result = read_document(self.store, f"runs/{RUN}/result.json", RunResult)
+        assert result is not None
+        return result
 
     def probabilities(self, encoded: list[bytes]) -> np.ndarray:
         """float32 [n, classes], by the network that was trained."""
@@ -138,8 +141,6 @@ def _exported(
     with scratch() as folder:
         write_model(job, logits, classes, metrics={}, card=None, folder=Path(folder))
         upload_files(store, f"runs/{RUN}/model/1/", Path(folder))
-    uri = f"{store.uri}runs/{RUN}/"
-    result = {"run": uri, "snapshot": snapshot.id, "classes": classes, "model": f"{uri}model/1/", "kept": "head"}
     store.write(f"runs/{RUN}/job.json", job.model_dump_json(by_alias=True).encode())
-    store.write(f"runs/{RUN}/result.json", json.dumps(result).encode())
+    write_result(store, RUN, snapshot=snapshot.id, classes=classes)
     return Finished(job, store, Path(store.uri.removeprefix("file://"), f"runs/{RUN}/model/1"), logits, found, encoded)

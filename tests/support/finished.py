@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ store: {store.uri}
                 "run": f"{store.uri}runs/{RUN}/",
                 "snapshot": snapshot.id,
                 "state": "finished",
-                "metrics": {name: metrics.get(name) for name in ("head", "fine_tune")},
+                "metrics": {name: asdict(metrics[name]) if name in metrics else None for name in ("head", "fine_tune")},
                 "classes": snapshot.classes,
                 "model": f"{store.uri}runs/{RUN}/model/1/",
                 "kept": models[-1],

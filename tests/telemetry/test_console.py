@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from job.run.outcome import Metrics, RunResult
 from job.telemetry.console import (
+    Accuracies,
     compared_runs,
     compared_table,
     comparison_table,
@@ -17,6 +20,7 @@ from job.telemetry.console import (
     prediction_table,
     result_table,
 )
+from support.results import metrics, run_result
 
 
 def drawn(table: Table, width: int = 80) -> str:
@@ -25,15 +29,13 @@ def drawn(table: Table, width: int = 80) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
 
 
-def measured(confusion: Any) -> dict[str, Any]:
-    return {"accuracy": 0.853785, "balanced_accuracy": 0.814687, "roc_auc": None, "confusion": confusion}
+def measured(confusion: list[list[int]]) -> Metrics:
+    return replace(metrics(0.853785, confusion), balanced_accuracy=0.814687)
 
 
-def result(classes: list[str], confusion: Any, tuned: Any = None) -> dict[str, Any]:
-    return {
-        "classes": classes,
-        "metrics": {"head": measured(confusion), "fine_tune": tuned and measured(tuned)},
-    }
+def result(classes: list[str], confusion: list[list[int]], tuned: list[list[int]] | None = None) -> RunResult:
+    tested = {"head": measured(confusion), "fine_tune": measured(tuned) if tuned else None}
+    return run_result("s3://b/runs/x/", classes=classes, metrics=tested)
 
 
 def test_two_classes_have_their_whole_matrix() -> None:
@@ -133,9 +135,9 @@ def test_what_differs_in_their_jobs() -> None:
 
 
 def test_accuracies_beside_those_of_others() -> None:
-    row = {"training": 100, "majority": 0.5, "head": 0.78321, "fine_tune": 0.8012, "tfidf": 0.7}
+    row = Accuracies(training=100, majority=0.5, head=0.78321, fine_tune=0.8012, tfidf=0.7)
     assert (
-        drawn(comparison_table([row, {**row, "training": 25_000}]))
+        drawn(comparison_table([row, row._replace(training=25_000)]))
         == """\
 Accuracy on the test split
  training texts  majority class  head only  fine-tuned  TF-IDF + LR

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,10 +16,12 @@ from job.errors import JobError, StorageError
 from job.evaluation.run_documents import Documents
 from job.model.resolved import ResolvedBase
 from job.run.identity import IdentifiedRun
+from job.run.outcome import RunOutcome
 from job.telemetry.logged import check_mlflow, log_run, with_mlflow
 from job.telemetry.observed import run_observed
 from support import tracking
 from support.events import Heard
+from support.results import run_result
 from support.servers import free_port
 
 JOB = "{name: a, data: {source: 's3://bucket/a/'}, store: 's3://bucket/thaw/', mlflow: %s}"
@@ -34,15 +35,17 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def logged(documents: Documents, uri: str, told: Heard) -> dict[str, Any]:
-    """What the end of a run makes of it."""
+def logged(documents: Documents, uri: str, told: Heard) -> str | None:
+    """Where the end of a run has logged it."""
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=uri)})
-    return with_mlflow(job, documents.store, documents.run, result=documents.result, emit=told)
+    outcome = with_mlflow(job, RunOutcome(documents.result), told)
+    assert outcome.as_json()["mlflow"] == (outcome.mlflow or None)
+    return outcome.mlflow
 
 
 def test_a_server_that_is_away_costs_a_finished_run_a_warning_and_afterwards_it_is_logged(tmp_path: Path) -> None:
     documents, told, uri = tracking.finished_run(tmp_path), Heard(), f"http://127.0.0.1:{free_port()}"
-    assert logged(documents, uri, told) == {**documents.result, "mlflow": None}
+    assert logged(documents, uri, told) == ""
     assert told.of("warning") == [
         f"MLflow at {uri} does not answer ([Errno 111] Connection refused): see that it is up, and that it "
         f"can be reached from here. The run is finished; `thaw mlflow {documents.uri}` logs it."
@@ -64,9 +67,9 @@ def test_thaw_run_logs_a_run_that_is_finished_already(tmp_path: Path, monkeypatc
     found = IdentifiedRun(documents.run, documents.run, documents.snapshot, ResolvedBase("0" * 64), None)
     monkeypatch.setattr(entry, "find_run", lambda *_, **__: found)
     job = documents.job.model_copy(update={"mlflow": MLflow(tracking_uri=there, registered_model="cells")})
-    result = run_observed(job, "all", Heard())
+    outcome = run_observed(job, "all", Heard())
     (logged,) = tracking.all_of(there, "tiny")
-    assert result["mlflow"].startswith("runs:/")
+    assert str(outcome.mlflow).startswith("runs:/")
     assert (logged["status"], len(logged["versions"])) == ("FINISHED", 1)
 
 
@@ -75,16 +78,17 @@ def test_a_run_that_is_logged_does_not_ask_mlflow_again(tmp_path: Path) -> None:
     first = logged(documents, there, told)
     (tmp_path / "mlflow.db").unlink()
     assert logged(documents, there, told) == first
-    assert first["mlflow"].startswith("runs:/")
+    assert str(first).startswith("runs:/")
     assert not (tmp_path / "mlflow.db").exists()
     assert not [text for text in told.texts if text.startswith("warning")]
 
 
 def test_nothing_is_logged_that_was_not_asked_for_or_has_no_model(tmp_path: Path) -> None:
     job, told = parse_job(JOB % "{tracking_uri: 'http://127.0.0.1:9'}"), Heard()
-    store: Any = None
-    assert with_mlflow(job, store, "a", result={"model": None}, emit=told) == {"model": None}
-    assert with_mlflow(parse_job(JOB % "null"), store, "a", result={"model": "x"}, emit=told) == {"model": "x"}
+    without, exported = (RunOutcome(run_result("s3://b/runs/a/", model=model)) for model in (None, "s3://b/m/"))
+    assert with_mlflow(job, without, told) == without
+    assert with_mlflow(parse_job(JOB % "null"), exported, told) == exported
+    assert "mlflow" not in exported.as_json()
     assert told == []
 
 

@@ -30,10 +30,11 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
-from job.run.outcome import EpochRecord
+from job.run.outcome import EpochRecord, RunOutcome
 from job.telemetry.narrator import Narrator
 from job.telemetry.output import JsonOutput, TextOutput
 from support.events import narrated
+from support.results import metrics, run_result
 
 COUNTED = ("train", "validation", "test")
 COUNTS = {"defective": 3, "functional": 8}
@@ -236,10 +237,10 @@ def test_a_log_tells_once_a_minute_how_far_a_stage_is() -> None:
 
 
 def test_the_result_ends_a_log() -> None:
-    result = {"run": "s3://b/runs/x/", "state": "finished", "metrics": {"head": {"accuracy": 0.75}, "fine_tune": None}}
-    (told,) = documents(lambda narrator: narrator.result(result))
+    outcome = RunOutcome(run_result("s3://b/runs/x/", metrics={"head": metrics(0.75), "fine_tune": None}))
+    (told,) = documents(lambda narrator: narrator.result(outcome))
     assert told["message"] == "finished: s3://b/runs/x/ (test accuracy: head 0.7500)"
-    assert told["result"] == result
+    assert told["result"] == outcome.as_json()
 
 
 def test_keys_are_told_as_they_are_whatever_brackets_they_have() -> None:

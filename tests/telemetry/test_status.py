@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,8 +18,9 @@ from job.run.run import open_run
 from job.run.state import CheckpointEntry, create_state, read_state
 from job.storage import Store, open_store
 from job.telemetry.run_progress import RunProgress
-from job.telemetry.status import describe_run, is_renewed, open_runs, run_status
+from job.telemetry.status import RunStatus, describe_run, is_renewed, open_runs, run_status
 from support.imported import called_in_new_process
+from support.results import write_result
 
 CHECKPOINT = CheckpointEntry("x", "", 0, "fine_tune", 3, 7, finished=False)
 
@@ -48,7 +48,7 @@ def test_runs_are_those_of_a_store_or_one_alone(store: Store, tmp_path: Path) ->
     for file in ("job.yaml", "runs/job.yaml", "runs/jobs/job.yaml"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(job)
-    store.write("runs/a/result.json", b"{}")
+    write_result(store, "a")
     opened = {
         None: (store.uri, *(f"{tmp_path}/{name}" for name in ("job.yaml", "runs/job.yaml", "runs/jobs"))),
         "a": (f"{store.uri}runs/a/", f"{tmp_path}/store/runs/a"),
@@ -65,10 +65,10 @@ def test_runs_are_those_of_a_store_or_one_alone(store: Store, tmp_path: Path) ->
 
 
 def test_a_run_at_work_has_its_holder_and_its_last_checkpoint(store: Store, held: None) -> None:
-    store.write("runs/run/plan.json", json.dumps({"reason": "stored at block4"}).encode())
+    store.write("runs/run/plan.json", json.dumps({"features": 8, "reason": "stored at block4"}).encode())
     status = run_status(store, "run", watch=True)
-    assert (status["state"], status["attempt"], status["alive"]) == ("working", 1, True)
-    assert status["checkpoint"] == {"phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
+    assert (status.state, status.attempt, status.alive) == ("working", 1, True)
+    assert status.checkpoint == {"phase": "fine_tune", "epoch": 3, "step": 7, "finished": False}
     lines = describe_run(status)
     assert lines[0] == f"run         {store.uri}runs/run/"
     assert lines[2].startswith("attempt     1 (process ")
@@ -84,11 +84,11 @@ def test_how_far_the_attempt_is_that_works_on_it_or_was_the_last(store: Store, h
     document = {"attempt": 1, **asdict(standing)}
     store.write("runs/run/standing.json", json.dumps(document).encode())
     status = run_status(store, "run", watch=False)
-    assert status["standing"] == asdict(standing)
+    assert status.standing == standing
     told = "progress    42 %, head epoch 3 of 60, loss 0.5000, accuracy 0.8750, 320 a second, 0:02:06 left"
     assert told in describe_run(status)
     store.write("runs/run/standing.json", json.dumps({**document, "attempt": 2}).encode())
-    assert run_status(store, "run", watch=False)["standing"] is None
+    assert run_status(store, "run", watch=False).standing is None
 
 
 def test_watched_it_is_told_what_changes_until_it_ends(
@@ -97,11 +97,11 @@ def test_watched_it_is_told_what_changes_until_it_ends(
     monkeypatch.setattr("job.deploy.rayjob_status.INTERVAL", 0.0)
     percent = iter([40.0, 41.0])
 
-    def look(store: Store, run: str, watch: bool) -> dict[str, Any]:
+    def look(store: Store, run: str, watch: bool) -> RunStatus:
         assert watch
         if (now := next(percent, None)) is None:
-            return {**run_status(store, run, False), "state": "ended", "standing": None}
-        return {**run_status(store, run, False), "standing": asdict(RunProgress("head", now))}
+            return replace(run_status(store, run, False), state="ended", standing=None)
+        return replace(run_status(store, run, False), standing=RunProgress("head", now))
 
     monkeypatch.setattr("job.deploy.rayjob_status.run_status", look)
     done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--watch"])
@@ -115,7 +115,7 @@ def test_watched_it_is_told_what_changes_until_it_ends(
 
 
 def test_whether_it_is_alive_is_not_watched_unless_asked_for(store: Store, held: None) -> None:
-    assert run_status(store, "run", watch=False)["alive"] is None
+    assert run_status(store, "run", watch=False).alive is None
 
 
 def test_a_holder_that_does_not_renew_gives_no_sign_of_life(store: Store, held: None) -> None:
@@ -128,24 +128,22 @@ def test_a_holder_that_does_not_renew_gives_no_sign_of_life(store: Store, held: 
     assert not is_renewed(store, "other", found.state, sleep=slept.append, patience=0.05)
     lease.RENEWAL = lease_before
     assert slept
-    status = {**run_status(store, "run", watch=False), "alive": False}
+    status = replace(run_status(store, "run", watch=False), alive=False)
     assert "alive       no sign of life in 15 s of watching: running again takes it over" in describe_run(status)
 
 
 def test_a_run_that_ended_early_and_one_that_is_finished(store: Store) -> None:
     with take(store, "run", lambda *_, **__: None, lost=lambda error: None):
         pass
-    assert run_status(store, "run", watch=True)["state"] == "ended"
-    metrics = {"accuracy": 0.9, "balanced_accuracy": 0.9, "roc_auc": None, "confusion": [[1, 0], [0, 1]]}
-    result = {"run": "x", "model": "s3://m", "classes": ["a", "b"], "metrics": {"head": metrics, "fine_tune": None}}
-    store.write("runs/run/result.json", json.dumps(result).encode())
-    assert run_status(store, "run", watch=True)["state"] == "finished"
+    assert run_status(store, "run", watch=True).state == "ended"
+    result = write_result(store, "run", model="s3://m")
+    assert run_status(store, "run", watch=True).state == "finished"
     done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/"])
     assert done.exit_code == 0
     assert "model       s3://m" in done.stdout
     assert "0.9000" in done.stdout
     done = CliRunner().invoke(thaw, ["status", f"{store.uri}runs/run/", "--json"])
-    assert json.loads(done.stdout)["result"] == result
+    assert json.loads(done.stdout)["result"] == result.as_json()
 
 
 def test_an_unknown_run_is_named(store: Store, tmp_path: Path) -> None:

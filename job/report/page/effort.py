@@ -103,10 +103,10 @@ def _training(documents: Documents) -> list[tuple[str, int, float]]:
 
 def _saved(documents: Documents) -> list[str]:
     """Examples × epochs × seconds an example; a sentence for each phase."""
-    plan = documents.plan or {}
+    plan = documents.plan
     checked = sum(documents.snapshot.counts["validation"].values())
     whole, how = _seconds_of_base(documents)
-    share = plan["seconds_below"] / plan["seconds_whole"] if plan.get("seconds_below") else 0.0
+    share = plan.seconds_below / plan.seconds_whole if plan and plan.seconds_below and plan.seconds_whole else 0.0
     told, total = [], 0.0
     for phase, each in (("head", whole), ("fine_tune", whole * share)):
         records = documents.training.trained_epochs(phase)
@@ -114,7 +114,7 @@ def _saved(documents: Documents) -> list[str]:
             continue
         passes = sum((record.examples or 0) + checked for record in records)
         total += passes * each
-        what = "the whole frozen network" if phase == "head" else f"what lies below {plan['cut']}"
+        what = "the whole frozen network" if phase == "head" else f"what lies below {plan.cut if plan else None}"
         told.append(
             f"{plural(len(records), 'epoch')} of {NAMES[phase]} read {passes:,} stored outputs instead of computing "
             f"{what} each time: about {duration(passes * each)} saved."
@@ -126,7 +126,7 @@ def _seconds_of_base(documents: Documents) -> tuple[float, str]:
     """Seconds of the whole frozen network for one example, 0 where unknown, and where that is from: the lower of what
     was measured before the run and what its own features took, decoding and the start of processes included.
     """
-    planned = (documents.plan or {}).get("seconds_whole")
+    planned = documents.plan.seconds_whole if documents.plan else None
     rows = [row for row in documents.timings if row.stage == "features" and row.computed]
     if planned is None:
         return 0.0, ""

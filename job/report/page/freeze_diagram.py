@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from job.evaluation.run_documents import Documents
+from job.features.cache_plan import Plan
 from job.features.store import storage_type
 from job.report.page.charts import block_strip
 from job.run.outcome import BlockVerdict
@@ -60,7 +60,7 @@ def network_of(documents: Documents) -> FreezeDiagram:
     if rows:
         named = [(f"{row.name}: {row.parameters:,} parameters, {STYLES[row.style]}", row.style) for row in rows]
         strip = block_strip(told, named, cut)
-    reason = plan["reason"] if plan else None
+    reason = plan.reason if plan else None
     parameters = {phase: count for phase, count in training.parameters.items() if count}
     return FreezeDiagram(rows[::-1], strip, _cut(plan), reason, parameters, training.thawed)
 
@@ -73,13 +73,11 @@ def _told(rows: list[BlockRow], documents: Documents) -> str:
     )
 
 
-def _cut(plan: dict[str, Any] | None) -> str:
+def _cut(plan: Plan | None) -> str:
     if plan is None:
         return "Where the network was cut is not known: its plan is gone."
-    if plan["cut"] is None:
+    if plan.cut is None:
         return "The network is not cut: nothing below the thawed layers was stored for fine-tuning."
-    shape = " × ".join(map(str, plan["shape"]))
-    size = math.prod(plan["shape"]) * storage_type(plan["dtype"]).itemsize / 1024
-    return (
-        f"The network is cut behind {plan['cut']}: {shape} {plan['dtype']}, {size:,.1f} KiB of each example and view."
-    )
+    shape = " × ".join(map(str, plan.shape))
+    size = math.prod(plan.shape) * storage_type(plan.dtype).itemsize / 1024
+    return f"The network is cut behind {plan.cut}: {shape} {plan.dtype}, {size:,.1f} KiB of each example and view."

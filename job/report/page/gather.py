@@ -103,7 +103,7 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
     accuracy = intervals[kept]["accuracy"]
     assert accuracy is not None
     gained = next((row.gain for row in metrics if row.name == "accuracy"), None)
-    confusion = documents.result["metrics"][kept]["confusion"]
+    confusion = documents.metrics[kept].confusion
     calibrations = {model: calibration(answered.chances[model], answered.labels) for model in documents.models}
     bins, error = calibrations[kept]
     groups, no_groups = groups_of(job, answered, kept)
@@ -132,14 +132,14 @@ def gather(documents: Documents, examples: ShownExamples, versions: dict[str, st
         settings=yaml.safe_dump(job.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True),
         facts=_facts(documents, versions),
         links=_links(documents),
-        warm_start=(documents.warm_start or {}).get("reason") if job.phases.head.warm_start else None,
+        warm_start=documents.warm_start.reason if documents.warm_start and job.phases.head.warm_start else None,
     )
 
 
 def _metrics(documents: Documents, intervals: dict[str, dict[str, Interval | None]]) -> list[MetricRow]:
     rows = []
     for name, label in METRICS.items():
-        cells = [(documents.result["metrics"][model][name], intervals[model][name]) for model in intervals]
+        cells = [(getattr(documents.metrics[model], name), intervals[model][name]) for model in intervals]
         both = len(intervals) == 2
         gained = gain(documents.predictions, name, documents.job.train.seed) if both else None
         rows.append(MetricRow(name, label, cells, gained, METHODS[name]))
@@ -183,7 +183,7 @@ def _facts(documents: Documents, versions: dict[str, str]) -> list[tuple[str, st
 
 def _links(documents: Documents) -> list[tuple[str, str, str | None]]:
     uri = documents.uri
-    found = [("model", documents.result["model"])]
+    found = [("model", documents.model)]
     found += [("run", uri), ("model card", f"{uri}report/card.md"), ("run record", f"{uri}record.json")]
     found += [("answers to the test examples", f"{uri}predictions.parquet"), ("examples", documents.job.data.source)]
     if documents.training.range_tests:

@@ -72,7 +72,7 @@ def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
     if not readable:
         return Shelf(mistakes, rights, [], "None of the mistakes could be read from the source.")
     try:
-        network = load_exported(open_store(documents.result["model"]))
+        network = load_exported(open_store(documents.model))
         looked = _looked(network, documents, readable, originals=examples.originals)
     except Exception as error:  # a network that can't be asked here: the rest of the page is worth having
         return Shelf(mistakes, rights, [], f"The exported model could not be asked: {shortened(str(error), 200)}")

@@ -55,8 +55,7 @@ def log_model(
 
 
 def exported_model(documents: Documents) -> Store:
-    """Its folder. The run may have been copied as a whole: its result says where it was made."""
-    return open_store(documents.uri + documents.result["model"].removeprefix(documents.result["run"]))
+    return open_store(documents.model)
 
 
 def _describe(client: MlflowClient, run: Run, documents: Documents, *, model: Store, linked: bool) -> None:
@@ -85,7 +84,7 @@ def _mlmodel(documents: Documents, run: Run) -> str:
         artifact_path=FOLDER,
         utc_time_created=datetime.fromtimestamp(run.info.start_time / 1000, UTC).replace(tzinfo=None),
         signature=ModelSignature(Schema([inputs]), Schema([outputs])),
-        model_uuid=run_uuid(documents.result["run"]).hex,
+        model_uuid=run_uuid(documents.result.run).hex,
     )
     made.add_flavor("keras", data="model", keras_backend="tensorflow", save_exported_model=False)
     made.add_flavor("python_function", loader_module="mlflow.keras", python_version=platform.python_version())

@@ -59,8 +59,8 @@ def points(documents: Documents) -> list[Point]:
             values = {name: getattr(epoch, key) for key, name in CURVES.items()}
             found += [Point(name, value, step) for name, value in values.items() if value is not None]
     for prefix, model in [("test", documents.kept), *((f"test/{model}", model) for model in documents.models)]:
-        measured = documents.result["metrics"][model]
-        values = {name: measured[name] for name in TESTED if measured[name] is not None}
+        measured = documents.metrics[model]
+        values = {name: value for name in TESTED if (value := getattr(measured, name)) is not None}
         found += [Point(f"{prefix}/{name}", value, step) for name, value in values.items()]
     return found
 
@@ -68,17 +68,17 @@ def points(documents: Documents) -> list[Point]:
 def tags(documents: Documents) -> dict[str, str]:
     result, promotion = documents.result, documents.promotion
     found = {
-        IDENTITY: str(run_uuid(result["run"])),
+        IDENTITY: str(run_uuid(result.run)),
         "thaw.run": documents.run,
-        "thaw.uri": result["run"],
+        "thaw.uri": result.run,
         "thaw.job": documents.job.name,
         "thaw.snapshot": documents.snapshot.id,
-        "thaw.model": result["model"],
+        "thaw.model": str(result.model),
         "thaw.kept": documents.kept,
         "mlflow.source.name": "thaw",
         "mlflow.source.type": "JOB",
     }
-    return found | ({"thaw.promoted": json.dumps(promotion["promoted"])} if promotion else {})
+    return found | ({"thaw.promoted": json.dumps(promotion.promoted)} if promotion else {})
 
 
 def _flat(section: Section, name: str, prefix: str) -> dict[str, str]:
