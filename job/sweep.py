@@ -72,8 +72,8 @@ def sweep(
                 _share(trial_job(job, trial), store, plan)
         results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
-    found = {"depths": [_summary(blocks, rows) for blocks in depths], "runs": rows}
-    return {"sweep": _write(job, store, depths, seeds=seeds, found=found), **found}
+    swept = {"depths": [_summary(blocks, rows) for blocks in depths], "runs": rows}
+    return {"sweep": _write(job, store, depths, seeds=seeds, swept=swept), **swept}
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
@@ -177,22 +177,22 @@ def _row(store: Store, trial: Trial, result: RunResult) -> dict[str, Any]:
 
 def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Summary of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
-    mine = [row for row in rows if row["blocks"] == blocks]
-    found: dict[str, Any] = {"blocks": blocks, "runs": len(mine)}
-    found |= {name: mine[0][name] for name in ("parameters", "examples")}
+    of_depth = [row for row in rows if row["blocks"] == blocks]
+    summary: dict[str, Any] = {"blocks": blocks, "runs": len(of_depth)}
+    summary |= {name: of_depth[0][name] for name in ("parameters", "examples")}
     for name in (*MEASURED, "validation_loss", "seconds"):
-        values = [row[name] for row in mine if row[name] is not None]
-        found[name] = statistics.fmean(values) if values else None
-        found[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-    return found
+        values = [row[name] for row in of_depth if row[name] is not None]
+        summary[name] = statistics.fmean(values) if values else None
+        summary[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    return summary
 
 
-def _write(job: Job, store: Store, depths: Sequence[int], *, seeds: int, found: dict[str, Any]) -> str:
+def _write(job: Job, store: Store, depths: Sequence[int], *, seeds: int, swept: dict[str, Any]) -> str:
     """The folder's URI."""
     from job.report.curves import depth_curve
 
     meaning = json.dumps({"job": job.meaning(), "depths": depths, "seeds": seeds}, sort_keys=True)
     folder = f"sweeps/{job.name}-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}/"
-    store.write(f"{folder}sweep.json", json.dumps(found, indent=1).encode())
-    store.write(f"{folder}sweep.svg", depth_curve(found["depths"], job.name))
+    store.write(f"{folder}sweep.json", json.dumps(swept, indent=1).encode())
+    store.write(f"{folder}sweep.svg", depth_curve(swept["depths"], job.name))
     return f"{store.uri}{folder}"

@@ -40,8 +40,8 @@ def export(run: str, formats: tuple[str, ...], out: str | None, *, as_json: bool
     from job.export.further import export_run
 
     with narrator() as terminal:
-        made = export_run(run, formats, out, emit=terminal.emit, debug=debug)
-    click.echo(json.dumps(made, indent=1) if as_json else "\n".join(made.values()))
+        uris = export_run(run, formats, out, emit=terminal.emit, debug=debug)
+    click.echo(json.dumps(uris, indent=1) if as_json else "\n".join(uris.values()))
 
 
 @thaw.command()

@@ -54,15 +54,17 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, *, as_j
 
     Changes nothing: not a byte is written to the store.
     """
+    from dataclasses import asdict
+
     from job.config.jobfile import load_job
     from job.planning import forecast
     from job.planning.printed import print_forecast
 
     with narrator() as terminal:
-        found = forecast(load_job(job, overrides), terminal.emit, calibration)
+        document = forecast(load_job(job, overrides), terminal.emit, calibration)
     if as_json:
-        return click.echo(json.dumps(found, indent=1))
-    print_forecast(console(stderr=False), found)
+        return click.echo(json.dumps(asdict(document), indent=1))
+    print_forecast(console(stderr=False), document)
 
 
 def _depths(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
@@ -105,10 +107,10 @@ def sweep(
 
     loaded = load_job(job, overrides)
     with narrator() as terminal:
-        found = run_sweep(loaded, unfreeze, seeds, at_once=at_once, emit=terminal.emit, debug=debug)
-    console(stderr=True).print(sweep_table(found["depths"]), f"\ncurve  {found['sweep']}sweep.svg", highlight=False)
+        swept = run_sweep(loaded, unfreeze, seeds, at_once=at_once, emit=terminal.emit, debug=debug)
+    console(stderr=True).print(sweep_table(swept["depths"]), f"\ncurve  {swept['sweep']}sweep.svg", highlight=False)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(swept, indent=1))
 
 
 @thaw.command()

@@ -54,10 +54,10 @@ def logs_json() -> bool:
 def console(stderr: bool) -> Any:
     from rich.console import Console
 
-    made = Console(stderr=stderr)
-    if not made.is_terminal:  # a log or a pipe: nothing is folded or cut to 80 columns
-        made.width = 4096
-    return made
+    terminal = Console(stderr=stderr)
+    if not terminal.is_terminal:  # a log or a pipe: nothing is folded or cut to 80 columns
+        terminal.width = 4096
+    return terminal
 
 
 @contextmanager

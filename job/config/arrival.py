@@ -27,7 +27,7 @@ class Promotion(Section):
 
     metric: Literal["accuracy", "balanced_accuracy"] = "accuracy"
     confidence: float = Field(0.95, ge=0.5, lt=1)
-    """Of the paired bootstrap: the gain must be above `min_gain` in this fraction of the resamples."""
+    """The gain must be above `min_gain` in this fraction of the resamples of the paired bootstrap."""
     min_gain: float = Field(0.0, ge=-1, le=1)
     """A fraction of the metric. Below 0, a model that is a little worse is promoted as well."""
     max_class_drop: Fraction = 0.05

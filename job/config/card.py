@@ -9,7 +9,7 @@ from job.config.base import Section
 
 class Card(Section):
     licence: str | None = Field(None, min_length=1, max_length=200)
-    """Of the model: an SPDX identifier (`apache-2.0`, `cc-by-nc-sa-4.0`), or its name."""
+    """The licence of the model: an SPDX identifier (`apache-2.0`, `cc-by-nc-sa-4.0`), or its name."""
     intended_use: str | None = Field(None, min_length=1)
     """Who should use the model, for what."""
     limits: str | None = Field(None, min_length=1)

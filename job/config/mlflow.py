@@ -11,7 +11,7 @@ from job.config.base import Section
 
 class MLflow(Section):
     tracking_uri: str | None = Field(None, min_length=1, max_length=1000)
-    """Of the tracking server; `null`: what the variable MLFLOW_TRACKING_URI says."""
+    """The URI of the tracking server; `null`: what the variable MLFLOW_TRACKING_URI says."""
     experiment: str | None = Field(None, min_length=1, max_length=500)
     """By default the job's name; it is made where there is none."""
     registered_model: str | None = Field(None, pattern=r"^[^/:]{1,250}$")

@@ -100,7 +100,7 @@ def read_fortunes(package: Path) -> list[Row]:
         content = (package / "usr/share/games/fortunes" / category).read_text(encoding="utf-8")
         for text in content.split("\n%\n"):
             labels.setdefault(text.strip("%\n"), set()).add(category)
-    keys = {text_version(text): text for text, found in labels.items() if text.strip() and len(found) == 1}
+    keys = {text_version(text): text for text, categories in labels.items() if text.strip() and len(categories) == 1}
     return [
         {"text": text, "label": next(iter(labels[text])), "key": key, "split": split_of(key, Split())}
         for key, text in sorted(keys.items())

@@ -40,8 +40,8 @@ def progress_line(annotations: dict[str, str]) -> str:
         return ""
     percent = f"{annotations.get(PERCENT, '0'):>3} %"
     named = {EPOCH: "epoch ", LOSS: "loss ", METRIC: "", RATE: "", LEFT: ""}
-    told = [f"{before}{annotations[name]}" for name, before in named.items() if name in annotations]
-    return "  ".join([percent, annotations[PHASE].replace("_", "-"), *told]) + (" left" if LEFT in annotations else "")
+    parts = [f"{before}{annotations[name]}" for name, before in named.items() if name in annotations]
+    return "  ".join([percent, annotations[PHASE].replace("_", "-"), *parts]) + (" left" if LEFT in annotations else "")
 
 
 def annotations_of(now: RunProgress) -> dict[str, str | None]:

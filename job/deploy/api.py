@@ -213,8 +213,8 @@ def _client(context: str | None) -> ApiClient:
         else:
             config.load_kube_config(files, context, settings, persist_config=False)
     except config.ConfigException as error:
-        wanted = f" of context {context}" if context else ""
+        asked_context = f" of context {context}" if context else ""
         raise ClusterError(
-            f"{files}: the cluster{wanted} is not in it: {error} Set KUBECONFIG or --context."
+            f"{files}: the cluster{asked_context} is not in it: {error} Set KUBECONFIG or --context."
         ) from error
     return client.ApiClient(settings)

@@ -129,10 +129,10 @@ def _read(cloud: str, document: bytes) -> dict[str, Any]:
 
 def _value(name: str, output: Any, shape: Shape) -> Any:
     value = output.get("value") if isinstance(output, dict) else None
-    text, wanted = value, shape.example
+    text, expected = value, shape.example
     if shape.annotation is not None:
-        wanted = f"{{{shape.annotation}: {shape.example}}}"
+        expected = f"{{{shape.annotation}: {shape.example}}}"
         text = value.get(shape.annotation) if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(text, str) or not re.fullmatch(shape.pattern, text):
-        raise JobError(f"Terraform's output {name} is not {wanted}: got {str(value)[:100]!r}.")
+        raise JobError(f"Terraform's output {name} is not {expected}: got {str(value)[:100]!r}.")
     return value

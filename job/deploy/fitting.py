@@ -45,11 +45,11 @@ def _check_gpus(job: Job, groups: list[dict[str, Any]], where: str) -> None:
 
 
 def _check_cpus(job: Job, group: dict[str, Any], where: str) -> None:
-    wanted, resources = job.scaling.cpus_per_worker, _resources(group)
+    cpus, resources = job.scaling.cpus_per_worker, _resources(group)
     given = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu"))
-    if wanted is not None and given is not None and wanted > cores(given):
+    if cpus is not None and given is not None and cpus > cores(given):
         raise JobError(
-            f"scaling.cpus_per_worker: {wanted} is more than a worker of --overlay {where} has (group "
+            f"scaling.cpus_per_worker: {cpus} is more than a worker of --overlay {where} has (group "
             f"{group['groupName']} requests {given}): lower it, or raise the overlay's request."
         )
 

@@ -80,7 +80,7 @@ def _changes(
     A watch that broke goes on where it was; where the server does not know that version any more, all are listed again.
     Raises ClusterError.
     """
-    version, heard, told = "", time.monotonic(), False
+    version, heard, is_silence_told = "", time.monotonic(), False
     while not over.is_set():
         try:
             if not version:
@@ -88,7 +88,7 @@ def _changes(
                 heard = time.monotonic()
                 yield "LISTED", objects
             for kind, item in api.watch(resource, version, **query):
-                version, heard, told = item["metadata"]["resourceVersion"], time.monotonic(), False
+                version, heard, is_silence_told = item["metadata"]["resourceVersion"], time.monotonic(), False
                 if kind != "BOOKMARK":
                     yield kind, [item]
             heard = time.monotonic()
@@ -97,8 +97,8 @@ def _changes(
         except Unreachable as error:
             if time.monotonic() - heard > PATIENCE:
                 raise
-            if not told and not over.is_set():
-                told = True
+            if not is_silence_told and not over.is_set():
+                is_silence_told = True
                 emit(Noted(f"{error} Looking again."))
         over.wait(PAUSE)
 

@@ -40,10 +40,10 @@ class Filled(NamedTuple):
 
 def fitting_rayjob(job: Job, overlay: list[Object], where: str) -> Object:
     """The overlay's RayJob. Raises JobError where this job can't be filled into it; `where` names the overlay."""
-    found = [document for document in overlay if document.get("kind") == "RayJob"]
-    if len(found) != 1:
-        raise JobError(f"--overlay {where}: exactly one RayJob is needed, got {len(found)}.")
-    (rayjob,) = found
+    rayjobs = [document for document in overlay if document.get("kind") == "RayJob"]
+    if len(rayjobs) != 1:
+        raise JobError(f"--overlay {where}: exactly one RayJob is needed, got {len(rayjobs)}.")
+    (rayjob,) = rayjobs
     try:
         complete = all(template["spec"]["containers"] for template in pod_templates(rayjob))
     except (KeyError, TypeError):

@@ -51,10 +51,10 @@ def name_run(job: Job, emit: Emit, *, new: bool = False) -> Naming:
         named = listing_id(job, shards)
         if without_index(job.data, source, store, shards=shards):  # so there is no run of this so far
             return Naming(named)
-    found = find_run(job, source, store, emit=emit, new=new)
-    outcome = finished_outcome(job, store, found.run)
-    id = found.run if named is None else named + found.run.removeprefix(found.first)
-    return Naming(id, found.run, outcome.result.run if outcome else None, found.snapshot)
+    identified = find_run(job, source, store, emit=emit, new=new)
+    outcome = finished_outcome(job, store, identified.run)
+    id = identified.run if named is None else named + identified.run.removeprefix(identified.first)
+    return Naming(id, identified.run, outcome.result.run if outcome else None, identified.snapshot)
 
 
 def _is_in_reach(job: Job) -> bool:

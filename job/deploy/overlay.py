@@ -63,8 +63,8 @@ def _build(folder: Path) -> str:
     except subprocess.TimeoutExpired as error:
         raise ClusterError(f"`{' '.join(command)}` did not end within {TIMEOUT:g} s.") from error
     if done.returncode:
-        told = [line.strip() for line in done.stderr.splitlines() if line.strip() and not line.startswith("#")]
-        first = told[0].removeprefix("error: ") if told else f"exit code {done.returncode}"
+        complaints = [line.strip() for line in done.stderr.splitlines() if line.strip() and not line.startswith("#")]
+        first = complaints[0].removeprefix("error: ") if complaints else f"exit code {done.returncode}"
         logged = re.search(r'err="(.*)"$', first)
         first = logged[1] if logged else first
         raise JobError(f"--overlay {folder}: kustomize can't build it: {first}")

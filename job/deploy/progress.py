@@ -43,7 +43,7 @@ def annotated(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
     writer = _Writer(name, namespace, bus.emit, ask=ask)
     here: Annotations = {CLUSTER: os.environ.get("THAW_CLUSTER")}
     writer.put({**dict.fromkeys([*FIGURES, EXIT_CODE, ERROR, CLUSTER]), PHASE: "start"})
-    bus.subscribe(RunFound, lambda found: writer.put({RUN: found.id}))
+    bus.subscribe(RunFound, lambda event: writer.put({RUN: event.id}))
     bus.subscribe(RunProgress, lambda now: writer.put(annotations_of(now)))
     try:
         yield

@@ -142,8 +142,8 @@ def exit_code(rayjob: Object) -> int | None:
         return None
     if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
         return 0
-    told = re.search(r"exit code:? (\d+)", status.get("message", ""))
-    for text in (ending(rayjob)[0], told[1] if told else ""):
+    in_message = re.search(r"exit code:? (\d+)", status.get("message", ""))
+    for text in (ending(rayjob)[0], in_message[1] if in_message else ""):
         if text.isdigit() and int(text):
             return int(text)
     return ClusterError.exit_code

@@ -69,11 +69,11 @@ def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> Subm
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
         reserve(store, naming.run)
     api = connect(options.context, rayjob["metadata"]["namespace"])
-    made, fresh = apply(api, configmap, rayjob, emit=emit)
-    run = made["metadata"].get("annotations", {}).get(RUN)
+    created, is_new = apply(api, configmap, rayjob, emit=emit)
+    run = created["metadata"].get("annotations", {}).get(RUN)
     return Submitted(
-        state="submitted" if fresh else "submitted already",
-        name=made["metadata"]["name"],
+        state="submitted" if is_new else "submitted already",
+        name=created["metadata"]["name"],
         namespace=api.namespace,
         run=run_uri(store, run) if run else None,
     )
@@ -94,15 +94,15 @@ def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied
     name = rayjob["metadata"]["name"]
     _put_configmap(api, configmap, emit)
     try:
-        made, fresh = api.create(RAYJOBS, rayjob), True
+        in_cluster, fresh = api.create(RAYJOBS, rayjob), True
     except Conflict:
         found = api.get(RAYJOBS, name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             raise ClusterError(f"RayJob {name} is just being deleted: submit again when it is gone.") from None
-        made, fresh = found, False
-        _tell_existing(made, emit)
-    _own(api, configmap, made)
-    return Applied(made, fresh)
+        in_cluster, fresh = found, False
+        _tell_existing(in_cluster, emit)
+    _own(api, configmap, in_cluster)
+    return Applied(in_cluster, fresh)
 
 
 def describe_submitted(submitted: Submitted, context: str | None) -> list[str]:
@@ -130,14 +130,14 @@ def _put_configmap(api: Api, configmap: Object, emit: Emit) -> None:
             api.create(CONFIGMAPS, configmap)
             return
         except Conflict:
-            found = api.get(CONFIGMAPS, name)
-        if found is None:  # deleted meanwhile
+            existing = api.get(CONFIGMAPS, name)
+        if existing is None:  # deleted meanwhile
             continue
-        if found.get("data") == configmap["data"]:
+        if existing.get("data") == configmap["data"]:
             return
         if api.get(RAYJOBS, name) is not None:
             return emit(Warned(f"{name} keeps the settings that it was submitted with, which differ from these"))
-        gone = dict.fromkeys(found.get("data") or {})
+        gone = dict.fromkeys(existing.get("data") or {})
         if api.patch(CONFIGMAPS, name, {"data": {**gone, **configmap["data"]}}) is not None:
             return
     raise _contended(api, name)

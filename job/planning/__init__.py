@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from job.config import Job
 from job.data.forms import form_of
@@ -15,6 +14,7 @@ from job.planning.cached import MissingFeatures, look_up
 from job.planning.calibration import EXAMPLES, calibrated
 from job.planning.costs import memory, phases
 from job.planning.document import Forecast, document
+from job.planning.forecast_document import ForecastDocument
 from job.planning.headers import look_at
 from job.planning.history import History, last_like
 from job.planning.listing import Seen, numbers, sampled, seen
@@ -26,7 +26,7 @@ from job.storage.read_only import OverlayStore
 from job.storage.scratch import scratch
 
 
-def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> dict[str, Any]:
+def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> ForecastDocument:
     """The document that `thaw plan --json` prints. Raises what the run itself would raise at its beginning.
 
     `calibrates`: None measures on this machine only where no run like this one was finished. TensorFlow is imported
@@ -46,8 +46,10 @@ def _forecast(job: Job, store: Store, listed: Seen, *, calibrates: bool | None, 
     run = planned_run(job, store, listed, network=network)
     missing, duplicates = _stored(run, store, listed, source=source.uri)
     history, classes = last_like(job, store, run.run), max(2, len(snapshot.classes))
-    headers = look_at(job.data, form_of(job), source, rows=sampled(listed), wanted=EXAMPLES)
-    costs = phases(job, run.plan, run.anatomy, classes=classes, made=history.epochs if history else {}, words=run.words)
+    headers = look_at(job.data, form_of(job), source, rows=sampled(listed), most=EXAMPLES)
+    costs = phases(
+        job, run.plan, run.anatomy, classes=classes, last_epochs=history.epochs if history else {}, words=run.words
+    )
     stored = sum(tensor.needed * tensor.bytes_per_example for tensor in missing.tensors)
     speeds, note = None, ""
     if calibrates or (calibrates is None and not _is_known(history, missing, [phase.name for phase in costs])):

@@ -73,7 +73,7 @@ def look_up(
     """
     if not any(_is_begun(store, featurizer) for featurizer in featurizers):
         return _nothing(featurizers, counts)
-    addresses, train = (found := rows()).addresses, found.splits == TRAIN
+    addresses, train = (listed_rows := rows()).addresses, listed_rows.splits == TRAIN
     lacking, passes = np.zeros(len(addresses), np.bool_), dict[int, np.ndarray]()
     tensors, rejects = dict[str, Cached](), dict[bytes, str]()
     for featurizer in featurizers:

@@ -65,9 +65,9 @@ class PhaseSpeeds:
     """Seconds."""
 
     step: float
-    """Of a batch."""
+    """The step of a batch."""
     predict: float
-    """Of a batch that is validated."""
+    """A batch that is validated."""
     compile: float
     """That the phase takes beside its epochs."""
 
@@ -174,10 +174,13 @@ def _calibrated(
 
 def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int) -> TimedExtraction:
     """Decodes and featurizes, in the plain view and another one where there are more."""
-    wanted = [featurizer for featurizer in run.wanted if featurizer.view <= 1]
+    featurizers = [featurizer for featurizer in run.wanted if featurizer.view <= 1]
     # Of the same size as float16, and no activation is too large for it.
-    wanted = [replace(one, dtype="bfloat16") if one.dtype == "float16" else one for one in wanted]
-    work = Extraction(run.job, "", run.base, wanted, [], store)
+    featurizers = [
+        replace(featurizer, dtype="bfloat16") if featurizer.dtype == "float16" else featurizer
+        for featurizer in featurizers
+    ]
+    work = Extraction(run.job, "", run.base, featurizers, [], store)
     inputs, decode = _decode(work, encoded, cores)
     began = time.perf_counter()
     size = int(np.clip(LONGEST / (run.plan.seconds_whole or 1e-9), 1, BATCH))
@@ -187,7 +190,7 @@ def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int)
         inputs=np.resize(inputs, (size, *inputs.shape[1:])),
         addresses=np.zeros(size, ADDRESS),
         hashes=np.arange(size, dtype=np.uint64),
-        needs=np.ones((size, len(wanted)), np.bool_),
+        needs=np.ones((size, len(featurizers)), np.bool_),
         rejects=[],
         gone={},
         done=size,
@@ -197,7 +200,7 @@ def _extract(run: PlannedRun, store: Store, encoded: list[bytes], *, cores: int)
         began = time.perf_counter()
         frozen.parts(batch)
         taken.append(time.perf_counter() - began)
-    views = len({featurizer.view for featurizer in wanted})
+    views = len({featurizer.view for featurizer in featurizers})
     features = {part.featurizer.tap: part for part in reversed(parts)}  # of the plain view
     return TimedExtraction(features, decode, mean(taken) / (size * views), built)
 

@@ -43,10 +43,10 @@ LIKELY = 0.9
 """The accuracy for which it is asked whether it does."""
 
 
-def cautions(found: Forecast) -> list[Caution]:
-    job, snapshot, headers = found.run.job, found.listed.snapshot, found.headers
-    whole = found.listed.share == 1
-    train = round(sum(snapshot.counts["train"].values()) / found.listed.share)
+def cautions(forecast: Forecast) -> list[Caution]:
+    job, snapshot, headers = forecast.run.job, forecast.listed.snapshot, forecast.headers
+    whole = forecast.listed.share == 1
+    train = round(sum(snapshot.counts["train"].values()) / forecast.listed.share)
     rates = {name: getattr(job.phases, name) for name in USUAL}
     return [
         *snapshot.cautions,
@@ -56,10 +56,10 @@ def cautions(found: Forecast) -> list[Caution]:
         *_pictures(job, headers.looks),
         *(caution for name, settings in rates.items() if settings for caution in _rate(name, settings)),
         *_recipe(job, train),
-        *_end(job, found.run.anatomy),
-        *_depth(found.run.anatomy),
-        *_room(job, found.memory, found.missing.to_write),
-        *_copies(found.duplicates),
+        *_end(job, forecast.run.anatomy),
+        *_depth(forecast.run.anatomy),
+        *_room(job, forecast.memory, forecast.missing.to_write),
+        *_copies(forecast.duplicates),
     ]
 
 
@@ -67,25 +67,25 @@ def _examples(job: Job, snapshot: Snapshot) -> Iterator[Caution]:
     train = snapshot.counts["train"]
     few = sorted((label for label in train if train[label] < FEW), key=lambda label: (train[label], label))
     if few:
-        told = f"{shown(few)}: fewer than {FEW} training examples ({train[few[0]]} of {few[0]!r})"
-        yield Caution("data", f"{told}: little can be learned of so few. Add examples, or leave the class out.")
+        finding = f"{shown(few)}: fewer than {FEW} training examples ({train[few[0]]} of {few[0]!r})"
+        yield Caution("data", f"{finding}: little can be learned of so few. Add examples, or leave the class out.")
     for split in SPLITS[1:]:
         without = [label for label in snapshot.classes if not snapshot.counts[split][label]]
         if without:
-            told = f"no example of {shown(without)} is on the {split} side: how well it is told won't be known"
-            yield Caution("data.split", f"{told}. Add examples, or raise data.split.{split}.")
+            finding = f"no example of {shown(without)} is on the {split} side: how well it is told won't be known"
+            yield Caution("data.split", f"{finding}. Add examples, or raise data.split.{split}.")
     largest, smallest = max(train.values()), max(1, min(train.values()))
     if largest >= UNEVEN * smallest and job.train.class_weights is None:
-        told = f"the largest class has {largest / smallest:,.0f} times the training examples of the smallest"
-        yield Caution("train.class_weights", f"{told}, and all count the same: `auto` weighs each class evenly.")
+        finding = f"the largest class has {largest / smallest:,.0f} times the training examples of the smallest"
+        yield Caution("train.class_weights", f"{finding}, and all count the same: `auto` weighs each class evenly.")
     seen = sum(snapshot.counts["validation"].values())
     error = math.sqrt(LIKELY * (1 - LIKELY) / seen)
     if error > SEEN:
-        told = f"{seen} validation examples: an accuracy of {LIKELY:.0%} is known to ±{1.96 * error:.1%}"
-        wanted = math.ceil(LIKELY * (1 - LIKELY) / SEEN**2)
+        finding = f"{seen} validation examples: an accuracy of {LIKELY:.0%} is known to ±{1.96 * error:.1%}"
+        enough = math.ceil(LIKELY * (1 - LIKELY) / SEEN**2)
         yield Caution(
             "data.split.validation",
-            f"{told}, so that a difference of {SEEN:.0%} can't be seen. {wanted} would show it: add examples, raise "
+            f"{finding}, so that a difference of {SEEN:.0%} can't be seen. {enough} would show it: add examples, raise "
             "the split, or judge by larger differences.",
         )
 
@@ -95,10 +95,10 @@ def _rejects(job: Job, headers: Headers) -> Iterator[Caution]:
     allowed = job.data.max_rejects
     if headers.rejected and headers.rejected > allowed * headers.sampled:
         sure = "will end" if low > allowed else "may end"
-        told = f"{headers.rejected} of {headers.sampled} sampled examples are unusable, and {allowed:.1%} may be"
+        finding = f"{headers.rejected} of {headers.sampled} sampled examples are unusable, and {allowed:.1%} may be"
         yield Caution(
             "data.max_rejects",
-            f"{told}: the run {sure} with exit code 3 once they are decoded. Mend or remove them, or raise it.",
+            f"{finding}: the run {sure} with exit code 3 once they are decoded. Mend or remove them, or raise it.",
         )
 
 
@@ -108,31 +108,33 @@ def _encoding(job: Job, headers: Headers) -> Iterator[Caution]:
         return
     refused = {why: count for why, count in headers.reasons.items() if why.startswith(NOT_UTF8)}
     if refused:
-        told = f"{sum(refused.values())} of {headers.sampled} sampled texts are not UTF-8, and will be rejected"
+        finding = f"{sum(refused.values())} of {headers.sampled} sampled texts are not UTF-8, and will be rejected"
         likely = next(iter(refused)).removeprefix(NOT_UTF8)
-        yield Caution("data.encoding", f"{told}{likely}. Name what all of them are written in, or convert them.")
+        yield Caution("data.encoding", f"{finding}{likely}. Name what all of them are written in, or convert them.")
     encoding = job.data.encoding
-    if encoding and (double := sum(reads_utf8_as(one, encoding) for one in headers.usable)):
-        told = f"{double} of {len(headers.usable)} sampled texts look like UTF-8 that is read as {encoding}"
-        yield Caution("data.encoding", f"{told}: their letters become others. Convert them, or remove data.encoding.")
+    if encoding and (double := sum(reads_utf8_as(text, encoding) for text in headers.usable)):
+        finding = f"{double} of {len(headers.usable)} sampled texts look like UTF-8 that is read as {encoding}"
+        yield Caution(
+            "data.encoding", f"{finding}: their letters become others. Convert them, or remove data.encoding."
+        )
 
 
 def _pictures(job: Job, looks: Looks) -> Iterator[Caution]:
     given = job.data.value_range
     among = f"of {looks.looked} sampled pictures"
     if looks.several:
-        told = f"{looks.several} {among} are animated, or have pages, and only the first is used"
-        yield Caution("data", f"{told}: where the others matter, make them pictures of their own.")
+        finding = f"{looks.several} {among} are animated, or have pages, and only the first is used"
+        yield Caution("data", f"{finding}: where the others matter, make them pictures of their own.")
     if looks.values and given is None:
         lowest, highest, bits = looks.values
         if highest - lowest < NARROW * 2**bits:
-            told = f"{looks.deep} {among} have {bits} bits, and values of {lowest} to {highest} alone"
+            finding = f"{looks.deep} {among} have {bits} bits, and values of {lowest} to {highest} alone"
             lost = f"{(highest - lowest >> (bits - 8)) + 1} of 256 shades are left of them"
-            wanted = f"[{0 if 2 * lowest < highest else lowest}, {2 ** highest.bit_length() - 1}]"
-            yield Caution("data.value_range", f"{told}: {lost}. Set data.value_range: {wanted}.")
+            value_range = f"[{0 if 2 * lowest < highest else lowest}, {2 ** highest.bit_length() - 1}]"
+            yield Caution("data.value_range", f"{finding}: {lost}. Set data.value_range: {value_range}.")
     if given is not None and looks.looked and not looks.deep:
-        told = f"none {among} has more than 8 bits, and only such are scaled from it"
-        yield Caution("data.value_range", f"{told}. Leave it out.")
+        finding = f"none {among} has more than 8 bits, and only such are scaled from it"
+        yield Caution("data.value_range", f"{finding}. Leave it out.")
 
 
 def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
@@ -142,11 +144,11 @@ def _rate(name: str, settings: Optimization) -> Iterator[Caution]:
         return
     if rate >= FAR * usual:
         risk = "the head is likely to diverge" if name == "head" else "good weights are likely to be destroyed"
-        told = f"{rate:g} is {rate / usual:,.0f} times what {settings.optimizer} usually takes here ({usual:g})"
-        yield Caution(where, f"{told}: {risk}. Lower it, or set it to auto.")
+        finding = f"{rate:g} is {rate / usual:,.0f} times what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{finding}: {risk}. Lower it, or set it to auto.")
     elif rate <= usual / FAR:
-        told = f"{rate:g} is a {usual / rate:,.0f}th of what {settings.optimizer} usually takes here ({usual:g})"
-        yield Caution(where, f"{told}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
+        finding = f"{rate:g} is a {usual / rate:,.0f}th of what {settings.optimizer} usually takes here ({usual:g})"
+        yield Caution(where, f"{finding}: {settings.epochs} epochs may change little. Raise it, or set it to auto.")
 
 
 def _recipe(job: Job, train: int) -> Iterator[Caution]:
@@ -203,15 +205,15 @@ def _room(job: Job, memory: MemoryNeed, to_write: int) -> Iterator[Caution]:
     if workers * memory.total > here and not job.scaling.gpu:
         each, room = f"{memory.total / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
         if workers > 1:
-            told = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
-            yield Caution("scaling.workers", f"{told}, or thaw less.")
+            finding = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
+            yield Caution("scaling.workers", f"{finding}, or thaw less.")
         else:
-            told = f"The run needs {each}, {room}. Take a smaller train.batch_size, or thaw less."
-            yield Caution("train.batch_size", told)
+            finding = f"The run needs {each}, {room}. Take a smaller train.batch_size, or thaw less."
+            yield Caution("train.batch_size", finding)
     if not job.store.startswith("file://"):
         return
     folder = Path(job.store.removeprefix("file://"))
-    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.is_dir())).free
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
     if to_write > free:
         yield Caution(
             "store",

@@ -106,11 +106,11 @@ def head_layers(job: Job, features: int, classes: int) -> tuple[int, int]:
 
 
 def phases(
-    job: Job, plan: Plan, anatomy: Anatomy, *, classes: int, made: dict[str, int], words: int | None
+    job: Job, plan: Plan, anatomy: Anatomy, *, classes: int, last_epochs: dict[str, int], words: int | None
 ) -> list[PhaseCosts]:
-    """`made` has the epochs that the last run made, by phase; `words` is how many words' vectors train, of glove."""
+    """`last_epochs` are those that the last run made, by phase; `words` is how many words' vectors train, of glove."""
     parameters, work = head_layers(job, plan.features, classes)
-    found = [PhaseCosts("head", parameters, work, 2 * work, *_epochs(job.phases.head, made.get("head")))]
+    costs = [PhaseCosts("head", parameters, work, 2 * work, *_epochs(job.phases.head, last_epochs.get("head")))]
     if job.phases.fine_tune is not None:
         thawed: int | None = anatomy.trainable
         if job.model.backbone == GLOVE:
@@ -118,9 +118,9 @@ def phases(
             thawed = None if words is None else words * (plan.features // vectors)
         trainable = None if thawed is None else parameters + thawed
         forward, backward = anatomy.work - anatomy.below + work, anatomy.backward + 2 * work
-        epochs = _epochs(job.phases.fine_tune, made.get("fine_tune"))
-        found.append(PhaseCosts("fine_tune", trainable, forward, backward, *epochs))
-    return found
+        epochs = _epochs(job.phases.fine_tune, last_epochs.get("fine_tune"))
+        costs.append(PhaseCosts("fine_tune", trainable, forward, backward, *epochs))
+    return costs
 
 
 def memory(job: Job, plan: Plan, anatomy: Anatomy, *, phase: PhaseCosts, stored: int) -> MemoryNeed:
@@ -149,8 +149,8 @@ def local_batch(job: Job) -> int:
     return WorkerShare(job.train.batch_size, 0, job.scaling.max_workers).size
 
 
-def _epochs(settings: HeadPhase | FineTunePhase, made: int | None) -> tuple[Range, str]:
-    """How many the phase makes, and what the likely number goes by; `made` is how many the last run made."""
+def _epochs(settings: HeadPhase | FineTunePhase, last: int | None) -> tuple[Range, str]:
+    """How many the phase makes, and what the likely number goes by; `last` is how many the last run made."""
     most, waits = settings.epochs, settings.patience
     low = min(waits + 1, most) if waits else most
     if isinstance(settings, HeadPhase):
@@ -164,6 +164,6 @@ def _epochs(settings: HeadPhase | FineTunePhase, made: int | None) -> tuple[Rang
         return Range(most, most, most), "phases.fine_tune.patience is not set: all epochs"
     else:
         likely, assumes = most, "patience is never reached"
-    if made is not None:
-        likely, assumes = made, f"as many epochs as the last run made ({made})"
+    if last is not None:
+        likely, assumes = last, f"as many epochs as the last run made ({last})"
     return Range(low, min(max(likely, low), most), most), assumes

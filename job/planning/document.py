@@ -1,16 +1,32 @@
-"""The forecast as one JSON document; docs/plan.md says what each key means."""
+"""Makes the document of `thaw plan` from everything that was found out."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from job.evaluation.duplicates import Duplicates
 from job.planning.cached import MissingFeatures
 from job.planning.calibration import Speeds
 from job.planning.cautions import cautions
 from job.planning.costs import MemoryNeed, PhaseCosts, Range, head_layers
+from job.planning.forecast_document import (
+    BlockSection,
+    CacheSection,
+    DataSection,
+    DuplicatesSection,
+    ForecastDocument,
+    MemorySection,
+    NearCopy,
+    NetworkSection,
+    PhaseSection,
+    PriceSection,
+    RejectedExample,
+    RejectsSection,
+    RunSection,
+    TensorSection,
+    TimeSection,
+)
 from job.planning.headers import Headers, interval
 from job.planning.history import History
 from job.planning.listing import Seen, chosen
@@ -25,7 +41,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Forecast:
-    """All that was found out."""
+    """Everything that the document is made from."""
 
     listed: Seen
     run: PlannedRun
@@ -43,135 +59,133 @@ class Forecast:
     """Why nothing was measured, where that is so."""
 
 
-def document(store: Store, found: Forecast) -> dict[str, Any]:
-    job = found.run.job
-    return {
-        "format": FORMAT,
-        "job": job.name,
-        "task": job.task,
-        "run": _run(store, found.run.run),
-        "data": _data(found),
-        "network": _network(found.run, len(found.listed.snapshot.classes)),
-        "cache": _cache(found.missing, found.run.anatomy.work),
-        "phases": [_phase(phase, found.counts) for phase in found.phases],
-        "time": _time(found),
-        "price": _price(found),
-        "memory": {**asdict(found.memory), "total": found.memory.total},
-        "warnings": [asdict(caution) for caution in cautions(found)],
-    }
+def document(store: Store, forecast: Forecast) -> ForecastDocument:
+    job = forecast.run.job
+    return ForecastDocument(
+        format=FORMAT,
+        job=job.name,
+        task=job.task,
+        run=_run(store, forecast.run.run),
+        data=_data(forecast),
+        network=_network(forecast.run, len(forecast.listed.snapshot.classes)),
+        cache=_cache(forecast.missing, forecast.run.anatomy.work),
+        phases=[_phase(phase, forecast.counts) for phase in forecast.phases],
+        time=_time(forecast),
+        price=_price(forecast),
+        memory=MemorySection(**vars(forecast.memory), total=forecast.memory.total),
+        warnings=cautions(forecast),
+    )
 
 
-def _run(store: Store, run: str | None) -> dict[str, Any]:
+def _run(store: Store, run: str | None) -> RunSection:
     if run is None:
-        return {"id": None, "uri": None, "state": "unknown"}
+        return RunSection(None, None, "unknown")
     begun = read_state(store, run)
     state = "finished" if store.stat(RunKeys(run).result) else "begun" if begun else "new"
-    return {"id": run, "uri": run_uri(store, run), "state": state}
+    return RunSection(run, run_uri(store, run), state)
 
 
-def _data(found: Forecast) -> dict[str, Any]:
-    job, snapshot, share, headers = found.run.job, found.listed.snapshot, found.listed.share, found.headers
+def _data(forecast: Forecast) -> DataSection:
+    job, snapshot, share, headers = forecast.run.job, forecast.listed.snapshot, forecast.listed.share, forecast.headers
     low, high = interval(headers.rejected, headers.sampled)
     rate, examples = headers.rejected / max(1, headers.sampled), snapshot.examples / share
-    return {
-        "source": job.data.source,
-        "snapshot": snapshot.id if share == 1 else None,
-        "share": share,
-        "examples": snapshot.examples,
-        "counts": snapshot.counts,
-        "left_out": snapshot.left_out,
-        "rejects": {
-            "listing": snapshot.rejects,
-            "decoding": found.missing.rejects,
-            "sampled": headers.sampled,
-            "sample": headers.reasons,
-            "examples": [{"key": key, "reason": reason} for key, reason in headers.named],
-            "expected": asdict(Range(math.floor(low * examples), round(rate * examples), math.ceil(high * examples))),
-        },
-        "pictures": asdict(headers.looks) if job.task == "image" else None,
-        "duplicates": _duplicates(found.duplicates, found.listed),
-    }
+    return DataSection(
+        source=job.data.source,
+        snapshot=snapshot.id if share == 1 else None,
+        share=share,
+        examples=snapshot.examples,
+        counts=snapshot.counts,
+        left_out=snapshot.left_out,
+        rejects=RejectsSection(
+            listing=snapshot.rejects,
+            decoding=forecast.missing.rejects,
+            sampled=headers.sampled,
+            sample=headers.reasons,
+            examples=[RejectedExample(key, reason) for key, reason in headers.named],
+            expected=Range(math.floor(low * examples), round(rate * examples), math.ceil(high * examples)),
+        ),
+        pictures=headers.looks if job.task == "image" else None,
+        duplicates=_duplicates(forecast.duplicates, forecast.listed),
+    )
 
 
-def _duplicates(duplicates: Duplicates, listed: Seen) -> dict[str, Any]:
+def _duplicates(duplicates: Duplicates, listed: Seen) -> DuplicatesSection:
     held, train = duplicates.compared
     places = sorted({place for pair in duplicates.nearest for place in pair[:2]})
     keys = {place: row.key for place, row in zip(places, chosen(listed, places), strict=True)}
-    return {
-        "held_out_compared": held,
-        "train_compared": train,
-        "held_out_with_a_near_copy": duplicates.pairs if held else None,
-        "of_another_label": duplicates.other_label if held else None,
-        "nearest": [{"held_out": keys[a], "train": keys[b], "distance": share} for a, b, share in duplicates.nearest],
-        "note": duplicates.note,
-    }
+    return DuplicatesSection(
+        held_out_compared=held,
+        train_compared=train,
+        held_out_with_a_near_copy=duplicates.pairs if held else None,
+        of_another_label=duplicates.other_label if held else None,
+        nearest=[NearCopy(keys[a], keys[b], share) for a, b, share in duplicates.nearest],
+        note=duplicates.note,
+    )
 
 
-def _network(run: PlannedRun, classes: int) -> dict[str, Any]:
+def _network(run: PlannedRun, classes: int) -> NetworkSection:
     plan, anatomy = run.plan, run.anatomy
-    return {
-        "backbone": run.job.model.backbone,
-        "features": plan.features,
-        "parameters": anatomy.parameters,
-        "head_parameters": head_layers(run.job, plan.features, classes)[0],
-        "blocks": [block._asdict() for block in anatomy.blocks],
-        "thawed": list(anatomy.thawed),
-        "cut": plan.cut,
-        "shape": list(plan.shape),
-        "reason": plan.reason,
-        "work": anatomy.work,
-        "work_below_cut": anatomy.below,
-    }
+    return NetworkSection(
+        backbone=run.job.model.backbone,
+        features=plan.features,
+        parameters=anatomy.parameters,
+        head_parameters=head_layers(run.job, plan.features, classes)[0],
+        blocks=[BlockSection(*block) for block in anatomy.blocks],
+        thawed=list(anatomy.thawed),
+        cut=plan.cut,
+        shape=list(plan.shape),
+        reason=plan.reason,
+        work=anatomy.work,
+        work_below_cut=anatomy.below,
+    )
 
 
-def _cache(missing: MissingFeatures, work: int) -> dict[str, Any]:
+def _cache(missing: MissingFeatures, work: int) -> CacheSection:
     """`work` is that of a pass."""
-    return {
-        "tensors": [
-            {**asdict(t), "shape": list(t.shape), "missing": t.missing, "bytes": t.needed * t.bytes_per_example}
-            for t in missing.tensors
+    return CacheSection(
+        tensors=[
+            TensorSection(
+                **{**vars(tensor), "shape": list(tensor.shape)},
+                missing=tensor.missing,
+                bytes=tensor.needed * tensor.bytes_per_example,
+            )
+            for tensor in missing.tensors
         ],
-        "examples_to_compute": missing.examples,
-        "passes_to_compute": missing.passes,
-        "bytes_to_write": missing.to_write,
-        "work": missing.passes * work,
-    }
+        examples_to_compute=missing.examples,
+        passes_to_compute=missing.passes,
+        bytes_to_write=missing.to_write,
+        work=missing.passes * work,
+    )
 
 
-def _phase(phase: PhaseCosts, counts: dict[str, int]) -> dict[str, Any]:
+def _phase(phase: PhaseCosts, counts: dict[str, int]) -> PhaseSection:
     forward = phase.forward * (counts["train"] + counts["validation"])
     backward = phase.backward * counts["train"]
-    return {
-        "name": phase.name,
-        "trainable": phase.trainable,
-        "epochs": asdict(phase.epochs),
-        "assumes": phase.assumes,
-        "forward_per_epoch": forward,
-        "backward_per_epoch": backward,
-        "work": (forward + backward) * phase.epochs.likely,
-    }
+    return PhaseSection(
+        name=phase.name,
+        trainable=phase.trainable,
+        epochs=phase.epochs,
+        assumes=phase.assumes,
+        forward_per_epoch=forward,
+        backward_per_epoch=backward,
+        work=(forward + backward) * phase.epochs.likely,
+    )
 
 
-def _time(found: Forecast) -> dict[str, Any]:
-    whole, speeds = total(found.stages), found.speeds
-    return {
-        "stages": [asdict(stage) for stage in found.stages],
-        "total": whole and asdict(whole),
-        "calibration": speeds and {**asdict(speeds), "notes": list(speeds.notes)},
-        "last_run": found.history and found.history.run,
-        "note": found.note,
-    }
+def _time(forecast: Forecast) -> TimeSection:
+    last_run = forecast.history.run if forecast.history else None
+    return TimeSection(forecast.stages, total(forecast.stages), forecast.speeds, last_run, forecast.note)
 
 
-def _price(found: Forecast) -> dict[str, Any]:
+def _price(forecast: Forecast) -> PriceSection:
     """Workers are held from the first to the last second of a run."""
-    scaling, whole = found.run.job.scaling, total(found.stages)
+    scaling, whole = forecast.run.job.scaling, total(forecast.stages)
     workers, price = scaling.max_workers, scaling.worker_price
     hours = whole and whole.scaled(workers / 3600)
-    return {
-        "workers": workers,
-        "worker_hours": hours and asdict(hours),
-        "gpu_hours": asdict(hours) if hours and scaling.gpu else None,
-        "worker_price": price,
-        "price": asdict(hours.scaled(price)) if hours and price is not None else None,
-    }
+    return PriceSection(
+        workers=workers,
+        worker_hours=hours,
+        gpu_hours=hours if scaling.gpu else None,
+        worker_price=price,
+        price=hours.scaled(price) if hours and price is not None else None,
+    )

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from job.model.network import Network
 
 EPOCHS = 4
-"""Of each phase: the first two make what later ones find ready (steps, and how views are read), which are timed."""
+"""The epochs of each phase. The first two make what later ones find ready (steps, and how views are read); those are
+timed.
+"""
 RATE = 1e-9
 """The learning rate, which has no part in the time: with this one nothing diverges."""
 
@@ -42,18 +44,18 @@ class ShortRun:
     cut: str | None
     """The layer that `inputs` are the output of; None: they are decoded."""
     steps: int
-    """Of an epoch, which ends with a validation on one batch."""
+    """An epoch, which ends with a validation on one batch."""
 
 
 def shortened(job: Job, batch: int, thawed: Sequence[str]) -> Job:
     """The job with EPOCHS of each phase, whatever comes of them; `thawed` are the layers that fine-tuning trains."""
     phases, changed = job.phases, dict[str, Any](epochs=EPOCHS, patience=EPOCHS, learning_rate=RATE, warmup_epochs=0)
-    found: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
+    changed_phases: dict[str, Any] = {"head": phases.head.model_copy(update=changed)}
     if phases.fine_tune:
         changed |= {"unfreeze": UnfreezeMatch(match=list(thawed)), "allow_unconverged_head": True}
-        found["fine_tune"] = phases.fine_tune.model_copy(update=changed)
+        changed_phases["fine_tune"] = phases.fine_tune.model_copy(update=changed)
     train = job.train.model_copy(update={"batch_size": batch})
-    return job.model_copy(update={"phases": phases.model_copy(update=found), "train": train})
+    return job.model_copy(update={"phases": phases.model_copy(update=changed_phases), "train": train})
 
 
 class Epochs(NamedTuple):
@@ -86,7 +88,8 @@ def time_epochs(run: ShortRun, network: Network) -> Epochs:
         store, node = LocalStore(folder), NodeCache(f"{folder}/node", None, 1)
         data = _dataset(run, network.head.output_shape[-1], store)
         pooled, inputs = (
-            [FeatureCache(store, data, one, cache=node) for one in sets] for sets in (data.pooled, data.inputs)
+            [FeatureCache(store, data, featurizer, cache=node) for featurizer in sets]
+            for sets in (data.pooled, data.inputs)
         )
         factory = PhaseFactory(job, network, data, Inputs(pooled, inputs, run.cut), context)
         began = time.perf_counter()

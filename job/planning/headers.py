@@ -64,12 +64,12 @@ class Headers:
         return sum(self.reasons.values())
 
 
-def look_at(data: Data, form: Form, source: Store, *, rows: list[Row], wanted: int) -> Headers:
+def look_at(data: Data, form: Form, source: Store, *, rows: list[Row], most: int) -> Headers:
     """What a sample shows; packed sources are sampled by their first records. What is `usable` is read whole, at most
     `wanted` of them.
     """
     if data.is_packed:
-        return _first_records(data, form, source, rows=rows, wanted=wanted)
+        return _first_records(data, form, source, rows=rows, most=most)
     whole = object_reader(data, source)
     first = source.read_first if data.label_table.text is None else None
 
@@ -79,13 +79,13 @@ def look_at(data: Data, form: Form, source: Store, *, rows: list[Row], wanted: i
         return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        told = list(pool.map(lambda row: _told(form, row, first, whole=whole), rows))
-        found = [(row.key, why) for row, (why, _) in zip(rows, told, strict=True) if why]
-        good = [(row, usual) for row, (why, usual) in zip(rows, told, strict=True) if not why]
+        verdicts = list(pool.map(lambda row: _verdict(form, row, first, whole=whole), rows))
+        rejects = [(row.key, why) for row, (why, _) in zip(rows, verdicts, strict=True) if why]
+        good = [(row, usual) for row, (why, usual) in zip(rows, verdicts, strict=True) if not why]
         looked = good[:LOOKED] if form.picture else []
-        looks = list(pool.map(lambda one: Look() if one[1] else look(read(one[0]) or b""), looked))
-        usable = [content for content in pool.map(read, [row for row, _ in good[:wanted]]) if content is not None]
-    return Headers(len(rows), _counted(found), found[:NAMED], usable, _summed(looks))
+        looks = list(pool.map(lambda item: Look() if item[1] else look(read(item[0]) or b""), looked))
+        usable = [content for content in pool.map(read, [row for row, _ in good[:most]]) if content is not None]
+    return Headers(len(rows), _counted(rejects), rejects[:NAMED], usable, _summed(looks))
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def interval(hits: int, of: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
-def _told(
+def _verdict(
     form: Form, row: Row, first: Callable[[str, int, str], bytes] | None, *, whole: Callable[[str, str], bytes]
 ) -> tuple[str | None, bool]:
     """Why an example can't be used, as far as its header tells; and whether there is nothing to look for in it."""
@@ -111,10 +111,10 @@ def _told(
         return GONE, True
 
 
-def _first_records(data: Data, form: Form, source: Store, *, rows: list[Row], wanted: int) -> Headers:
+def _first_records(data: Data, form: Form, source: Store, *, rows: list[Row], most: int) -> Headers:
     shards = list(dict.fromkeys(split_key(row.key)[0] for row in rows))
     filesystem, root = source.arrow()
-    looked, found, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
+    looked, rejects, usable, looks = 0, list[tuple[str, str]](), list[bytes](), list[Look]()
     for shard in shards[:: max(1, len(shards) // FILES)][:FILES]:
         with arrow_errors(source.uri + shard), open_shard(filesystem, f"{root}/{shard}", data) as file:
             for record in islice(records_of(file, data, source.uri + shard), RECORDS):
@@ -122,22 +122,23 @@ def _first_records(data: Data, form: Form, source: Store, *, rows: list[Row], wa
                     continue
                 looked += 1
                 if why := form.inspect(record.encoded):
-                    found.append((f"{shard}, record {record.position}", why))
+                    rejects.append((f"{shard}, record {record.position}", why))
                     continue
-                if len(usable) < wanted:
+                if len(usable) < most:
                     usable.append(record.encoded)
                 if form.picture and len(looks) < LOOKED:
                     looks.append(Look() if is_usual(record.encoded) else look(record.encoded))
-    return Headers(looked, _counted(found), found[:NAMED], usable, _summed(looks))
+    return Headers(looked, _counted(rejects), rejects[:NAMED], usable, _summed(looks))
 
 
-def _counted(found: list[tuple[str, str]]) -> dict[str, int]:
-    return dict(Counter(why for _, why in found).most_common())
+def _counted(rejects: list[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(why for _, why in rejects).most_common())
 
 
 def _summed(looks: list[Look]) -> Looks:
     bounds = None
-    if values := [one.values for one in looks if one.values]:
+    if values := [picture.values for picture in looks if picture.values]:
         lowest, highest, bits = zip(*values, strict=True)
         bounds = min(lowest), max(highest), max(bits)
-    return Looks(len(looks), sum(one.pictures > 1 for one in looks), sum(one.deep for one in looks), bounds)
+    several, deep = sum(picture.pictures > 1 for picture in looks), sum(picture.deep for picture in looks)
+    return Looks(len(looks), several, deep, bounds)

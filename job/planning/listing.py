@@ -99,8 +99,8 @@ def sampled(seen: Seen) -> list[Row]:
 
 def chosen(seen: Seen, places: list[int]) -> list[Row]:
     """The examples at these places of the snapshot."""
-    found = ds.dataset(seen.table).take(pa.array(places, pa.int64()), columns=list(Row._fields), batch_size=ROWS)
-    return [Row(**row) for row in found.to_pylist()]
+    table = ds.dataset(seen.table).take(pa.array(places, pa.int64()), columns=list(Row._fields), batch_size=ROWS)
+    return [Row(**row) for row in table.to_pylist()]
 
 
 def numbers(seen: Seen, source: str) -> Rows:

@@ -29,57 +29,59 @@ def draw_answers(documents: Documents, examples: ShownExamples, warn: Callable[[
     records = [tfevents.version(), *(_confusion(documents, model, last[model]) for model in documents.models)]
     form, task = form_of(documents.job), documents.job.task
     keys = documents.predictions.keys
-    found = {at: opened(examples.originals[keys[at]], form, task=task, side=SIDE) for at in examples.mistakes}
-    records += (_texts if task == "text" else _pictures)(documents, found, last[documents.kept])
+    shown = {at: opened(examples.originals[keys[at]], form, task=task, side=SIDE) for at in examples.mistakes}
+    records += (_texts if task == "text" else _pictures)(documents, shown, last[documents.kept])
     store.write(key, b"".join(records))
-    if missing := [one.missing for one in found.values() if one.missing is not None]:
-        told = f"{len(missing)} of the {plural(len(found), 'mistake')} to be drawn for TensorBoard"
-        warn(f"{told} can't be read from {documents.job.data.source} ({shortened(missing[0], 120)}).")
+    if missing := [original.missing for original in shown.values() if original.missing is not None]:
+        unread = f"{len(missing)} of the {plural(len(shown), 'mistake')} to be drawn for TensorBoard"
+        warn(f"{unread} can't be read from {documents.job.data.source} ({shortened(missing[0], 120)}).")
 
 
 def _last_steps(documents: Documents) -> dict[str, int]:
     """By model, the last step of its phase, on the axis of both phases."""
-    made, steps = {}, 0
+    last, steps = {}, 0
     for phase in ("head", "fine_tune"):
         epochs = documents.training.trained_epochs(phase)
         size = documents.job.train.batch_size
         steps += sum(steps_per_epoch(epoch.examples, size) for epoch in epochs if epoch.examples)
-        made[phase] = steps
-    return made
+        last[phase] = steps
+    return last
 
 
 def _confusion(documents: Documents, model: str, step: int) -> bytes:
-    told = f"{NAMES[model]}, {plural(len(documents.predictions.labels), 'test example')}"
+    caption = f"{NAMES[model]}, {plural(len(documents.predictions.labels), 'test example')}"
     confusion = documents.metrics[model].confusion
-    image = confusion_picture(confusion, documents.snapshot.classes, told)
+    image = confusion_picture(confusion, documents.snapshot.classes, caption)
     meaning = "True classes in rows, answers in columns; shades are shares of the row."
-    return tfevents.picture(step, f"confusion/{model}", image, description=f"{told}. {meaning}")
+    return tfevents.picture(step, f"confusion/{model}", image, description=f"{caption}. {meaning}")
 
 
 def _pictures(documents: Documents, mistakes: dict[int, Opened], step: int) -> list[bytes]:
     records = []
-    for number, (at, one) in enumerate(mistakes.items(), start=1):
-        if one.picture is None:
+    for number, (at, original) in enumerate(mistakes.items(), start=1):
+        if original.picture is None:
             continue
         answer = _mistake(documents, at)
         chance, truth_chance = percent(answer.chance), percent(answer.truth_chance)
         lines = [f"answer ({chance}): {answer.label}", f"truth ({truth_chance}): {answer.truth}", answer.key]
         label, truth, key = map(tfevents.plain_markdown, (answer.label, answer.truth, answer.key))
-        told = f"answer **{label}** ({chance}), truth **{truth}** ({truth_chance}): {key}"
+        description = f"answer **{label}** ({chance}), truth **{truth}** ({truth_chance}): {key}"
         records.append(
-            tfevents.picture(step, f"mistakes/{number:02d}", captioned(one.picture, lines), description=told)
+            tfevents.picture(
+                step, f"mistakes/{number:02d}", captioned(original.picture, lines), description=description
+            )
         )
     return records
 
 
 def _texts(documents: Documents, mistakes: dict[int, Opened], step: int) -> list[bytes]:
     rows = ["| answer | | truth | | text | key |", "| --- | ---: | --- | ---: | --- | --- |"]
-    for at, one in mistakes.items():
-        if one.text is None:
+    for at, original in mistakes.items():
+        if original.text is None:
             continue
         answer = _mistake(documents, at)
         chances = percent(answer.chance), percent(answer.truth_chance)
-        cells = [answer.label, chances[0], answer.truth, chances[1], one.text, answer.key]
+        cells = [answer.label, chances[0], answer.truth, chances[1], original.text, answer.key]
         rows.append(f"| {' | '.join(map(tfevents.plain_markdown, cells))} |")
     return [tfevents.text(step, "mistakes", "\n".join(rows))] if rows[2:] else []
 

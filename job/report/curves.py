@@ -31,14 +31,14 @@ def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
     runs = max(depth["runs"] for depth in depths)
     alone = runs == 1
     bars = f"the standard error of {depths[0]['examples']:,} examples" if alone else "their standard deviation"
-    told = f"how deep to thaw ({plural(runs, 'seed')})"
+    description = f"how deep to thaw ({plural(runs, 'seed')})"
     accuracies, seconds = ([_depth(depth, what, alone) for depth in depths] for what in ("accuracy", "seconds"))
     x = steps(accuracies[0].blocks, accuracies[-1].blocks, "blocks thawed, from the top (0: the head alone)")
     above = Chart(
         "accuracy on the test split",
         replace(x, label=""),
         shares(_ends(accuracies), f"accuracy on the test split; bars: {bars}"),
-        title=f"{shortened(name, 32)}: {told}",
+        title=f"{shortened(name, 32)}: {description}",
         width=WIDTH,
         left=LEFT,
     )
@@ -49,7 +49,7 @@ def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
             low, high = (min(max(row.value + side, chart.y.low), chart.y.high) for side in (-row.spread, row.spread))
             ends = (row.blocks, low), (row.blocks, high)
             chart.interval(ends, (row.blocks, row.value), "s2", title=written(row.value))
-    return svg_file(f"{name}: {told}", [above, below])
+    return svg_file(f"{name}: {description}", [above, below])
 
 
 def _depth(depth: dict[str, Any], what: str, alone: bool) -> _Depth:
@@ -74,12 +74,12 @@ def _range_curve(phase: str, test: RangeTest) -> Chart:
     from job.training.range_test import DIVERGED, smoothed
 
     rates, losses, chosen = test.rates, np.array(test.losses, float), test.learning_rate
-    told = f"{phase}: range test of the learning rate"
+    description = f"{phase}: range test of the learning rate"
     chart = Chart(
-        told,
+        description,
         logarithmic([*rates, chosen], "learning rate"),
         Axis(0.0, DIVERGED, [0, 0.5, 1, 1.5, 2], label="loss / the batch's loss before"),
-        title=told,
+        title=description,
         legend=[("curve each", "each step"), ("curve s2", "smoothed")],
         marks=[(chosen, f"learning rate {chosen:.2g}")],
         width=WIDTH,

@@ -64,7 +64,7 @@ class Metric(RecordPart):
 
 
 class ClassMetric(RecordPart):
-    """Of the model that was kept."""
+    """A class, in the answers of the model that was kept."""
 
     name: str
     support: int
@@ -84,9 +84,9 @@ class RunRecord(RecordPart):
     """Whether it was put into use; null where that was not judged."""
     attempts: int | None
     seconds: float | None
-    """Of all attempts that were recorded."""
+    """The seconds of all attempts that were recorded."""
     versions: dict[str, str]
-    """Of Thaw, Python and the libraries that the run was finished with; empty where that was not recorded."""
+    """The versions of Thaw, Python and the libraries that finished the run; empty where they were not recorded."""
     seeds: dict[str, int]
     """`train` of the job file, from which every other seed follows, those of the resamples included."""
     inputs: list[DataSet]
@@ -143,14 +143,14 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
 
 
 def versions_here() -> dict[str, str]:
-    """Of this process."""
-    found = {"thaw": __version__, "python": platform.python_version()}
+    """The versions of this process."""
+    versions = {"thaw": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = library_version(name)
+            versions[name] = library_version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def recorded_versions(store: Store, run: str) -> dict[str, str]:
@@ -175,7 +175,7 @@ def dataset_name(uri: str) -> tuple[str, str]:
 
 
 def run_uuid(uri: str) -> UUID:
-    """Of a run by the URI at which it was made (`…/runs/<id>/`): the same on every machine."""
+    """The UUID of the run by the URI at which it was made (`…/runs/<id>/`): the same on every machine."""
     return uuid5(NAMESPACE_URL, uri)
 
 
@@ -208,7 +208,7 @@ def _outputs(documents: Documents) -> list[DataSet]:
 def _metrics(documents: Documents, model: str) -> list[Metric]:
     measured = documents.metrics[model]
     intervals = metric_intervals(documents.predictions, model, documents.job.train.seed)
-    found = [
+    metrics = [
         Metric(
             model=model,
             name=name,
@@ -221,7 +221,7 @@ def _metrics(documents: Documents, model: str) -> list[Metric]:
         if (value := getattr(measured, name)) is not None
     ]
     loss = measured.loss
-    return [*found, *([Metric(model=model, name="loss", value=loss)] if math.isfinite(loss) else [])]
+    return [*metrics, *([Metric(model=model, name="loss", value=loss)] if math.isfinite(loss) else [])]
 
 
 def _metric(model: Any, name: str, interval: Interval, *, method: str) -> Metric:

@@ -28,7 +28,7 @@ LINE = 19
 class Chart:
     """Axes, and what is drawn between them. `style` names a class of theme.css."""
 
-    told: str
+    description: str
     """What the chart says, for who can't see it."""
     x: Axis
     y: Axis
@@ -100,7 +100,8 @@ class Chart:
     def svg(self) -> Markup:
         """An element of a page."""
         size = f'viewBox="0 0 {self.width} {self.height}"'
-        return Markup(f'<svg class="chart" {size} role="img" aria-label="{escape(self.told)}">{self.body()}</svg>')
+        head = f'<svg class="chart" {size} role="img" aria-label="{escape(self.description)}">'
+        return Markup(f"{head}{self.body()}</svg>")
 
     def body(self) -> str:
         """The elements that it is made of."""
@@ -176,15 +177,15 @@ def _dot(place: Point, style: str) -> str:
 
 def _apart(places: list[float], names: list[str], width: float) -> dict[int, tuple[float, str]]:
     """For each name that has room, by its number, where its middle is, and the name."""
-    found: dict[int, tuple[float, str]] = {}
+    shown: dict[int, tuple[float, str]] = {}
     end = -math.inf
     for number, (place, name) in enumerate(zip(places, names, strict=True)):
         half = text_width(name) / 2
         middle = min(max(place, half), width - half)
         if middle - half > end:
-            found[number] = middle, name
+            shown[number] = middle, name
             end = middle + half + 4
-    return found
+    return shown
 
 
 def theme() -> str:
@@ -192,7 +193,7 @@ def theme() -> str:
     return files("job.report").joinpath("theme.css").read_text(encoding="utf-8")
 
 
-def svg_file(told: str, charts: Sequence[Chart]) -> bytes:
+def svg_file(description: str, charts: Sequence[Chart]) -> bytes:
     """A file of charts, one below the other."""
     margin, gap = 16, 12
     width = max(chart.width for chart in charts) + 2 * margin
@@ -202,8 +203,8 @@ def svg_file(told: str, charts: Sequence[Chart]) -> bytes:
         height += chart.height + gap
     height += margin - gap
     size = f'width="{width * 1.25:.0f}" height="{height * 1.25:.0f}" viewBox="0 0 {width} {height}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(told)}">'
-    head += f"<title>{escape(told)}</title><style>{_plain_theme()}</style>"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(description)}">'
+    head += f"<title>{escape(description)}</title><style>{_plain_theme()}</style>"
     ground = '<rect class="ground" width="100%" height="100%"/>'
     return f"{head}{ground}{''.join(parts)}</svg>\n".encode()
 

@@ -30,8 +30,8 @@ def restart(step: int) -> bytes:
 def scalars(step: int, values: dict[str, float]) -> bytes:
     """By tag."""
     summary = _messages("summary").Summary
-    made = summary(value=[summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-    return _record(step, summary=made)
+    message = summary(value=[summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    return _record(step, summary=message)
 
 
 def histograms(step: int, by_tag: dict[str, Histogram]) -> bytes:

@@ -323,7 +323,7 @@ class Histogram:
     squares: float
     """The sum of the squares."""
     limits: np.ndarray
-    """Of the bins, which have one width, float64 [bins + 1]."""
+    """The limits of the bins, which have one width, float64 [bins + 1]."""
     counts: np.ndarray
     """int64 [bins]"""
 

@@ -174,7 +174,7 @@ class PromotionDecision:
     least_gain: float | None = None
     """The lower end of the gain's confidence interval."""
     classes: list[dict[str, str | int | float | None]] | None = None
-    """Of each class {class, examples, recall_drop}: how far its recall falls from the model in use to the run's own;
+    """For each class {class, examples, recall_drop}: how far its recall falls from the model in use to the run's own;
     None where no example says it."""
 
     def as_json(self) -> dict[str, Any]:

@@ -49,9 +49,9 @@ class StageTiming:
     workers: int | None
     """How many worked at it; None where the driver did."""
     computed: int | None
-    """Of features, the examples that were computed."""
+    """The examples whose features were computed."""
     stored: int | None
-    """Of features, the examples that had theirs."""
+    """The examples whose features were stored already."""
 
 
 def read_timings(store: Store, run: str) -> list[StageTiming]:

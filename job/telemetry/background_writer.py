@@ -36,8 +36,8 @@ class BackgroundWriter:
         while not over:
             over = self._over.wait(INTERVAL)
             with self._lock:
-                wanted, self._wanted = self._wanted, {}
-            for key, content in wanted.items():
+                due, self._wanted = self._wanted, {}
+            for key, content in due.items():
                 try:
                     self._store.write(key, content)
                 except Exception as error:  # whatever it is, the run goes on

@@ -64,15 +64,15 @@ def mirror(store: Store, prefix: str, folder: Path) -> list[str]:
     TensorBoard keeps files open: what a file has grown by is appended to its copy.
     """
     copied = []
-    for found in store.list(prefix):
-        match = EVENTS.fullmatch(found.key)
+    for info in store.list(prefix):
+        match = EVENTS.fullmatch(info.key)
         if match is None:
             continue
         copy = folder / match[1] / match[2]
         size = copy.stat().st_size if copy.exists() else 0
-        if found.size > size:
+        if info.size > size:
             copy.parent.mkdir(exist_ok=True)
             with open(copy, "ab") as file:
-                file.write(store.read(found.key)[size:])
-            copied.append(found.key)
+                file.write(store.read(info.key)[size:])
+            copied.append(info.key)
     return copied

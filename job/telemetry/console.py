@@ -93,8 +93,8 @@ def compared_table(document: dict[str, Any]) -> Table:
     for letter, run in zip(ascii_uppercase, document["runs"], strict=False):
         cells = [_measured(run["metrics"][name]) for name in ("accuracy", "balanced_accuracy", "roc_auc")]
         gain = run["gains"].get("accuracy")
-        told = f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})" if gain else ""
-        table.add_row(letter, *cells, f"{run['right_of_common']:,}", told)
+        gained = f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})" if gain else ""
+        table.add_row(letter, *cells, f"{run['right_of_common']:,}", gained)
     return table
 
 
@@ -106,10 +106,12 @@ def differences_table(document: dict[str, Any]) -> Table:
     return table
 
 
-def _measured(found: dict[str, float | None]) -> str:
-    if found["value"] is None:
+def _measured(figures: dict[str, float | None]) -> str:
+    if figures["value"] is None:
         return "–"
-    return f"{found['value']:.4f}" + ("" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})")
+    return f"{figures['value']:.4f}" + (
+        "" if figures["low"] is None else f" ({figures['low']:.3f} to {figures['high']:.3f})"
+    )
 
 
 def sweep_table(depths: list[dict[str, Any]]) -> Table:
@@ -166,6 +168,6 @@ def prediction_table(records: list[dict[str, Any]]) -> Table:
             table.add_row(file, "–", escape(plain(record["error"])), style="yellow")
         else:
             best = sorted(record["probabilities"].items(), key=lambda item: -item[1])[:5]
-            told = "  ".join(f"{_name(name)} {p:.4f}" for name, p in best)
-            table.add_row(file, _name(record["class"]), told)
+            chances = "  ".join(f"{_name(name)} {p:.4f}" for name, p in best)
+            table.add_row(file, _name(record["class"]), chances)
     return table

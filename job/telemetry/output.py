@@ -77,9 +77,9 @@ class TextOutput:
         if now.done is None or not now.of or now.done >= now.of:
             return self.end()
         left = "" if now.left is None else f"{clock(now.left)} left  "
-        told = f"{100 * now.done / now.of:>3.0f} %  {left}"
-        room = self._console.width - INDENT - BAR - 1 - len(told)
-        text = f"{told}{escape(_fitting(describe(now, left=False), room))}"
+        text = f"{100 * now.done / now.of:>3.0f} %  {left}"
+        room = self._console.width - INDENT - BAR - 1 - len(text)
+        text = f"{text}{escape(_fitting(describe(now, left=False), room))}"
         if self._shown is None or not self._is_bar:
             indent = TextColumn("", table_column=Column(width=INDENT - 1))
             self._shown = self._show(text, now.done, now.of, indent, BarColumn(BAR, table_column=Column(width=BAR)))
@@ -144,8 +144,8 @@ def _folded(text: str, indent: int, width: int) -> str:
     return f"\n{' ' * indent}".join(lines)
 
 
-def _fitting(told: str, width: int) -> str:
+def _fitting(text: str, width: int) -> str:
     """As many of the parts, which commas divide, as there is room for: at least the first."""
-    while len(told) > width and ", " in told:
-        told = told.rpartition(", ")[0]
-    return told
+    while len(text) > width and ", " in text:
+        text = text.rpartition(", ")[0]
+    return text

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.run.events import (
@@ -22,7 +21,8 @@ from job.run.events import (
     TrainingEnded,
     TrainingStarted,
 )
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import encoded, read_document
 from job.storage.run_keys import RunKeys
 from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
@@ -59,10 +59,10 @@ class ProgressTracker:
         bus.subscribe(LayersThawed, lambda event: self._at("fine_tune", 0))
         bus.subscribe(TrainingEnded, lambda event: self._at("export", 0))
 
-    def _run_found(self, found: RunFound) -> None:
-        if found.uri != self._run_uri:
-            self.now, self._run_uri = RunProgress(), found.uri
-        self._shares = {**FIRST, **(BOTH if "fine_tune" in found.phases else HEAD_ONLY)}
+    def _run_found(self, event: RunFound) -> None:
+        if event.uri != self._run_uri:
+            self.now, self._run_uri = RunProgress(), event.uri
+        self._shares = {**FIRST, **(BOTH if "fine_tune" in event.phases else HEAD_ONLY)}
         self._at("prepare", 1)
 
     def _shards_indexed(self, index: ShardsIndexed) -> None:
@@ -110,6 +110,13 @@ class ProgressTracker:
         self._emit(self.now)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredProgress(RunProgress):
+    """standing.json."""
+
+    attempt: int
+
+
 class ProgressFile:
     """`runs/<run>/standing.json`: how far the attempt is, written every few seconds for those who are elsewhere."""
 
@@ -127,8 +134,8 @@ class ProgressFile:
 
     def _progressed(self, now: RunProgress) -> None:
         if self._attempt and self._writer:
-            document = {"attempt": self._attempt.number, **asdict(now)}
-            self._writer.put(self._attempt.run.keys.progress, json.dumps(document).encode())
+            stored = StoredProgress(**asdict(now), attempt=self._attempt.number)
+            self._writer.put(self._attempt.run.keys.progress, encoded(stored))
 
     def _ended(self, event: AttemptEnded) -> None:
         if self._writer:
@@ -137,27 +144,27 @@ class ProgressFile:
 
 def read_progress(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
-    found = read_json(store, RunKeys(run).progress)
-    if found is None or found.pop("attempt") != attempt:
+    stored = read_document(store, RunKeys(run).progress, StoredProgress)
+    if stored is None or stored.attempt != attempt:
         return None
-    return RunProgress(**found)
+    return RunProgress(**{name: value for name, value in asdict(stored).items() if name != "attempt"})
 
 
 def describe(now: RunProgress, left: bool = True) -> str:
     """In one line, without the percentage; `left`: with the time that is left."""
     what = now.phase.replace("_", "-")
     if now.epoch is not None:
-        told = [f"{what} epoch {now.epoch}" + (f" of {now.epochs}" if now.epochs else "")]
+        parts = [f"{what} epoch {now.epoch}" + (f" of {now.epochs}" if now.epochs else "")]
     elif now.of:
-        told = [f"{WORDS.get(now.phase, what)}: {now.done} of {now.of}{' examples' * (now.phase == 'extract')}"]
+        parts = [f"{WORDS.get(now.phase, what)}: {now.done} of {now.of}{' examples' * (now.phase == 'extract')}"]
     else:
-        told = [WORDS.get(now.phase, what)]
+        parts = [WORDS.get(now.phase, what)]
     if now.loss is not None:
-        told.append(f"loss {now.loss:.4f}")
+        parts.append(f"loss {now.loss:.4f}")
     if now.accuracy is not None:
-        told.append(f"accuracy {now.accuracy:.4f}")
+        parts.append(f"accuracy {now.accuracy:.4f}")
     if now.rate:
-        told.append(f"{now.rate:.0f} a second")
+        parts.append(f"{now.rate:.0f} a second")
     if left and now.left:
-        told.append(f"{clock(now.left)} left")
-    return ", ".join(told)
+        parts.append(f"{clock(now.left)} left")
+    return ", ".join(parts)

@@ -77,11 +77,11 @@ def run_status(store: Store, run: str, watch: bool) -> RunStatus:
     and StorageError where one of its documents is none.
     """
     keys = RunKeys(run)
-    result, found, decision = read_document(store, keys.result, RunResult), read_state(store, run), recorded(store, run)
+    result, held, decision = read_document(store, keys.result, RunResult), read_state(store, run), recorded(store, run)
     where = run_uri(store, run)
-    if found is None and result is None and decision is None:
+    if held is None and result is None and decision is None:
         raise JobError(f"{where}: there is no such run: nobody has worked on it so far.")
-    state = found.state if found else replace(first_state(None), attempt=0)
+    state = held.state if held else replace(first_state(None), attempt=0)
     plan = read_plan(store, run)
     free = is_free(state)
     left_alone = decision is not None and decision.train is False
@@ -111,8 +111,8 @@ def is_renewed(
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         sleep(LOOK)
-        found = read_state(store, run)
-        if found and (found.state.attempt, found.state.renewals) != (seen.attempt, seen.renewals):
+        held = read_state(store, run)
+        if held and (held.state.attempt, held.state.renewals) != (seen.attempt, seen.renewals):
             return True
     return False
 

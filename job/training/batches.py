@@ -175,11 +175,11 @@ def proven(seen: tuple[int, int], ids: np.ndarray, where: str) -> str:
     `seen` is the sum of what all of its batches say of themselves. Raises TrainingError, beginning with `where`.
     """
     read, wrong = np.array(seen, np.int64).astype(np.uint64).tolist()
-    wanted = int(ids.sum(dtype=np.int64).astype(np.uint64))
-    if read != wanted or wrong:
+    expected = int(ids.sum(dtype=np.int64).astype(np.uint64))
+    if read != expected or wrong:
         raise TrainingError(
             f"{where}: the examples that were read (digest {read:016x}, {wrong} out of place) are not those of the "
-            f"data set ({wanted:016x}): delete the nodes' copies of the features (THAW_CACHE) and run again."
+            f"data set ({expected:016x}): delete the nodes' copies of the features (THAW_CACHE) and run again."
         )
     return f"{read:016x}"
 

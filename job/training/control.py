@@ -66,13 +66,13 @@ class Control:
         """This worker's, float32 [VOTES], for the end of a call that leads to `position`: to stop; and the first
         worker's are a checkpoint where one is due and none is being uploaded, and how many steps the next call makes.
         """
-        due = wanted = 0
+        due = wants_stop = 0
         if self._rank == 0:
             every, minutes = self._policy.every_steps, self._policy.every_minutes
             self._due |= every is not None and position % every == 0
             self._due |= minutes is not None and self._clock() - self._saved > 60 * minutes
-            due, wanted = self._due and not self._is_busy(), self._wanted
-        return np.array([*self.wants_stop(), due, wanted], np.float32)
+            due, wants_stop = self._due and not self._is_busy(), self._wanted
+        return np.array([*self.wants_stop(), due, wants_stop], np.float32)
 
     def decision(self, votes: np.ndarray, steps: int, seconds: float) -> StepDecision:
         """What follows from the sum of the votes, `seconds` after the last `steps` were begun."""

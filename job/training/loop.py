@@ -83,7 +83,7 @@ class Epoch:
     step: int
     """Steps made, of all attempts."""
     losses: np.ndarray
-    """Of those steps, float32 [step]."""
+    """The losses of those steps, float32 [step]."""
     seen: np.ndarray
     """The proofs of what this worker has read, int64 [2]. The first worker's has those of attempts before."""
 

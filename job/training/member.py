@@ -44,7 +44,7 @@ class Group(NamedTuple):
 
     number: int
     entry: CheckpointEntry | None
-    """Of the checkpoint that the group goes on from."""
+    """The entry of the checkpoint that the group goes on from."""
     noticed: float | None
     """When the end of the group before it was noticed (UNIX time, seconds)."""
 

@@ -24,12 +24,12 @@ class Call(NamedTuple):
 
     steps: int
     examples: int
-    """Of this worker; padding counts."""
+    """Examples of this worker; padding counts."""
     seconds: float
     waits: np.ndarray
     """float64 [2]: of the seconds, those for batches and for the sum over the workers."""
     loss: float
-    """Of the last step."""
+    """The loss of the last step."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PhaseTask:
     """What `forward` takes, by view."""
     forward: Forward
     optimizer: PhaseOptimizer
-    """Of the variables that the phase trains."""
+    """The optimizer of the variables that the phase trains."""
     trained: bool = False
     """Whether the model that the phase begins with was trained before: it counts as the best so far."""
     views: int = 1

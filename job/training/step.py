@@ -200,14 +200,14 @@ def make_sum(strategy: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndar
 
 
 def _sum(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
-    def all_reduce(mine: tf.Tensor) -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(mine))
+    def all_reduce(value: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
     return strategy.run(all_reduce, (tensor,)) if strategy.num_replicas_in_sync > 1 else tensor
 
 
 def _gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
-    def all_gather(mine: tf.Tensor) -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_gather(tf.identity(mine), axis=0)
+    def all_gather(value: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
 
     return strategy.run(all_gather, (tensor,)) if strategy.num_replicas_in_sync > 1 else tensor

@@ -75,10 +75,10 @@ def thaw_block_by_block(
 
 
 class Gain(NamedTuple):
-    """Of one model over another on the validation split."""
+    """What a block gains on the validation split."""
 
     before: float
-    """The loss."""
+    """The loss without the block."""
     after: float
     share: float
     """The share of the resamples in which the loss has fallen."""

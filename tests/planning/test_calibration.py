@@ -51,7 +51,7 @@ def measure(tmp_path: Path) -> Callable[..., tuple[Speeds | None, str]]:
         run = PlannedRun(job, None, base, plan, anatomy, prepared=True, words=None)
         return calibrated(
             run,
-            phases(job, plan, anatomy, classes=2, made={}, words=None),
+            phases(job, plan, anatomy, classes=2, last_epochs={}, words=None),
             store,
             network=network,
             encoded=encoded,

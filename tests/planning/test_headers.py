@@ -40,7 +40,7 @@ def test_what_is_no_picture_is_found_and_the_rest_is_usable(source: Store) -> No
     source.write("a/<b>text</b>.png", b"a text that is no picture")
     source.write("a/large.png", encode(np.zeros((1100, 1000, 3), "uint8")))
     rows = [*rows_of(source), Row("a/gone.png", 10, "1", "a")]
-    found = look_at(Data(source=source.uri), FORM, source, rows=rows, wanted=8)
+    found = look_at(Data(source=source.uri), FORM, source, rows=rows, most=8)
     assert found.sampled == 4
     assert found.usable == [good]
     large = "1000×1100 is more than data.max_pixels (1000000)"
@@ -55,7 +55,7 @@ def test_a_header_beyond_the_first_bytes_is_read_with_the_whole_object(source: S
     assert buffer.getvalue().find(b"\xff\xc0") > HEADER
     source.write("a/x.jpg", buffer.getvalue())
     source.write("a/y.webp", encode(np.random.default_rng(0).integers(0, 255, (300, 300, 3), "uint8"), "WEBP"))
-    assert look_at(Data(source=source.uri), FORM, source, rows=rows_of(source), wanted=0).rejected == 0
+    assert look_at(Data(source=source.uri), FORM, source, rows=rows_of(source), most=0).rejected == 0
 
 
 def test_only_the_first_bytes_of_a_large_object_are_read(tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_only_the_first_bytes_of_a_large_object_are_read(tmp_path: Path) -> None
 
     (tmp_path / "above").mkdir()
     counting = Counting(source, str(tmp_path / "above"))
-    assert look_at(Data(source=source.uri), FORM, counting, rows=rows_of(source), wanted=0).rejected == 0
+    assert look_at(Data(source=source.uri), FORM, counting, rows=rows_of(source), most=0).rejected == 0
     assert read == [HEADER]
 
 
 def test_texts_are_checked_for_their_encoding(source: Store) -> None:
     source.write("a/1.txt", "wörter".encode() * 20_000)
     source.write("a/2.txt", b"caf\xe9")
-    found = look_at(Data(source=source.uri), text_form(8), source, rows=rows_of(source), wanted=8)
+    found = look_at(Data(source=source.uri), text_form(8), source, rows=rows_of(source), most=8)
     assert found.reasons == {"not UTF-8 text (most likely Windows-1252; see data.encoding)": 1}
 
 
@@ -93,16 +93,16 @@ def test_further_pictures_and_bits_are_counted(source: Store) -> None:
     source.write("a/1.png", saved(Image.fromarray(large), "PNG"))
     source.write("a/2.tif", saved(frames[0], "TIFF", save_all=True, append_images=frames))
     source.write("a/3.jpg", READ["MPO"]())
-    found = look_at(Data(source=source.uri), FORM, source, rows=rows_of(source), wanted=0)
+    found = look_at(Data(source=source.uri), FORM, source, rows=rows_of(source), most=0)
     assert found.looks == Looks(4, several=2, deep=1, values=(0, 4095, 16))
-    assert look_at(Data(source=source.uri), text_form(8), source, rows=rows_of(source), wanted=0).looks == Looks()
+    assert look_at(Data(source=source.uri), text_form(8), source, rows=rows_of(source), most=0).looks == Looks()
 
 
 def test_of_packed_pictures_they_are_counted_as_well(source: Store) -> None:
     rows = [(READ[kind](), "a") for kind in ("GIF, animated", "PNG, 16 bit", "JPEG")]
     source.write("0.tar", shards.webdataset_of(rows))
     data = Data(source=source.uri, layout="webdataset")
-    found = look_at(data, FORM, source, rows=[Row(join_key("0.tar", 0), 1, "1", "a")], wanted=0)
+    found = look_at(data, FORM, source, rows=[Row(join_key("0.tar", 0), 1, "1", "a")], most=0)
     assert (found.looks.looked, found.looks.several, found.looks.deep) == (3, 1, 1)
 
 
@@ -146,7 +146,7 @@ def test_packed_files_without_an_index_are_read_as_far_as_there_is_room(
         assert listed.share == pytest.approx(0.5)
         assert listed.snapshot.examples == 40
         assert listed.snapshot.rejects == {}
-        found = look_at(data, FORM, source, rows=sampled(listed), wanted=4)
+        found = look_at(data, FORM, source, rows=sampled(listed), most=4)
     assert (found.sampled, found.reasons, len(found.usable)) == (40, {"not an image: it is text": 2}, 4)
     assert not (tmp_path / "store").exists()
 

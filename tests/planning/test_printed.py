@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from rich.cells import cell_len
 from rich.console import Console
 
+from job.planning.forecast_document import ForecastDocument
 from job.planning.printed import SOURCES, bar, print_forecast
 from job.telemetry.printable import plain
 from job.wording import duration, size, work
@@ -19,12 +21,22 @@ from job.wording import duration, size, work
 GOLDEN = Path(__file__).parent / "golden/plan.txt"
 
 
+def tensor(tap: str, needed: int, stored: int, size: int) -> dict[str, Any]:
+    counts = {"views": 1, "needed": needed, "stored": stored, "rejected": 0, "missing": needed - stored}
+    return {"tap": tap, "dtype": "float32", "shape": [1], "bytes_per_example": 4, "bytes": size, **counts}
+
+
 def document(classes: dict[str, int]) -> dict[str, Any]:
     span = {"low": 1.0, "likely": 2.0, "high": 3.0}
     return {
+        "format": 1,
         "job": "x",
+        "task": "image",
         "run": {"id": "x-1", "uri": "s3://bucket/store/runs/x-1/", "state": "new"},
         "data": {
+            "source": "s3://bucket/x/",
+            "snapshot": None,
+            "pictures": None,
             "examples": sum(classes.values()),
             "share": 1.0,
             "left_out": {".txt": 8000, ".ogg": 800, "hidden or of the system": 4},
@@ -48,6 +60,8 @@ def document(classes: dict[str, int]) -> dict[str, Any]:
         },
         "network": {
             "backbone": "vgg16",
+            "features": 512,
+            "thawed": [],
             "work": 100,
             "work_below_cut": 50,
             "cut": "block5_conv1",
@@ -58,7 +72,7 @@ def document(classes: dict[str, int]) -> dict[str, Any]:
             "blocks": [{"name": "block1", "layers": 2, "parameters": 100, "trainable": 50}],
         },
         "cache": {
-            "tensors": [{"tap": "pooled", "views": 1, "needed": 9, "stored": 0, "missing": 9, "bytes": 5000}],
+            "tensors": [tensor("pooled", 9, 0, 5000)],
             "examples_to_compute": 9,
             "passes_to_compute": 9,
             "work": 900,
@@ -93,7 +107,8 @@ def document(classes: dict[str, int]) -> dict[str, Any]:
 
 def printed(found: dict[str, Any], width: int = 80, terminal: bool = True) -> str:
     out = io.StringIO()
-    print_forecast(Console(file=out, width=width, force_terminal=terminal, no_color=True, color_system=None), found)
+    forecast = TypeAdapter(ForecastDocument).validate_python(found)
+    print_forecast(Console(file=out, width=width, force_terminal=terminal, no_color=True, color_system=None), forecast)
     return out.getvalue()
 
 
@@ -129,8 +144,8 @@ def solar_cells() -> dict[str, Any]:
         },
         "cache": {
             "tensors": [
-                {"tap": "pooled", "views": 1, "needed": 2624, "stored": 2000, "missing": 624, "bytes": 13_434_880},
-                {"tap": "block6_add", "views": 1, "needed": 2624, "stored": 0, "missing": 2624, "bytes": 49_373_184},
+                tensor("pooled", 2624, 2000, 13_434_880),
+                tensor("block6_add", 2624, 0, 49_373_184),
             ],
             "examples_to_compute": 2624,
             "passes_to_compute": 2624,
@@ -158,7 +173,15 @@ def solar_cells() -> dict[str, Any]:
             "total": {"low": 56.0, "likely": 84.0, "high": 140.0},
             "note": "",
             "last_run": "solar-cells-ba9876543210 took 2.1 min",
-            "calibration": {"took": 21.0, "notes": ["measured with 2 workers on this machine"]},
+            "calibration": {
+                "decode": 0.01,
+                "network": 0.01,
+                "start": 9.0,
+                "head": {"step": 0.01, "predict": 0.01, "compile": 1.0},
+                "fine_tune": None,
+                "took": 21.0,
+                "notes": ["measured with 2 workers on this machine"],
+            },
         },
         "memory": {
             "process": 600 * 2**20,

@@ -97,7 +97,7 @@ def test_the_head_has_the_parameters_that_are_told(encoder: str, hidden: list[in
 
 def test_epochs_are_a_range_with_what_they_go_by() -> None:
     def epochs(*settings: str, **made: int) -> list[tuple[float, float, float]]:
-        found = phases(job_of(*settings), PLAN, ANATOMY, classes=3, made=made, words=None)
+        found = phases(job_of(*settings), PLAN, ANATOMY, classes=3, last_epochs=made, words=None)
         return [(p.epochs.low, p.epochs.likely, p.epochs.high) for p in found]
 
     assert epochs() == [(6, 13, 40), (6, 6, 6)]
@@ -112,7 +112,11 @@ def test_memory_grows_with_what_trains_and_with_the_local_batch() -> None:
         job = job_of(*settings)
         return vars(
             memory(
-                job, PLAN, anatomy, phase=phases(job, PLAN, anatomy, classes=3, made={}, words=None)[-1], stored=10**6
+                job,
+                PLAN,
+                anatomy,
+                phase=phases(job, PLAN, anatomy, classes=3, last_epochs={}, words=None)[-1],
+                stored=10**6,
             )
         )
 
@@ -145,7 +149,7 @@ def timed_stages(
 
 def test_seconds_from_a_calibration() -> None:
     job = job_of("scaling.workers=2")
-    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    found = phases(job, PLAN, ANATOMY, classes=3, last_epochs={}, words=None)
     timed = timed_stages(job, found, 2.0, prepared=True, missing=MissingFeatures([], 840, 1500, {}), speeds=SPEEDS)
     by_name = {stage.name: stage for stage in timed}
     assert [stage.name for stage in timed] == [
@@ -170,7 +174,7 @@ def test_seconds_from_a_calibration() -> None:
 
 def test_one_worker_exchanges_nothing() -> None:
     job = job_of("scaling.workers=1")
-    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    found = phases(job, PLAN, ANATOMY, classes=3, last_epochs={}, words=None)
     timed = timed_stages(job, found, 2.0, prepared=True, missing=MissingFeatures([], 840, 1500, {}), speeds=SPEEDS)
     seconds = {stage.name: stage.seconds for stage in timed}
     assert seconds["fine_tune"].likely == pytest.approx(12 + 6 * (20 * 0.1 + 4 * 0.05 + EPOCH))  # type: ignore[union-attr]
@@ -178,7 +182,7 @@ def test_one_worker_exchanges_nothing() -> None:
 
 def test_what_was_not_measured_is_not_made_up() -> None:
     job = job_of()
-    found = phases(job, PLAN, ANATOMY, classes=3, made={}, words=None)
+    found = phases(job, PLAN, ANATOMY, classes=3, last_epochs={}, words=None)
     timed = timed_stages(job, found, 2.0, prepared=False, missing=MissingFeatures([], 840, 1500, {}))
     assert [stage.name for stage in timed if stage.seconds is None] == ["features", "head", "fine_tune"]
     assert total(timed) is None
@@ -196,7 +200,7 @@ def test_the_last_run_tells_its_epochs_and_its_stages(tmp_path: Path) -> None:
     last = last_like(job, store, "timed-1")
     assert last is not None
     assert (last.epochs, last.seconds["head"], last.example) == ({"head": 3, "fine_tune": 3}, 4 / 320, None)
-    found = phases(job, PLAN, ANATOMY, classes=3, made=last.epochs, words=None)
+    found = phases(job, PLAN, ANATOMY, classes=3, last_epochs=last.epochs, words=None)
     timed = {
         s.name: s
         for s in timed_stages(job, found, 1.0, prepared=True, missing=MissingFeatures([], 0, 0, {}), history=last)

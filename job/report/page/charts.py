@@ -25,27 +25,27 @@ class Curve(NamedTuple):
     points: list[Point]
 
 
-def loss_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
+def loss_chart(description: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
     """The losses of both phases; None where there is none."""
     losses = [y for curve in curves for _, y in curve.points]
     if not losses:
         return None
     wide = min(losses) > 0 and math.log10(max(losses) / min(losses)) > DECADES
-    return _learning(told, curves, marks, y=logarithmic(losses) if wide else linear(losses))
+    return _learning(description, curves, marks, y=logarithmic(losses) if wide else linear(losses))
 
 
-def accuracy_chart(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
+def accuracy_chart(description: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]]) -> Markup | None:
     """The accuracies of both phases; None where there is none."""
     accuracies = [y for curve in curves for _, y in curve.points]
-    return _learning(told, curves, marks, y=shares(accuracies)) if accuracies else None
+    return _learning(description, curves, marks, y=shares(accuracies)) if accuracies else None
 
 
-def _learning(told: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], *, y: Axis) -> Markup:
+def _learning(description: str, curves: Sequence[Curve], marks: Sequence[tuple[float, str]], *, y: Axis) -> Markup:
     curves = [curve for curve in curves if curve.points]
     epochs = [*(x for curve in curves for x, _ in curve.points), *(x for x, _ in marks)]
     x = steps(round(min(epochs)), round(max(epochs)), "epochs, of both phases")
     legend = list({curve.name: (f"curve {curve.style}", curve.name) for curve in curves}.values())
-    chart = Chart(told, x, y, legend=legend, marks=marks)
+    chart = Chart(description, x, y, legend=legend, marks=marks)
     for curve in curves:
         chart.line(curve.points, curve.style)
     return chart.svg()
@@ -55,8 +55,12 @@ def interval_chart(intervals: dict[str, dict[str, Interval | None]]) -> Markup:
     """For each metric a dot and its whisker of each model, on one scale. `intervals`: by model and metric."""
     styles = dict(zip(intervals, ("s1", "s2"), strict=False))
     names = [name for name in METRICS if any(known[name] for known in intervals.values())]
-    known = [(model, name, found) for model, by_name in intervals.items() for name in names if (found := by_name[name])]
-    ticks = [tick for tick in round_ticks(min([0.95, *(found.low for *_, found in known)]), 1.0) if tick < 1 + 1e-9]
+    known = [
+        (model, name, interval) for model, by_name in intervals.items() for name in names if (interval := by_name[name])
+    ]
+    ticks = [
+        tick for tick in round_ticks(min([0.95, *(interval.low for *_, interval in known)]), 1.0) if tick < 1 + 1e-9
+    ]
     places = {name: len(names) - place - 0.5 for place, name in enumerate(names)}
     labels = {place: METRICS[name] for name, place in places.items()}
     chart = Chart(
@@ -68,40 +72,42 @@ def interval_chart(intervals: dict[str, dict[str, Interval | None]]) -> Markup:
     )
     for tick in ticks:
         chart.line([(tick, 0), (tick, len(names))], "grid")
-    for model, name, found in known:
+    for model, name, interval in known:
         y = places[name] + (0 if len(styles) == 1 else 0.14 if styles[model] == "s1" else -0.14)
-        words = f"{NAMES[model]}: {metric(name, found.value)}"
-        chart.interval(((found.low, y), (found.high, y)), (found.value, y), styles[model], title=words)
+        words = f"{NAMES[model]}: {metric(name, interval.value)}"
+        chart.interval(((interval.low, y), (interval.high, y)), (interval.value, y), styles[model], title=words)
     return chart.svg()
 
 
 def calibration_chart(bins: Sequence[Bin], error: float) -> Markup:
     """The share of right answers against their probability. `error`: the expected calibration error."""
-    told = f"Calibration: the share of right answers in {BINS} ranges of probability; on average {percent(error)} apart"
+    description = (
+        f"Calibration: the share of right answers in {BINS} ranges of probability; on average {percent(error)} apart"
+    )
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     x = Axis(0, 1, ticks, label="probability of the answer", written=in_percent)
     y = Axis(0, 1, ticks, label="share that is right", written=in_percent)
-    chart = Chart(told, x, y, plot=280)
+    chart = Chart(description, x, y, plot=280)
     chart.line([(0, 0), (1, 1)], "ideal")
-    chart.line([(one.confidence, one.right.value) for one in bins], "s2")
-    for one in bins:
-        at, right = one.confidence, one.right
+    chart.line([(part.confidence, part.right.value) for part in bins], "s2")
+    for part in bins:
+        at, right = part.confidence, part.right
         chart.interval(((at, right.low), (at, right.high)), (at, right.value), "s2", title=percent(right.value))
     return chart.svg()
 
 
-def bar_chart(told: str, bars: Sequence[tuple[str, int]]) -> Markup:
+def bar_chart(description: str, bars: Sequence[tuple[str, int]]) -> Markup:
     """Counts by a name, in their order; as many of the names are written as have room."""
     y = counts(count for _, count in bars)
     every = math.ceil(len(bars) * (max(text_width(name) for name, _ in bars) + 12) / ROOM)
     names = {place + 0.5: name for place, (name, _) in enumerate(bars) if place % every == 0}
-    chart = Chart(told, Axis(0, len(bars), list(names), written=names.__getitem__), y)
+    chart = Chart(description, Axis(0, len(bars), list(names), written=names.__getitem__), y)
     for place, (name, count) in enumerate(bars):
         chart.bar(place + 0.1, place + 0.9, count, title=f"{name}: {count:,}")
     return chart.svg()
 
 
-def block_strip(told: str, blocks: Sequence[tuple[str, str]], cut: int | None) -> Markup:
+def block_strip(description: str, blocks: Sequence[tuple[str, str]], cut: int | None) -> Markup:
     """The network from its input (left) to the head: a box for each block (name, style); it is cut behind box `cut`."""
     wide, high = 880, 72
     each = (wide - 8) / len(blocks)
@@ -113,5 +119,5 @@ def block_strip(told: str, blocks: Sequence[tuple[str, str]], cut: int | None) -
     if cut is not None:
         parts.append(f'<path class="cut" d="M{4 + (cut + 1) * each:.1f} 0V{high}"/>')
     size = f'viewBox="0 0 {wide} {high}" preserveAspectRatio="none"'
-    head = f'<svg class="chart strip" {size} role="img" aria-label="{escape(told)}">'
+    head = f'<svg class="chart strip" {size} role="img" aria-label="{escape(description)}">'
     return Markup(head + "".join(parts) + "</svg>")

@@ -35,15 +35,15 @@ def comparison_page(compared: Compared) -> str:
 
 def verdict(compared: Compared) -> str:
     """In a sentence or two: which one is better, as far as the common test examples can tell."""
-    told = []
+    sentences = []
     for letter, side in zip(ascii_uppercase, compared.sides, strict=False):
         gain = side.gains.get("accuracy")
         if gain is None:
             continue
         between = f"{points(gain.value)} points of accuracy ({points(gain.low)} to {points(gain.high)})"
         sure = "is better than A" if gain.low > 0 else "is worse than A" if gain.high < 0 else "can't be told from A"
-        told.append(f"{letter} {sure}: {between}.")
-    return " ".join(told)
+        sentences.append(f"{letter} {sure}: {between}.")
+    return " ".join(sentences)
 
 
 def _shown(compared: Compared) -> list[tuple[Disagreement, Opened]]:
@@ -51,7 +51,7 @@ def _shown(compared: Compared) -> list[tuple[Disagreement, Opened]]:
     chosen = compared.disagreements[:MOST_SHOWN]
     source = open_store(first.job.data.source, first.job.storage)
     originals = read_originals(
-        first.job.data, source, first.store, snapshot=first.snapshot, keys=[one.key for one in chosen]
+        first.job.data, source, first.store, snapshot=first.snapshot, keys=[example.key for example in chosen]
     )
     form = form_of(first.job)
-    return [(one, opened(originals[one.key], form, task=first.job.task, side=SIDE)) for one in chosen]
+    return [(example, opened(originals[example.key], form, task=first.job.task, side=SIDE)) for example in chosen]

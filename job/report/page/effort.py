@@ -93,12 +93,12 @@ def _most(rows: list[StageTiming], key: str) -> int | None:
 
 
 def _training(documents: Documents) -> list[tuple[str, int, float]]:
-    found = []
+    rows = []
     for phase, records in documents.training.history.items():
         timed = [record.seconds for record in records if record.seconds is not None]
         if timed:
-            found.append((NAMES[phase], len(timed), float(sum(timed))))
-    return found
+            rows.append((NAMES[phase], len(timed), float(sum(timed))))
+    return rows
 
 
 def _saved(documents: Documents) -> list[str]:
@@ -107,7 +107,7 @@ def _saved(documents: Documents) -> list[str]:
     checked = sum(documents.snapshot.counts["validation"].values())
     whole, how = _seconds_of_base(documents)
     share = plan.seconds_below / plan.seconds_whole if plan and plan.seconds_below and plan.seconds_whole else 0.0
-    told, total = [], 0.0
+    sentences, total = [], 0.0
     for phase, each in (("head", whole), ("fine_tune", whole * share)):
         records = documents.training.trained_epochs(phase)
         if not records or not each:
@@ -115,11 +115,11 @@ def _saved(documents: Documents) -> list[str]:
         passes = sum((record.examples or 0) + checked for record in records)
         total += passes * each
         what = "the whole frozen network" if phase == "head" else f"what lies below {plan.cut if plan else None}"
-        told.append(
+        sentences.append(
             f"{plural(len(records), 'epoch')} of {NAMES[phase]} read {passes:,} stored outputs instead of computing "
             f"{what} each time: about {duration(passes * each)} saved."
         )
-    return [*told, f"{duration(total)} in all, at the speed {how}."] if told else []
+    return [*sentences, f"{duration(total)} in all, at the speed {how}."] if sentences else []
 
 
 def _seconds_of_base(documents: Documents) -> tuple[float, str]:

@@ -56,16 +56,16 @@ def network_of(documents: Documents) -> FreezeDiagram:
         stored = not tuned or (cut is not None and place <= cut)
         style = "trained" if block.trainable else "once" if stored else "again"
         rows.append(BlockRow(block.block, block.layers, block.parameters, block.trainable, style, place == cut))
-    told, strip = _told(rows, documents), None
+    description, strip = _description(rows, documents), None
     if rows:
         named = [(f"{row.name}: {row.parameters:,} parameters, {STYLES[row.style]}", row.style) for row in rows]
-        strip = block_strip(told, named, cut)
+        strip = block_strip(description, named, cut)
     reason = plan.reason if plan else None
     parameters = {phase: count for phase, count in training.parameters.items() if count}
     return FreezeDiagram(rows[::-1], strip, _cut(plan), reason, parameters, training.thawed)
 
 
-def _told(rows: list[BlockRow], documents: Documents) -> str:
+def _description(rows: list[BlockRow], documents: Documents) -> str:
     trained = [row.name for row in rows if row.trainable]
     return (
         f"{documents.job.model.backbone} from the input to the head: of {plural(len(rows), 'block')}, these trained: "

@@ -183,12 +183,12 @@ def _facts(documents: Documents, versions: dict[str, str]) -> list[tuple[str, st
 
 def _links(documents: Documents) -> list[tuple[str, str, str | None]]:
     uri = documents.uri
-    found = [("model", documents.model)]
-    found += [("run", uri), ("model card", f"{uri}report/card.md"), ("run record", f"{uri}record.json")]
-    found += [("answers to the test examples", f"{uri}predictions.parquet"), ("examples", documents.job.data.source)]
+    links = [("model", documents.model)]
+    links += [("run", uri), ("model card", f"{uri}report/card.md"), ("run record", f"{uri}record.json")]
+    links += [("answers to the test examples", f"{uri}predictions.parquet"), ("examples", documents.job.data.source)]
     if documents.training.range_tests:
-        found.append(("range tests", f"{uri}report/range_tests.svg"))
-    return [(what, where, browsable(where)) for what, where in found]
+        links.append(("range tests", f"{uri}report/range_tests.svg"))
+    return [(what, where, browsable(where)) for what, where in links]
 
 
 def browsable(uri: str) -> str | None:

@@ -39,7 +39,7 @@ class Learning:
     thaws: list[str]
     """What the marks in both charts say, from left to right."""
     epochs: list[PlottedEpoch]
-    told: str
+    description: str
 
 
 def learning_of(training: Training) -> Learning:
@@ -63,15 +63,15 @@ def learning_of(training: Training) -> Learning:
                     curves[name][-1].points.append((last, value))
             rates = {name: _finite(getattr(record, name)) for name in ("learning_rate", "seconds")}
             epochs.append(PlottedEpoch(phase, record.epoch, **values, **rates))
-    told = _told(training)
-    named = "Learning curves: {} at each epoch. " + told
+    description = _description(training)
+    named = "Learning curves: {} at each epoch. " + description
     losses = [*curves["loss"], *curves["validation_loss"]]
     return Learning(
         loss_chart(named.format("training and validation loss"), losses, marks),
         accuracy_chart(named.format("validation accuracy"), curves["validation_accuracy"], marks),
         [name for _, name in marks],
         epochs,
-        told,
+        description,
     )
 
 
@@ -79,7 +79,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _told(training: Training) -> str:
+def _description(training: Training) -> str:
     head = len(training.history.get(HEAD, ()))
     tuned = len(training.trained_epochs(TUNED))
     verdict = "had converged" if training.converged else "had not converged"

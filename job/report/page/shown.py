@@ -45,7 +45,7 @@ class Looked:
     """What the answer rests on is red."""
     words: list[tuple[str, float]]
     """For a text: each word, and by how much the probability of the answer falls without it."""
-    told: str
+    explanation: str
     """The same in words."""
 
     @property
@@ -66,7 +66,7 @@ class Shelf:
 def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
     """Asks the exported model where it looks at its worst mistakes."""
     mistakes, rights = (_shown(documents, examples, places) for places in (examples.mistakes, examples.rights))
-    readable = [one for one in mistakes if one.seen.missing is None][:LOOKED]
+    readable = [mistake for mistake in mistakes if mistake.seen.missing is None][:LOOKED]
     if not mistakes:
         return Shelf(mistakes, rights, [], "There is no mistake among the test examples.")
     if not readable:
@@ -82,7 +82,7 @@ def shown_examples(documents: Documents, examples: ShownExamples) -> Shelf:
 def _shown(documents: Documents, examples: ShownExamples, places: list[int]) -> list[Shown]:
     form, task = form_of(documents.job), documents.job.task
     answers = [answer_to(documents, at) for at in places]
-    return [Shown(one, opened(examples.originals[one.key], form, task=task, side=SIDE)) for one in answers]
+    return [Shown(answer, opened(examples.originals[answer.key], form, task=task, side=SIDE)) for answer in answers]
 
 
 def data_uri(image: Image.Image) -> str:
@@ -97,10 +97,10 @@ def _looked(
     import_tensorflow()
     import tensorflow as tf
 
-    form, found = form_of(documents.job), list[Looked]()
+    form, looked = form_of(documents.job), list[Looked]()
     started = time.monotonic()
     for shown in mistakes:
-        if found and time.monotonic() - started > BUDGET:
+        if looked and time.monotonic() - started > BUDGET:
             break
         original = originals[shown.answer.key]
         assert isinstance(original, bytes)
@@ -110,11 +110,11 @@ def _looked(
             continue
         label = documents.snapshot.classes.index(shown.answer.label)
         if shown.seen.text is None:
-            found.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
+            looked.append(_on_picture(shown, inputs, hidden_squares(network, inputs, label)))
         else:
             words = _words(tf.constant(form.plain(original)), len(inputs))
-            found.append(_on_words(shown, words, left_out_words(network, inputs, label)))
-    return found
+            looked.append(_on_words(shown, words, left_out_words(network, inputs, label)))
+    return looked
 
 
 def _on_picture(shown: Shown, pixels: np.ndarray, falls: np.ndarray) -> Looked:
@@ -127,10 +127,10 @@ def _on_picture(shown: Shown, pixels: np.ndarray, falls: np.ndarray) -> Looked:
     row, column = (int(place) for place in np.unravel_index(falls.argmax(), falls.shape))
     fall = float(falls.max())
     if fall < 0.01:
-        told = "No single part matters: hiding any of them leaves the answer as probable as it was."
+        explanation = "No single part matters: hiding any of them leaves the answer as probable as it was."
     else:
-        told = f"It rests most on the {_place(row, column, len(falls))}: without it, {_fall(shown, fall)}."
-    return Looked(shown, mixed, [], told)
+        explanation = f"It rests most on the {_place(row, column, len(falls))}: without it, {_fall(shown, fall)}."
+    return Looked(shown, mixed, [], explanation)
 
 
 def _on_words(shown: Shown, words: list[str], falls: np.ndarray) -> Looked:

@@ -79,24 +79,24 @@ def _mlmodel(documents: Documents, run: Run) -> str:
     form, classes = form_of(documents.job), len(documents.snapshot.classes)
     dtype = np.dtype("float32" if documents.job.task == "image" else form.dtype)
     inputs, outputs = TensorSpec(dtype, (-1, *form.shape)), TensorSpec(np.dtype("float32"), (-1, classes))
-    made = Model(
+    mlmodel = Model(
         run_id=run.info.run_id,
         artifact_path=FOLDER,
         utc_time_created=datetime.fromtimestamp(run.info.start_time / 1000, UTC).replace(tzinfo=None),
         signature=ModelSignature(Schema([inputs]), Schema([outputs])),
         model_uuid=run_uuid(documents.result.run).hex,
     )
-    made.add_flavor("keras", data="model", keras_backend="tensorflow", save_exported_model=False)
-    made.add_flavor("python_function", loader_module="mlflow.keras", python_version=platform.python_version())
-    return str(made.to_yaml())
+    mlmodel.add_flavor("keras", data="model", keras_backend="tensorflow", save_exported_model=False)
+    mlmodel.add_flavor("python_function", loader_module="mlflow.keras", python_version=platform.python_version())
+    return str(mlmodel.to_yaml())
 
 
 def _version(client: MlflowClient, run: Run, name: str, *, source: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    for found in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
-        if found.name == name:
-            return str(found.version)
+    for version in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+        if version.name == name:
+            return str(version.version)
     try:
         client.get_registered_model(name)
     except MlflowException as error:

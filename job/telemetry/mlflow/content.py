@@ -42,32 +42,32 @@ def params(job: Job) -> dict[str, str]:
     """The job file's settings, defaults filled in, by their paths (`train.batch_size`). What a user has named, such as
     the classes in `train.class_weights`, is in the value, as JSON.
     """
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for name in type(job).model_fields:
         if name not in NO_PARAMS:
-            found |= _flat(job, name, "")
+            settings |= _flat(job, name, "")
     others = {f"model.{name}" for name in (OF_TEXTS if job.task == "image" else OF_PICTURES)}
-    return {path: text for path, text in found.items() if path not in others}
+    return {path: text for path, text in settings.items() if path not in others}
 
 
 def points(documents: Documents) -> list[Point]:
     """The curves, and at the last epoch what was measured on the test split: of each model, and of the one kept."""
-    found, step = [], 0
+    points_of_run, step = [], 0
     for phase in ("head", "fine_tune"):
         for epoch in documents.training.trained_epochs(phase):
             step += 1
             values = {name: getattr(epoch, key) for key, name in CURVES.items()}
-            found += [Point(name, value, step) for name, value in values.items() if value is not None]
+            points_of_run += [Point(name, value, step) for name, value in values.items() if value is not None]
     for prefix, model in [("test", documents.kept), *((f"test/{model}", model) for model in documents.models)]:
         measured = documents.metrics[model]
         values = {name: value for name in TESTED if (value := getattr(measured, name)) is not None}
-        found += [Point(f"{prefix}/{name}", value, step) for name, value in values.items()]
-    return found
+        points_of_run += [Point(f"{prefix}/{name}", value, step) for name, value in values.items()]
+    return points_of_run
 
 
 def tags(documents: Documents) -> dict[str, str]:
     result, promotion = documents.result, documents.promotion
-    found = {
+    named = {
         IDENTITY: str(run_uuid(result.run)),
         "thaw.run": documents.run,
         "thaw.uri": result.run,
@@ -78,7 +78,7 @@ def tags(documents: Documents) -> dict[str, str]:
         "mlflow.source.name": "thaw",
         "mlflow.source.type": "JOB",
     }
-    return found | ({"thaw.promoted": json.dumps(promotion.promoted)} if promotion else {})
+    return named | ({"thaw.promoted": json.dumps(promotion.promoted)} if promotion else {})
 
 
 def _flat(section: Section, name: str, prefix: str) -> dict[str, str]:
@@ -86,10 +86,10 @@ def _flat(section: Section, name: str, prefix: str) -> dict[str, str]:
     if not isinstance(value, Section):
         plain = section.model_dump(mode="json", include={name}, by_alias=False)[name]
         return {path: _text(plain)}
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for below in type(value).model_fields:
-        found |= _flat(value, below, f"{path}.")
-    return found
+        settings |= _flat(value, below, f"{path}.")
+    return settings
 
 
 def _text(value: Any) -> str:

@@ -138,9 +138,9 @@ def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Ru
             run = _active(client, known["run_id"])
             if run is not None:
                 return run
-        found = client.search_runs([experiment], query, order_by=["attributes.start_time", "attributes.run_id"])
-        if found:
-            return found[0]
+        runs = client.search_runs([experiment], query, order_by=["attributes.start_time", "attributes.run_id"])
+        if runs:
+            return runs[0]
         run = client.create_run(experiment, _span(documents)[0], tags(documents), documents.run)
         begun = json.dumps(_described(target, run, None, complete=False), indent=1).encode()
         try:
@@ -155,29 +155,29 @@ def _experiment(client: MlflowClient, name: str) -> str:
     """Its id."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name))
         except MlflowException:  # somebody else was faster
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise StorageError(f"MLflow's experiment {name!r} was deleted: restore it there, or choose another one.")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _active(client: MlflowClient, run: str) -> Run | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_run(run)
+        entity = client.get_run(run)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    return found if found.info.lifecycle_stage == "active" else None
+    return entity if entity.info.lifecycle_stage == "active" else None
 
 
 def _is_of(document: dict[str, Any], target: MlflowTarget, *names: str) -> bool:
@@ -201,9 +201,9 @@ def _log_figures(client: MlflowClient, run: Run, documents: Documents) -> None:
     from mlflow.entities import Metric, Param
 
     id, (_, end) = run.info.run_id, _span(documents)
-    wanted = [Param(name, value) for name, value in params(documents.job).items() if name not in run.data.params]
-    for start in range(0, len(wanted), BATCH):
-        client.log_batch(id, params=wanted[start : start + BATCH])
+    missing = [Param(name, value) for name, value in params(documents.job).items() if name not in run.data.params]
+    for start in range(0, len(missing), BATCH):
+        client.log_batch(id, params=missing[start : start + BATCH])
     there = {(name, metric.step) for name in run.data.metrics for metric in client.get_metric_history(id, name)}
     metrics = [
         Metric(point.name, point.value, end, point.step)
