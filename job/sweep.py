@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from job.config import Job
 from job.data.source import open_source
@@ -22,18 +22,18 @@ from job.errors import JobError
 from job.executors import placed
 from job.executors.placement import is_local
 from job.features.cache_plan import Plan, read_plan, write_plan
+from job.report.curves import DepthSummary, depth_curve
 from job.run.child import Process, run_thaw
 from job.run.events import Announced, Emit, Noted
 from job.run.identity import find_run
 from job.run.interrupts import Interrupts
 from job.run.outcome import RunResult, Training
 from job.storage import Store, open_store
-from job.storage.documents import decoded, read_document
+from job.storage.documents import decoded, read_document, write_document
 from job.storage.run_keys import RunKeys, run_id_of
 from job.telemetry.observed import run_observed
 
 RunAll = Callable[[list["Trial"]], dict["Trial", RunResult]]
-MEASURED = ("accuracy", "balanced_accuracy", "roc_auc")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,51 @@ class Trial:
         return f"{depth}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class TrialResult:
+    """A run: its metrics on the test split, and the epochs of its last phase."""
+
+    blocks: int
+    seed: int
+    run: str
+    """The URI."""
+    examples: int
+    """Examples of the test split."""
+    accuracy: float
+    balanced_accuracy: float
+    roc_auc: float | None
+    validation_loss: float
+    """The lowest one."""
+    parameters: int
+    """Parameters that trained."""
+    epochs: int
+    """Epochs of both phases."""
+    seconds: float
+    """Seconds of these epochs."""
+
+
+@dataclass(frozen=True)
+class SweepDocument:
+    """sweep.json."""
+
+    depths: list[DepthSummary]
+    runs: list[TrialResult]
+
+
+class Sweep(NamedTuple):
+    uri: str
+    """The folder of the sweep."""
+    document: SweepDocument
+
+
 def sweep(
     job: Job, depths: Sequence[int], seeds: int, *, at_once: int | None, emit: Emit, debug: bool = False
-) -> dict[str, Any]:
+) -> Sweep:
     """Runs the job, or reports its runs, at each depth with `seeds` seeds from its own on: one after another in this
     process; or on Ray, `at_once` of them at a time (None: as many as it has room for).
 
     The deepest comes first: what it stores where it cuts the network serves all others. None of the runs comes into
-    use. Returns {sweep (its URI), depths, runs}. Raises what a run ended with, once the others have kept a checkpoint.
+    use. Raises what a run ended with, once the others have kept a checkpoint.
     """
     if job.phases.fine_tune is None:
         raise JobError("phases.fine_tune: null: a sweep compares how deep fine-tuning thaws.")
@@ -72,8 +109,8 @@ def sweep(
                 _share(trial_job(job, trial), store, plan)
         results |= run_all(others)
     rows = [_row(store, trial, results[trial]) for trial in trials]
-    swept = {"depths": [_summary(blocks, rows) for blocks in depths], "runs": rows}
-    return {"sweep": _write(job, store, depths, seeds=seeds, swept=swept), **swept}
+    swept = SweepDocument([_summary(blocks, rows) for blocks in depths], rows)
+    return Sweep(_write(job, store, depths, seeds=seeds, swept=swept), swept)
 
 
 def trial_job(job: Job, trial: Trial) -> Job:
@@ -156,43 +193,42 @@ def _share(job: Job, store: Store, plan: Plan) -> None:
     write_plan(store, run, replace(plan, reason=f"that of the deepest run of the sweep: {plan.reason}"))
 
 
-def _row(store: Store, trial: Trial, result: RunResult) -> dict[str, Any]:
-    """What a run came to: its metrics on the `examples` of the test split, and the seconds and epochs of its phases."""
+def _row(store: Store, trial: Trial, result: RunResult) -> TrialResult:
     training = read_document(store, RunKeys(run_id_of(result.run)).training, Training)
     assert training is not None, "the run is finished"
     phase = "fine_tune" if trial.blocks else "head"
     metrics = result.tested[phase]
     records = [record for phase in training.history for record in training.trained_epochs(phase)]
-    return {
-        **asdict(trial),
-        "run": result.run,
-        "examples": metrics.examples,
-        **{name: getattr(metrics, name) for name in MEASURED},
-        "validation_loss": min(record.validation_loss for record in training.history[phase]),
-        "parameters": training.parameters[phase],
-        "epochs": len(records),
-        "seconds": sum(record.seconds or 0.0 for record in records),
-    }
+    return TrialResult(
+        blocks=trial.blocks,
+        seed=trial.seed,
+        run=result.run,
+        examples=metrics.examples,
+        accuracy=metrics.accuracy,
+        balanced_accuracy=metrics.balanced_accuracy,
+        roc_auc=metrics.roc_auc,
+        validation_loss=min(record.validation_loss for record in training.history[phase]),
+        parameters=training.parameters[phase],
+        epochs=len(records),
+        seconds=sum(record.seconds or 0.0 for record in records),
+    )
 
 
-def _summary(blocks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Summary of the runs of a depth: means, and the standard deviations between seeds (None of one)."""
-    of_depth = [row for row in rows if row["blocks"] == blocks]
-    summary: dict[str, Any] = {"blocks": blocks, "runs": len(of_depth)}
-    summary |= {name: of_depth[0][name] for name in ("parameters", "examples")}
-    for name in (*MEASURED, "validation_loss", "seconds"):
-        values = [row[name] for row in of_depth if row[name] is not None]
-        summary[name] = statistics.fmean(values) if values else None
-        summary[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-    return summary
+def _summary(blocks: int, rows: list[TrialResult]) -> DepthSummary:
+    of_depth = [row for row in rows if row.blocks == blocks]
+    figures: dict[str, Any] = {}
+    for name in ("accuracy", "balanced_accuracy", "roc_auc", "validation_loss", "seconds"):
+        values = [value for row in of_depth if (value := getattr(row, name)) is not None]
+        figures[name] = statistics.fmean(values) if values else None
+        figures[f"{name}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
+    first = of_depth[0]
+    return DepthSummary(blocks, len(of_depth), parameters=first.parameters, examples=first.examples, **figures)
 
 
-def _write(job: Job, store: Store, depths: Sequence[int], *, seeds: int, swept: dict[str, Any]) -> str:
+def _write(job: Job, store: Store, depths: Sequence[int], *, seeds: int, swept: SweepDocument) -> str:
     """The folder's URI."""
-    from job.report.curves import depth_curve
-
     meaning = json.dumps({"job": job.meaning(), "depths": depths, "seeds": seeds}, sort_keys=True)
     folder = f"sweeps/{job.name}-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}/"
-    store.write(f"{folder}sweep.json", json.dumps(swept, indent=1).encode())
-    store.write(f"{folder}sweep.svg", depth_curve(swept["depths"], job.name))
+    write_document(store, f"{folder}sweep.json", swept)
+    store.write(f"{folder}sweep.svg", depth_curve(swept.depths, job.name))
     return f"{store.uri}{folder}"

@@ -13,7 +13,7 @@ from job.executors.placement import with_workers
 from job.run.outcome import RunOutcome
 from job.sweep import Trial, sweep, trial_job
 from job.telemetry.console import sweep_table
-from support.results import run_result
+from support.results import run_result, summary_of_depth
 
 JOB = """
 name: cells
@@ -112,10 +112,8 @@ def test_depths_that_are_none(wrong: str) -> None:
 def test_the_table_shows_the_spread_between_seeds() -> None:
     from rich.console import Console
 
-    depth = {"blocks": 0, "runs": 2, "parameters": 1234567}
-    for name, mean in {"accuracy": 0.875, "balanced_accuracy": 0.5, "roc_auc": None, "validation_loss": 0.25}.items():
-        depth |= {name: mean, f"{name}_deviation": 0.0123}
+    depth = summary_of_depth(0, runs=2, accuracy=0.875, accuracy_deviation=0.0123, seconds=12.0)
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(sweep_table([depth | {"seconds": 12.0, "seconds_deviation": None}]))
+    console.print(sweep_table([depth]))
     row = " ".join(console.export_text().splitlines()[1].split())
     assert row == "head only 2 1,234,567 0.8750 ± 0.0123 0.5000 ± 0.0123 – 0.2500 ± 0.0123 12"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -65,8 +66,6 @@ def submit(
     of workers and the image of this run. How far it is, `thaw status` tells, and kubectl with the columns that are
     printed at the end. Ctrl-C ends --follow, not the job.
     """
-    from dataclasses import asdict
-
     from job.config.jobfile import load_job
     from job.deploy.submit import Options, describe_submitted, follow_submitted
     from job.deploy.submit import submit as submit_job
@@ -143,8 +142,6 @@ def trigger(
     For cron, Argo Events, or a hand. It never starts two runs on the same data; while another run of JOB is active,
     it creates nothing.
     """
-    from dataclasses import asdict
-
     from job.arrival.launch import describe_launched, launch
     from job.arrival.targets import make_target
     from job.config.jobfile import load_job

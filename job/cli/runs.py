@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 
 import click
 
@@ -54,8 +55,6 @@ def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, *, as_j
 
     Changes nothing: not a byte is written to the store.
     """
-    from dataclasses import asdict
-
     from job.config.jobfile import load_job
     from job.planning import forecast
     from job.planning.printed import print_forecast
@@ -108,9 +107,9 @@ def sweep(
     loaded = load_job(job, overrides)
     with narrator() as terminal:
         swept = run_sweep(loaded, unfreeze, seeds, at_once=at_once, emit=terminal.emit, debug=debug)
-    console(stderr=True).print(sweep_table(swept["depths"]), f"\ncurve  {swept['sweep']}sweep.svg", highlight=False)
+    console(stderr=True).print(sweep_table(swept.document.depths), f"\ncurve  {swept.uri}sweep.svg", highlight=False)
     if as_json:
-        click.echo(json.dumps(swept, indent=1))
+        click.echo(json.dumps({"sweep": swept.uri, **asdict(swept.document)}, indent=1))
 
 
 @thaw.command()
@@ -211,7 +210,7 @@ def mlflow(
 
     with narrator() as terminal:
         logged = log_run(run, tracking_uri, experiment, registered_model=registered_model, emit=terminal.emit)
-    click.echo(json.dumps(logged, indent=1) if as_json else web_page(logged))
+    click.echo(json.dumps(asdict(logged), indent=1) if as_json else web_page(logged))
 
 
 @thaw.command()
@@ -234,11 +233,11 @@ def compare(runs: tuple[str, ...], out: str | None, as_json: bool, *, debug: boo
     if not 2 <= len(runs) <= MOST_COMPARED:
         raise click.UsageError(f"compare takes 2 to {MOST_COMPARED} runs, got {len(runs)}.")
     compared = comparing.compare_runs([read_documents(*open_run(run)) for run in runs])
-    document = comparing.as_json(compared)
+    document = comparing.comparison_document(compared)
     if out:
         Path(out).write_text(comparison_page(compared), encoding="utf-8")
     if as_json:
-        return click.echo(json.dumps(document, indent=1))
+        return click.echo(json.dumps(asdict(document), indent=1))
     to = console(stderr=False)
     to.print(compared_runs(document), highlight=False, markup=False, soft_wrap=True)
     to.print(compared_table(document), "", differences_table(document), "", highlight=False)

@@ -48,6 +48,37 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A metric, and its interval where there is one."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    run: str
+    """The URI."""
+    kept: str
+    test_examples: int
+    metrics: dict[str, Measured]
+    right_of_common: int
+    gains: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class ComparisonDocument:
+    """What `thaw compare --json` prints; the fields that `Compared` has are the same."""
+
+    runs: list[ComparedRun]
+    differences: dict[str, list[Any]]
+    common: int
+    disagree: int
+    disagreements: list[Disagreement]
+
+
+@dataclass(frozen=True)
 class Compared:
     sides: list[Side]
     differences: dict[str, list[Any]]
@@ -112,33 +143,30 @@ def differences(runs: list[Documents]) -> dict[str, list[Any]]:
     return {name: values for name, values in values_by_name.items() if any(value != values[0] for value in values)}
 
 
-def as_json(compared: Compared) -> dict[str, Any]:
-    return {
-        "runs": [_side(side) for side in compared.sides],
-        "differences": compared.differences,
-        "common": compared.common,
-        "disagree": compared.disagree,
-        "disagreements": [
-            {
-                "key": disagreement.key,
-                "truth": disagreement.truth,
-                "answers": [vars(answer) for answer in disagreement.answers],
-            }
-            for disagreement in compared.disagreements
-        ],
-    }
+def comparison_document(compared: Compared) -> ComparisonDocument:
+    return ComparisonDocument(
+        runs=[_compared_run(side) for side in compared.sides],
+        differences=compared.differences,
+        common=compared.common,
+        disagree=compared.disagree,
+        disagreements=compared.disagreements,
+    )
 
 
-def _side(side: Side) -> dict[str, Any]:
-    measured = {name: {"value": value, **_bounds(side.intervals[name])} for name, value in side.metrics.items()}
-    gains = {name: vars(gain) for name, gain in side.gains.items() if gain}
+def _compared_run(side: Side) -> ComparedRun:
     documents = side.documents
-    where = {"run": documents.uri, "kept": documents.kept, "test_examples": len(documents.predictions.keys)}
-    return {**where, "metrics": measured, "right_of_common": side.right, "gains": gains}
+    return ComparedRun(
+        run=documents.uri,
+        kept=documents.kept,
+        test_examples=len(documents.predictions.keys),
+        metrics={name: _measured(value, side.intervals[name]) for name, value in side.metrics.items()},
+        right_of_common=side.right,
+        gains={name: gain for name, gain in side.gains.items() if gain},
+    )
 
 
-def _bounds(interval: Interval | None) -> dict[str, float | None]:
-    return {"low": interval.low if interval else None, "high": interval.high if interval else None}
+def _measured(value: float | None, interval: Interval | None) -> Measured:
+    return Measured(value, interval.low, interval.high) if interval else Measured(value)
 
 
 def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:

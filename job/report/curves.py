@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,20 +17,43 @@ WIDTH, LEFT = 560, 52
 """Pixels of a chart, and of what is left of its plot."""
 
 
+@dataclass(frozen=True)
+class DepthSummary:
+    """The runs of a sweep at one depth: means over their seeds, and the standard deviations (None for one run)."""
+
+    blocks: int
+    """The number of thawed blocks; 0 for the head alone."""
+    runs: int
+    parameters: int
+    """Parameters that trained."""
+    examples: int
+    """Examples of the test split."""
+    accuracy: float
+    accuracy_deviation: float | None
+    balanced_accuracy: float
+    balanced_accuracy_deviation: float | None
+    roc_auc: float | None
+    roc_auc_deviation: float | None
+    validation_loss: float
+    validation_loss_deviation: float | None
+    seconds: float
+    """Seconds of the training epochs."""
+    seconds_deviation: float | None
+
+
 class _Depth(NamedTuple):
     blocks: int
     value: float
     spread: float
 
 
-def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
+def depth_curve(depths: list[DepthSummary], name: str) -> bytes:
     """Test accuracy, and below it the seconds of training, against the blocks that were thawed. Bars are one standard
-    deviation between seeds; of one seed, the standard error of an accuracy on so few examples. `depths` as
-    `job.sweep` makes them.
+    deviation between seeds; of one seed, the standard error of an accuracy on so few examples.
     """
-    runs = max(depth["runs"] for depth in depths)
+    runs = max(depth.runs for depth in depths)
     alone = runs == 1
-    bars = f"the standard error of {depths[0]['examples']:,} examples" if alone else "their standard deviation"
+    bars = f"the standard error of {depths[0].examples:,} examples" if alone else "their standard deviation"
     description = f"how deep to thaw ({plural(runs, 'seed')})"
     accuracies, seconds = ([_depth(depth, what, alone) for depth in depths] for what in ("accuracy", "seconds"))
     x = steps(accuracies[0].blocks, accuracies[-1].blocks, "blocks thawed, from the top (0: the head alone)")
@@ -52,11 +75,11 @@ def depth_curve(depths: list[dict[str, Any]], name: str) -> bytes:
     return svg_file(f"{name}: {description}", [above, below])
 
 
-def _depth(depth: dict[str, Any], what: str, alone: bool) -> _Depth:
-    spread = depth[f"{what}_deviation"] or 0.0
+def _depth(depth: DepthSummary, what: str, alone: bool) -> _Depth:
+    value, spread = getattr(depth, what), getattr(depth, f"{what}_deviation") or 0.0
     if alone and what == "accuracy":
-        spread = math.sqrt(depth[what] * (1 - depth[what]) / depth["examples"])
-    return _Depth(depth["blocks"], depth[what], spread)
+        spread = math.sqrt(value * (1 - value) / depth.examples)
+    return _Depth(depth.blocks, value, spread)
 
 
 def _ends(rows: list[_Depth]) -> list[float]:

@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
+from job.evaluation.compare import ComparisonDocument, Measured
 from job.evaluation.metrics import wrong_answers
+from job.report.curves import DepthSummary
 from job.run.outcome import RunResult
 from job.telemetry.printable import plain
 from job.wording import METRICS, NAMES
@@ -79,42 +81,41 @@ def classes_table(counts: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def compared_runs(document: dict[str, Any]) -> str:
+def compared_runs(comparison: ComparisonDocument) -> str:
     """What the letters of the tables stand for, a line a run: the model that was kept, and the whole URI."""
-    lettered = zip(ascii_uppercase, document["runs"], strict=False)
-    return "\n".join(f" {letter}  {NAMES[run['kept']]:<10}  {plain(run['run'])}" for letter, run in lettered)
+    lettered = zip(ascii_uppercase, comparison.runs, strict=False)
+    return "\n".join(f" {letter}  {NAMES[run.kept]:<10}  {plain(run.run)}" for letter, run in lettered)
 
 
-def compared_table(document: dict[str, Any]) -> Table:
-    """Runs beside each other (job.evaluation.compare.as_json): metrics with 95 % intervals, gains over the first."""
+def compared_table(comparison: ComparisonDocument) -> Table:
+    """Runs beside each other: metrics with 95 % intervals, gains over the first."""
     table = Table("", box=None)
-    for name in ("accuracy", "balanced accuracy", "ROC AUC", f"right of {document['common']:,}", "gain over A, points"):
+    for name in ("accuracy", "balanced accuracy", "ROC AUC", f"right of {comparison.common:,}", "gain over A, points"):
         table.add_column(name, justify="right")
-    for letter, run in zip(ascii_uppercase, document["runs"], strict=False):
-        cells = [_measured(run["metrics"][name]) for name in ("accuracy", "balanced_accuracy", "roc_auc")]
-        gain = run["gains"].get("accuracy")
-        gained = f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})" if gain else ""
-        table.add_row(letter, *cells, f"{run['right_of_common']:,}", gained)
+    for letter, run in zip(ascii_uppercase, comparison.runs, strict=False):
+        cells = [_measured(run.metrics[name]) for name in ("accuracy", "balanced_accuracy", "roc_auc")]
+        gain = run.gains.get("accuracy")
+        gained = f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if gain else ""
+        table.add_row(letter, *cells, f"{run.right_of_common:,}", gained)
     return table
 
 
-def differences_table(document: dict[str, Any]) -> Table:
+def differences_table(comparison: ComparisonDocument) -> Table:
     """What differs in the jobs of the same runs."""
-    table = Table("setting", *ascii_uppercase[: len(document["runs"])], box=None)
-    for name, values in document["differences"].items():
+    table = Table("setting", *ascii_uppercase[: len(comparison.runs)], box=None)
+    for name, values in comparison.differences.items():
         table.add_row(escape(name), *("–" if value is None else escape(str(value)) for value in values))
     return table
 
 
-def _measured(figures: dict[str, float | None]) -> str:
-    if figures["value"] is None:
+def _measured(measured: Measured) -> str:
+    if measured.value is None:
         return "–"
-    return f"{figures['value']:.4f}" + (
-        "" if figures["low"] is None else f" ({figures['low']:.3f} to {figures['high']:.3f})"
-    )
+    span = "" if measured.low is None else f" ({measured.low:.3f} to {measured.high:.3f})"
+    return f"{measured.value:.4f}{span}"
 
 
-def sweep_table(depths: list[dict[str, Any]]) -> Table:
+def sweep_table(depths: list[DepthSummary]) -> Table:
     """What each depth of thawing came to on the test split: means over seeds, ± their standard deviation."""
     columns = {"accuracy": 4, "balanced_accuracy": 4, "roc_auc": 4, "validation_loss": 4, "seconds": 0}
     names = [METRICS.get(name, name.replace("_", " ")) for name in columns]
@@ -122,11 +123,15 @@ def sweep_table(depths: list[dict[str, Any]]) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for depth in depths:
-        cells = [spread(depth[name], depth[f"{name}_deviation"], digits) for name, digits in columns.items()]
-        table.add_row(str(depth["blocks"] or "head only"), str(depth["runs"]), f"{depth['parameters']:,}", *cells)
+        cells = [_spread_of(depth, name, digits) for name, digits in columns.items()]
+        table.add_row(str(depth.blocks or "head only"), str(depth.runs), f"{depth.parameters:,}", *cells)
     table.caption = "Seconds are those of the training epochs."
     table.caption_justify = "left"
     return table
+
+
+def _spread_of(depth: DepthSummary, name: str, digits: int) -> str:
+    return spread(getattr(depth, name), getattr(depth, f"{name}_deviation"), digits)
 
 
 def spread(mean: float | None, deviation: float | None, digits: int) -> str:

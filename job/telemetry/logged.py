@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
 
 from job.config import Job, MLflow
 from job.config.jobfile import checked
@@ -16,7 +15,7 @@ from job.run.outcome import RunOutcome
 from job.run.run import open_run
 from job.storage import open_store
 from job.storage.run_keys import run_id_of, run_uri
-from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
+from job.telemetry.mlflow.logger import LoggedRun, MlflowTarget, log_to_mlflow, read_logged, web_page
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -49,8 +48,8 @@ def with_mlflow(job: Job, outcome: RunOutcome, emit: Emit) -> RunOutcome:
 
 def log_run(
     uri: str, tracking_uri: str | None, experiment: str | None, *, registered_model: str | None, emit: Emit
-) -> dict[str, Any]:
-    """Logs what MLflow lacks of a finished run, and returns its mlflow.json. What is None is as its job file says it.
+) -> LoggedRun:
+    """Logs what MLflow lacks of a finished run. What is None is as its job file says it.
 
     Raises JobError, StorageError.
     """

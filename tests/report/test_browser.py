@@ -31,6 +31,7 @@ from job.run.outcome import RangeTest
 from job.wording import METRICS
 from support.browser import WIDTHS, axe_script, browser, violations
 from support.finished import BLOCKS, Made
+from support.results import summary_of_depth
 
 COMPARED = ["runs", "differences", "disagreements"]
 
@@ -88,7 +89,7 @@ def every_chart() -> list[str]:
     curves = [Curve(style, name, [(x, 10.0**-x) for x in range(1, 40)]) for style, name in CURVES.values()]
     bins = [Bin(0.1 * place, 0.1 * place + 0.1, 3, 0.1 * place, few) for place in range(10)]
     days = [(f"2026-{1 + place // 28:02d}-{1 + place % 28:02d}", place * 10**6) for place in range(60)]
-    depth = {"runs": 1, "accuracy": 1.0, "accuracy_deviation": None, "seconds": 1e6, "seconds_deviation": None}
+    depth = summary_of_depth(0, runs=1, accuracy=1.0, accuracy_deviation=None, seconds=1e6)
     tested = RangeTest(1e-7, rates=[1e-6, 1e-5, 1e-4], losses=[1.0, None, 9.0])
     drawn = [
         interval_chart(dict.fromkeys(("head", "fine_tune"), dict.fromkeys(METRICS, few))),
@@ -97,9 +98,7 @@ def every_chart() -> list[str]:
         accuracy_chart("told", [Curve("s2", "validation accuracy", [(1, 1.0), (2, 0.00001)])], marks[:1]),
         calibration_chart(bins, 0.1),
         *(bar_chart("told", days[:most]) for most in (1, 2, 7, 60)),
-        depth_curve(
-            [{**depth, "blocks": blocks, "examples": 9} for blocks in range(30)], "a name of a job " * 9
-        ).decode(),
+        depth_curve([replace(depth, blocks=blocks) for blocks in range(30)], "a name of a job " * 9).decode(),
         range_curves({"head": tested, "fine_tune": replace(tested, learning_rate=0.3)}).decode(),
     ]
     return [str(one) for one in drawn]

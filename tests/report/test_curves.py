@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from job.report.curves import depth_curve, range_curves
+from job.report.curves import DepthSummary, depth_curve, range_curves
 from job.run.outcome import RangeTest
 from support.drawn import Drawn
+from support.results import summary_of_depth
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2]
 TEST = RangeTest(learning_rate=1e-4, rates=RATES, losses=[1.0, 0.9, 0.5, None])
@@ -18,11 +17,8 @@ def texts(drawn: bytes) -> str:
     return Drawn(drawn.decode()).text
 
 
-def depth(blocks: int, runs: int = 3, **more: Any) -> dict[str, Any]:
-    return {
-        "blocks": blocks, "runs": runs, "accuracy": 0.8 + blocks / 100, "accuracy_deviation": 0.01,
-        "seconds": 9.0, "seconds_deviation": None, "examples": 1383, **more,
-    }  # fmt: skip
+def depth(blocks: int, runs: int = 3) -> DepthSummary:
+    return summary_of_depth(blocks, runs=runs, accuracy=0.8 + blocks / 100, examples=1383)
 
 
 def test_depths() -> None:

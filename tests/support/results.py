@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from job.report.curves import DepthSummary
 from job.run.outcome import Metrics, RunResult
 from job.storage import Store
 from job.storage.run_keys import RunKeys, run_uri
@@ -27,3 +28,11 @@ def write_result(store: Store, run: str, **changes: Any) -> RunResult:
     result = run_result(run_uri(store, run), **changes)
     store.write(RunKeys(run).result, json.dumps(result.as_json()).encode())
     return result
+
+
+def summary_of_depth(blocks: int, **changes: Any) -> DepthSummary:
+    figures = {"runs": 3, "parameters": 1234567, "examples": 9, "accuracy": 0.8, "accuracy_deviation": 0.01}
+    figures |= {"balanced_accuracy": 0.5, "balanced_accuracy_deviation": 0.0123}
+    figures |= {"validation_loss": 0.25, "validation_loss_deviation": 0.0123, "seconds": 9.0}
+    absent = {"roc_auc": None, "roc_auc_deviation": None, "seconds_deviation": None}
+    return DepthSummary(blocks, **{**figures, **absent, **changes})

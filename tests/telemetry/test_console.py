@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from job.evaluation.compare import ComparedRun, ComparisonDocument, Measured
+from job.evaluation.intervals import Interval
 from job.run.outcome import Metrics, RunResult
 from job.telemetry.console import (
     Accuracies,
@@ -78,28 +79,28 @@ def test_names_are_shown_as_they_are() -> None:
     assert r"[/x]\n.png" in drawn(prediction_table([record, {"file": "[/y]", "error": "[/z] is broken"}]))
 
 
-def compared() -> dict[str, Any]:
-    """As job.evaluation.compare.as_json has it."""
+def compared() -> ComparisonDocument:
+    def side(run: str, kept: str, accuracy: float, *, right: int, gains: dict[str, Interval]) -> ComparedRun:
+        near = Measured(accuracy, accuracy - 0.04, accuracy + 0.03)
+        metrics = {"accuracy": near, "balanced_accuracy": Measured(accuracy), "roc_auc": Measured(None)}
+        return ComparedRun(run, kept, 1383, metrics, right, gains)
 
-    def side(run: str, kept: str, accuracy: float, right: int, gains: dict[str, Any]) -> dict[str, Any]:
-        near = {"value": accuracy, "low": accuracy - 0.04, "high": accuracy + 0.03}
-        none = {"value": None, "low": None, "high": None}
-        metrics = {"accuracy": near, "balanced_accuracy": {**none, "value": accuracy}, "roc_auc": none}
-        return {"run": run, "kept": kept, "metrics": metrics, "right_of_common": right, "gains": gains}
-
-    gain = {"accuracy": {"value": 0.0287, "low": -0.0101, "high": 0.0499}}
-    return {
-        "common": 1383,
-        "runs": [
-            side("s3://bucket/thaw/runs/cells-0123456789ab/", "head", 0.8538, 1181, {}),
-            side("gs://another-bucket/a long folder/[thaw]/runs/cells-ba9876543210/", "fine_tune", 0.8825, 1220, gain),
+    gain = {"accuracy": Interval(0.0287, -0.0101, 0.0499)}
+    second = "gs://another-bucket/a long folder/[thaw]/runs/cells-ba9876543210/"
+    return ComparisonDocument(
+        runs=[
+            side("s3://bucket/thaw/runs/cells-0123456789ab/", "head", 0.8538, right=1181, gains={}),
+            side(second, "fine_tune", 0.8825, right=1220, gains=gain),
         ],
-        "differences": {
+        differences={
             "phases.fine_tune": [None, {"unfreeze": {"blocks": 2}, "epochs": 10}],
             "train.seed": [0, 7],
             "data.classes": ["[/x]", ["a", "b"]],
         },
-    }
+        common=1383,
+        disagree=0,
+        disagreements=[],
+    )
 
 
 def test_runs_beside_each_other() -> None:

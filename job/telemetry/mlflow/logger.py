@@ -1,9 +1,7 @@
 """A finished run in MLflow: logged once, however often it is tried, and whoever else tries it.
 
-runs/<run>/mlflow.json   {tracking_uri, experiment, registered_model, experiment_id, run_id, version, complete}
-
-The MLflow run is found again by that object, which one writer at a time can claim, or else by its tag `thaw.uuid`. What
-it has already is not logged again; its status FINISHED says that it has everything.
+The MLflow run is found again by `runs/<run>/mlflow.json`, which one writer at a time can claim, or else by its tag
+`thaw.uuid`. What it has already is not logged again; its status FINISHED says that it has everything.
 """
 
 from __future__ import annotations
@@ -14,13 +12,14 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from job.errors import AccessDenied, StorageError, ThawError, WriteConflict, headline
 from job.evaluation.run_documents import Documents
-from job.storage import Store, read_json
+from job.storage import Store
+from job.storage.documents import encoded, read_document, write_document
 from job.storage.run_keys import RunKeys
 from job.telemetry.mlflow.artifacts import log_documents, log_model
 from job.telemetry.mlflow.content import IDENTITY, params, points, tags
@@ -60,19 +59,35 @@ class MlflowTarget:
         host = parts.netloc.rpartition("@")[2]
         return parts._replace(netloc=host, query="").geturl() if "@" in parts.netloc else self.tracking_uri
 
-    @property
-    def described(self) -> dict[str, Any]:
-        return {**asdict(self), "tracking_uri": self.shown}
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """mlflow.json: where the run is in MLflow."""
+
+    tracking_uri: str
+    """Without credentials."""
+    experiment: str
+    registered_model: str | None
+    experiment_id: str
+    run_id: str
+    version: str | None
+    """The version of the registered model."""
+    complete: bool
+    """Whether MLflow has everything."""
+
+    def is_of(self, target: MlflowTarget) -> bool:
+        return (self.tracking_uri, self.experiment) == (target.shown, target.experiment)
 
 
-def read_logged(store: Store, run: str, target: MlflowTarget) -> dict[str, Any] | None:
+def read_logged(store: Store, run: str, target: MlflowTarget) -> LoggedRun | None:
     """mlflow.json, where it says that all is there; MLflow is not asked."""
-    document = read_json(store, RunKeys(run).mlflow)
-    complete = document and document.get("complete") and _is_of(document, target, *target.described)
-    return document if complete else None
+    logged = read_document(store, RunKeys(run).mlflow, LoggedRun)
+    if logged is None or not logged.complete or not logged.is_of(target):
+        return None
+    return logged if logged.registered_model == target.registered_model else None
 
 
-def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
+def log_to_mlflow(documents: Documents, target: MlflowTarget) -> LoggedRun:
     """Logs what MLflow does not have of the run, and returns mlflow.json. Raises StorageError, AccessDenied."""
     with _errors(target):
         client = _client(target)
@@ -84,17 +99,17 @@ def log_to_mlflow(documents: Documents, target: MlflowTarget) -> dict[str, Any]:
         version = log_model(client, run, documents, registered=target.registered_model, fresh=fresh)
         if fresh:
             client.set_terminated(run.info.run_id, "FINISHED", end_time=_span(documents)[1])
-    document = _described(target, run, version, complete=True)
-    documents.store.write(RunKeys(documents.run).mlflow, json.dumps(document, indent=1).encode())
-    return document
+    logged = _logged(target, run, version, complete=True)
+    write_document(documents.store, RunKeys(documents.run).mlflow, logged)
+    return logged
 
 
-def web_page(document: dict[str, Any]) -> str:
+def web_page(logged: LoggedRun) -> str:
     """The page of the MLflow run that mlflow.json names; where MLflow has no pages, the run's URI in it."""
-    if document["tracking_uri"].startswith(("http://", "https://")):
-        root = document["tracking_uri"].rstrip("/")
-        return f"{root}/#/experiments/{document['experiment_id']}/runs/{document['run_id']}"
-    return f"runs:/{document['run_id']} in {document['tracking_uri']}"
+    if logged.tracking_uri.startswith(("http://", "https://")):
+        root = logged.tracking_uri.rstrip("/")
+        return f"{root}/#/experiments/{logged.experiment_id}/runs/{logged.run_id}"
+    return f"runs:/{logged.run_id} in {logged.tracking_uri}"
 
 
 def _client(target: MlflowTarget) -> MlflowClient:
@@ -133,16 +148,16 @@ def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Ru
     experiment, key = _experiment(client, target.experiment), RunKeys(documents.run).mlflow
     query = f"tags.`{IDENTITY}` = '{tags(documents)[IDENTITY]}'"
     for _ in range(TRIES):
-        info, known = documents.store.stat(key), read_json(documents.store, key)
-        if known and _is_of(known, target, "tracking_uri", "experiment"):
-            run = _active(client, known["run_id"])
+        info, known = documents.store.stat(key), read_document(documents.store, key, LoggedRun)
+        if known and known.is_of(target):
+            run = _active(client, known.run_id)
             if run is not None:
                 return run
         runs = client.search_runs([experiment], query, order_by=["attributes.start_time", "attributes.run_id"])
         if runs:
             return runs[0]
         run = client.create_run(experiment, _span(documents)[0], tags(documents), documents.run)
-        begun = json.dumps(_described(target, run, None, complete=False), indent=1).encode()
+        begun = encoded(_logged(target, run, None, complete=False))
         try:
             documents.store.write_if_unchanged(key, begun, info.version if info else None)
             return run
@@ -180,13 +195,16 @@ def _active(client: MlflowClient, run: str) -> Run | None:
     return entity if entity.info.lifecycle_stage == "active" else None
 
 
-def _is_of(document: dict[str, Any], target: MlflowTarget, *names: str) -> bool:
-    return all(document.get(name) == target.described[name] for name in names)
-
-
-def _described(target: MlflowTarget, run: Run, version: str | None, *, complete: bool) -> dict[str, Any]:
-    ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
-    return {**target.described, **ids, "version": version, "complete": complete}
+def _logged(target: MlflowTarget, run: Run, version: str | None, *, complete: bool) -> LoggedRun:
+    return LoggedRun(
+        tracking_uri=target.shown,
+        experiment=target.experiment,
+        registered_model=target.registered_model,
+        experiment_id=run.info.experiment_id,
+        run_id=run.info.run_id,
+        version=version,
+        complete=complete,
+    )
 
 
 def _span(documents: Documents) -> tuple[int, int]:

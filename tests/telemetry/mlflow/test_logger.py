@@ -17,7 +17,7 @@ from job.errors import AccessDenied, StorageError
 from job.evaluation.run_documents import Documents
 from job.storage import read_json
 from job.storage.run_keys import RunKeys
-from job.telemetry.mlflow.logger import MlflowTarget, log_to_mlflow, read_logged, web_page
+from job.telemetry.mlflow.logger import LoggedRun, MlflowTarget, log_to_mlflow, read_logged, web_page
 from support import tracking
 
 FILES = ["card.md", "model/MLmodel", *(f"model/{name}" for name in [*tracking.MODEL, "files.json"])]
@@ -61,7 +61,7 @@ def test_params_curves_documents_and_the_model_are_there_and_a_second_call_chang
     assert found["inputs"] == [("tiny", documents.snapshot.id)]
     ((name, version, source),) = found["versions"]
     assert (name, version, source.endswith("/RUN/artifacts/model")) == (target.registered_model, "1", True)
-    assert (logged["version"], logged["complete"]) == ("1", True)
+    assert (logged.version, logged.complete) == ("1", True)
     assert read_logged(documents.store, documents.run, target) == logged
     assert read_logged(documents.store, documents.run, replace(target, registered_model="other")) is None
     assert log_to_mlflow(documents, target) == logged
@@ -91,7 +91,7 @@ def test_what_was_broken_off_is_completed(
             log_to_mlflow(documents, target)
     assert read_json(documents.store, RunKeys(documents.run).mlflow)["complete"] is False
     assert [one["status"] for one in had(target)] == ["FINISHED" if name == "set_terminated" else "RUNNING"]
-    assert log_to_mlflow(documents, target)["complete"] is True
+    assert log_to_mlflow(documents, target).complete is True
     (found,) = had(target)
     assert found["status"] == "FINISHED"
     assert found["files"] == FILES
@@ -151,11 +151,11 @@ def test_what_was_deleted_there_is_logged_anew(tmp_path: Path, target: MlflowTar
 
     documents, client = tracking.finished_run(tmp_path), MlflowClient(target.tracking_uri)
     logged = log_to_mlflow(documents, target)
-    client.delete_run(logged["run_id"])
+    client.delete_run(logged.run_id)
     again = log_to_mlflow(documents, target)
-    assert again["run_id"] != logged["run_id"]
+    assert again.run_id != logged.run_id
     assert [one["status"] for one in had(target)] == ["FINISHED"]
-    client.delete_experiment(logged["experiment_id"])
+    client.delete_experiment(logged.experiment_id)
     with pytest.raises(StorageError, match="was deleted: restore it there, or choose another one"):
         log_to_mlflow(documents, target)
 
@@ -208,9 +208,7 @@ def test_what_a_server_answers_instead(
 def test_credentials_in_the_environment_are_told_to_nobody() -> None:
     target = MlflowTarget("https://me:secret@mlflow.example.com:5000/root", "e", None)
     assert target.shown == "https://mlflow.example.com:5000/root"
-    assert "secret" not in json.dumps(target.described)
-    ids = {"experiment_id": "3", "run_id": "abc"}
-    page = web_page({**target.described, **ids})
+    page = web_page(LoggedRun(target.shown, "e", None, "3", "abc", version=None, complete=True))
     assert page == "https://mlflow.example.com:5000/root/#/experiments/3/runs/abc"
 
 
