@@ -39,7 +39,7 @@ RunAll = Callable[[list["Trial"]], dict["Trial", RunResult]]
 @dataclass(frozen=True)
 class Trial:
     blocks: int
-    """That are thawed; 0: the head alone."""
+    """The number of thawed blocks; 0 for the head alone."""
     seed: int
 
     @property
@@ -167,7 +167,6 @@ class _Running:
                 process.terminate()
 
     def run(self, trial: Trial) -> RunResult:
-        """Its result."""
         self._emit(Announced(trial.name))
 
         def note(line: str) -> None:

@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 
 def problems(pod: Object) -> Iterator[Problem]:
-    """Those that the pod has now or had before."""
+    """The problems that the pod has now, or had before."""
     status, name = pod.get("status", {}), pod["metadata"]["name"]
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     scheduled = conditions.get("PodScheduled", {})

@@ -39,7 +39,7 @@ class Submitted:
     state: str
     """`submitted`, `submitted already`, or `finished`."""
     name: str | None
-    """That of the RayJob; None where nothing was created, as the namespace."""
+    """The name of the RayJob; None, as the namespace, where nothing was created."""
     namespace: str | None
     run: str | None
     """The URI of the run, where it is known."""

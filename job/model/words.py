@@ -18,7 +18,7 @@ class Vocabulary:
     ids: np.ndarray
     """The ids of the words, int64 [v]; first those that may train."""
     values: np.ndarray
-    """Their vectors, float32 [v, d]."""
+    """The vectors of these words, float32 [v, d]."""
     trained: int = 0
     """The number of words, from the first on, that may train."""
 

@@ -30,9 +30,9 @@ class Cached:
     needed: int
     """Examples, each as often as it has views."""
     stored: int
-    """Those that are there."""
+    """The examples that are stored, each as often as it has views."""
     rejected: int = 0
-    """Those that are known not to decode."""
+    """The examples that are known not to decode."""
 
     @property
     def missing(self) -> int:
@@ -45,7 +45,7 @@ class MissingFeatures:
 
     tensors: list[Cached]
     examples: int
-    """That lack anything: each is decoded once."""
+    """The number of examples that lack anything: each is decoded once."""
     passes: int
     """Passes through the frozen network: one for each example in each view."""
     rejects: dict[str, int]

@@ -69,7 +69,7 @@ class PhaseSpeeds:
     predict: float
     """A batch that is validated."""
     compile: float
-    """That the phase takes beside its epochs."""
+    """The time that a phase takes beside its epochs."""
 
 
 @dataclass(frozen=True)

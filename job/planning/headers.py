@@ -39,9 +39,9 @@ class Looks:
 
     looked: int = 0
     several: int = 0
-    """Those that are animated, or have pages."""
+    """The number of pictures that are animated, or have pages."""
     deep: int = 0
-    """Those of more than 8 bits."""
+    """The number of pictures of more than 8 bits."""
     values: tuple[int, int, int] | None = None
     """The lowest and the highest value of these, and their bits."""
 

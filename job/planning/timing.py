@@ -27,7 +27,7 @@ USUAL = Range(6, 8.5, 21)
 CALIBRATED = 0.8, 1.5
 """How far a run's time may be from a calibrated one, which lacks what else the stage does, and a store far away."""
 AGAIN = 0.9, 1.2
-"""And from the last run's."""
+"""How far a run's time may be from that of the last run."""
 
 
 @dataclass(frozen=True)

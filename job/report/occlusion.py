@@ -13,7 +13,7 @@ from job.export.exported import PredictFunction
 GRID = 8
 """Places of the hiding square on each side."""
 COVER = 0.25
-"""Its side, as a fraction of the picture's."""
+"""The side of the hiding square, as a fraction of the picture's."""
 AT_ONCE = 16 * 224 * 224 * 3
 """Values of the inputs that the network takes at a time: 16 pictures of 224 pixels, all of one of 96."""
 

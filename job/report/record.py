@@ -154,7 +154,7 @@ def versions_here() -> dict[str, str]:
 
 
 def recorded_versions(store: Store, run: str) -> dict[str, str]:
-    """Those that the run was finished with; empty where there is no record of it."""
+    """The versions that finished the run; empty where there is no record of it."""
     try:
         return _Versions.model_validate(read_json(store, RunKeys(run).record)).versions
     except (StorageError, ValidationError):

@@ -95,8 +95,8 @@ class Metrics:
     balanced_accuracy: float
     """The mean recall of the classes that occur."""
     roc_auc: float | None
-    """That of class 1 for two classes, else the mean over classes, each against the rest; None where a class has no
-    example, or all."""
+    """The area under the ROC curve of class 1 for two classes, else the mean over classes, each against the rest; None
+    where a class has no example, or all."""
     loss: float
     confusion: list[list[int]]
     """True classes in rows, answers in columns."""

@@ -17,7 +17,7 @@ from job.telemetry.printable import plain
 from job.wording import METRICS, NAMES
 
 MOST_CLASSES = 20
-"""Whose examples are told one by one; of more, those of the largest and of the smallest ones."""
+"""The most classes whose examples are told one by one; of more, those of the largest and of the smallest."""
 WHOLE = 3
 """Classes at most whose confusion matrix is shown as a whole."""
 PAIRS = 5

@@ -33,7 +33,7 @@ from job.run.outcome import RunOutcome, WordStatistics
 from job.wording import counted, percent, plural
 
 CLASSES = 5
-"""That are named with their numbers of examples: the largest."""
+"""The most classes that are named with their numbers of examples: the largest ones."""
 
 
 @dataclass(frozen=True)

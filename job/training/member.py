@@ -53,7 +53,7 @@ class Beginning(NamedTuple):
     group: Group | None
     """None where there is nothing to do."""
     checkpoint: Checkpoint | None
-    """That of the group's entry."""
+    """The checkpoint that the group goes on from; None for a start."""
 
 
 class Member:

@@ -29,7 +29,7 @@ class PhaseOptimizer:
 
     @property
     def slots(self) -> dict[str, keras.Variable]:
-        """Its moments and its count of steps, by path: all that the next step depends on."""
+        """The moments and the count of steps, by path: all that the next step depends on."""
         return {v.path: v for v in self.optimizer.variables if v is not self.optimizer._learning_rate}
 
     @property

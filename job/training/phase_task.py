@@ -82,5 +82,5 @@ class PhaseTask:
 
     @property
     def thawed(self) -> dict[str, keras.Variable]:
-        """Those of `variables` that are not the head's."""
+        """The trained variables of the base."""
         return {path: variable for path, variable in self.variables.items() if not path.startswith("head_")}

@@ -31,7 +31,7 @@ class Trained:
     logits: dict[str, np.ndarray]
     """Per model (`head`, `fine_tune`): float32 [n, classes] on `examples`."""
     examples: np.ndarray
-    """Those of the validation and the test split: positions in the data set, int64 [n]."""
+    """The examples of the validation and the test split: positions in the data set, int64 [n]."""
     progress: Progress
     fine_tuned: Tensors | None = None
     """Head and thawed variables at the best validation loss; None where only the head was trained."""
@@ -146,13 +146,13 @@ class WarmWeights:
     """A model of the same layers on the same base, that was trained on other examples."""
 
     before: list[str]
-    """Its classes."""
+    """The classes of that model."""
     classes: list[str]
     """Ours, of which each that it had is taken over."""
     head: Tensors
-    """Its converged head."""
+    """The converged head of that model."""
     fine_tuned: Tensors | None = None
-    """Its head and thawed variables after fine-tuning, where that is to start from them."""
+    """The head and the thawed variables of that model after fine-tuning, where fine-tuning is to start from them."""
 
     def take_over(self, network: Network, weights: Tensors) -> None:
         take_over(network.head, weights, self.before, classes=self.classes)
@@ -162,7 +162,7 @@ class WarmWeights:
 
 
 def _moving_statistics(base: keras.Model) -> Tensors:
-    """Those of batch normalization."""
+    """The moving statistics of batch normalization."""
     moving = {
         path: v for path, v in variables_by_path(base).items() if path.endswith(("moving_mean", "moving_variance"))
     }

@@ -26,7 +26,7 @@ class FineTuned:
     phase: Phase
     """The last one."""
     last: Checkpoint
-    """Its last checkpoint."""
+    """The last checkpoint of that phase."""
     improved: bool
     """Whether the best is better on the validation split than the head alone."""
     verdicts: tuple[BlockVerdict, ...] = ()

@@ -46,7 +46,7 @@ class Looked:
     words: list[tuple[str, float]]
     """For a text: each word, and by how much the probability of the answer falls without it."""
     explanation: str
-    """The same in words."""
+    """What the picture or the words show, in a sentence."""
 
     @property
     def most(self) -> float:

@@ -144,7 +144,7 @@ def _errors(target: MlflowTarget) -> Iterator[None]:
 
 
 def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Run:
-    """That of mlflow.json; else the first that has the tag; else a new one."""
+    """The MLflow run that mlflow.json names; else the first that has the tag; else a new one."""
     experiment, key = _experiment(client, target.experiment), RunKeys(documents.run).mlflow
     query = f"tags.`{IDENTITY}` = '{tags(documents)[IDENTITY]}'"
     for _ in range(TRIES):
@@ -167,7 +167,7 @@ def _run(client: MlflowClient, documents: Documents, target: MlflowTarget) -> Ru
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Its id."""
+    """The id of the experiment, which is made where there is none. Raises StorageError where it was deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
