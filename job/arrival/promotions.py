@@ -6,7 +6,7 @@ from datetime import datetime
 
 from job.arrival.log import Log
 from job.arrival.targets import Target
-from job.arrival.watch_metrics import Metrics
+from job.arrival.watch_metrics import WatchMetrics
 from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.manifest import JOB
@@ -20,7 +20,7 @@ from job.storage.run_keys import RunKeys
 class Promotions:
     """The promotions of one job. What had ended before this process began was counted by an earlier one."""
 
-    def __init__(self, target: Target, metrics: Metrics, log: Log) -> None:
+    def __init__(self, target: Target, metrics: WatchMetrics, log: Log) -> None:
         self._target, self._metrics, self._log = target, metrics, log
         self._active: set[str] | None = None
 

@@ -7,7 +7,7 @@ from job.arrival.notifications import Notification, Refused, read_gcs, read_s3
 from job.arrival.queue import Message
 from job.arrival.settings import Watch
 from job.arrival.targets import Target, known_buckets
-from job.arrival.watch_metrics import Metrics
+from job.arrival.watch_metrics import WatchMetrics
 
 REMEMBERED = 10_000
 """The most refused messages that are remembered. Each is logged once, although it comes again until it is a dead
@@ -16,7 +16,7 @@ letter.
 
 
 class Sorter:
-    def __init__(self, watch: Watch, targets: dict[str, Target], metrics: Metrics, *, log: Log) -> None:
+    def __init__(self, watch: Watch, targets: dict[str, Target], metrics: WatchMetrics, *, log: Log) -> None:
         self._watch, self._targets, self._metrics, self._log = watch, targets, metrics, log
         self._buckets = known_buckets(targets.values())
         self._refused: dict[str, None] = {}

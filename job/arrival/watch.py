@@ -31,7 +31,7 @@ from job.arrival.queues import open_queue
 from job.arrival.settings import Watch, load_watch
 from job.arrival.sorting import Sorter
 from job.arrival.targets import Target, load_targets
-from job.arrival.watch_metrics import Metrics, served
+from job.arrival.watch_metrics import WatchMetrics, served
 from job.deploy.api import RAYJOBS
 from job.errors import JobError, ObjectMissing, ThawError, headline
 from job.run.events import Emit
@@ -68,7 +68,7 @@ def watch(path: str, until_empty: bool, output: TextIO) -> None:
     """
     settings = load_watch(path)
     targets = load_targets(settings, Path(path).parent)
-    queue, log, metrics = open_queue(settings.queue, settings.visibility), Log(output), Metrics()
+    queue, log, metrics = open_queue(settings.queue, settings.visibility), Log(output), WatchMetrics()
     watcher = Watcher(settings, targets, queue, log=log, metrics=metrics)
     server = (
         served(settings.listen, metrics, watcher.is_alive, is_ready=watcher.is_ready)
@@ -98,7 +98,7 @@ class Watcher:
         queue: Queue,
         *,
         log: Log,
-        metrics: Metrics,
+        metrics: WatchMetrics,
         clock: Callable[[], float] = time.monotonic,
         launch: Launch = launch,
     ) -> None:

@@ -19,7 +19,7 @@ TO_RAYJOB = (5, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE
 TO_PROMOTION = (5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
 
 
-class Metrics:
+class WatchMetrics:
     """The metrics. Labels are names from the watch file and the outcomes below, never content of messages."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Metrics:
 
 @contextmanager
 def served(
-    listen: Listen, metrics: Metrics, is_alive: Callable[[], bool], *, is_ready: Callable[[], bool]
+    listen: Listen, metrics: WatchMetrics, is_alive: Callable[[], bool], *, is_ready: Callable[[], bool]
 ) -> Iterator[int]:
     """Serves /metrics, /healthz and /readyz within the `with` block; yields the port. Raises JobError."""
     page, checks = make_wsgi_app(metrics.registry), {"/healthz": is_alive, "/readyz": is_ready}

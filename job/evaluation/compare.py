@@ -48,7 +48,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricWithInterval:
     """A metric, and its interval where there is one."""
 
     value: float | None
@@ -62,7 +62,7 @@ class ComparedRun:
     """The URI."""
     kept: str
     test_examples: int
-    metrics: dict[str, Measured]
+    metrics: dict[str, MetricWithInterval]
     right_of_common: int
     gains: dict[str, Interval]
 
@@ -165,8 +165,8 @@ def _compared_run(side: Side) -> ComparedRun:
     )
 
 
-def _measured(value: float | None, interval: Interval | None) -> Measured:
-    return Measured(value, interval.low, interval.high) if interval else Measured(value)
+def _measured(value: float | None, interval: Interval | None) -> MetricWithInterval:
+    return MetricWithInterval(value, interval.low, interval.high) if interval else MetricWithInterval(value)
 
 
 def _in_common(runs: list[Documents]) -> tuple[list[str], list[np.ndarray]]:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from job.data.splits import SPLITS
-from job.evaluation.compare import ComparisonDocument, Measured
+from job.evaluation.compare import ComparisonDocument, MetricWithInterval
 from job.evaluation.metrics import wrong_answers
 from job.report.curves import DepthSummary
 from job.run.outcome import RunResult
@@ -108,7 +108,7 @@ def differences_table(comparison: ComparisonDocument) -> Table:
     return table
 
 
-def _measured(measured: Measured) -> str:
+def _measured(measured: MetricWithInterval) -> str:
     if measured.value is None:
         return "–"
     span = "" if measured.low is None else f" ({measured.low:.3f} to {measured.high:.3f})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from job.run.events import (
     TrainingStarted,
 )
 from job.storage import Store
-from job.storage.documents import encoded, read_document
+from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys
 from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
@@ -110,9 +111,9 @@ class ProgressTracker:
         self._emit(self.now)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredProgress(RunProgress):
-    """standing.json."""
+@dataclass(frozen=True)
+class _Writer:
+    """What standing.json has beside a RunProgress."""
 
     attempt: int
 
@@ -134,8 +135,8 @@ class ProgressFile:
 
     def _progressed(self, now: RunProgress) -> None:
         if self._attempt and self._writer:
-            stored = StoredProgress(**asdict(now), attempt=self._attempt.number)
-            self._writer.put(self._attempt.run.keys.progress, encoded(stored))
+            document = {"attempt": self._attempt.number, **asdict(now)}
+            self._writer.put(self._attempt.run.keys.progress, json.dumps(document).encode())
 
     def _ended(self, event: AttemptEnded) -> None:
         if self._writer:
@@ -144,10 +145,9 @@ class ProgressFile:
 
 def read_progress(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
-    stored = read_document(store, RunKeys(run).progress, StoredProgress)
-    if stored is None or stored.attempt != attempt:
-        return None
-    return RunProgress(**{name: value for name, value in asdict(stored).items() if name != "attempt"})
+    key = RunKeys(run).progress
+    writer = read_document(store, key, _Writer)
+    return read_document(store, key, RunProgress) if writer and writer.attempt == attempt else None
 
 
 def describe(now: RunProgress, left: bool = True) -> str:

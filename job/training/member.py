@@ -29,9 +29,9 @@ from job.training.checkpointer import Checkpointer, forget_unlisted, latest_chec
 from job.training.context import Recipe, WorkerProcess
 from job.training.control import Control
 from job.training.factory import Inputs, PhaseFactory
+from job.training.outputs import write_outputs
 from job.training.phase_task import WorkerContext
 from job.training.phases import WarmWeights, train_phases
-from job.training.result import write_result
 from job.training.throughput import Meter
 from job.training.watchdog import Laps, Watchdog
 
@@ -97,7 +97,7 @@ class Member:
             at_cut = block_of_cut(network.base, self.recipe.cut)
             sizes = block_sizes(network.base, network.head)
             blocks = [DescribedBlock(*size, cut=place == at_cut) for place, size in enumerate(sizes)]
-            write_result(GuardedStore(self.store, state), self.keys, trained, data=data, keys=keys, blocks=blocks)
+            write_outputs(GuardedStore(self.store, state), self.keys, trained, data=data, keys=keys, blocks=blocks)
             self.emit(TrainingEnded(kept=trained.kept, fine_tuned=trained.fine_tuned is not None))
             self.context.end()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -84,5 +83,5 @@ def test_an_unknown_rayjob_is_named(kube: Kube, api: Api) -> None:
 
 def test_a_rayjob_that_is_new_has_little_to_tell(kube: Kube, api: Api) -> None:
     kube.put("rayjobs", {"metadata": {"name": NAME}})
-    found: dict[str, Any] = rayjob_status(api, NAME)
-    assert (found["state"], found["run"], found["reason"], found.problems) == ("New", None, None, [])
+    found = rayjob_status(api, NAME)
+    assert (found.state, found.run, found.reason, found.problems) == ("New", None, None, [])

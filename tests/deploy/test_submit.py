@@ -89,21 +89,21 @@ def test_submitting_again_mends_what_was_cut_short(
 
 
 def test_other_settings_replace_a_job_file_that_no_rayjob_reads(kube: Kube, job: Job, overlay: str, said: Any) -> None:
-    name = submitted(job, overlay, said)["name"]
+    name = submitted(job, overlay, said).name
     kube.remove("rayjobs", name)
     kube.edit("configmaps", name, {"data": {"more.yaml": "x: 1"}})
     elastic = job.model_copy(update={"scaling": parse_job(dump_job(job), ["scaling.workers=9"]).scaling})
-    assert submitted(elastic, overlay, said)["state"] == "submitted"
+    assert submitted(elastic, overlay, said).state == "submitted"
     data = kube.get("configmaps", name)["data"]
     assert list(data) == ["job.yaml"]
     assert parse_job(data["job.yaml"]).scaling.workers == 9
 
 
 def test_other_settings_leave_a_rayjob_as_it_is_and_say_so(kube: Kube, job: Job, overlay: str, said: Any) -> None:
-    name = submitted(job, overlay, said)["name"]
+    name = submitted(job, overlay, said).name
     before = kube.get("configmaps", name)["data"]
     elastic = parse_job(dump_job(job), ["scaling.workers=9"])
-    assert submitted(elastic, overlay, said)["state"] == "submitted already"
+    assert submitted(elastic, overlay, said).state == "submitted already"
     assert f"{name} keeps the settings that it was submitted with, which differ from these" in said
     assert kube.get("configmaps", name)["data"] == before
 
@@ -111,7 +111,7 @@ def test_other_settings_leave_a_rayjob_as_it_is_and_say_so(kube: Kube, job: Job,
 def test_a_configmap_that_goes_with_an_earlier_rayjob_is_made_again(
     kube: Kube, job: Job, overlay: str, said: Any
 ) -> None:
-    name = submitted(job, overlay, said)["name"]
+    name = submitted(job, overlay, said).name
     kube.remove("rayjobs", name)
 
     def collect(method: str, plural: str) -> None:
@@ -128,14 +128,14 @@ def test_a_configmap_that_goes_with_an_earlier_rayjob_is_made_again(
 def test_a_rayjob_that_is_just_being_deleted_is_not_taken_for_a_new_one(
     kube: Kube, job: Job, overlay: str, said: Any
 ) -> None:
-    name = submitted(job, overlay, said)["name"]
+    name = submitted(job, overlay, said).name
     kube.edit("rayjobs", name, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
     with pytest.raises(ClusterError, match="is just being deleted: submit again when it is gone"):
         submitted(job, overlay, said)
 
 
 def test_a_rayjob_that_has_failed_says_how_to_run_it_again(kube: Kube, job: Job, overlay: str, said: Any) -> None:
-    name = submitted(job, overlay, said)["name"]
+    name = submitted(job, overlay, said).name
     kube.edit("rayjobs", name, {"status": {"jobDeploymentStatus": "Failed"}})
     submitted(job, overlay, said)
     assert said[-1].endswith(f"has failed: to run it again, `thaw cancel {name}`, then submit again")

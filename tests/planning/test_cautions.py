@@ -14,7 +14,7 @@ from job.data.text import inspect_text
 from job.evaluation.duplicates import Duplicates
 from job.executors.placement import with_workers
 from job.features.cache_plan import Plan
-from job.model.anatomy import Anatomy
+from job.model.anatomy import Anatomy, BlockSize
 from job.model.classifier import Classifier
 from job.model.resolved import ResolvedBase
 from job.planning.cached import Cached, MissingFeatures
@@ -38,9 +38,9 @@ def snapshot_of(train: tuple[int, int] = (5000, 4000), **splits: dict[str, int])
     return Snapshot("0" * 20, 9000, ["a", "b"], table | splits, {}, {})
 
 
-def blocks_of(frozen: int) -> tuple[tuple[str, int, int, int], ...]:
+def blocks_of(frozen: int) -> tuple[BlockSize, ...]:
     """Ten, of which the lowest are frozen."""
-    return tuple((f"block{i}", 3, 100, 100 * (i >= frozen)) for i in range(10))
+    return tuple(BlockSize(f"block{i}", 3, 100, 100 * (i >= frozen)) for i in range(10))
 
 
 ANATOMY = Anatomy(blocks_of(8), 1000, 700, 500, 100, ("top",))

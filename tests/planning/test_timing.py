@@ -12,7 +12,7 @@ from job.config import Job, Model, UnfreezeFrom
 from job.config.jobfile import parse_job
 from job.executors.placement import with_workers
 from job.features.cache_plan import Plan
-from job.model.anatomy import Anatomy, anatomy_of, read_anatomy, write_anatomy
+from job.model.anatomy import Anatomy, BlockSize, anatomy_of, read_anatomy, write_anatomy
 from job.model.backbones import build_base
 from job.model.freezing import freeze, thaw
 from job.model.heads import build_head
@@ -33,7 +33,7 @@ train: {batch_size: 32}
 phases: {head: {epochs: 40, patience: 5}, fine_tune: {epochs: 6}}
 """
 PLAN = Plan(16, "conv_0", (15, 15, 8), "float16")
-ANATOMY = Anatomy((("stem", 2, 300, 0), ("conv_1", 3, 1200, 1100)), 1000, 600, 900, 50, ("conv_1",))
+ANATOMY = Anatomy((BlockSize("stem", 2, 300, 0), BlockSize("conv_1", 3, 1200, 1100)), 1000, 600, 900, 50, ("conv_1",))
 COUNTS = {"train": 640, "validation": 100, "test": 100}
 
 

@@ -13,7 +13,7 @@ from job.arrival.log import Log
 from job.arrival.settings import Watch
 from job.arrival.targets import Target
 from job.arrival.watch import Watcher
-from job.arrival.watch_metrics import Metrics
+from job.arrival.watch_metrics import WatchMetrics
 from job.config import Job
 from job.config.jobfile import checked, parse_job
 from job.deploy.submit import Options
@@ -48,7 +48,7 @@ class Watching:
         queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/arrivals"
         document = {"queue": queue, "visibility": 100, "jobs": rules, **settings}
         watch = checked(Watch, document, "watch.yaml")
-        self.metrics, self.launched = Metrics(), []
+        self.metrics, self.launched = WatchMetrics(), []
         self.decide: Callable[..., Launched] = lambda *_, **__: Launched(CREATED, f"{_[0].name}-1")
 
         def launch(

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from job.evaluation.compare import ComparedRun, ComparisonDocument, Measured
+from job.evaluation.compare import ComparedRun, ComparisonDocument, MetricWithInterval
 from job.evaluation.intervals import Interval
 from job.run.outcome import Metrics, RunResult
 from job.telemetry.console import (
@@ -81,8 +81,12 @@ def test_names_are_shown_as_they_are() -> None:
 
 def compared() -> ComparisonDocument:
     def side(run: str, kept: str, accuracy: float, *, right: int, gains: dict[str, Interval]) -> ComparedRun:
-        near = Measured(accuracy, accuracy - 0.04, accuracy + 0.03)
-        metrics = {"accuracy": near, "balanced_accuracy": Measured(accuracy), "roc_auc": Measured(None)}
+        near = MetricWithInterval(accuracy, accuracy - 0.04, accuracy + 0.03)
+        metrics = {
+            "accuracy": near,
+            "balanced_accuracy": MetricWithInterval(accuracy),
+            "roc_auc": MetricWithInterval(None),
+        }
         return ComparedRun(run, kept, 1383, metrics, right, gains)
 
     gain = {"accuracy": Interval(0.0287, -0.0101, 0.0499)}

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from job.data.snapshot import Snapshot
+from job.model.anatomy import BlockSize
 from job.run.events import (
     Announced,
     AttemptStarted,
@@ -52,7 +53,7 @@ TOLD: list[Event] = [
     StepsMade("head", 2, 60, 9, 58, 288, 0.5, 1.0),
     EpochEnded("head", EpochRecord(2, **EPOCH), epochs=60, steps=116, losses=np.zeros(3)),
     HeadTrained(converged=True, epoch=7, best=2),
-    LayersThawed([["stem", 4, 992, 0], ["block15", 12, 1025408, 1009792]]),
+    LayersThawed([BlockSize("stem", 4, 992, 0), BlockSize("block15", 12, 1025408, 1009792)]),
     EpochEnded("fine_tune", EpochRecord(0, 0.375, 0.8125)),
     TrainingEnded("head", fine_tuned=True),
     Warned("the report can't be made"),

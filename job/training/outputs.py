@@ -17,7 +17,7 @@ from job.storage.run_keys import RunKeys
 from job.training.phases import Trained
 
 
-def write_result(
+def write_outputs(
     store: Store,
     run: RunKeys,
     trained: Trained,
