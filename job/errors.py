@@ -48,6 +48,10 @@ class ObjectMissing(StorageError):
     pass
 
 
+class BrokenDocument(StorageError):
+    """A document in the store is not what was written there."""
+
+
 class AccessDenied(StorageError):
     pass
 

@@ -11,6 +11,7 @@ from job.config.jobfile import parse_job
 from job.errors import JobError
 from job.executors.placement import with_workers
 from job.run.outcome import RunOutcome
+from job.storage.documents import plain
 from job.sweep import Trial, sweep, trial_job
 from job.telemetry.console import sweep_table
 from support.results import run_result, summary_of_depth
@@ -50,7 +51,7 @@ class Runs:
         self.processes: list[Job] = []
         for name, value in (
             ("run_observed", lambda job, *_, **__: self.embedded.append(job) or RunOutcome(RESULT)),
-            ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(RESULT.as_json())),
+            ("run_thaw", lambda verb, job, *_, **__: self.processes.append(job) or json.dumps(plain(RESULT))),
             ("read_plan", lambda *_, **__: None),
             ("_row", lambda store, trial, result: {}),
             ("_summary", lambda blocks, rows: {}),

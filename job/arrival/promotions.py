@@ -11,8 +11,9 @@ from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.manifest import JOB
 from job.deploy.rayjob_status import exit_code
+from job.errors import BrokenDocument
 from job.run.outcome import PromotionDecision
-from job.storage import open_store
+from job.storage import Store, open_store
 from job.storage.documents import read_document
 from job.storage.run_keys import RunKeys
 
@@ -46,7 +47,7 @@ class Promotions:
         name, annotations = rayjob["metadata"]["name"], rayjob["metadata"].get("annotations", {})
         code, run = exit_code(rayjob), annotations.get(RUN)
         store = open_store(self._target.job.store, self._target.job.storage)
-        decision = read_document(store, RunKeys(run).promotion, PromotionDecision) if run else None
+        decision = self._decision(store, run) if run else None
         promoted, seconds = decision.promoted if decision else None, None
         if decision and promoted and FIRST_EVENT in annotations:
             seconds = _seconds(annotations[FIRST_EVENT], decision.at)
@@ -61,6 +62,13 @@ class Promotions:
             promoted=promoted,
             seconds_since_first_event=seconds,
         )
+
+    def _decision(self, store: Store, run: str) -> PromotionDecision | None:
+        try:
+            return read_document(store, RunKeys(run).promotion, PromotionDecision)
+        except BrokenDocument as error:  # looking again would not mend it
+            self._log("warning", job=self._target.name, text=str(error))
+            return None
 
 
 def _is_awaited(rayjob: Object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from job import __version__
@@ -13,7 +12,7 @@ from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned
 from job.run.outcome import Metrics, RunResult, Training, WordStatistics
 from job.run.run import Run
-from job.storage.documents import read_document
+from job.storage.documents import encoded, read_document
 
 
 def finish(run: Run, attempt: int, *, metrics: dict[str, Metrics], stop_at_head: bool, emit: Emit) -> RunResult:
@@ -43,7 +42,7 @@ def finish(run: Run, attempt: int, *, metrics: dict[str, Metrics], stop_at_head:
     model = export_model(run, attempt, kept=training.kept, metrics=metrics, card=card_of(run, result, emit))
     result = replace(result, model=model)
     try:
-        run.store.write_if_unchanged(run.keys.result, json.dumps(result.as_json(), indent=1).encode(), None)
+        run.store.write_if_unchanged(run.keys.result, encoded(result), None)
     except WriteConflict:  # a suspended attempt was faster after all, or the reply to our own write was lost
         result = read_document(run.store, run.keys.result, RunResult) or result
     return result

@@ -5,7 +5,6 @@ runs/<run>/promotion.json   written last: {promoted, reason, at, against, …}; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from job.run.events import Announced, Emit, PromotionDecided, StageStarted
 from job.run.outcome import PromotionDecision, RunOutcome, RunResult
 from job.run.run import Run
 from job.storage import TRIES, Store
-from job.storage.documents import read_document
+from job.storage.documents import read_document, write_document
 from job.storage.run_keys import RunKeys
 
 
@@ -69,7 +68,7 @@ def judge(run: Run, rules: Promotion, result: RunResult, *, executor: Executor, 
             except WriteConflict:
                 continue
         decided = replace(decided, promoted=decided.promoted or is_own, at=now())
-        store.write(run.keys.promotion, json.dumps(decided.as_json(), indent=1).encode())
+        write_document(store, run.keys.promotion, decided)
         emit(PromotionDecided(promoted=decided.promoted, reason=decided.reason))
         return decided
     raise StorageError(f"{store.uri}{current_key(name)} could not be changed: others write it all the time.")
@@ -83,7 +82,7 @@ def _decided(
     run: Run, rules: Promotion, champion: Entry | None, *, against: Callable[[str], ChampionAnswers]
 ) -> PromotionDecision:
     if champion is None:
-        return PromotionDecision(True, "it is the first model of this job", run.id)
+        return PromotionDecision(True, "it is the first model of this job", run.id, None)
     try:
         answered = against(champion.run)
     except ObjectMissing as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from job.storage.documents import without_absent
+from job.storage.documents import plain
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,6 @@ class RunResult:
         """The metrics of the models that were trained."""
         return {name: metrics for name, metrics in self.metrics.items() if metrics}
 
-    def as_json(self) -> dict[str, Any]:
-        return without_absent(self)
-
 
 @dataclass(frozen=True)
 class PromotionDecision:
@@ -158,8 +155,8 @@ class PromotionDecision:
 
     promoted: bool
     reason: str
-    run: str | None = None
-    against: str | None = None
+    run: str
+    against: str | None
     """The run whose model was in use; None where there was none."""
     at: str | None = None
     """When it was decided (ISO 8601, UTC)."""
@@ -176,9 +173,6 @@ class PromotionDecision:
     classes: list[dict[str, str | int | float | None]] | None = None
     """For each class {class, examples, recall_drop}: how far its recall falls from the model in use to the run's own;
     None where no example says it."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {**without_absent(self), "run": self.run, "against": self.against}
 
 
 @dataclass(frozen=True)
@@ -216,7 +210,7 @@ class RunOutcome:
     """Where MLflow shows the run; empty where MLflow has failed, None where the job does not ask for it."""
 
     def as_json(self) -> dict[str, Any]:
-        document = {**self.result.as_json(), "promotion": self.promotion and self.promotion.as_json()}
+        document = {**plain(self.result), "promotion": plain(self.promotion)}
         if self.result.model is not None:
             document["report"] = self.report
         if self.decision is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from job.errors import ObjectMissing, StorageError
+from job.errors import BrokenDocument, ObjectMissing
 from job.storage import Store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def read_document(store: Store, key: str, kind: type[T]) -> T | None:
-    """The document; None where it is missing. Raises StorageError where its fields are not those of `kind`."""
+    """The document; None where it is missing. Raises BrokenDocument where its fields are not those of `kind`."""
     try:
         content = store.read(key)
     except ObjectMissing:
@@ -35,7 +35,7 @@ def write_document(store: Store, key: str, document: Document) -> None:
 
 
 def decoded(content: bytes, kind: type[T], where: str) -> T:
-    """The document in `content`, which was read from `where`. Raises StorageError."""
+    """The document in `content`, which was read from `where`. Raises BrokenDocument."""
     try:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for a Hashable
         return adapter.validate_json(content)
@@ -43,18 +43,21 @@ def decoded(content: bytes, kind: type[T], where: str) -> T:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         what = f"{field}: {first['msg']}" if field else first["msg"]
-        raise StorageError(f"{where} is not what it should be ({what}): delete it, and run again.") from error
+        raise BrokenDocument(f"{where} is not what it should be ({what}): delete it, and run again.") from error
 
 
 def encoded(document: Document) -> bytes:
-    plain = [asdict(part) for part in document] if isinstance(document, Sequence) else asdict(document)
-    return json.dumps(plain, indent=1).encode()
+    return json.dumps(plain(document), indent=1).encode()
 
 
-def without_absent(document: DataclassInstance) -> dict[str, Any]:
-    """The fields of the document without those that are None by default, and are."""
-    absent = {field.name for field in fields(document) if field.default is None}
-    return {name: value for name, value in asdict(document).items() if value is not None or name not in absent}
+def plain(value: Any) -> Any:
+    """The value as JSON has it. Of a dataclass, fields that are None by default are left out where they are None."""
+    if is_dataclass(value):
+        absent = {field.name for field in fields(value) if field.default is None and getattr(value, field.name) is None}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name not in absent}
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 @cache

@@ -19,13 +19,10 @@ from job.run.outcome import Decision, PromotionDecision, RunResult
 from job.run.run import open_run
 from job.run.state import Cancellation, State, describe, first_state, read_state
 from job.storage import Store, open_store
-from job.storage.documents import read_document
+from job.storage.documents import plain, read_document
 from job.storage.run_keys import RunKeys, run_uri
 from job.telemetry.run_progress import describe as describe_progress
 from job.telemetry.run_progress import read_progress
-
-SHORTER = ("result", "promotion")
-"""Documents that are printed without what does not apply."""
 
 
 def open_runs(what: str) -> tuple[Store, str | None]:
@@ -74,8 +71,7 @@ class RunStatus:
     report: str | None
 
     def as_json(self) -> dict[str, Any]:
-        shorter = {name: value and value.as_json() for name, value in vars(self).items() if name in SHORTER}
-        return {**asdict(self), **shorter}
+        return {**asdict(self), "result": plain(self.result), "promotion": plain(self.promotion)}
 
 
 def run_status(store: Store, run: str, watch: bool) -> RunStatus:

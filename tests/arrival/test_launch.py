@@ -20,8 +20,9 @@ from job.config.jobfile import dump_job
 from job.deploy.naming import name_run
 from job.errors import ClusterError, JobError
 from job.model.resolved import record_key, weights_request
-from job.run.outcome import Decision
+from job.run.outcome import Decision, PromotionDecision
 from job.storage import open_store
+from job.storage.documents import write_document
 from support.images import picture
 from support.kube import Kube
 from support.results import write_result
@@ -250,8 +251,8 @@ def test_promotions_are_timed_from_the_first_event(target: Target, kube: Kube, s
     promotions.look()
     assert promotions.pending
     store = open_store(target.job.store)
-    promotion = {"promoted": True, "at": "2023-11-14T22:23:20+00:00"}
-    store.write(f"runs/{done.run}/promotion.json", json.dumps(promotion).encode())
+    decision = PromotionDecision(True, "better", str(done.run), None, at="2023-11-14T22:23:20+00:00")
+    write_document(store, f"runs/{done.run}/promotion.json", decision)
     end(kube, str(done.name))
     promotions.look()
     (line,) = watching.told("ended")
@@ -261,7 +262,11 @@ def test_promotions_are_timed_from_the_first_event(target: Target, kube: Kube, s
     assert len(watching.told("ended")) == 1
 
 
-@pytest.mark.parametrize("content", [None, b"[]", b'{"promoted": false}', b'{"promoted": true, "at": "soon"}'])
+NOT_PROMOTED = b'{"promoted": false, "reason": "worse", "run": "a", "against": "b"}'
+AT_NO_TIME = b'{"promoted": true, "reason": "better", "run": "a", "against": "b", "at": "soon"}'
+
+
+@pytest.mark.parametrize("content", [None, b"[]", NOT_PROMOTED, AT_NO_TIME])
 def test_runs_without_a_promotion_are_told_of_without_a_time(
     content: bytes | None, target: Target, kube: Kube, said: Any
 ) -> None:
@@ -274,6 +279,7 @@ def test_runs_without_a_promotion_are_told_of_without_a_time(
     end(kube, str(done.name), "Failed")
     promotions.look()
     (line,) = watching.told("ended")
+    assert len(watching.told("warning")) == (content == b"[]"), "what is no decision is told of"
     assert "seconds_since_first_event" not in line
     assert watching.counted("first_event_to_promotion_seconds_count", job="cells") == 0
 

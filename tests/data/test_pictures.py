@@ -98,7 +98,7 @@ def test_the_plan_refuses_what_the_run_refuses(tmp_path: Path) -> None:
     for kind, content in contents.items():
         source.write(kind, content)
     rows = [Row(info.key, info.size, info.version, "a") for info in source.list()]
-    planned = look_at(Data(source=source.uri), FORM, source, rows=rows, wanted=8)
+    planned = look_at(Data(source=source.uri), FORM, source, rows=rows, most=8)
     run = {}
     for kind, content in contents.items():
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def test_a_rayjob_is_created_that_owns_its_configmap(kube: Kube, job: Job, overl
 
 def test_submitting_twice_is_one_rayjob(kube: Kube, job: Job, overlay: str, said: Any) -> None:
     first, second = submitted(job, overlay, said), submitted(job, overlay, said)
-    assert second == {**first, "state": "submitted already"}
-    assert f"{first['name']} is submitted already" in said
+    assert second == replace(first, state="submitted already")
+    assert f"{first.name} is submitted already" in said
     assert len([key for key in kube.objects if key[0] == "rayjobs"]) == 1
 
 
@@ -145,7 +146,7 @@ def finish(job: Job, run: str) -> str:
     """The URI of the run."""
     store = open_store(job.store)
     create_state(store, run, first_state(None))
-    write_document(store, RunKeys(run).promotion, PromotionDecision(True, "it is the first model of this job"))
+    write_document(store, RunKeys(run).promotion, PromotionDecision(True, "it is the first", run, None))
     return write_result(store, run).run
 
 

@@ -24,6 +24,7 @@ from job.run.run import open_run
 from support import exported, images
 from support.cases import slow
 from support.events import Heard
+from support.results import write_result
 from support.tools import leave_out
 
 
@@ -226,6 +227,6 @@ def test_what_is_unknown_or_not_installed_is_told_first(
 def test_a_run_without_a_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "store/runs/x").mkdir(parents=True)
     store, _ = open_run(str(tmp_path / "store/runs/x"))
-    store.write("runs/x/job.json", b"{}")
+    write_result(store, "x", model=None)
     with pytest.raises(JobError, match="has no finished model: run it to its end first"):
         export_run(str(tmp_path / "store/runs/x"), ["onnx"], None, emit=Heard())

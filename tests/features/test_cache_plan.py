@@ -112,7 +112,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_plan(store, "run", plan)
     assert read_plan(store, "run") == plan
     store.write("runs/run/plan.json", b"{")
-    with pytest.raises(StorageError, match=r"runs/run/plan\.json is no JSON"):
+    with pytest.raises(StorageError, match=r"runs/run/plan\.json is not what it should be \(Invalid JSON"):
         read_plan(store, "run")
 
 

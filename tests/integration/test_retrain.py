@@ -22,8 +22,11 @@ from job.model.resolved import known_base, weights_request
 from job.registry import promotion
 from job.registry.champion import ChampionAnswers, load_model
 from job.registry.current import Entry, put_current, read_current
+from job.run.outcome import PromotionDecision, RunResult
 from job.run.run import Run
 from job.storage import Store, open_store
+from job.storage.documents import decoded
+from job.storage.run_keys import run_id_of
 from support.images import encode, folder_of, picture
 from support.networks import own_base
 
@@ -192,18 +195,20 @@ def test_a_killed_attempt_is_judged_by_the_next_one(place: Place, second: dict[s
     place.store.delete(f"runs/{id_of(second)}/promotion.json")
     found = read_current(place.store, "cells")
     judged = place_judged(place, second)
-    assert judged["promoted"]
-    assert judged["against"] == second["promotion"]["against"]
+    assert judged.promoted
+    assert judged.against == second["promotion"]["against"]
     assert read_current(place.store, "cells") == found, "nothing is written twice"
 
 
-def place_judged(place: Place, result: dict[str, Any], job: Any = None) -> dict[str, Any]:
-    snapshot = stored_snapshot(place.store, result["snapshot"])
+def place_judged(place: Place, printed: dict[str, Any], job: Any = None) -> PromotionDecision:
+    """`printed` is what `thaw run --json` has printed."""
+    result = decoded(json.dumps(printed).encode(), RunResult, "what was printed")
+    snapshot = stored_snapshot(place.store, result.snapshot)
     assert snapshot is not None
     job = job or place.job
     with executor_of(job, False, unheard) as (job, executor):
         base = known_base(place.store, weights_request(job.model, job.train.seed))
-        run = Run(job, id_of(result), place.store, snapshot, base)
+        run = Run(job, run_id_of(result.run), place.store, snapshot, base)
         return promotion.judge(run, job.promote, result, executor=executor, emit=unheard)
 
 
@@ -234,7 +239,7 @@ def test_of_two_runs_that_finish_together_the_later_one_is_compared_with_the_ear
     third = {**second, "run": f"{store.uri}runs/cells-third/"}
     judged = place_judged(place, third)
     assert asked == [id_of(second), "cells-other"]
-    assert (judged["promoted"], judged["against"]) == (False, "cells-other")
+    assert (judged.promoted, judged.against) == (False, "cells-other")
     current = read_current(store, "cells")
     assert current is not None
     assert [current.run, current.previous[0].run] == ["cells-other", id_of(second)]
@@ -246,8 +251,8 @@ def test_a_model_whose_run_was_deleted_is_not_compared_with(place: Place, second
     assert current is not None
     put_current(place.store, "cells", replace(current.entry, run="cells-deleted"), before=current)
     judged = place_judged(place, {**second, "run": f"{place.store.uri}runs/cells-new/"})
-    assert not judged["promoted"]
-    assert "files of this run are gone" in judged["reason"]
+    assert not judged.promoted
+    assert "files of this run are gone" in judged.reason
     put_current(place.store, "cells", current.entry, before=read_current(place.store, "cells"))
 
 

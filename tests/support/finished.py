@@ -68,7 +68,7 @@ store: {store.uri}
             "training": {**_training(self.fine_tuned), **self.training},
             "plan": {"features": 8, "cut": "x", "shape": [4, 4, 8], "dtype": "float16", "reason": "stored at x"}
             | {"seconds_whole": 0.01, "seconds_below": 0.008},
-            "promotion": {"promoted": True, "reason": "it is the first model of this job"},
+            "promotion": {"promoted": True, "reason": "it is the first model of this job", "run": RUN, "against": None},
             "timings": [
                 {"attempt": 1, "stage": "features", "seconds": 90.0, "workers": 1, "computed": 100, "stored": 0},
                 {"attempt": 2, "stage": "head", "seconds": 3600.0, "workers": 2, "computed": None, "stored": None},

@@ -8,6 +8,7 @@ from typing import Any
 from job.report.curves import DepthSummary
 from job.run.outcome import Metrics, RunResult
 from job.storage import Store
+from job.storage.documents import plain
 from job.storage.run_keys import RunKeys, run_uri
 
 RIGHT = [[1, 0], [0, 1]]
@@ -26,7 +27,7 @@ def run_result(run: str, **changes: Any) -> RunResult:
 def write_result(store: Store, run: str, **changes: Any) -> RunResult:
     """Makes it the result of the run with this id."""
     result = run_result(run_uri(store, run), **changes)
-    store.write(RunKeys(run).result, json.dumps(result.as_json()).encode())
+    store.write(RunKeys(run).result, json.dumps(plain(result)).encode())
     return result
 
 

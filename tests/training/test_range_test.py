@@ -34,7 +34,7 @@ def test_a_tenth_of_the_rate_of_the_lowest_loss(lowest: float) -> None:
     found = range_test(steps, 8)
     assert found.learning_rate == pytest.approx(lowest / MARGIN, rel=0.7)
     assert steps.made[:8].tolist() == [0] * 8
-    assert found["rates"] == RATES[: len(found.losses)].tolist()
+    assert found.rates == RATES[: len(found.losses)].tolist()
     assert len(found.losses) < len(RATES), "it ends where the loss has diverged"
 
 

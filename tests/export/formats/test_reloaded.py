@@ -40,7 +40,7 @@ def finished(run: exported.Finished) -> exported.Finished:
     run.store.write(f"runs/{exported.RUN}/head.safetensors", save(trained))
     table, tested = run.examples.table, run.examples.splits == 2
     chosen = table.filter(tested)
-    labels = np.array([run.result["classes"].index(label) for label in chosen["label"].to_pylist()])
+    labels = np.array([run.result.classes.index(label) for label in chosen["label"].to_pylist()])
     logits = {"head": np.zeros([len(labels), 2], np.float32)}
     run.store.write(f"runs/{exported.RUN}/predictions.parquet", parquet(chosen["key"], labels, logits))
     return run
@@ -57,7 +57,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> exported.Finished:
 
 
 def snapshot_of(run: exported.Finished) -> Snapshot:
-    snapshot = stored_snapshot(run.store, run.result["snapshot"])
+    snapshot = stored_snapshot(run.store, run.result.snapshot)
     assert snapshot is not None
     return snapshot
 
@@ -191,7 +191,7 @@ def test_the_examples_are_of_the_test_split_and_made_up_where_none_is_left(
         assert examples_of(run_of(run)).examples == tested[1:CHECKED]
         shutil.rmtree(source)
         left = examples_of(run_of(run))
-        assert left.examples == synthetic_examples(run.job, run.result["classes"]).examples
+        assert left.examples == synthetic_examples(run.job, run.result.classes).examples
         assert len(left.examples) == SYNTHETIC
         check_reloaded(run.job, run.logits, run.model, examples=left)
         with pytest.raises(JobError, match="On 4 examples probabilities differ"):
@@ -223,7 +223,7 @@ def test_answers_that_are_no_numbers_are_equal_where_the_networks_are_none(
     kernel, bias = broken.get_layer("head_logits").get_weights()
     broken.get_layer("head_logits").set_weights([kernel, bias * np.nan])
     examples = examples_of(run_of(pictures))
-    export.write_model(pictures.job, broken, pictures.result["classes"], metrics={}, card=None, folder=tmp_path)
+    export.write_model(pictures.job, broken, pictures.result.classes, metrics={}, card=None, folder=tmp_path)
     check_reloaded(pictures.job, broken, tmp_path, examples=examples)
     with pytest.raises(JobError, match="differ by up to nan"):
         check_reloaded(pictures.job, pictures.logits, tmp_path, examples=examples)
