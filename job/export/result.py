@@ -19,6 +19,7 @@ def finish(run: Run, attempt: int, *, metrics: dict[str, Metrics], stop_at_head:
     """Exports. The result is written last: its existence means that the run is finished. `metrics` are those of
     `evaluate_run`. With `stop_at_head`, there is no model, and nothing is written.
     """
+    is_text = run.job.task == "text"
     result = RunResult(
         run=run.uri,
         snapshot=run.snapshot.id,
@@ -26,8 +27,8 @@ def finish(run: Run, attempt: int, *, metrics: dict[str, Metrics], stop_at_head:
         metrics={"head": metrics.get("head"), "fine_tune": metrics.get("fine_tune")},
         classes=run.snapshot.classes,
         model=None,
-        task="text" if run.job.task == "text" else None,
-        words=read_document(run.store, run.keys.words, WordStatistics),
+        task="text" if is_text else None,
+        words=read_document(run.store, run.keys.words, WordStatistics) if is_text else None,
     )
     if stop_at_head:
         return result
