@@ -7,6 +7,7 @@
     │   ├── ObjectMissing        the bucket or the object does not exist
     │   ├── AccessDenied         the credentials are missing or not allowed to do this
     │   ├── WriteConflict        a conditional write was refused: someone else wrote first
+    │   ├── BrokenDocument       a document of a run is not what was written there
     │   ├── CorruptFeatures      a stored feature is not what was written: it is computed again
     │   ├── CorruptCheckpoint    a checkpoint is not what can be read here: the one before it is used
     │   └── Superseded           another attempt has this run

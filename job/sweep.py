@@ -50,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A run: its metrics on the test split, and the epochs of its last phase."""
+    """A run: its metrics on the test split, and what its training took."""
 
     blocks: int
     seed: int
@@ -173,7 +173,7 @@ class _Running:
             self._emit(Noted(f"{trial.name}: {line}"))
 
         printed = run_thaw("run", trial_job(self._job, trial), "--json", on_line=note, on_start=self._started)
-        return decoded(printed.encode(), RunResult, f"what `thaw run` printed of {trial.name}")
+        return decoded(printed.encode(), RunResult, f"{trial.name}: what `thaw run` has printed", "run it alone")
 
     def _started(self, process: Process) -> None:
         with self._lock:

@@ -22,6 +22,7 @@ MANY_POSITIONAL = {
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+TWICE = {"Run": "report/record.py: its name is published in the record's schema"}
 
 
 def functions() -> Iterator[tuple[str, Function, bool]]:
@@ -65,4 +66,4 @@ def test_one_name_is_one_thing() -> None:
         node.name for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)
     ]
     public = [name for name in classes if not name.startswith("_")]
-    assert not {name for name, times in Counter([*modules, *public]).items() if times > 1}
+    assert {name for name, times in Counter([*modules, *public]).items() if times > 1} == TWICE.keys()

@@ -82,12 +82,13 @@ def screen(stderr: bool) -> Iterator[Callable[[list[str]], None]]:
 
 def finish(outcome: RunOutcome, as_json: bool, narrator: Narrator, *, demo: DemoExtras | None = None) -> None:
     """Tells the outcome of a run; `demo` has what is shown beside that of a demo."""
+    document = {**outcome.as_json(), **(demo.as_json() if demo else {})}
     if logs_json():
-        narrator.result(outcome)
+        narrator.result(outcome.result, document)
     else:
         _finish(outcome, demo)
     if as_json:
-        click.echo(json.dumps({**outcome.as_json(), **(demo.as_json() if demo else {})}, indent=1))
+        click.echo(json.dumps(document, indent=1))
 
 
 def _finish(outcome: RunOutcome, demo: DemoExtras | None) -> None:

@@ -52,7 +52,7 @@ class Documents:
     @property
     def kept(self) -> str:
         """The exported model: `head` or `fine_tune`."""
-        return self.training.kept
+        return self.result.kept or self.training.kept
 
     @property
     def model(self) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from job.model.network import Network
 
 EPOCHS = 4
-"""The epochs of each phase. The first two make what later ones find ready (steps, and how views are read); those are
-timed.
+"""The epochs of each phase. The first two make what later ones find ready (steps, and how views are read); the last two
+are timed.
 """
 RATE = 1e-9
 """The learning rate, which has no part in the time: with this one nothing diverges."""
@@ -44,7 +44,7 @@ class ShortRun:
     cut: str | None
     """The layer that `inputs` are the output of; None: they are decoded."""
     steps: int
-    """An epoch, which ends with a validation on one batch."""
+    """The steps of an epoch, which ends with a validation on one batch."""
 
 
 def shortened(job: Job, batch: int, thawed: Sequence[str]) -> Job:

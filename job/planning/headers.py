@@ -65,8 +65,8 @@ class Headers:
 
 
 def look_at(data: Data, form: Form, source: Store, *, rows: list[Row], most: int) -> Headers:
-    """What a sample shows; packed sources are sampled by their first records. What is `usable` is read whole, at most
-    `wanted` of them.
+    """What a sample shows; packed sources are sampled by their first records. At most `most` of the
+    usable ones are read whole.
     """
     if data.is_packed:
         return _first_records(data, form, source, rows=rows, most=most)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from job.config import Job
 from job.data.source import open_source
-from job.errors import CorruptFeatures, JobError, ObjectMissing
+from job.errors import BrokenDocument, CorruptFeatures, JobError, ObjectMissing
 from job.evaluation.predictions import logits_of, predictions_table
 from job.executors import Executor
 from job.features.cache_plan import Plan, read_plan
@@ -94,10 +94,10 @@ def answers(run: Run, kept: str, champion: str, *, executor: Executor, emit: Emi
 def load_model(store: Store, run: str) -> ChampionModel:
     """The model of a finished run. Raises ObjectMissing where its files are gone, or of another version of Thaw."""
     try:
-        job = read_job(store, run)
-    except JobError as error:
+        job, plan = read_job(store, run), read_plan(store, run)
+        result = read_document(store, RunKeys(run).result, RunResult)
+    except (JobError, BrokenDocument) as error:
         raise ObjectMissing(str(error)) from error
-    result, plan = read_document(store, RunKeys(run).result, RunResult), read_plan(store, run)
     if job is None or result is None or result.kept is None or plan is None:
         raise ObjectMissing(f"{run_uri(store, run)}: files of this run are gone.")
     base = known_base(store, weights_request(job.model, job.train.seed))

@@ -39,7 +39,7 @@ class Named(RecordPart):
     name: str
 
 
-class RecordedRun(Named):
+class Run(Named):
     uuid: UUID
     """OpenLineage's `runId`: version 5, of the run's URI, so that every attempt and every copy has the same."""
 
@@ -74,7 +74,7 @@ class ClassMetric(RecordPart):
 
 class RunRecord(RecordPart):
     format: Literal[1] = 1
-    run: RecordedRun
+    run: Run
     job: Named
     """Its namespace is the store: a job of the same name in another store is another job."""
     task: Literal["image", "text"]
@@ -115,7 +115,7 @@ def make_record(documents: Documents, versions: dict[str, str]) -> RunRecord:
     gained = gain(documents.predictions, "accuracy", job.train.seed) if len(documents.models) == 2 else None
     kept = documents.metrics[documents.kept]
     return RunRecord(
-        run=RecordedRun(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
+        run=Run(namespace=namespace, name=documents.run, uuid=run_uuid(made_at)),
         job=Named(namespace=namespace, name=job.name),
         task=job.task,
         kept=documents.kept,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from job.storage.documents import plain
+from job.storage.documents import OMITTED, plain
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class EpochRecord:
     epoch: int
     validation_loss: float
     validation_accuracy: float
-    loss: float | None = None
-    learning_rate: float | None = None
-    seconds: float | None = None
-    examples: int | None = None
-    digest: str | None = None
+    loss: float | None = field(default=None, metadata=OMITTED)
+    learning_rate: float | None = field(default=None, metadata=OMITTED)
+    seconds: float | None = field(default=None, metadata=OMITTED)
+    examples: int | None = field(default=None, metadata=OMITTED)
+    digest: str | None = field(default=None, metadata=OMITTED)
     """It proves that each example was seen once."""
-    blocks: int | None = None
+    blocks: int | None = field(default=None, metadata=OMITTED)
     """With `unfreeze: auto`, the number of thawed blocks."""
 
 
@@ -130,12 +130,12 @@ class RunResult:
     classes: list[str]
     model: str | None
     """The URI of the exported model; None where there is none."""
-    task: str | None = None
+    task: str | None = field(default=None, metadata=OMITTED)
     """`text`; None for images."""
-    words: WordStatistics | None = None
-    kept: str | None = None
+    words: WordStatistics | None = field(default=None, metadata=OMITTED)
+    kept: str | None = field(default=None, metadata=OMITTED)
     """The exported model: `head` or `fine_tune`."""
-    thawed: list[BlockVerdict] | None = None
+    thawed: list[BlockVerdict] | None = field(default=None, metadata=OMITTED)
     """What `unfreeze: auto` decided."""
 
     def model_of(self, run: str) -> str:
@@ -158,19 +158,19 @@ class PromotionDecision:
     run: str
     against: str | None
     """The run whose model was in use; None where there was none."""
-    at: str | None = None
+    at: str | None = field(default=None, metadata=OMITTED)
     """When it was decided (ISO 8601, UTC)."""
-    rules: dict[str, Any] | None = None
+    rules: dict[str, Any] | None = field(default=None, metadata=OMITTED)
     """`promote` of the job file."""
-    examples: int | None = None
+    examples: int | None = field(default=None, metadata=OMITTED)
     """The test examples on which both models were compared; None where they were not, as all that follows."""
-    candidate: float | None = None
+    candidate: float | None = field(default=None, metadata=OMITTED)
     """The metric of the run's own model."""
-    current: float | None = None
+    current: float | None = field(default=None, metadata=OMITTED)
     """The metric of the model in use."""
-    least_gain: float | None = None
+    least_gain: float | None = field(default=None, metadata=OMITTED)
     """The lower end of the gain's confidence interval."""
-    classes: list[dict[str, str | int | float | None]] | None = None
+    classes: list[dict[str, str | int | float | None]] | None = field(default=None, metadata=OMITTED)
     """For each class {class, examples, recall_drop}: how far its recall falls from the model in use to the run's own;
     None where no example says it."""
 

@@ -13,13 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from job.errors import Replaced, StorageError, Superseded, WriteConflict
 from job.run.memory import Memory
 from job.storage import TRIES, Store, read_version
-from job.storage.documents import decoded, encoded
+from job.storage.documents import OMITTED, decoded, encoded
 from job.storage.run_keys import RunKeys
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class State:
     renewals: int
     checkpoints: tuple[CheckpointEntry, ...] = ()
     """The valid checkpoints, the oldest first."""
-    cancelled: Cancellation | None = None
+    cancelled: Cancellation | None = field(default=None, metadata=OMITTED)
     memory: Memory | None = None
     """The memory of the holder when it last renewed its lease."""
     write: str = ""

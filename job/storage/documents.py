@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Document = DataclassInstance | Sequence[DataclassInstance]
 
 T = TypeVar("T")
+OMITTED = {"omitted": "where it is None"}
+"""The metadata of a field that is not written where it is None."""
 
 
 def read_document(store: Store, key: str, kind: type[T]) -> T | None:
@@ -34,16 +36,16 @@ def write_document(store: Store, key: str, document: Document) -> None:
     store.write(key, encoded(document))
 
 
-def decoded(content: bytes, kind: type[T], where: str) -> T:
-    """The document in `content`, which was read from `where`. Raises BrokenDocument."""
+def decoded(content: bytes, kind: type[T], where: str, remedy: str = "delete it, and run again") -> T:
+    """The document in `content`, which was read from `where`. Raises BrokenDocument, which names the `remedy`."""
     try:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for a Hashable
         return adapter.validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        what = f"{field}: {first['msg']}" if field else first["msg"]
-        raise BrokenDocument(f"{where} is not what it should be ({what}): delete it, and run again.") from error
+        place = ".".join(map(str, first["loc"]))
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise BrokenDocument(f"{where} is not what it should be ({what}): {remedy}.") from error
 
 
 def encoded(document: Document) -> bytes:
@@ -51,10 +53,11 @@ def encoded(document: Document) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it. Of a dataclass, fields that are None by default are left out where they are None."""
+    """The value as JSON has it."""
     if is_dataclass(value):
-        absent = {field.name for field in fields(value) if field.default is None and getattr(value, field.name) is None}
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name not in absent}
+        parts = {part.name: getattr(value, part.name) for part in fields(value)}
+        absent = {part.name for part in fields(value) if part.metadata == OMITTED and parts[part.name] is None}
+        return {name: plain(part) for name, part in parts.items() if name not in absent}
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value

@@ -29,7 +29,7 @@ from job.run.events import (
     Warned,
     WordsCounted,
 )
-from job.run.outcome import RunOutcome, WordStatistics
+from job.run.outcome import RunResult, WordStatistics
 from job.wording import counted, percent, plural
 
 CLASSES = 5
@@ -178,12 +178,11 @@ def _(event: PromotionDecided) -> Iterator[Line]:
     yield Line(f"{verdict}: {event.reason}", {"promoted": event.promoted})
 
 
-def result_line(outcome: RunOutcome) -> Line:
+def result_line(result: RunResult, document: dict[str, Any]) -> Line:
     """The end of a run, for who reads no table."""
-    result = outcome.result
     words = ", ".join(f"{_words(name)} {metrics.accuracy:.4f}" for name, metrics in result.tested.items())
     text = f"{result.state}: {result.run}" + (f" (test accuracy: {words})" if words else "")
-    return Line(text, {"result": outcome.as_json()})
+    return Line(text, {"result": document})
 
 
 def unknown_words(words: WordStatistics) -> str:

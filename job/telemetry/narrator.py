@@ -25,7 +25,7 @@ from job.run.events import (
     StepsMade,
     TrainingStarted,
 )
-from job.run.outcome import RunOutcome
+from job.run.outcome import RunResult
 from job.telemetry.console import classes_table
 from job.telemetry.lines import Line, lines_of, result_line
 from job.telemetry.output import Output
@@ -80,10 +80,10 @@ class Narrator:
             words, seconds = self._doing or describe(self._now), now - self._since
             self._far(f"{words}, {duration(seconds)} so far", stage=words, seconds=round(seconds, 1))
 
-    def result(self, outcome: RunOutcome) -> None:
-        """Tells the end, for who reads no table."""
+    def result(self, result: RunResult, document: dict[str, Any]) -> None:
+        """Tells the end, for who reads no table; `document` is what `--json` prints."""
         with self._lock:
-            self._line("result", result_line(outcome))
+            self._line("result", result_line(result, document))
 
     def _event(self, event: Event) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from job.errors import ObjectMissing
 from job.run.events import (
     AttemptEnded,
     AttemptStarted,
@@ -23,7 +24,7 @@ from job.run.events import (
     TrainingStarted,
 )
 from job.storage import Store
-from job.storage.documents import read_document
+from job.storage.documents import decoded
 from job.storage.run_keys import RunKeys
 from job.telemetry.background_writer import BackgroundWriter
 from job.wording import clock
@@ -146,8 +147,13 @@ class ProgressFile:
 def read_progress(store: Store, run: str, attempt: int) -> RunProgress | None:
     """How far this attempt is, as far as it has written it down."""
     key = RunKeys(run).progress
-    writer = read_document(store, key, _Writer)
-    return read_document(store, key, RunProgress) if writer and writer.attempt == attempt else None
+    try:
+        content, where = store.read(key), f"{store.uri}{key}"
+    except ObjectMissing:
+        return None
+    if decoded(content, _Writer, where).attempt != attempt:
+        return None
+    return decoded(content, RunProgress, where)
 
 
 def describe(now: RunProgress, left: bool = True) -> str:

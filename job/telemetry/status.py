@@ -38,14 +38,14 @@ def open_runs(what: str) -> tuple[Store, str | None]:
         job = load_job(what, ())
         return open_store(job.store, job.storage), None
     store, run = open_run(what)
-    _check_known(store, run)
+    keys = RunKeys(run)
+    if not any(store.stat(key) for key in (keys.state, keys.result, keys.decision)):
+        raise _unknown(store, run)
     return store, run
 
 
-def _check_known(store: Store, run: str) -> None:
-    keys = RunKeys(run)
-    if not any(store.stat(key) for key in (keys.state, keys.result, keys.decision)):
-        raise JobError(f"{run_uri(store, run)}: there is no such run: nobody has worked on it so far.")
+def _unknown(store: Store, run: str) -> JobError:
+    return JobError(f"{run_uri(store, run)}: there is no such run: nobody has worked on it so far.")
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def run_status(store: Store, run: str, watch: bool) -> RunStatus:
     """`watch` has the holder of the lease watched, for up to LEASE seconds. Raises JobError where there is no such run,
     and StorageError where one of its documents is none.
     """
-    _check_known(store, run)
     keys = RunKeys(run)
     result, held, decision = read_document(store, keys.result, RunResult), read_state(store, run), recorded(store, run)
+    if held is None and result is None and decision is None:
+        raise _unknown(store, run)
     state = held.state if held else replace(first_state(None), attempt=0)
     plan = read_plan(store, run)
     free = is_free(state)

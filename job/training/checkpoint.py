@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from job.errors import CorruptCheckpoint
+from job.errors import BrokenDocument, CorruptCheckpoint
 from job.run.outcome import EpochRecord, RangeTest
 from job.storage import file_sha256
 from job.storage.documents import decoded, encoded
@@ -118,7 +118,10 @@ def read_checkpoint(path: str | Path, uri: str, sha256: str) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise CorruptCheckpoint(f"{uri} is no checkpoint ({error}).") from error
-    progress = decoded(metadata["progress"].encode(), Progress, uri)
+    try:
+        progress = decoded(metadata["progress"].encode(), Progress, uri)
+    except BrokenDocument as error:
+        raise CorruptCheckpoint(str(error)) from error
     losses = tensors.pop("losses")
     roles: dict[str, Tensors] = {role: {} for role in ROLES}
     of_caller: dict[str, Tensors] = {}

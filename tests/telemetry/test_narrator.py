@@ -31,7 +31,7 @@ from job.run.events import (
     TrainingStarted,
     Warned,
 )
-from job.run.outcome import EpochRecord, RunOutcome
+from job.run.outcome import EpochRecord
 from job.telemetry.narrator import Narrator
 from job.telemetry.output import JsonOutput, TextOutput
 from support.events import narrated
@@ -238,10 +238,10 @@ def test_a_log_tells_once_a_minute_how_far_a_stage_is() -> None:
 
 
 def test_the_result_ends_a_log() -> None:
-    outcome = RunOutcome(run_result("s3://b/runs/x/", metrics={"head": metrics(0.75), "fine_tune": None}))
-    (told,) = documents(lambda narrator: narrator.result(outcome))
+    result = run_result("s3://b/runs/x/", metrics={"head": metrics(0.75), "fine_tune": None})
+    (told,) = documents(lambda narrator: narrator.result(result, {"image": "a.png"}))
     assert told["message"] == "finished: s3://b/runs/x/ (test accuracy: head 0.7500)"
-    assert told["result"] == outcome.as_json()
+    assert told["result"] == {"image": "a.png"}
 
 
 def test_keys_are_told_as_they_are_whatever_brackets_they_have() -> None:
