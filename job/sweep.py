@@ -173,7 +173,8 @@ class _Running:
             self._emit(Noted(f"{trial.name}: {line}"))
 
         printed = run_thaw("run", trial_job(self._job, trial), "--json", on_line=note, on_start=self._started)
-        return decoded(printed.encode(), RunResult, f"{trial.name}: what `thaw run` has printed", "run it alone")
+        where = f"{trial.name}: what `thaw run` has printed"
+        return decoded(printed.encode(), RunResult, where, remedy="run it alone")
 
     def _started(self, process: Process) -> None:
         with self._lock:

@@ -36,7 +36,7 @@ def write_document(store: Store, key: str, document: Document) -> None:
     store.write(key, encoded(document))
 
 
-def decoded(content: bytes, kind: type[T], where: str, remedy: str = "delete it, and run again") -> T:
+def decoded(content: bytes, kind: type[T], where: str, *, remedy: str = "delete it, and run again") -> T:
     """The document in `content`, which was read from `where`. Raises BrokenDocument, which names the `remedy`."""
     try:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy takes no class for a Hashable

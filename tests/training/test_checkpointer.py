@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from job.errors import StorageError, Superseded
+from job.errors import CorruptCheckpoint, StorageError, Superseded
 from job.run.state import FencingToken, Holder, RunState, create_state, first_state
-from job.storage import Store
-from job.training.checkpoint import CallerState, Checkpoint, Progress, Tensors
+from job.storage import Store, file_sha256
+from job.training.checkpoint import FORMAT, CallerState, Checkpoint, Progress, Tensors, read_checkpoint
 from job.training.checkpointer import Checkpointer, forget_unlisted, latest_checkpoint
 from job.training.convergence import EarlyStopping
 
@@ -175,3 +177,10 @@ def test_what_nobody_listed_is_deleted_by_those_who_come_after(store: Store, sta
         "head-00001-0000002-9-1.safetensors",
         "notes.txt",
     ]
+
+
+def test_one_whose_progress_is_none_is_corrupt_so_that_the_one_before_it_is_used(tmp_path: Path) -> None:
+    metadata = {"format": str(FORMAT), "progress": '{"phase": "head"}', "caller": "{}"}
+    save_file({"losses": np.zeros(1, np.float32)}, tmp_path / "file", metadata)
+    with pytest.raises(CorruptCheckpoint, match=r"uri is not what it should be \(epoch: Field required"):
+        read_checkpoint(tmp_path / "file", "uri", file_sha256(tmp_path / "file"))
