@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -29,8 +29,7 @@ LETTERS = 30
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A listed object (a row of the label file, a record of a shard) with its label, or why it can't be used."""
 
     key: str
@@ -69,7 +68,7 @@ def labelled(
     inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
     selection = Selection(data, task, inside)
     if data.layout == "folders":
-        return (_by_folder(info, data, selection) for info in source.list(skipped=links))
+        return _by_folder(source.list(skipped=links), data, selection)
     if data.is_packed:
         assert store is not None
         items = _by_record(data, source, store)
@@ -80,35 +79,57 @@ def labelled(
     return (_selected(item, data, selection) for item in items)
 
 
-def _by_folder(info: ObjectInfo, data: Data, selection: Selection) -> Listed:
-    left_out, label, reject, split = selection.left_out(info.key), None, None, None
-    *folders, _ = info.key.split("/")
-    if data.split == "folders" and not left_out:
+class _Above(NamedTuple):
+    """What the folders above an object say of it."""
+
+    label: str | None
+    reject: str | None
+    split: str | None
+    left_out: str | None
+
+
+def _by_folder(objects: Iterable[ObjectInfo], data: Data, selection: Selection) -> Iterator[Listed]:
+    """Objects of one folder come one after another: what it says is found out once."""
+    latest, above = None, _Above(None, None, None, None)
+    for info in objects:
+        if left_out := selection.left_out(info.key):
+            yield Listed(info.key, info.size, info.version, None, modified=info.modified, left_out=left_out)
+            continue
+        folder = info.key[: info.key.rfind("/") + 1]
+        if folder != latest:
+            latest, above = folder, _above(folder.split("/")[:-1], data)
+        label, reject, split, left_out = above
+        yield Listed(info.key, info.size, info.version, label, None, reject, split, info.modified, left_out)
+
+
+def _above(folders: list[str], data: Data) -> _Above:
+    split = None
+    if data.split == "folders":
         at, split = split_in(folders) or (None, None)
-        folders, left_out = [name for place, name in enumerate(folders) if place != at], None if split else NO_PART
-    if not left_out:
-        place = data.class_folder - (data.class_folder > 0)
-        there = -len(folders) <= place < len(folders)
-        label = trimmed(folders[place]) if there else None
-        reject = None if label else EMPTY_FOLDER if there else NO_FOLDER
-    return Listed(info.key, info.size, info.version, label, None, reject, split, info.modified, left_out)
+        if split is None:
+            return _Above(None, None, None, NO_PART)
+        folders = [name for place, name in enumerate(folders) if place != at]
+    place = data.class_folder - (data.class_folder > 0)
+    there = -len(folders) <= place < len(folders)
+    label = trimmed(folders[place]) if there else None
+    return _Above(label, None if label else EMPTY_FOLDER if there else NO_FOLDER, split, None)
 
 
 def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
     """The item of a table or a packed file with its label trimmed, and left out where the job file says so."""
     key = object_of(item.key, data)
     if item.reject == NO_SHARD:
-        return replace(item, reject=None, left_out=selection.left_out(key) or kind_of(extension_of(key)))
+        return item._replace(reject=None, left_out=selection.left_out(key) or kind_of(extension_of(key)))
     # The records of shards, and the texts of a table, are of objects that were selected already.
     by_key = not data.is_packed and data.label_table.text is None
     if by_key and (reason := selection.left_out(key, listed=item.reject != NOT_IN_TABLE)):
-        return replace(item, label=None, reject=None, left_out=reason)
+        return item._replace(label=None, reject=None, left_out=reason)
     if data.split == "folders" and not item.reject:
         split = split_above(key, named=data.is_packed)
-        item = replace(item, split=split, label=item.label if split else None, left_out=None if split else NO_PART)
+        item = item._replace(split=split, label=item.label if split else None, left_out=None if split else NO_PART)
     label = trimmed(item.label)
     lacks = label is None and not item.reject and not item.left_out
-    return replace(item, label=label, reject=NO_LABEL if lacks else item.reject)
+    return item._replace(label=label, reject=NO_LABEL if lacks else item.reject)
 
 
 def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:

@@ -11,9 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from job.config import Storage
 from job.errors import JobError, ObjectMissing, StorageError
@@ -28,16 +27,25 @@ Skipped = list[str]
 """The keys of links that a listing did not follow."""
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
+    """An object; a tuple, since listings make millions of them. Two are equal whatever their times: a listing of S3 has
+    milliseconds, the answer about one object has not.
+    """
+
     key: str
     """The key, relative to the store's root."""
     size: int
     """The size in bytes."""
     version: str
     """A string that changes with the object: S3's ETag, GCS's generation, a file's modification time and size."""
-    modified: float | None = field(default=None, compare=False)
+    modified: float | None = None
     """The time of the last write, in seconds since 1970; None where that is not known."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectInfo) and self[:3] == other[:3]
+
+    def __hash__(self) -> int:
+        return hash(self[:3])
 
 
 class Store(Protocol):

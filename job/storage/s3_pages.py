@@ -1,0 +1,133 @@
+"""Pages of a listing of S3, read without botocore's parser, which takes most of the work of a listing.
+
+botocore still signs, sends and retries, and parses what else a page says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
+
+from botocore import handlers
+from botocore.utils import parse_timestamp
+
+EVENT = "before-parse.s3.*"
+OBJECTS = "ThawObjects"
+"""The key of a parsed page under which its objects are."""
+USUAL = re.compile(
+    r"<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified><ETag>([^<]*)</ETag>"
+    r"(?:<Checksum(?:Algorithm|Type)>[^<]*</Checksum(?:Algorithm|Type)>)*<Size>(\d+)</Size>.*?</Contents>\s*"
+)
+"""An object as S3, MinIO and Ceph write it."""
+UNUSUAL = ("&#", "<!", "\r")
+"""What an XML parser has to read: numbered characters, CDATA and comments, line ends that it changes."""
+QUOTES = {"&quot;": '"', "&apos;": "'"}
+ERRORS_OF_BOTOCORE = getattr(handlers, "_handle_200_error", None)
+"""It parses each page as a whole, to see whether it is an error that came with the status 200."""
+
+
+class ListedObject(NamedTuple):
+    key: str
+    size: int
+    etag: str
+    """Without quotes."""
+    modified: float
+    """Seconds since 1970."""
+
+
+def read_pages(client: Any) -> None:
+    """Has the client put the objects of each page under OBJECTS, instead of `Contents`."""
+    if ERRORS_OF_BOTOCORE:  # called below, once the objects are gone
+        client.meta.events.unregister(EVENT, ERRORS_OF_BOTOCORE)
+    client.meta.events.register_first(EVENT, _before_parse)
+
+
+def _before_parse(operation_model: Any, **answer: Any) -> None:
+    if operation_model.name == "ListObjectsV2":
+        _take_objects(answer["response_dict"], answer["customized_response_dict"])
+    if ERRORS_OF_BOTOCORE:
+        ERRORS_OF_BOTOCORE(operation_model=operation_model, **answer)
+
+
+def _take_objects(response: dict[str, Any], parsed: dict[str, Any]) -> None:
+    """Moves the objects of a page from the `response`, which botocore is about to parse, to what it has `parsed`.
+    Whatever is no page is left to botocore.
+    """
+    if response["status_code"] != 200:
+        return
+    page = _usual(response["body"]) or _any(response["body"])
+    if page is not None:
+        parsed[OBJECTS], response["body"] = page
+
+
+class _Page(NamedTuple):
+    objects: list[ListedObject]
+    rest: bytes
+    """The page without its objects."""
+
+
+def _usual(body: bytes) -> _Page | None:
+    """A page whose objects are all written as USUAL has it; None for others, and for one without objects."""
+    with suppress(UnicodeDecodeError):
+        text = body.decode()
+        encoded = "<EncodingType>url</EncodingType>" in text
+        found = USUAL.findall(text)
+        if found and len(found) == text.count("<Contents>") and not any(mark in text for mark in UNUSUAL):
+            objects = [
+                _object(
+                    unescape(key, QUOTES) if "&" in key else key,
+                    size,
+                    etag.removeprefix("&quot;").removesuffix("&quot;"),
+                    modified,
+                    encoded=encoded,
+                )
+                for key, modified, etag, size in found
+            ]
+            return _Page(objects, USUAL.sub("", text).encode())
+    return None
+
+
+def _any(body: bytes) -> _Page | None:
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        return None
+    namespace, bracket, name = root.tag.rpartition("}")
+    namespace += bracket
+    if name != "ListBucketResult":
+        return None
+    contents = root.findall(f"{namespace}Contents")
+    encoded = root.findtext(f"{namespace}EncodingType") == "url"
+    rest = ElementTree.Element(root.tag)
+    rest.extend(element for element in root if element.tag != f"{namespace}Contents")
+    return _Page(list(_objects(contents, namespace, encoded)), ElementTree.tostring(rest))
+
+
+def _objects(contents: list[ElementTree.Element], namespace: str, encoded: bool) -> Iterator[ListedObject]:
+    names = [f"{namespace}{name}" for name in ("Key", "Size", "ETag", "LastModified")]
+    for element in contents:
+        key, size, etag, modified = map(element.findtext, names)
+        if key is None or size is None or etag is None or modified is None:
+            raise ValueError(f"the store lists an object ({key!r}) without its size, ETag or time")
+        yield _object(key, size, etag, modified, encoded=encoded)
+
+
+def _object(key: str, size: str, etag: str, modified: str, *, encoded: bool) -> ListedObject:
+    if encoded and ("%" in key or "+" in key):
+        key = unquote_plus(key)
+    return ListedObject(key, int(size), etag.strip('"'), parse_time(modified).timestamp())
+
+
+def parse_time(value: str) -> datetime:
+    """Parses a time as botocore's own parser does, but faster."""
+    if value[4:5] == "-":
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
