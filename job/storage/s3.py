@@ -27,7 +27,7 @@ from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
 from job.storage.s3_errors import not_kept, translated
-from job.storage.s3_pages import OBJECTS, read_pages
+from job.storage.s3_pages import OBJECTS, parse_time, read_pages
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -86,6 +86,8 @@ class S3Store:
             if self._opened is None:
                 session = Session()
                 session.register_component("data_loader", LOADER)
+                parsers = session.get_component("response_parser_factory")
+                parsers.set_parser_defaults(timestamp_parser=parse_time)
                 client = session.create_client("s3", region_name=_region(), config=CONFIG)
                 read_pages(client)
                 if self.access.requester_pays:

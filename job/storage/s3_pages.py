@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -125,9 +126,11 @@ def _object(key: str, size: str, etag: str, modified: str, *, encoded: bool) -> 
 
 
 def parse_time(value: str) -> datetime:
-    """Parses a time as botocore's own parser does, but faster."""
-    if value[4:5] == "-":
-        with suppress(ValueError):
+    """Parses a time as botocore's own parser does, but faster: it would take a twentieth of the work of a small GET."""
+    with suppress(ValueError):
+        if value[4:5] == "-":
             return datetime.fromisoformat(value)
+        if value.endswith(" GMT"):  # a header
+            return parsedate_to_datetime(value)
     parsed: datetime = parse_timestamp(value)
     return parsed
