@@ -79,13 +79,17 @@ class Counted:
         self.spare: list[str] = []
         """Splits that a published division lacks."""
 
-    def add(self, item: Listed, split: str) -> None:
-        assert item.label is not None
-        self.examples[split, item.label] += 1
-        self.first.setdefault(item.label, item.key)
-        self._see("data.include", item.key)
-        if item.modified is not None:
-            self.days[int(item.modified // DAY)] += 1
+    def add(self, examples: list[Listed], splits: list[str]) -> None:
+        """Counts examples, each with its split."""
+        labels = [str(item.label) for item in examples]
+        self.examples.update(zip(splits, labels, strict=True))
+        self.days.update([int(item.modified // DAY) for item in examples if item.modified is not None])
+        for label in dict.fromkeys(labels):
+            if label not in self.first:
+                self.first[label] = examples[labels.index(label)].key
+        if self.unused["data.include"].globs:
+            for item in examples:
+                self._see("data.include", item.key)
 
     def reject(self, item: Listed, reason: str) -> None:
         self._see("data.include", item.key)

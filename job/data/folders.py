@@ -41,7 +41,7 @@ class Folders:
         """Adds the folder of an object that may be an example, whether it has a class or not."""
         if len(self.keys) < KEYS:
             self.keys.append(key)
-        folder = key.rpartition("/")[0]
+        folder = key[: max(0, key.rfind("/"))]
         if folder in self._known or len(self._known) >= MOST:
             return
         self._known.add(folder)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
-"""Rows of a row group of the snapshot."""
+"""Rows of a row group of the snapshot, and items that are handled at a time."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10
@@ -97,22 +98,15 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
     with scratch() as folder:
         examples_file, rejects_file = str(Path(folder, "examples")), str(Path(folder, "rejects"))
         digest, counted, folders = hashlib.sha256(), Counted(data), Folders(data, source.uri)
+        items = labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            for item in labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append):
-                if item.left_out:
-                    counted.leave_out(item)
-                    continue
-                folders.add(item.key)
-                reason = item.reject or _reject_by_size(item, data)
-                if reason or item.label is None:
-                    rejects.add((item.key, item.label, reason))
-                    counted.reject(item, str(reason))
-                    continue
-                split = side_of(item.split, item.group or item.key, data)
-                row = (item.key, item.size, item.version, item.label, split)
-                digest.update(("\0".join(map(str, row)) + "\n").encode("utf-8", "surrogateescape"))
-                examples.add(row)
-                counted.add(item, split)
+            while batch := list(islice(items, ROWS)):
+                usable = list(_usable(batch, counted, folders, rejects, data=data))
+                splits = [side_of(item.split, item.group or item.key, data) for item in usable]
+                rows = [(i.key, i.size, i.version, i.label, split) for i, split in zip(usable, splits, strict=True)]
+                digest.update(_digested(rows))
+                examples.add(rows)
+                counted.add(usable, splits)
         if moved := counted.settle_spare_splits():
             digest.update(json.dumps(moved, sort_keys=True).encode())
             _move(examples_file, moved)
@@ -121,6 +115,26 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         folders.check()
         _check(snapshot, counted, folders, data=data, source=source, whole=whole)
         yield Listing(snapshot, examples_file, rejects_file)
+
+
+def _usable(items: list[Listed], counted: Counted, folders: Folders, rejects: _Rows, *, data: Data) -> Iterator[Listed]:
+    """The examples among the items; the others are counted."""
+    for item in items:
+        if item.left_out:
+            counted.leave_out(item)
+            continue
+        folders.add(item.key)
+        reason = item.reject or _reject_by_size(item, data)
+        if reason or item.label is None:
+            rejects.add([(item.key, item.label, reason)])
+            counted.reject(item, str(reason))
+            continue
+        yield item
+
+
+def _digested(rows: Sequence[tuple[object, ...]]) -> bytes:
+    """What the id of a snapshot is the digest of: a line for each example."""
+    return "".join(["\0".join(map(str, row)) + "\n" for row in rows]).encode("utf-8", "surrogateescape")
 
 
 def stored_snapshot(store: Store, id: str) -> Snapshot | None:
@@ -231,13 +245,13 @@ class _Rows:
         self._flush()
         self._writer.close()
 
-    def add(self, row: tuple[object, ...]) -> None:
-        self._rows.append(row)
-        if len(self._rows) == ROWS:
+    def add(self, rows: Sequence[tuple[object, ...]]) -> None:
+        self._rows += rows
+        while len(self._rows) >= ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        if self._rows:
-            columns = [pa.array(column, field.type) for column, field in zip(zip(*self._rows), self._schema)]  # noqa: B905
+        rows, self._rows = self._rows[:ROWS], self._rows[ROWS:]
+        if rows:
+            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), self._schema)]  # noqa: B905
             self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS)
-            self._rows = []
