@@ -101,7 +101,7 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         items = labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
             while batch := list(islice(items, ROWS)):
-                usable = list(_usable(batch, counted, folders, rejects, data=data))
+                usable = list(_usable(batch, data, counted=counted, folders=folders, rejects=rejects))
                 splits = [side_of(item.split, item.group or item.key, data) for item in usable]
                 rows = [(i.key, i.size, i.version, i.label, split) for i, split in zip(usable, splits, strict=True)]
                 digest.update(_digested(rows))
@@ -117,7 +117,7 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         yield Listing(snapshot, examples_file, rejects_file)
 
 
-def _usable(items: list[Listed], counted: Counted, folders: Folders, rejects: _Rows, *, data: Data) -> Iterator[Listed]:
+def _usable(items: list[Listed], data: Data, *, counted: Counted, folders: Folders, rejects: _Rows) -> Iterator[Listed]:
     """The examples among the items; the others are counted."""
     for item in items:
         if item.left_out:

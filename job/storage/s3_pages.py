@@ -81,12 +81,11 @@ def _usual(body: bytes) -> _Page | None:
         found = USUAL.findall(text)
         if found and len(found) == text.count("<Contents>") and not any(mark in text for mark in UNUSUAL):
             objects = [
-                _object(
-                    unescape(key, QUOTES) if "&" in key else key,
-                    size,
+                ListedObject(
+                    _decoded(unescape(key, QUOTES) if "&" in key else key, encoded),
+                    int(size),
                     etag.removeprefix("&quot;").removesuffix("&quot;"),
-                    modified,
-                    encoded=encoded,
+                    parse_time(modified).timestamp(),
                 )
                 for key, modified, etag, size in found
             ]
@@ -116,13 +115,11 @@ def _objects(contents: list[ElementTree.Element], namespace: str, encoded: bool)
         key, size, etag, modified = map(element.findtext, names)
         if key is None or size is None or etag is None or modified is None:
             raise ValueError(f"the store lists an object ({key!r}) without its size, ETag or time")
-        yield _object(key, size, etag, modified, encoded=encoded)
+        yield ListedObject(_decoded(key, encoded), int(size), etag.strip('"'), parse_time(modified).timestamp())
 
 
-def _object(key: str, size: str, etag: str, modified: str, *, encoded: bool) -> ListedObject:
-    if encoded and ("%" in key or "+" in key):
-        key = unquote_plus(key)
-    return ListedObject(key, int(size), etag.strip('"'), parse_time(modified).timestamp())
+def _decoded(key: str, encoded: bool) -> str:
+    return unquote_plus(key) if encoded and ("%" in key or "+" in key) else key
 
 
 def parse_time(value: str) -> datetime:
