@@ -40,7 +40,7 @@ class Executor(Protocol):
         raised, and Interrupted once a checkpoint is kept.
         """
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, function: Callable[..., R], *args: Any) -> R:
         """The result of the function, called in a process where a network may run. Raises what the function raises."""
 
 

@@ -106,8 +106,8 @@ class LocalExecutor:
             except Interrupted as error:
                 raise interrupts.interrupted("a checkpoint of this step is kept") from error
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
-        return function(*arguments)
+    def call(self, function: Callable[..., R], *args: Any) -> R:
+        return function(*args)
 
 
 class _Alone:

@@ -62,16 +62,16 @@ class RayExecutor:
 
         run_training(recipe, interrupts, emit)
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, function: Callable[..., R], *args: Any) -> R:
         """The result of the function. On a cluster, it is called on a worker's node, since the head has no GPU."""
         if is_here():
-            return function(*arguments)
+            return function(*args)
         self._connect()
         import ray
 
         task = ray.remote(function).options(num_cpus=worker_cpus(self._job), num_gpus=int(self._job.scaling.gpu))
         try:
-            return ray.get(task.remote(*arguments))
+            return ray.get(task.remote(*args))
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, ThawError) else error from None
 
