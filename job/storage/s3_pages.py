@@ -28,7 +28,7 @@ USUAL = re.compile(
 """An object as S3, MinIO and Ceph write it."""
 UNUSUAL = ("&#", "<!", "\r")
 """What an XML parser has to read: numbered characters, CDATA and comments, line ends that it changes."""
-QUOTES = {"&quot;": '"', "&apos;": "'"}
+APOSTROPHE = {"&apos;": "'"}
 ERRORS_OF_BOTOCORE = getattr(handlers, "_handle_200_error", None)
 """It parses each page as a whole, to see whether it is an error that came with the status 200."""
 
@@ -82,15 +82,21 @@ def _usual(body: bytes) -> _Page | None:
         if found and len(found) == text.count("<Contents>") and not any(mark in text for mark in UNUSUAL):
             objects = [
                 ListedObject(
-                    _decoded(unescape(key, QUOTES) if "&" in key else key, encoded),
+                    _decoded(_plain(key), encoded),
                     int(size),
-                    etag.removeprefix("&quot;").removesuffix("&quot;"),
+                    _plain(etag).strip('"'),
                     parse_time(modified).timestamp(),
                 )
                 for key, modified, etag, size in found
             ]
             return _Page(objects, USUAL.sub("", text).encode())
     return None
+
+
+def _plain(text: str) -> str:
+    """The text of an XML element without its entities."""
+    text = text.replace("&quot;", '"')
+    return unescape(text, APOSTROPHE) if "&" in text else text
 
 
 def _any(body: bytes) -> _Page | None:
