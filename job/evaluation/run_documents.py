@@ -62,7 +62,8 @@ class Documents:
     @property
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of the tested models, `head` and `fine_tune`, in this order."""
-        return {name: tested[name] for name in ("head", "fine_tune") if name in (tested := self.result.tested)}
+        tested = self.result.tested
+        return {name: tested[name] for name in ("head", "fine_tune") if name in tested}
 
     @property
     def models(self) -> list[str]:

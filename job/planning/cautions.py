@@ -202,8 +202,8 @@ def _room(job: Job, memory: MemoryNeed, to_write: int) -> Iterator[Caution]:
     if job.scaling.executor != "local" and not is_here():
         return
     workers, here = job.scaling.max_workers, memory_here()
-    if workers * memory.total > here and not job.scaling.gpu:
-        each, room = f"{memory.total / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
+    if workers * memory.held > here and not job.scaling.gpu:
+        each, room = f"{memory.held / 2**30:.1f} GiB", f"more than the {here / 2**30:.1f} GiB of this machine"
         if workers > 1:
             finding = f"{workers} workers of {each} each are {room}. Take fewer workers, a smaller train.batch_size"
             yield Caution("scaling.workers", f"{finding}, or thaw less.")

@@ -76,8 +76,8 @@ class MemoryNeed:
     """Stored features that are mapped from disk, of one node: the system takes their pages back where it needs them."""
 
     @property
-    def total(self) -> int:
-        """Without what can be taken back."""
+    def held(self) -> int:
+        """The sum, without what can be taken back."""
         parts = self.parameters + self.optimizer + self.gradients + self.checkpoints + self.activations + self.batches
         return self.process + parts
 

@@ -72,7 +72,7 @@ def document(store: Store, forecast: Forecast) -> ForecastDocument:
         phases=[_phase(phase, forecast.counts) for phase in forecast.phases],
         time=_time(forecast),
         price=_price(forecast),
-        memory=MemorySection(**vars(forecast.memory), total=forecast.memory.total),
+        memory=MemorySection(**vars(forecast.memory), total=forecast.memory.held),
         warnings=cautions(forecast),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from job.data.caution import Caution
 from job.planning.calibration import Speeds
-from job.planning.costs import Range
+from job.planning.costs import MemoryNeed, Range
 from job.planning.headers import Looks
 from job.planning.timing import Stage
 
@@ -147,15 +147,7 @@ class PriceSection:
 
 
 @dataclass(frozen=True)
-class MemorySection:
-    process: int
-    parameters: int
-    optimizer: int
-    gradients: int
-    checkpoints: int
-    activations: int
-    batches: int
-    features: int
+class MemorySection(MemoryNeed):
     total: int
 
 

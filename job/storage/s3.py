@@ -102,9 +102,9 @@ class S3Store:
             )
             start = len(self.prefix)
             for page in pages:
-                for key, size, etag, modified in page.get(OBJECTS, ()):
+                for key, *rest in page.get(OBJECTS, ()):
                     if not key.endswith("/"):
-                        yield ObjectInfo(key[start:], size, etag, modified)
+                        yield ObjectInfo(key[start:], *rest)
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:

@@ -18,9 +18,11 @@ from xml.sax.saxutils import unescape
 from botocore import handlers
 from botocore.utils import parse_timestamp
 
+from job.storage import ObjectInfo
+
 EVENT = "before-parse.s3.*"
 OBJECTS = "ThawObjects"
-"""The key of a parsed page under which its objects are."""
+"""The key of a parsed page under which its objects are, with their whole keys."""
 USUAL = re.compile(
     r"<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified><ETag>([^<]*)</ETag>"
     r"(?:<Checksum(?:Algorithm|Type)>[^<]*</Checksum(?:Algorithm|Type)>)*<Size>(\d+)</Size>.*?</Contents>\s*"
@@ -31,15 +33,6 @@ UNUSUAL = ("&#", "<!", "\r")
 APOSTROPHE = {"&apos;": "'"}
 ERRORS_OF_BOTOCORE = getattr(handlers, "_handle_200_error", None)
 """It parses each page as a whole, to see whether it is an error that came with the status 200."""
-
-
-class ListedObject(NamedTuple):
-    key: str
-    size: int
-    etag: str
-    """Without quotes."""
-    modified: float
-    """Seconds since 1970."""
 
 
 def read_pages(client: Any) -> None:
@@ -68,7 +61,7 @@ def _take_objects(response: dict[str, Any], parsed: dict[str, Any]) -> None:
 
 
 class _Page(NamedTuple):
-    objects: list[ListedObject]
+    objects: list[ObjectInfo]
     rest: bytes
     """The page without its objects."""
 
@@ -81,7 +74,7 @@ def _usual(body: bytes) -> _Page | None:
         found = USUAL.findall(text)
         if found and len(found) == text.count("<Contents>") and not any(mark in text for mark in UNUSUAL):
             objects = [
-                ListedObject(
+                ObjectInfo(
                     _decoded(_plain(key), encoded),
                     int(size),
                     _plain(etag).strip('"'),
@@ -115,13 +108,13 @@ def _any(body: bytes) -> _Page | None:
     return _Page(list(_objects(contents, namespace, encoded)), ElementTree.tostring(rest))
 
 
-def _objects(contents: list[ElementTree.Element], namespace: str, encoded: bool) -> Iterator[ListedObject]:
+def _objects(contents: list[ElementTree.Element], namespace: str, encoded: bool) -> Iterator[ObjectInfo]:
     names = [f"{namespace}{name}" for name in ("Key", "Size", "ETag", "LastModified")]
     for element in contents:
         key, size, etag, modified = map(element.findtext, names)
         if key is None or size is None or etag is None or modified is None:
             raise ValueError(f"the store lists an object ({key!r}) without its size, ETag or time")
-        yield ListedObject(_decoded(key, encoded), int(size), etag.strip('"'), parse_time(modified).timestamp())
+        yield ObjectInfo(_decoded(key, encoded), int(size), etag.strip('"'), parse_time(modified).timestamp())
 
 
 def _decoded(key: str, encoded: bool) -> str:
