@@ -39,6 +39,10 @@ class Free:
             for number in range(keys // 2):
                 kind = "txt" if number % 10 == 9 else "jpg"
                 yield ObjectInfo(f"{label}/{number:08d}.{kind}", 29_000, f"{number:032x}", 1.7e9)
+    def pages(self, skipped=None):
+        from job.storage.objects import in_pages
+
+        return in_pages(self.list())
 
 keys, free = int(sys.argv[1]), sys.argv[2] == "free"
 source = Free() if free else open_store(Free.uri)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from job.config import Data
 from job.data.caution import shown
-from job.data.labels import EMPTY_FOLDER, NO_FOLDER, NO_PART, Listed
+from job.data.items import Items, Listed
+from job.data.labels import EMPTY_FOLDER, NO_FOLDER, NO_PART
 from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED, STORED, matcher, object_of
 from job.data.splits import SPARE
 from job.errors import DataError
@@ -79,17 +80,17 @@ class Counted:
         self.spare: list[str] = []
         """Splits that a published division lacks."""
 
-    def add(self, examples: list[Listed], splits: list[str]) -> None:
+    def add(self, examples: Items, splits: list[str]) -> None:
         """Counts examples, each with its split."""
-        labels = [str(item.label) for item in examples]
+        labels = list(map(str, examples.label))
         self.examples.update(zip(splits, labels, strict=True))
-        self.days.update([int(item.modified // DAY) for item in examples if item.modified is not None])
+        self.days.update([int(time // DAY) for time in examples.modified if time is not None])
         for label in dict.fromkeys(labels):
             if label not in self.first:
-                self.first[label] = examples[labels.index(label)].key
+                self.first[label] = examples.key[labels.index(label)]
         if self.unused["data.include"].globs:
-            for item in examples:
-                self._see("data.include", item.key)
+            for key in examples.key:
+                self._see("data.include", key)
 
     def reject(self, item: Listed, reason: str) -> None:
         self._see("data.include", item.key)

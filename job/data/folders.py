@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from job.config import Data
 from job.data.caution import Caution, shown
@@ -37,13 +37,17 @@ class Folders:
         """With `data.split: folders`, the first folder of each key that is not that of the split."""
         self._usual = data.layout == "folders" and data.class_folder == 1
 
-    def add(self, key: str) -> None:
-        """Adds the folder of an object that may be an example, whether it has a class or not."""
-        if len(self.keys) < KEYS:
-            self.keys.append(key)
-        folder = key[: max(0, key.rfind("/"))]
-        if folder in self._known or len(self._known) >= MOST:
-            return
+    def add(self, keys: Sequence[str]) -> None:
+        """Adds the folders of objects that may be examples, whether they have a class or not."""
+        self.keys += keys[: KEYS - len(self.keys)]
+        latest = None
+        for key in keys:
+            folder = key[: max(0, key.rfind("/"))]
+            if folder != latest and folder not in self._known and len(self._known) < MOST:
+                self._add(folder, key)
+            latest = folder
+
+    def _add(self, folder: str, key: str) -> None:
         self._known.add(folder)
         names = folder.split("/")
         if len(names) > 1 and (split_folder := split_in(names)):

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from job.config import Data
+from job.data.items import Items, Listed, in_columns
 from job.data.selection import Selection, extension_of, kind_of, object_of
-from job.data.sources.label_names import UNNAMED, names_key, read_names
+from job.data.sources.label_names import UNNAMED, LabelNames, names_key, read_names
 from job.data.sources.label_values import trimmed
 from job.data.sources.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.sources.table import read_table, text_version, with_resolved_keys
@@ -19,31 +20,15 @@ from job.data.splits import SPLITS, split_above, split_in
 from job.data.spooled import Spool, spooled
 from job.errors import DataError
 from job.storage import ObjectInfo, Skipped, Store
+from job.storage.objects import Objects, without
 
 NO_LABEL, NO_FOLDER = "no label", "not in a class folder"
 EMPTY_FOLDER = "in a class folder without a name (a double slash)"
 NO_PART = "in no folder of the split"
-NO_SHARD, LATE = "not a shard", "newer than the indexes"
+LATE = "newer than the indexes"
 LETTERS = 30
 """Letters of an unknown split that a reason shows."""
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
-
-
-class Listed(NamedTuple):
-    """A listed object (a row of the label file, a record of a shard) with its label, or why it can't be used."""
-
-    key: str
-    size: int
-    version: str
-    label: str | None
-    group: str | None = None
-    reject: str | None = None
-    split: str | None = None
-    """The split that the label file, or a folder, gives; None where neither does."""
-    modified: float | None = None
-    """When the object was last written, in seconds since 1970."""
-    left_out: str | None = None
-    """The reason why the object is neither an example nor a reject; None for these."""
 
 
 Note = Callable[[str], None]
@@ -58,7 +43,7 @@ def labelled(
     task: str = "image",
     links: Skipped | None = None,
     note: Note = lambda _: None,
-) -> Iterator[Listed]:
+) -> Iterator[Items]:
     """Every object below the source in the order of its key, each with a label or a reason. Streams.
 
     The layout `table` holds the label file in memory (about 100 bytes a row, and the texts that are in it), and the
@@ -68,15 +53,15 @@ def labelled(
     inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
     selection = Selection(data, task, inside)
     if data.layout == "folders":
-        return _by_folder(source.list(skipped=links), data, selection)
+        return (_by_folder(page, data, selection) for page in source.pages(skipped=links))
     if data.is_packed:
         assert store is not None
-        items = _by_record(data, source, store)
+        items = _by_record(data, source, store, selection=selection)
+    elif data.label_table.text is None:
+        items = (_chosen(some, selection) for some in in_columns(_by_table(data, source, links, note=note)))
     else:
-        items = (
-            _by_table(data, source, links, note=note) if data.label_table.text is None else _by_text(data, source, note)
-        )
-    return (_selected(item, data, selection) for item in items)
+        items = in_columns(_by_text(data, source, note))
+    return (_trimmed(_divided(some, data) if data.split == "folders" else some) for some in items)
 
 
 class _Above(NamedTuple):
@@ -88,18 +73,14 @@ class _Above(NamedTuple):
     left_out: str | None
 
 
-def _by_folder(objects: Iterable[ObjectInfo], data: Data, selection: Selection) -> Iterator[Listed]:
-    """Objects of one folder come one after another: what it says is found out once."""
-    latest, above = None, _Above(None, None, None, None)
-    for info in objects:
-        if left_out := selection.left_out(info.key):
-            yield Listed(info.key, info.size, info.version, None, modified=info.modified, left_out=left_out)
-            continue
-        folder = info.key[: info.key.rfind("/") + 1]
-        if folder != latest:
-            latest, above = folder, _above(folder.split("/")[:-1], data)
-        label, reject, split, left_out = above
-        yield Listed(info.key, info.size, info.version, label, None, reject, split, info.modified, left_out)
+def _by_folder(page: Objects, data: Data, selection: Selection) -> Items:
+    """What the folders above an object say is found out once for all objects of a page that are in them."""
+    folders = [key[: key.rfind("/") + 1] for key in page.keys]
+    above = {folder: _above(folder.split("/")[:-1], data) for folder in dict.fromkeys(folders)}
+    labels, rejects, splits, without_split = zip(*map(above.__getitem__, folders), strict=True)
+    out = [reason or other for reason, other in zip(selection.all_left_out(page.keys), without_split, strict=True)]
+    groups = [None] * len(folders)
+    return Items(page.keys, page.sizes, page.versions, labels, groups, rejects, splits, page.modified, out)
 
 
 def _above(folders: list[str], data: Data) -> _Above:
@@ -115,48 +96,72 @@ def _above(folders: list[str], data: Data) -> _Above:
     return _Above(label, None if label else EMPTY_FOLDER if there else NO_FOLDER, split, None)
 
 
-def _selected(item: Listed, data: Data, selection: Selection) -> Listed:
-    """The item of a table or a packed file with its label trimmed, and left out where the job file says so."""
-    key = object_of(item.key, data)
-    if item.reject == NO_SHARD:
-        return item._replace(reject=None, left_out=selection.left_out(key) or kind_of(extension_of(key)))
-    # The records of shards, and the texts of a table, are of objects that were selected already.
-    by_key = not data.is_packed and data.label_table.text is None
-    if by_key and (reason := selection.left_out(key, listed=item.reject != NOT_IN_TABLE)):
-        return item._replace(label=None, reject=None, left_out=reason)
-    if data.split == "folders" and not item.reject:
-        split = split_above(key, named=data.is_packed)
-        item = item._replace(split=split, label=item.label if split else None, left_out=None if split else NO_PART)
-    label = trimmed(item.label)
-    lacks = label is None and not item.reject and not item.left_out
-    return item._replace(label=label, reject=NO_LABEL if lacks else item.reject)
+def _chosen(items: Items, selection: Selection) -> Items:
+    """Leaves out objects of a label file's source as the job file says: it may say so of any that the file names."""
+    chosen = [
+        selection.left_out(key, listed=reject != NOT_IN_TABLE)
+        for key, reject in zip(items.key, items.reject, strict=True)
+    ]
+    return items._replace(left_out=chosen)
 
 
-def _by_record(data: Data, source: Store, store: Store) -> Iterator[Listed]:
+def _divided(items: Items, data: Data) -> Items:
+    """The items with the split that the folders above their objects mean; those in no such folder are left out."""
+    objects = [object_of(key, data) for key in items.key]
+    found = {key: split_above(key, named=data.is_packed) for key in dict.fromkeys(objects)}
+    splits = list(map(found.__getitem__, objects))
+    without = zip(items.left_out, items.reject, splits, strict=True)
+    return items._replace(
+        split=splits, left_out=[out or (None if reject or split else NO_PART) for out, reject, split in without]
+    )
+
+
+def _trimmed(items: Items) -> Items:
+    """The items with trimmed labels; those without one are rejects."""
+    names = {label: trimmed(label) for label in dict.fromkeys(items.label)}
+    labels = list(map(names.__getitem__, items.label))
+    rejects = items.reject
+    if None in names.values():
+        without = zip(labels, rejects, strict=True)
+        rejects = [reject or (NO_LABEL if label is None else None) for label, reject in without]
+    return items._replace(label=labels, reject=rejects)
+
+
+def _by_record(data: Data, source: Store, store: Store, *, selection: Selection) -> Iterator[Items]:
     """The records of all shards. A shard that was added or changed after the indexing is left to the next run."""
     shards, names, names_file = 0, read_names(data, source), names_key(data)
     for info, is_shard, index in read_indexes(data, source, store):
         if info.key == names_file:
             continue
         shards += is_shard
-        if index is None:
-            yield Listed(info.key, info.size, info.version, None, reject=LATE if is_shard else NO_SHARD)
+        if index is not None:
+            yield from (_records(info, batch, names) for batch in index.iter_batches(ROWS))
             continue
-        for batch in index.iter_batches(ROWS):
-            for position, size, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                key = info.key if position is None else join_key(info.key, position)
-                label, group, reject = rest
-                if names is not None and label is not None:
-                    name = names.name(label)
-                    label, reject = name or label, reject or (None if name else UNNAMED)
-                yield Listed(key, size, info.version, label, group, reject, modified=info.modified)
+        late = LATE if is_shard else None
+        no_shard = None if is_shard else selection.left_out(info.key) or kind_of(extension_of(info.key))
+        yield from in_columns([Listed(*info[:3], None, None, late, None, info.modified, no_shard)])
     if not shards:
         raise no_shards(data, source)
 
 
+def _records(shard: ObjectInfo, batch: pa.RecordBatch, names: LabelNames | None) -> Items:
+    """The records of a part of a shard's index."""
+    positions, sizes, labels, groups, rejects = (column.to_pylist() for column in batch.columns)
+    keys = [shard.key if position is None else join_key(shard.key, position) for position in positions]
+    if names is not None:
+        found = {label: names.name(label) for label in dict.fromkeys(labels) if label is not None}
+        unnamed = {label for label, name in found.items() if name is None}
+        rejects = [reject or (UNNAMED if at in unnamed else None) for at, reject in zip(labels, rejects, strict=True)]
+        labels = [found.get(label) or label for label in labels]
+    every = [None] * len(keys)
+    times = [shard.modified] * len(keys)
+    return Items(keys, sizes, [shard.version] * len(keys), labels, groups, rejects, every, times, every)
+
+
 def _by_table(data: Data, source: Store, links: Skipped | None, *, note: Note) -> Iterator[Listed]:
     table = read_table(data, source)
-    with spooled(info for info in source.list(skipped=links) if f"{source.uri}{info.key}" != table.uri) as listing:
+    itself = table.uri.removeprefix(source.uri)
+    with spooled(without(page, itself) for page in source.pages(skipped=links)) as listing:
         table = with_resolved_keys(table, listing.keys, source.uri)
         for text in table.notes:
             note(text)

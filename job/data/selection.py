@@ -32,9 +32,23 @@ class Selection:
         """`task`: `image` or `text`. `store`: the prefix of keys of what runs write, where that is below the source."""
         self._store = store
         self._extensions = TEXTS if task == "text" else PICTURES
+        extensions = "|".join(map(re.escape, sorted(self._extensions)))
+        self._usual = re.compile(rf"[a-z0-9][^/]*\.(?:{extensions})", re.IGNORECASE | re.ASCII).fullmatch
         self._by_name = not data.is_packed
         self._included = matcher(data.include) if data.include else None
         self._excluded = matcher(data.exclude) if data.exclude else None
+
+    def all_left_out(self, keys: Sequence[str]) -> list[str | None]:
+        """`left_out` of each key, faster where most are pictures (or texts) and there is no other rule."""
+        if self._store or self._excluded or self._included or not self._by_name:
+            return list(map(self.left_out, keys))
+        usual, reasons, latest, hidden = self._usual, list[str | None](), "", False
+        for key in keys:
+            start = key.rfind("/") + 1
+            if (folder := key[:start]) != latest:
+                latest, hidden = folder, _is_hidden_folder(folder[:-1].lower())
+            reasons.append(None if usual(key, start) and not hidden else self.left_out(key))
+        return reasons
 
     def left_out(self, key: str, listed: bool = False) -> str | None:
         """The reason why an object is no example (one of a few, or its extension); None where it is one. An object that

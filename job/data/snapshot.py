@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,16 +17,17 @@ from job.config import Data
 from job.data.caution import Caution
 from job.data.counted import DAY, Counted, no_examples
 from job.data.folders import Folders
-from job.data.labels import Listed, labelled
+from job.data.items import Items, Listed
+from job.data.labels import labelled
 from job.data.mistakes import grouped, labels_of_their_own, listing_cautions, never_trained
 from job.data.sources.label_names import named_in_part
-from job.data.splits import SPLITS, side_of
+from job.data.splits import SPLITS, sides_of
 from job.errors import DataError
 from job.storage import Store, read_json, table_errors
 from job.storage.scratch import scratch
 
 ROWS = 8192
-"""Rows of a row group of the snapshot, and items that are handled at a time."""
+"""The fewest rows of a row group of the snapshot, but for the last."""
 SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10
@@ -100,12 +100,13 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         digest, counted, folders = hashlib.sha256(), Counted(data), Folders(data, source.uri)
         items = labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
-            while batch := list(islice(items, ROWS)):
-                usable = list(_usable(batch, data, counted=counted, folders=folders, rejects=rejects))
-                splits = [side_of(item.split, item.group or item.key, data) for item in usable]
-                rows = [(i.key, i.size, i.version, i.label, split) for i, split in zip(usable, splits, strict=True)]
-                digest.update(_digested(rows))
-                examples.add(rows)
+            for some in items:
+                usable = _usable(some, data, counted=counted, folders=folders, rejects=rejects)
+                identities = [group or key for group, key in zip(usable.group, usable.key, strict=True)]
+                splits = sides_of(usable.split, identities, data)
+                columns = (usable.key, usable.size, usable.version, usable.label, splits)
+                digest.update(_digested(*columns))
+                examples.add(columns)
                 counted.add(usable, splits)
         if moved := counted.settle_spare_splits():
             digest.update(json.dumps(moved, sort_keys=True).encode())
@@ -117,24 +118,27 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         yield Listing(snapshot, examples_file, rejects_file)
 
 
-def _usable(items: list[Listed], data: Data, *, counted: Counted, folders: Folders, rejects: _Rows) -> Iterator[Listed]:
+def _usable(items: Items, data: Data, *, counted: Counted, folders: Folders, rejects: _Rows) -> Items:
     """The examples among the items; the others are counted."""
-    for item in items:
-        if item.left_out:
-            counted.leave_out(item)
-            continue
-        folders.add(item.key)
+    left_out = [reason is not None for reason in items.left_out]
+    for item in items.where(left_out).rows():
+        counted.leave_out(item)
+    items = items.where([not out for out in left_out])
+    folders.add(items.key)
+    fitting = [0 < size <= data.max_bytes for size in items.size]
+    kept = [fits and not reject for fits, reject in zip(fitting, items.reject, strict=True)]
+    for item in items.where([not keep for keep in kept]).rows():
         reason = item.reject or _reject_by_size(item, data)
-        if reason or item.label is None:
-            rejects.add([(item.key, item.label, reason)])
-            counted.reject(item, str(reason))
-            continue
-        yield item
+        rejects.add([[item.key], [item.label], [reason]])
+        counted.reject(item, str(reason))
+    return items.where(kept)
 
 
-def _digested(rows: Sequence[tuple[object, ...]]) -> bytes:
+def _digested(*columns: Sequence[object]) -> bytes:
     """What the id of a snapshot is the digest of: a line for each example."""
-    return "".join(["\0".join(map(str, row)) + "\n" for row in rows]).encode("utf-8", "surrogateescape")
+    rows = zip(*columns, strict=True)
+    lines = [f"{key}\0{size}\0{version}\0{label}\0{split}\n" for key, size, version, label, split in rows]
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def stored_snapshot(store: Store, id: str) -> Snapshot | None:
@@ -234,9 +238,10 @@ class _Rows:
     """Writes rows to a Parquet file, one row group per shard, in bounded memory."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        names = [name for name in schema.names if name in ("label", "split", "reason")]  # the others are all distinct
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=names)
         self._schema = schema
-        self._rows: list[tuple[object, ...]] = []
+        self._columns: list[list[object]] = [[] for _ in schema]
 
     def __enter__(self) -> _Rows:
         return self
@@ -245,13 +250,14 @@ class _Rows:
         self._flush()
         self._writer.close()
 
-    def add(self, rows: Sequence[tuple[object, ...]]) -> None:
-        self._rows += rows
-        while len(self._rows) >= ROWS:
+    def add(self, columns: Sequence[Sequence[object]]) -> None:
+        for column, more in zip(self._columns, columns, strict=True):
+            column += more
+        if len(self._columns[0]) >= ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        rows, self._rows = self._rows[:ROWS], self._rows[ROWS:]
-        if rows:
-            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), self._schema)]  # noqa: B905
-            self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=ROWS)
+        columns, self._columns = self._columns, [[] for _ in self._schema]
+        if columns[0]:
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+            self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=len(columns[0]))

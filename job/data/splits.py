@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+
+import numpy as np
 
 from job.config import Data, Split
 
@@ -24,13 +27,22 @@ SPARE = {"train, or validation": "validation", "train, or test": "test"}
 """Provisional splits: parts of train that become this split where a published division lacks it."""
 
 
-def side_of(given: str | None, identity: str, data: Data) -> str:
-    """The split of an example: the `given` one, or by a hash; one of SPARE where it is provisional."""
+def sides_of(given: Sequence[str | None], identities: Sequence[str], data: Data) -> list[str]:
+    """The split of each example: the `given` one, or by a hash; one of SPARE where it is provisional."""
+    shares = data.fractions
+    if any(given):
+        return [_side_of(*of, shares) for of in zip(given, identities, strict=True)]
+    bounds = np.array([shares.train, shares.train + shares.validation])
+    places = np.searchsorted(bounds, positions_of(identities), side="right")
+    return list(map(SPLITS.__getitem__, places.tolist()))
+
+
+def _side_of(given: str | None, identity: str, shares: Split) -> str:
     if given is None:
-        return split_of(identity, data.fractions)
+        return split_of(identity, shares)
     if given != "train":
         return given
-    position, shares = position_of(identity), data.fractions
+    position = position_of(identity)
     if position < shares.validation:
         return "train, or validation"
     return "train, or test" if position < shares.validation + shares.test else "train"
@@ -51,6 +63,13 @@ def position_of(identity: str) -> float:
     """A number in [0, 1) from a digest of the identity, uniform over identities."""
     digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def positions_of(identities: Sequence[str]) -> np.ndarray:
+    """`position_of` each identity, float64 [n]."""
+    blake = hashlib.blake2b
+    digests = [blake(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest() for identity in identities]
+    return np.frombuffer(b"".join(digests), ">u8") / 2**64
 
 
 def split_called(name: str) -> str | None:

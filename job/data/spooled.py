@@ -10,12 +10,11 @@ from itertools import islice
 import pyarrow as pa
 
 from job.storage import ObjectInfo
+from job.storage.objects import Objects, one_by_one
 from job.storage.scratch import scratch
 
-ROWS = 32_768
-"""Objects that are Python's at a time."""
-MANY = 8
-"""Batches of ROWS keys that are in memory at a time."""
+MANY = 256
+"""Pages whose keys are in memory at a time."""
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("modified", pa.float64())])
 
 
@@ -30,9 +29,7 @@ class Spool:
             yield pa.concat_arrays(many)
 
     def objects(self) -> Iterator[ObjectInfo]:
-        for batch in self._batches():
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield ObjectInfo(*row)
+        return one_by_one(Objects(*(column.to_pylist() for column in batch.columns)) for batch in self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with pa.OSFile(self._path) as file, pa.ipc.open_file(file) as reader:
@@ -40,13 +37,12 @@ class Spool:
 
 
 @contextmanager
-def spooled(listing: Iterable[ObjectInfo]) -> Iterator[Spool]:
-    """Writes the whole listing to a local file, which is removed at the end."""
-    rows = ((info.key, info.size, info.version, info.modified) for info in listing)
+def spooled(pages: Iterable[Objects]) -> Iterator[Spool]:
+    """Writes a whole listing to a local file, which is removed at the end."""
     with scratch() as folder:
         path = os.path.join(folder, "listing")
         with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-            while block := list(islice(rows, ROWS)):
-                columns = zip(zip(*block, strict=True), SCHEMA.types, strict=True)
+            for page in filter(lambda page: page.keys, pages):
+                columns = zip(page, SCHEMA.types, strict=True)
                 writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=SCHEMA))
         yield Spool(path)

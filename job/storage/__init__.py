@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -19,6 +19,8 @@ from job.errors import JobError, ObjectMissing, StorageError
 
 if TYPE_CHECKING:
     import pyarrow.fs
+
+    from job.storage.objects import Objects
 
 DEFAULTS = Storage()
 TRIES = 20
@@ -60,10 +62,21 @@ class Store(Protocol):
     """The settings of requests to buckets."""
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
-        """Lists objects by ascending UTF-8 bytes of their keys, page by page, without directory markers (`…/`).
+        """The objects of `pages`, one by one."""
+
+    def pages(
+        self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
+    ) -> Iterator[Objects]:
+        """Lists objects by ascending UTF-8 bytes of their keys, page by page, without directory markers (`…/`): those
+        whose keys come `after` and `before` these (empty: all).
 
         In a local folder, links are followed where they stay below the root, or where the store was opened with
         `follow_links`. Other links, and those that lead nowhere or in a circle, are appended to `skipped`.
+        """
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        """The first folders right below the prefix (it is empty, or ends with a slash), each with a slash at its end,
+        by one request. Empty where parts of a listing can't be had at the same time.
         """
 
     def stat(self, key: str) -> ObjectInfo | None: ...

@@ -10,13 +10,14 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
+from job.storage.objects import Objects, between, in_pages
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -37,6 +38,16 @@ class LocalStore:
         self._leave = follow_links
         self.root = os.path.abspath(root).rstrip("/")
         self.uri, self.access = f"file://{self.root}/", DEFAULTS
+
+    def pages(
+        self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
+    ) -> Iterator[Objects]:
+        for page in in_pages(self.list(prefix, skipped)):
+            if (wanted := between(page, after, before)).keys:
+                yield wanted
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        return []
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         skipped = [] if skipped is None else skipped

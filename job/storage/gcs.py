@@ -7,8 +7,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import google_crc32c
@@ -26,6 +27,7 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
+from job.storage.objects import Objects, below, between, one_by_one
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -75,17 +77,39 @@ class GcsStore:
             return self._opened
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
+        return one_by_one(self.pages(prefix))
+
+    def pages(
+        self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
+    ) -> Iterator[Objects]:
         with self._translated("list", prefix):
             blobs = self._bucket.client.list_blobs(
                 self._bucket,
                 prefix=self.prefix + prefix,
+                start_offset=self.prefix + after if after else None,
+                end_offset=self.prefix + before if before else None,
                 fields="items(name,size,generation,updated),nextPageToken",
                 retry=_retried,
                 timeout=TIMEOUT,
             )
-            for blob in blobs:
-                if not blob.name.endswith("/"):
-                    yield _info(blob.name[len(self.prefix) :], blob)
+            for answer in blobs.pages:
+                page = between(below(_objects(answer.raw_page.get("items", ())), self.prefix), after, before)
+                if page.keys:
+                    yield page
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        with self._translated("list", prefix):
+            blobs = self._bucket.client.list_blobs(
+                self._bucket,
+                prefix=self.prefix + prefix,
+                delimiter="/",
+                fields="prefixes,nextPageToken",
+                retry=_retried,
+                timeout=TIMEOUT,
+            )
+            first = next(blobs.pages).raw_page.get("prefixes", ())
+        start = len(self.prefix)
+        return [folder[start:] for folder in first]
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
@@ -251,6 +275,17 @@ def _crc_of_file(path: str) -> google_crc32c.Checksum:
         while chunk := file.read(1 << 20):
             checksum.update(chunk)
     return checksum
+
+
+def _objects(items: Iterable[dict[str, str]]) -> Objects:
+    """The objects of a page, with their whole keys."""
+    rows = [(item["name"], int(item["size"]), item["generation"], _seconds(item.get("updated"))) for item in items]
+    return Objects(*map(list, zip(*rows, strict=True))) if rows else Objects([], [], [], [])
+
+
+def _seconds(time: str | None) -> float | None:
+    """A time as seconds since 1970."""
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _one_line(error: Exception) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from job.errors import ObjectMissing, WriteConflict
 from job.storage import ObjectInfo, Skipped, Store
 from job.storage.filesystem import LocalStore
+from job.storage.objects import Objects, between, in_pages
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -30,6 +31,16 @@ class OverlayStore:
             if info.key != before and info.key not in self._deleted:
                 yield info
             before = info.key
+
+    def pages(
+        self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
+    ) -> Iterator[Objects]:
+        for page in in_pages(self.list(prefix, skipped)):
+            if (wanted := between(page, after, before)).keys:
+                yield wanted
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        return []
 
     def stat(self, key: str) -> ObjectInfo | None:
         return None if key in self._deleted else self._above.stat(key) or self._below.stat(key)

@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
+from job.storage.objects import Objects, below, between, one_by_one
 from job.storage.s3_errors import not_kept, translated
 from job.storage.s3_pages import OBJECTS, parse_time, read_pages
 
@@ -96,15 +97,26 @@ class S3Store:
             return self._opened
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
+        return one_by_one(self.pages(prefix))
+
+    def pages(
+        self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
+    ) -> Iterator[Objects]:
+        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         with self._translated("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
-            start = len(self.prefix)
-            for page in pages:
-                for key, *rest in page.get(OBJECTS, ()):
-                    if not key.endswith("/"):
-                        yield ObjectInfo(key[start:], *rest)
+            start = {"StartAfter": self.prefix + after} if after else {}
+            for answer in self._client.get_paginator("list_objects_v2").paginate(**where, **start):
+                page = below(answer[OBJECTS], self.prefix)
+                if (wanted := between(page, after, before)).keys:
+                    yield wanted
+                if before and page.keys and page.keys[-1] >= before:
+                    return
+
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        with self._translated("list", prefix):
+            answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, Delimiter="/")
+        start = len(self.prefix)
+        return [folder["Prefix"][start:] for folder in answer.get("CommonPrefixes", ())]
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:

@@ -6,7 +6,7 @@ botocore still signs, sends and retries, and parses what else a page says.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,14 +18,15 @@ from xml.sax.saxutils import unescape
 from botocore import handlers
 from botocore.utils import parse_timestamp
 
-from job.storage import ObjectInfo
+from job.storage.objects import Objects
 
 EVENT = "before-parse.s3.*"
 OBJECTS = "ThawObjects"
-"""The key of a parsed page under which its objects are, with their whole keys."""
+"""The key of a parsed page under which its Objects are, with their whole keys."""
 USUAL = re.compile(
-    r"<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified><ETag>([^<]*)</ETag>"
-    r"(?:<Checksum(?:Algorithm|Type)>[^<]*</Checksum(?:Algorithm|Type)>)*<Size>(\d+)</Size>.*?</Contents>\s*"
+    r"<Contents><Key>([^<]*+)</Key><LastModified>([^<]*+)</LastModified><ETag>([^<]*+)</ETag>"
+    r"(?:<Checksum(?:Algorithm|Type)>[^<]*+</Checksum(?:Algorithm|Type)>)*+<Size>(\d++)</Size>"
+    r"(?:<(?!/Contents>)[^<]*+)*+</Contents>\s*+"
 )
 """An object as S3, MinIO and Ceph write it."""
 UNUSUAL = ("&#", "<!", "\r")
@@ -61,7 +62,7 @@ def _take_objects(response: dict[str, Any], parsed: dict[str, Any]) -> None:
 
 
 class _Page(NamedTuple):
-    objects: list[ObjectInfo]
+    objects: Objects
     rest: bytes
     """The page without its objects."""
 
@@ -70,26 +71,13 @@ def _usual(body: bytes) -> _Page | None:
     """A page whose objects are all written as USUAL has it; None for others, and for one without objects."""
     with suppress(UnicodeDecodeError):
         text = body.decode()
-        encoded = "<EncodingType>url</EncodingType>" in text
         found = USUAL.findall(text)
         if found and len(found) == text.count("<Contents>") and not any(mark in text for mark in UNUSUAL):
-            objects = [
-                ObjectInfo(
-                    _decoded(_plain(key), encoded),
-                    int(size),
-                    _plain(etag).strip('"'),
-                    parse_time(modified).timestamp(),
-                )
-                for key, modified, etag, size in found
-            ]
+            keys, times, etags, sizes = zip(*found, strict=True)
+            encoded = "<EncodingType>url</EncodingType>" in text
+            objects = _objects(_unescaped(keys), sizes, _unescaped(etags), times=times, encoded=encoded)
             return _Page(objects, USUAL.sub("", text).encode())
     return None
-
-
-def _plain(text: str) -> str:
-    """The text of an XML element without its entities."""
-    text = text.replace("&quot;", '"')
-    return unescape(text, APOSTROPHE) if "&" in text else text
 
 
 def _any(body: bytes) -> _Page | None:
@@ -102,23 +90,35 @@ def _any(body: bytes) -> _Page | None:
     if name != "ListBucketResult":
         return None
     contents = root.findall(f"{namespace}Contents")
+    names = [f"{namespace}{name}" for name in ("Key", "Size", "ETag", "LastModified")]
+    keys, sizes, etags, times = ([element.findtext(name) for element in contents] for name in names)
+    for key, *others in zip(keys, sizes, etags, times, strict=True):
+        if key is None or None in others:
+            raise ValueError(f"the store lists an object ({key!r}) without its size, ETag or time")
     encoded = root.findtext(f"{namespace}EncodingType") == "url"
     rest = ElementTree.Element(root.tag)
     rest.extend(element for element in root if element.tag != f"{namespace}Contents")
-    return _Page(list(_objects(contents, namespace, encoded)), ElementTree.tostring(rest))
+    return _Page(_objects(keys, sizes, etags, times=times, encoded=encoded), ElementTree.tostring(rest))
 
 
-def _objects(contents: list[ElementTree.Element], namespace: str, encoded: bool) -> Iterator[ObjectInfo]:
-    names = [f"{namespace}{name}" for name in ("Key", "Size", "ETag", "LastModified")]
-    for element in contents:
-        key, size, etag, modified = map(element.findtext, names)
-        if key is None or size is None or etag is None or modified is None:
-            raise ValueError(f"the store lists an object ({key!r}) without its size, ETag or time")
-        yield ObjectInfo(_decoded(key, encoded), int(size), etag.strip('"'), parse_time(modified).timestamp())
+def _unescaped(texts: Sequence[str]) -> list[str]:
+    """The texts of XML elements without their entities."""
+    texts = [text.replace("&quot;", '"') for text in texts]
+    return [unescape(text, APOSTROPHE) if "&" in text else text for text in texts]
 
 
-def _decoded(key: str, encoded: bool) -> str:
-    return unquote_plus(key) if encoded and ("%" in key or "+" in key) else key
+def _objects(keys: Any, sizes: Any, etags: Any, *, times: Any, encoded: bool) -> Objects:
+    if encoded:
+        keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
+    return Objects(keys, list(map(int, sizes)), [etag.strip('"') for etag in etags], _seconds(times))
+
+
+def _seconds(times: Sequence[str]) -> list[float | None]:
+    """Times as seconds since 1970."""
+    with suppress(ValueError):
+        if all(time[4:5] == "-" for time in times):
+            return [datetime.fromisoformat(time).timestamp() for time in times]
+    return [parse_time(time).timestamp() for time in times]
 
 
 def parse_time(value: str) -> datetime:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.config import Data, Packed, Table
-from job.data.labels import Listed, labelled
+from job.data.items import Listed
 from job.data.selection import Selection, is_hidden
 from job.data.snapshot import Snapshot, read_snapshot, stored_snapshot, take_snapshot
 from job.data.sources.packed import list_shards, without_index, write_index
@@ -16,6 +16,7 @@ from job.data.splits import split_above, split_called
 from job.errors import DataError
 from job.storage import Store, open_store
 from support import shards
+from support.listed import list_items
 
 
 @pytest.fixture
@@ -366,7 +367,7 @@ def test_a_folder_without_a_name_is_no_class(s3_bucket: object) -> None:
     source = open_store(f"s3://{s3_bucket()}/")  # type: ignore[operator]
     put(source, *numbered("img//cat/{}.jpg", 3), *numbered("img/bird/{}.jpg", 30), *numbered("img/cow/{}.jpg", 30))
     data = Data(source=f"{source.uri}img/")
-    found = [item for item in labelled(data, open_store(data.source)) if item.reject]
+    found = [item for item in list_items(data, open_store(data.source)) if item.reject]
     assert {(item.key, item.label, item.reject) for item in found} == {
         (f"/cat/{number}.jpg", None, "in a class folder without a name (a double slash)") for number in range(3)
     }
@@ -404,7 +405,7 @@ def test_shards_that_are_excluded_are_left_out(source: Store) -> None:
     content = shards.webdataset_of(shards.examples(40))
     put(source, "a.tar", "b.tar", content=content)
     data = Data(source=source.uri, layout="webdataset", packed=Packed(), exclude=["b*"])
-    items: list[Listed] = list(labelled(data, source, open_store(f"{source.uri[:-1]}-store/")))
+    items: list[Listed] = list_items(data, source, open_store(f"{source.uri[:-1]}-store/"))
     assert [(item.key, item.left_out) for item in items if item.left_out] == [("b.tar", "data.exclude")]
 
 

@@ -16,7 +16,8 @@ from job.config import Data, Split, Table
 from job.data.snapshot import read_snapshot, stored_snapshot, take_snapshot
 from job.data.splits import split_of
 from job.errors import DataError, StorageError
-from job.storage import ObjectInfo, Skipped, Store, open_store
+from job.storage import Skipped, Store, open_store
+from job.storage.objects import Objects
 
 
 @pytest.fixture
@@ -203,9 +204,10 @@ def test_a_long_listing_takes_bounded_memory(stores: tuple[Store, Store]) -> Non
     class Long:
         uri = "file:///long/"
 
-        def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
-            for i in range(200_000):
-                yield ObjectInfo(f"{'ab'[i >= 100_000]}/{'x' * 150}{i:09d}.png", 1000, f"{i:x}")
+        def pages(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[Objects]:
+            for n in range(200):
+                keys = [f"{'ab'[n >= 100]}/{'x' * 150}{i:09d}.png" for i in range(1000 * n, 1000 * (n + 1))]
+                yield Objects(keys, [1000] * 1000, [f"{i:x}" for i in range(1000)], [None] * 1000)
 
     tracemalloc.start()
     snapshot = take_snapshot(Data(source="file:///long/"), Long(), store)  # type: ignore[arg-type]

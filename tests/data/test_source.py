@@ -8,10 +8,10 @@ import pytest
 
 from job.config import Data
 from job.config.jobfile import parse_job
-from job.data.labels import labelled
 from job.data.source import open_source
 from job.errors import JobError, ObjectMissing
 from job.storage import open_store
+from support.listed import list_items
 
 JOB = "name: x\ndata: {source: s3://bucket/all}\nstore: STORE\n"
 
@@ -43,7 +43,7 @@ def test_what_runs_write_below_the_source_is_no_example(tmp_path: Path) -> None:
     source, store = open_store(f"file://{tmp_path}"), open_store(f"file://{tmp_path}/store")
     for key in ("cat/1.jpg", "store/runs/1/report/1.jpg", "stored/2.jpg"):
         source.write(key, b"x")
-    found = {item.key: item.left_out for item in labelled(Data(source=source.uri), source, store)}
+    found = {item.key: item.left_out for item in list_items(Data(source=source.uri), source, store)}
     assert found == {"cat/1.jpg": None, "store/runs/1/report/1.jpg": "in the store", "stored/2.jpg": None}
 
 

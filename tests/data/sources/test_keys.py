@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
-from job.data.labels import Listed, labelled
+from job.data.items import Listed
 from job.data.snapshot import take_snapshot
 from job.data.sources.keys import Resolved, resolve_keys
 from job.errors import DataError
 from job.storage import open_store
+from support.listed import list_items
 
 NFD = unicodedata.normalize("NFD", "kätzchen.jpg")
 
@@ -133,7 +134,7 @@ def listing(folder: Path, rows: str, *keys: str) -> tuple[list[Listed], list[str
         source.write(key, b"x")
     source.write("labels.csv", f"key,label\n{rows}".encode())
     data = Data(source=source.uri, layout="table")
-    return list(labelled(data, source, note=notes.append)), notes
+    return list_items(data, source, note=notes.append), notes
 
 
 def test_a_listing_with_other_spellings_is_in_the_order_of_its_keys(tmp_path: Path) -> None:

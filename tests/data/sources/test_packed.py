@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
-from job.data.labels import labelled
 from job.data.snapshot import take_snapshot
 from job.data.sources.packed import (
     index_key,
@@ -25,6 +24,7 @@ from job.data.sources.records import Record
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import Store, open_store
 from support import shards
+from support.listed import list_items
 from support.packed import read
 
 
@@ -142,7 +142,7 @@ def test_every_object_and_record_is_an_example_or_a_reject(tmp_path: Path) -> No
     assert snapshot.examples == 80 + 19
     assert snapshot.rejects == {"newer than the indexes": 1, "truncated after record 18": 1}
     assert snapshot.left_out == {"hidden or of the system": 1, ".md": 1}
-    listed = [item for item in labelled(settings, source, store) if item.label is not None]
+    listed = [item for item in list_items(settings, source, store) if item.label is not None]
     assert [item.key for item in listed[38:42]] == [
         "a.tar#000000038",
         "a.tar#000000039",
@@ -180,7 +180,7 @@ def test_a_long_index_takes_bounded_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     store.write(index_key(settings, source, shard), make_index(long()))
-    count = sum(item.size == 5 for item in labelled(settings, source, store))
+    count = sum(item.size == 5 for item in list_items(settings, source, store))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 60_000

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.config import Data, Table
-from job.data.labels import Listed, labelled
+from job.data.items import Listed
 from job.data.sources.table import object_reader, read_table, text_version
 from job.errors import DataError, ObjectMissing
 from job.storage import open_store
+from support.listed import list_items
 
 ROWS = [("Cats purr.", "cat"), ('Two\nlines, "quoted"', "dog"), ("Dogs bark.", "dog")]
 
@@ -45,7 +46,7 @@ def data_of(folder: Path, file: str, content: bytes, **table: str) -> Data:
 
 
 def listed(data: Data) -> list[Listed]:
-    return list(labelled(data, open_store(data.source)))
+    return list_items(data, open_store(data.source))
 
 
 def test_a_column_says_the_split(tmp_path: Path) -> None:

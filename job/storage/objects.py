@@ -1,0 +1,58 @@
+"""Listed objects, a page at a time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import compress, islice
+from typing import NamedTuple
+
+from job.storage import ObjectInfo
+
+PAGE = 1000
+"""Objects of a page, where a store has no pages of its own."""
+
+
+class Objects(NamedTuple):
+    """Listed objects by ascending UTF-8 bytes of their keys, in columns of equal length (see ObjectInfo). Millions of
+    objects are handled a column at a time.
+    """
+
+    keys: list[str]
+    sizes: list[int]
+    versions: list[str]
+    modified: list[float | None]
+
+
+def one_by_one(pages: Iterable[Objects]) -> Iterator[ObjectInfo]:
+    for page in pages:
+        yield from map(ObjectInfo, *page)
+
+
+def in_pages(objects: Iterable[ObjectInfo]) -> Iterator[Objects]:
+    objects = iter(objects)
+    while page := list(islice(objects, PAGE)):
+        yield Objects._make(map(list, zip(*page, strict=True)))
+
+
+def below(page: Objects, root: str) -> Objects:
+    """The objects of a page with keys relative to the root, without directory markers."""
+    kept = [not key.endswith("/") for key in page.keys]
+    if not all(kept):
+        page = Objects._make(list(compress(column, kept)) for column in page)
+    start = len(root)
+    return page._replace(keys=[key[start:] for key in page.keys])
+
+
+def between(page: Objects, after: str, before: str) -> Objects:
+    """The objects of a page whose keys come `after` and `before` these (empty: all)."""
+    start = bisect_right(page.keys, after) if after else 0
+    end = bisect_left(page.keys, before) if before else len(page.keys)
+    return Objects._make(column[start:end] for column in page) if end - start < len(page.keys) else page
+
+
+def without(page: Objects, key: str) -> Objects:
+    """The objects of a page but for the one with this key, if it is there."""
+    place = bisect_left(page.keys, key)
+    there = place < len(page.keys) and page.keys[place] == key
+    return Objects._make([*column[:place], *column[place + 1 :]] for column in page) if there else page
