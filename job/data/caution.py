@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from job.wording import first_of
@@ -12,6 +13,10 @@ class Caution:
     setting: str
     """The setting of the job file, or `data` for the examples themselves."""
     text: str
+
+
+Note = Callable[[Caution], None]
+"""Takes what was assumed in a listing."""
 
 
 def shown(names: list[str], most: int = 3) -> str:

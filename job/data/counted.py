@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from job.config import Data
-from job.data.caution import shown
+from job.data.caution import Caution, shown
 from job.data.items import Items, Listed
 from job.data.labels import EMPTY_FOLDER, NO_FOLDER, NO_PART
 from job.data.selection import EXCLUDED, HIDDEN, NO_EXTENSION, NOT_INCLUDED, STORED, matcher, object_of
@@ -75,8 +75,8 @@ class Counted:
         self.days = Counter[int]()
         """Examples by the day since 1970 on which they were written."""
         self.links: list[str] = []
-        self.notes: list[str] = []
-        """Assumptions about the label file, each a sentence."""
+        self.notes: list[Caution] = []
+        """What was assumed in the listing."""
         self.spare: list[str] = []
         """Splits that a published division lacks."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -10,7 +10,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from job.config import Data
+from job.data.caution import Caution, Note
 from job.data.items import Items, Listed, in_columns
+from job.data.ranges import list_source
 from job.data.selection import Selection, extension_of, kind_of, object_of
 from job.data.sources.label_names import UNNAMED, LabelNames, names_key, read_names
 from job.data.sources.label_values import trimmed
@@ -31,10 +33,6 @@ LETTERS = 30
 NOT_IN_TABLE, KEYLESS = "not in the label file", "a row of the label file without a key"
 
 
-Note = Callable[[str], None]
-"""Takes a sentence about something that was assumed."""
-
-
 def labelled(
     data: Data,
     source: Store,
@@ -53,12 +51,14 @@ def labelled(
     inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
     selection = Selection(data, task, inside)
     if data.layout == "folders":
-        return (_by_folder(page, data, selection) for page in source.pages(skipped=links))
+        pages = list_source(source, skipped=links, keep=store, note=note)
+        return (_by_folder(page, data, selection) for page in pages)
     if data.is_packed:
         assert store is not None
         items = _by_record(data, source, store, selection=selection)
     elif data.label_table.text is None:
-        items = (_chosen(some, selection) for some in in_columns(_by_table(data, source, links, note=note)))
+        pages = list_source(source, skipped=links, keep=store, note=note)
+        items = (_chosen(some, selection) for some in in_columns(_by_table(data, source, pages, note=note)))
     else:
         items = in_columns(_by_text(data, source, note))
     return (_trimmed(_divided(some, data) if data.split == "folders" else some) for some in items)
@@ -158,13 +158,13 @@ def _records(shard: ObjectInfo, batch: pa.RecordBatch, names: LabelNames | None)
     return Items(keys, sizes, [shard.version] * len(keys), labels, groups, rejects, every, times, every)
 
 
-def _by_table(data: Data, source: Store, links: Skipped | None, *, note: Note) -> Iterator[Listed]:
+def _by_table(data: Data, source: Store, pages: Iterable[Objects], *, note: Note) -> Iterator[Listed]:
     table = read_table(data, source)
     itself = table.uri.removeprefix(source.uri)
-    with spooled(without(page, itself) for page in source.pages(skipped=links)) as listing:
+    with spooled(without(page, itself) for page in pages) as listing:
         table = with_resolved_keys(table, listing.keys, source.uri)
         for text in table.notes:
-            note(text)
+            note(Caution("data.table", text))
         yield from _merged(_rows(table.rows), listing)
 
 
@@ -196,7 +196,7 @@ def _by_text(data: Data, source: Store, note: Note) -> Iterator[Listed]:
     """The rows of a table of texts by ascending key. A key with two labels or texts is rejected."""
     table = read_table(data, source)
     for text in table.notes:
-        note(text)
+        note(Caution("data.table", text))
     rows = table.rows
     for key, same in groupby(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True), itemgetter(0)):
         (_, label, group, split, text), *others = dict.fromkeys(same)

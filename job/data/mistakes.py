@@ -30,7 +30,7 @@ BETWEEN = re.compile(r"\s*[|;,+/&]\s*|\s+")
 
 
 def listing_cautions(snapshot: Snapshot, counted: Counted, data: Data) -> Iterator[Caution]:
-    yield from (Caution("data.table", note) for note in counted.notes)
+    yield from counted.notes
     yield from _same_names(snapshot.classes)
     no_value = [label for label in snapshot.classes if NO_VALUE.fullmatch(label)]
     if no_value:

@@ -1,4 +1,4 @@
-"""A listing that is read more than once. It is kept in a local file, so that memory holds only a part of it."""
+"""Listings in local files, so that memory holds only a part of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("version", pa.s
 
 class Spool:
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
+
+    def write(self, pages: Iterable[Objects]) -> tuple[int, str]:
+        """Returns the number of objects, and the last key (empty where there is none)."""
+        objects, last = 0, ""
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.OSFile(self.path, "wb") as file, pa.ipc.new_file(file, SCHEMA, options=options) as writer:
+            for page in pages:
+                if page.keys:
+                    columns = zip(page, SCHEMA.types, strict=True)
+                    writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=SCHEMA))
+                    objects, last = objects + len(page.keys), page.keys[-1]
+        return objects, last
 
     def keys(self) -> Iterator[pa.Array]:
         """The keys in the order of the listing, in arrays of at least one."""
@@ -28,21 +40,21 @@ class Spool:
         while many := list(islice(keys, MANY)):
             yield pa.concat_arrays(many)
 
+    def pages(self) -> Iterator[Objects]:
+        return (Objects(*(column.to_pylist() for column in batch.columns)) for batch in self._batches())
+
     def objects(self) -> Iterator[ObjectInfo]:
-        return one_by_one(Objects(*(column.to_pylist() for column in batch.columns)) for batch in self._batches())
+        return one_by_one(self.pages())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        with pa.OSFile(self._path) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(self.path) as file, pa.ipc.open_file(file) as reader:
             yield from map(reader.get_batch, range(reader.num_record_batches))
 
 
 @contextmanager
 def spooled(pages: Iterable[Objects]) -> Iterator[Spool]:
-    """Writes a whole listing to a local file, which is removed at the end."""
+    """A listing that is read more than once: in a local file, which is removed at the end."""
     with scratch() as folder:
-        path = os.path.join(folder, "listing")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-            for page in filter(lambda page: page.keys, pages):
-                columns = zip(page, SCHEMA.types, strict=True)
-                writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=SCHEMA))
-        yield Spool(path)
+        spool = Spool(os.path.join(folder, "listing"))
+        spool.write(pages)
+        yield spool

@@ -189,8 +189,9 @@ class GuardedStore:
     def __init__(self, store: Store, state: RunState) -> None:
         self._store, self._state = store, state
         self.uri, self.access = store.uri, store.access
-        self.list, self.stat, self.read, self.read_first = store.list, store.stat, store.read, store.read_first
-        self.download, self.arrow = store.download, store.arrow
+        self.list, self.pages, self.folders, self.stat = store.list, store.pages, store.folders, store.stat
+        self.read, self.read_first, self.download = store.read, store.read_first, store.download
+        self.arrow = store.arrow
 
     def __reduce__(self) -> tuple[type[GuardedStore], tuple[Store, RunState]]:
         return GuardedStore, (self._store, self._state)

@@ -74,9 +74,9 @@ class Store(Protocol):
         `follow_links`. Other links, and those that lead nowhere or in a circle, are appended to `skipped`.
         """
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
+    def folders(self, prefix: str = "") -> Sequence[str] | None:
         """The first folders right below the prefix (it is empty, or ends with a slash), each with a slash at its end,
-        by one request. Empty where parts of a listing can't be had at the same time.
+        by one request. None where it is of no use to list several folders at a time.
         """
 
     def stat(self, key: str) -> ObjectInfo | None: ...

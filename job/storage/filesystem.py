@@ -46,8 +46,8 @@ class LocalStore:
             if (wanted := between(page, after, before)).keys:
                 yield wanted
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
-        return []
+    def folders(self, prefix: str = "") -> Sequence[str] | None:
+        return None
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:
         skipped = [] if skipped is None else skipped

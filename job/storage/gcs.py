@@ -27,7 +27,7 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import Objects, below, between, one_by_one
+from job.storage.objects import PAGE, Objects, below, between, one_by_one
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -88,6 +88,7 @@ class GcsStore:
                 prefix=self.prefix + prefix,
                 start_offset=self.prefix + after if after else None,
                 end_offset=self.prefix + before if before else None,
+                page_size=PAGE,
                 fields="items(name,size,generation,updated),nextPageToken",
                 retry=_retried,
                 timeout=TIMEOUT,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from job.storage import ObjectInfo
 
 PAGE = 1000
-"""Objects of a page, where a store has no pages of its own."""
+"""The most objects of a page."""
 
 
 class Objects(NamedTuple):

@@ -39,8 +39,8 @@ class OverlayStore:
             if (wanted := between(page, after, before)).keys:
                 yield wanted
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
-        return []
+    def folders(self, prefix: str = "") -> Sequence[str] | None:
+        return None
 
     def stat(self, key: str) -> ObjectInfo | None:
         return None if key in self._deleted else self._above.stat(key) or self._below.stat(key)

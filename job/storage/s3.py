@@ -26,7 +26,7 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import Objects, below, between, one_by_one
+from job.storage.objects import PAGE, Objects, below, between, one_by_one
 from job.storage.s3_errors import not_kept, translated
 from job.storage.s3_pages import OBJECTS, parse_time, read_pages
 
@@ -102,7 +102,7 @@ class S3Store:
     def pages(
         self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
     ) -> Iterator[Objects]:
-        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "MaxKeys": PAGE}
         with self._translated("list", prefix):
             start = {"StartAfter": self.prefix + after} if after else {}
             for answer in self._client.get_paginator("list_objects_v2").paginate(**where, **start):

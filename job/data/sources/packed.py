@@ -22,6 +22,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
+from job.data.ranges import list_source
 from job.data.selection import Selection
 from job.data.sources.parquet import read_parquet
 from job.data.sources.records import BrokenShard, Record, WrongLayout, make_record, printable
@@ -31,6 +32,7 @@ from job.data.sources.tfrecord import read_tfrecord
 from job.data.sources.webdataset import read_webdataset
 from job.errors import DataError, ObjectMissing, StorageError
 from job.storage import ObjectInfo, Store, arrow_errors
+from job.storage.objects import one_by_one
 
 FORMAT = 3
 """The version of indexes, part of their keys: raise it when the readers read a shard differently."""
@@ -78,7 +80,8 @@ def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
     Raises DataError where there is none.
     """
     selection = Selection(data, "image")
-    shards = [info for info in source.list() if is_shard(data, info.key, selection)] or _nameless_shards(data, source)
+    listed = one_by_one(list_source(source))
+    shards = [info for info in listed if is_shard(data, info.key, selection)] or _nameless_shards(data, source)
     if not shards:
         raise no_shards(data, source)
     return shards
@@ -228,7 +231,7 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
 
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         ahead: deque[Future[Indexed]] = deque()
-        for info in source.list():
+        for info in one_by_one(list_source(source)):
             ahead.append(pool.submit(read, info))
             if len(ahead) > READ_AHEAD:
                 yield ahead.popleft().result()

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
+from job.data.caution import Caution
 from job.data.items import Listed
 from job.data.snapshot import take_snapshot
 from job.data.sources.keys import Resolved, resolve_keys
@@ -129,12 +130,12 @@ def test_where_nothing_matches_a_key_is_shown_beside_one_of_the_source() -> None
 
 
 def listing(folder: Path, rows: str, *keys: str) -> tuple[list[Listed], list[str]]:
-    source, notes = open_store(f"file://{folder}/"), list[str]()
+    source, notes = open_store(f"file://{folder}/"), list[Caution]()
     for key in keys:
         source.write(key, b"x")
     source.write("labels.csv", f"key,label\n{rows}".encode())
     data = Data(source=source.uri, layout="table")
-    return list_items(data, source, note=notes.append), notes
+    return list_items(data, source, note=notes.append), [note.text for note in notes]
 
 
 def test_a_listing_with_other_spellings_is_in_the_order_of_its_keys(tmp_path: Path) -> None:
