@@ -12,14 +12,14 @@ import pyarrow as pa
 from job.config import Data
 from job.data.caution import Caution, Note
 from job.data.items import Items, Listed, in_columns
-from job.data.ranges import list_source
+from job.data.listing.ranges import list_source
+from job.data.listing.spooled import Spool, spooled
 from job.data.selection import Selection, extension_of, kind_of, object_of
 from job.data.sources.label_names import UNNAMED, LabelNames, names_key, read_names
 from job.data.sources.label_values import trimmed
 from job.data.sources.packed import ROWS, join_key, no_shards, read_indexes
 from job.data.sources.table import read_table, text_version, with_resolved_keys
 from job.data.splits import SPLITS, split_above, split_in
-from job.data.spooled import Spool, spooled
 from job.errors import DataError
 from job.storage import ObjectInfo, Skipped, Store
 from job.storage.objects import Objects, without

@@ -22,7 +22,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
-from job.data.ranges import list_source
+from job.data.listing.ranges import list_source
 from job.data.selection import Selection
 from job.data.sources.parquet import read_parquet
 from job.data.sources.records import BrokenShard, Record, WrongLayout, make_record, printable

@@ -5,8 +5,8 @@ from itertools import chain
 import pyarrow as pa
 import pytest
 
-from job.data import spooled as module
-from job.data.spooled import spooled
+from job.data.listing import spooled as module
+from job.data.listing.spooled import spooled
 from job.storage import ObjectInfo, objects
 from job.storage.objects import in_pages
 

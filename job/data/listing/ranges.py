@@ -18,8 +18,8 @@ from threading import Event
 import pyarrow as pa
 
 from job.data.caution import Caution, Note
-from job.data.kept_listing import Keeper, KeptListing, KeyRange, find_kept
-from job.data.spooled import Spool
+from job.data.listing.kept_listing import Keeper, KeptListing, KeyRange, find_kept
+from job.data.listing.spooled import Spool
 from job.errors import ObjectMissing, StorageError
 from job.storage import Skipped, Store
 from job.storage.objects import Objects, between

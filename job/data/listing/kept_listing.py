@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from job.data.spooled import Spool
+from job.data.listing.spooled import Spool
 from job.errors import BrokenDocument, StorageError
 from job.storage import ObjectInfo, Store
 from job.storage.documents import read_document, write_document

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from job.config import Data
-from job.data import kept_listing, ranges
 from job.data.caution import Caution
-from job.data.kept_listing import KeptListing
-from job.data.ranges import list_source
+from job.data.listing import kept_listing, ranges
+from job.data.listing.kept_listing import KeptListing
+from job.data.listing.ranges import list_source
 from job.data.snapshot import take_snapshot
 from job.errors import AccessDenied, StorageError
 from job.storage import ObjectInfo, Store, gcs, objects, open_store, s3
@@ -153,8 +153,8 @@ def kill_early(source: Store, keep: Store) -> None:
     """Lists some pages in a process that is killed then."""
     code = f"""
 import time
-from job.data import kept_listing, ranges
-from job.data.ranges import list_source
+from job.data.listing import kept_listing, ranges
+from job.data.listing.ranges import list_source
 from job.storage import gcs, open_store, s3
 s3.PAGE = gcs.PAGE = 3
 ranges.HEAD, ranges.PART, kept_listing.AFTER = 1, 2, 0
