@@ -110,8 +110,13 @@ def known_buckets(targets: Iterable[Target]) -> frozenset[str]:
 
 def _load(item: WatchedJob, folder: Path) -> Target:
     overlay = item.overlay if item.overlay in SHIPPED else str(folder / item.overlay)
-    options = Options(overlay, item.image, item.namespace, item.context)
-    return make_target(load_job(folder / item.job), options, item.min_new, concurrency=item.concurrency)
+    options, job = Options(overlay, item.image, item.namespace, item.context), load_job(folder / item.job)
+    if job.data.inventory is not None:
+        raise JobError(
+            f"jobs: {job.name}: data.inventory has what was there up to a day ago, and not what has just arrived: "
+            "leave it out of a job that is watched."
+        )
+    return make_target(job, options, item.min_new, concurrency=item.concurrency)
 
 
 def _bucket(uri: str) -> str:

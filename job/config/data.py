@@ -114,6 +114,9 @@ Glob = Annotated[str, Field(min_length=1)]
 class Data(Section):
     source: Uri
     """The labelled examples: s3://bucket/prefix/, gs://bucket/prefix/ or file:///folder/."""
+    inventory: Uri | None = None
+    """The objects as an inventory has them, in place of a listing: the manifest of S3 Inventory or of a Cloud Storage
+    inventory report, or the folder with one for each day, whose latest is taken."""
     layout: Literal["folders", "table", "webdataset", "parquet", "tfrecord"] = "folders"
     """`folders`: a folder below the source is the label. `table`: a CSV, Parquet or JSON lines file has
     the labels. `webdataset`, `parquet`, `tfrecord`: shards that hold many images each, with their labels."""
@@ -181,10 +184,19 @@ class Data(Section):
             raise ValueError(f"[low, high]: low must be below high, got [{bounds[0]:g}, {bounds[1]:g}]")
         return bounds
 
-    @field_validator("source")
+    @field_validator("source", "inventory")
     @classmethod
-    def _source_scheme(cls, uri: str) -> str:
-        return check_uri(uri)
+    def _is_uri(cls, uri: str | None) -> str | None:
+        return check_uri(uri) if uri is not None else None
+
+    @model_validator(mode="after")
+    def _inventory_goes_with_source(self) -> Data:
+        scheme = self.source.partition(":")[0]
+        if self.inventory is not None and (scheme == "file" or not self.inventory.startswith(f"{scheme}:")):
+            raise ValueError("`inventory` is of a bucket: it begins with s3:// or gs://, as data.source does")
+        if self.inventory is not None and self.table is not None and self.table.text:
+            raise ValueError("`inventory` is for examples that are objects: leave it out, or `table.text`")
+        return self
 
     @model_validator(mode="after")
     def _class_folder_goes_with_layout(self) -> Data:

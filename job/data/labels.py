@@ -12,7 +12,7 @@ import pyarrow as pa
 from job.config import Data
 from job.data.caution import Caution, Note
 from job.data.items import Items, Listed, in_columns
-from job.data.listing.ranges import list_source
+from job.data.listing import source_pages
 from job.data.listing.spooled import Spool, spooled
 from job.data.selection import Selection, extension_of, kind_of, object_of
 from job.data.sources.label_names import UNNAMED, LabelNames, names_key, read_names
@@ -51,13 +51,13 @@ def labelled(
     inside = store.uri.removeprefix(source.uri) if store and store.uri.startswith(source.uri) else None
     selection = Selection(data, task, inside)
     if data.layout == "folders":
-        pages = list_source(source, skipped=links, keep=store, note=note)
+        pages = source_pages(data, source, skipped=links, keep=store, note=note)
         return (_by_folder(page, data, selection) for page in pages)
     if data.is_packed:
         assert store is not None
         items = _by_record(data, source, store, selection=selection)
     elif data.label_table.text is None:
-        pages = list_source(source, skipped=links, keep=store, note=note)
+        pages = source_pages(data, source, skipped=links, keep=store, note=note)
         items = (_chosen(some, selection) for some in in_columns(_by_table(data, source, pages, note=note)))
     else:
         items = in_columns(_by_text(data, source, note))

@@ -83,6 +83,14 @@ def test_a_queue_tells_of_one_kind_of_bucket(tmp_path: Path, kube: Kube, overlay
         load_targets(load_watch(written(tmp_path, queue=SUBSCRIPTION)), tmp_path)
 
 
+def test_a_job_of_an_inventory_is_not_watched(tmp_path: Path, kube: Kube, overlay: str) -> None:
+    job = job_of("cells")
+    data = job.data.model_copy(update={"inventory": "s3://cells/inventory/"})
+    (tmp_path / "job.yaml").write_text(dump_job(job.model_copy(update={"data": data})))
+    with pytest.raises(JobError, match=r"cells: data\.inventory has what was there up to a day ago"):
+        load_targets(load_watch(written(tmp_path)), tmp_path)
+
+
 def test_wrong_settings_end_it_with_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -22,7 +22,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
-from job.data.listing.ranges import list_source
+from job.data.listing import source_pages
 from job.data.selection import Selection
 from job.data.sources.parquet import read_parquet
 from job.data.sources.records import BrokenShard, Record, WrongLayout, make_record, printable
@@ -80,7 +80,7 @@ def list_shards(data: Data, source: Store) -> list[ObjectInfo]:
     Raises DataError where there is none.
     """
     selection = Selection(data, "image")
-    listed = one_by_one(list_source(source))
+    listed = one_by_one(source_pages(data, source))
     shards = [info for info in listed if is_shard(data, info.key, selection)] or _nameless_shards(data, source)
     if not shards:
         raise no_shards(data, source)
@@ -220,7 +220,7 @@ class Indexed(NamedTuple):
 def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
     """Every listed object in its order, with its index. Holds a few indexes in memory."""
     selection = Selection(data, "image")
-    named = any(is_shard(data, info.key, selection) for info in source.list())
+    named = any(is_shard(data, info.key, selection) for info in one_by_one(source_pages(data, source)))
 
     def read(info: ObjectInfo) -> Indexed:
         """Where some objects are `named` like shards, only those are shards; else those with an index, or with the
@@ -231,7 +231,7 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
 
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         ahead: deque[Future[Indexed]] = deque()
-        for info in one_by_one(list_source(source)):
+        for info in one_by_one(source_pages(data, source)):
             ahead.append(pool.submit(read, info))
             if len(ahead) > READ_AHEAD:
                 yield ahead.popleft().result()
