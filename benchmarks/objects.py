@@ -1,4 +1,5 @@
-"""A server of a folder's files as S3 gives objects (GET, HEAD, ListObjectsV2), each object after a delay.
+"""A server of a folder's files as S3 gives objects (GET, HEAD, ListObjectsV2), and as Cloud Storage does (downloads,
+lists), each object after a delay.
 
 python benchmarks/objects.py FOLDER [--delay 0.15]
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +23,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import google_crc32c
+
 PAGE = 1000
+GCS = ("/download/storage/v1/b/", "/storage/v1/b/")
+"""The beginnings of the paths of Cloud Storage."""
 NOW = "2026-01-01T00:00:00.000Z"
 
 
@@ -52,11 +59,16 @@ class Connection(asyncio.Protocol):
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             method, target = head.split(b" ", 2)[:2]
             address = urlsplit(target.decode())
-            key = unquote(address.path).lstrip("/").partition("/")[2]
-            if key:
+            asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+            path, key = address.path, unquote(address.path).lstrip("/").partition("/")[2]
+            if path.startswith(GCS):
+                key = unquote(path.rpartition("/o/")[2])
+            if path.endswith("/o"):
+                answer, key = self._json_listing(asked), ""
+            elif key:
                 answer = self._answer(key, method == b"HEAD")
             else:
-                answer = self._listing({name: values[0] for name, values in parse_qs(address.query).items()})
+                answer = self._listing(asked)
             if key and method == b"GET" and self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._write, answer)
             else:
@@ -85,6 +97,17 @@ class Connection(asyncio.Protocol):
         document = f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(entries)}"
         return _response(b"200 OK", b"", f"<ListBucketResult>{document}</ListBucketResult>".encode())
 
+    def _json_listing(self, asked: dict[str, str]) -> bytes:
+        after, prefix = asked.get("pageToken", ""), asked.get("prefix", "")
+        keys = [key for key in self._objects if key.startswith(prefix) and key > after]
+        items = [
+            {"name": key, "size": str(len(self._objects[key][1])), "generation": "1", "updated": NOW}
+            for key in keys[:PAGE]
+        ]
+        more = {"nextPageToken": keys[PAGE - 1]} if len(keys) > PAGE else {}
+        headers = b"Content-Type: application/json\r\n"
+        return _response(b"200 OK", headers, json.dumps({"items": items, **more}).encode())
+
 
 def _response(status: bytes, headers: bytes, content: bytes, head: bool = False) -> bytes:
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, headers, len(content), b"" if head else content)
@@ -96,8 +119,9 @@ def _objects(folder: Path) -> dict[str, tuple[bytes, bytes]]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
         etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        headers = f'ETag: "{etag}"\r\nLast-Modified: {formatdate(0, usegmt=True)}\r\n'.encode()
-        found[path.relative_to(folder).as_posix()] = headers, content
+        crc = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
+        headers = f'ETag: "{etag}"\r\nLast-Modified: {formatdate(0, usegmt=True)}\r\nX-Goog-Hash: crc32c={crc}\r\n'
+        found[path.relative_to(folder).as_posix()] = headers.encode(), content
     return dict(sorted(found.items()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import threading
@@ -20,14 +19,16 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
 
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import PAGE, Objects, below, between, one_by_one
+from job.storage.gcs_get import FAILURES, ask_shortly, check_crc, crc_of_file
+from job.storage.objects import CONNECTIONS, PAGE, Objects, below, between, one_by_one
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -46,14 +47,6 @@ BODY_ATTEMPTS = 6
 PAUSE = 0.4
 """The longest pause, in seconds, before a corrupted body is requested again; doubled each time."""
 DENIED = "check the credentials (GOOGLE_APPLICATION_CREDENTIALS or the pod's identity) and their role on the bucket"
-FAILURES = (
-    google.GoogleAPIError,
-    TransportError,
-    InvalidResponse,
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    ConnectionError,
-)
 
 
 class GcsStore:
@@ -73,6 +66,8 @@ class GcsStore:
                 credentials = AnonymousCredentials() if emulated else None
                 # Objects need no project; without this the client insists on finding one.
                 client = storage.Client(project=None, credentials=credentials)
+                for scheme in ("https://", "http://"):  # by default, ten connections are kept open
+                    client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
                 self._opened = client.bucket(self.bucket, user_project=self.access.billing_project)
             return self._opened
 
@@ -118,23 +113,24 @@ class GcsStore:
         return _info(key, blob) if blob else None
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        generation = int(version) if version else None
-
         def ask() -> bytes:
-            blob = self._blob(key, generation)
             content = blob.download_as_bytes(retry=_retried, timeout=TIMEOUT)
-            _check(blob, lambda: google_crc32c.Checksum(content))
+            check_crc(blob, lambda: google_crc32c.Checksum(content))
             return content
 
         with self._translated("read", key):
-            return _unchanged(ask)
+            blob = self._blob(key, int(version) if version else None)
+            content = ask_shortly(blob, TIMEOUT)
+            return _unchanged(ask) if content is None else content
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
 
     def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
-        blob = self._blob(key, int(version) if version else None)
         with self._translated("read", key):
+            blob = self._blob(key, int(version) if version else None)
+            if (content := ask_shortly(blob, TIMEOUT, f"bytes={start}-{start + count - 1}")) is not None:
+                return content
             try:
                 return blob.download_as_bytes(start=start, end=start + count - 1, retry=_retried, timeout=TIMEOUT)
             except google.RequestRangeNotSatisfiable:  # an empty object has no first byte
@@ -166,7 +162,7 @@ class GcsStore:
         def ask() -> None:
             blob = self._blob(key)
             blob.download_to_filename(half, retry=_retried, timeout=TIMEOUT)
-            _check(blob, lambda: _crc_of_file(half))
+            check_crc(blob, lambda: crc_of_file(half))
 
         with self._translated("read", key), half_file(path) as half:
             _unchanged(ask)
@@ -262,20 +258,6 @@ def _unchanged(ask: Callable[[], T]) -> T:
         except DataCorruption:
             time.sleep(random.uniform(0, PAUSE * 2 ** (attempt - 1)))
     return ask()
-
-
-def _check(blob: storage.Blob, crc: Callable[[], google_crc32c.Checksum]) -> None:
-    """Raises DataCorruption for a wrong checksum. The library does not check downloads that it has resumed."""
-    if blob.crc32c and not blob.content_encoding and crc().digest() != base64.b64decode(blob.crc32c):
-        raise DataCorruption(None, f"the CRC32C of what came is not {blob.crc32c}")
-
-
-def _crc_of_file(path: str) -> google_crc32c.Checksum:
-    checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum.update(chunk)
-    return checksum
 
 
 def _objects(items: Iterable[dict[str, str]]) -> Objects:

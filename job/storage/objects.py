@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from job.storage import ObjectInfo
 
+CONNECTIONS = 128
+"""The most connections of a client that are kept open: as many as there are threads that read at a time."""
 PAGE = 1000
 """The most objects of a page."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +25,9 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import PAGE, Objects, below, between, one_by_one
+from job.storage.objects import CONNECTIONS, PAGE, Objects, below, between, one_by_one
 from job.storage.s3_errors import not_kept, translated
+from job.storage.s3_get import ShortGet, check_etag
 from job.storage.s3_pages import OBJECTS, parse_time, read_pages
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ CONFIG = Config(
     retries={"mode": "legacy", "total_max_attempts": ATTEMPTS},
     connect_timeout=5,
     read_timeout=20,
-    max_pool_connections=32,
+    max_pool_connections=CONNECTIONS,
 )
 LOADER = Loader()
 """Loads the description of S3's API once for all clients, which is the slowest part of making a client."""
@@ -91,6 +91,7 @@ class S3Store:
                 parsers.set_parser_defaults(timestamp_parser=parse_time)
                 client = session.create_client("s3", region_name=_region(), config=CONFIG)
                 read_pages(client)
+                self._short = ShortGet(client, self.bucket)
                 if self.access.requester_pays:
                     client.meta.events.register("provide-client-params.s3", _pay)
                 self._opened = client
@@ -128,37 +129,25 @@ class S3Store:
         return ObjectInfo(key, head["ContentLength"], etag, modified)
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        condition = {"IfMatch": f'"{version}"'} if version else {}
-
         def ask() -> bytes:
-            answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
-            try:
-                content = answer["Body"].read()
-            except boto.ReadTimeoutError as error:  # in a request, it has been retried already
-                raise boto.ResponseStreamingError(error=error) from error
-            self._check(answer, lambda: hashlib.md5(content, usedforsecurity=False))
+            answer, content = self._get(key, version)
+            self._check_etag(answer, lambda: hashlib.md5(content, usedforsecurity=False))
             return content
 
         with self._translated("read", key):
-            return _whole(ask)
+            content = self._ask_shortly(key, version)
+            return _whole(ask) if content is None else content
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
 
     def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
-        condition = {"IfMatch": f'"{version}"'} if version else {}
-
-        def ask() -> bytes:
-            asked = {"Bucket": self.bucket, "Key": self.prefix + key, "Range": f"bytes={start}-{start + count - 1}"}
-            answer = self._client.get_object(**asked, **condition)
-            try:
-                return answer["Body"].read()
-            except boto.ReadTimeoutError as error:
-                raise boto.ResponseStreamingError(error=error) from error
-
+        part = f"bytes={start}-{start + count - 1}"
         with self._translated("read", key):
+            if (content := self._ask_shortly(key, version, part)) is not None:
+                return content
             try:
-                return _whole(ask)
+                return _whole(lambda: self._get(key, version, Range=part)[1])
             except boto.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":  # an empty object has no first byte
                     return b""
@@ -207,10 +196,27 @@ class S3Store:
                     transfer.download_file(self.bucket, self.prefix + key, half)
             except RetriesExceededError as error:
                 raise error.last_exception from error
-            self._check(head, lambda: _md5_of_file(half))
+            self._check_etag(head, lambda: _md5_of_file(half))
 
         with self._translated("read", key), half_file(path) as half:
             _whole(ask)
+
+    def _get(self, key: str, version: str | None, **more: str) -> tuple[dict[str, Any], bytes]:
+        """What is told of the object, and its content."""
+        condition = {"IfMatch": f'"{version}"'} if version else {}
+        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition, **more)
+        try:
+            content = answer["Body"].read()
+        except boto.ReadTimeoutError as error:  # in a request, it has been retried already
+            raise boto.ResponseStreamingError(error=error) from error
+        self._short.learn(self.prefix + key)
+        return answer, content
+
+    def _ask_shortly(self, key: str, version: str | None, part: str | None = None) -> bytes | None:
+        return self._client and self._short.read(self.prefix + key, version, part)
+
+    def _check_etag(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
+        check_etag(self._client, self.bucket, answer, md5=md5)
 
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         from job.storage.arrow import as_filesystem
@@ -221,26 +227,10 @@ class S3Store:
         with self._translated("write", key):
             answer = self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
             try:
-                self._check(answer, lambda: hashlib.md5(data, usedforsecurity=False))
+                self._check_etag(answer, lambda: hashlib.md5(data, usedforsecurity=False))
             except boto.FlexibleChecksumError as error:  # a store that took the frame of a checksum for content
                 raise not_kept(f"{self.uri}{key}") from error
         return answer["ETag"].strip('"')
-
-    def _check(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
-        """Raises FlexibleChecksumError where the ETag is an MD5, and the bytes have another one.
-
-        The ETag is no MD5 for objects of several parts, for objects under a customer's key, and in directory buckets.
-        botocore itself checks the checksums that come with an object, if it knows the algorithm; the ETag is always
-        there.
-        """
-        etag = answer.get("ETag", "").strip('"')
-        checked = self._client.meta.config.response_checksum_validation == "when_supported"
-        by_s3 = answer.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in answer
-        directory = self.bucket.endswith(("--x-s3", "--xa-s3"))
-        if not (checked and by_s3 and re.fullmatch("[0-9a-f]{32}", etag)) or directory:
-            return
-        if (digest := md5().hexdigest()) != etag:
-            raise boto.FlexibleChecksumError(error_msg=f"the ETag is {etag}, the MD5 of what came is {digest}")
 
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:

@@ -60,9 +60,26 @@ def gcs_behind(gcs_root: Store, gcs_server: str, monkeypatch: pytest.MonkeyPatch
     return _behind(gcs_root, gcs_server, monkeypatch)
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture
+def s3_learned_behind(s3_behind: Callable[..., Any]) -> Callable[..., Any]:
+    """The store has read an object before: it asks for the others in the short way."""
+
+    @contextmanager
+    def open_behind(**faults: Any) -> Iterator[tuple[Store, Proxy]]:
+        with s3_behind(**faults) as (store, proxy):
+            rates, proxy.rates = proxy.rates, {}
+            store.read("key")
+            assert store._short._sent is not None
+            proxy.rates = rates
+            proxy.asked.clear()
+            yield store, proxy
+
+    return open_behind
+
+
+@pytest.fixture(params=["s3_behind", "s3_learned_behind", "gcs_behind"])
 def behind(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    return request.getfixturevalue("s3_behind" if request.param == "s3" else "gcs_behind")
+    return request.getfixturevalue(request.param)
 
 
 def _behind(root: Store, server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:

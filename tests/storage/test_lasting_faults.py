@@ -22,6 +22,7 @@ from google.auth.exceptions import TransportError
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import Store, gcs, open_store
 from job.storage.s3 import S3Store
+from job.storage.s3_get import check_etag
 from support.faults import in_a_folder, object_read
 
 PERMANENT = ("internal_error", "unavailable", "slow_down", "reset", "lost")
@@ -46,10 +47,11 @@ def test_what_stays_is_an_error_after_a_bounded_number_of_retries(
                 act(store)
             assert type(caught.value) is StorageError
             assert "\n" not in str(caught.value)
+            shortly = action == "read" and (store.uri.startswith("gs") or store._short._sent is not None)
             if store.uri.startswith("gs"):
-                assert proxy.counts[fault] == 9
+                assert proxy.counts[fault] == 9 + shortly
                 continue
-            assert proxy.counts[fault] == 7
+            assert proxy.counts[fault] == 7 + shortly
             assert [pause < 2**i for i, pause in enumerate(pauses)] == [True] * 6
             assert len({pause / 2**i for i, pause in enumerate(pauses)}) == 6  # at random
 
@@ -92,11 +94,12 @@ def test_an_etag_that_is_no_md5_is_no_checksum(s3_root: S3Store) -> None:
     boto3.client("s3").put_object(Bucket=s3_root.bucket, Key="kms", Body=b"x", ServerSideEncryption="aws:kms")
     assert s3_root.read("kms") == b"x"
     answer = {"ETag": f'"{"0" * 32}"'}
+    client = s3_root._client
     with pytest.raises(FlexibleChecksumError, match="the ETag is 0"):
-        s3_root._check(answer, hashlib.md5)
+        check_etag(client, "name", answer, md5=hashlib.md5)
     for other in ({"ServerSideEncryption": "aws:kms"}, {"SSECustomerAlgorithm": "AES256"}, {"ETag": f'"{"0" * 32}-2"'}):
-        s3_root._check(answer | other, hashlib.md5)
-    open_store("s3://name--use1-az4--x-s3/")._check(answer, hashlib.md5)
+        check_etag(client, "name", answer | other, md5=hashlib.md5)
+    check_etag(client, "name--use1-az4--x-s3", answer, md5=hashlib.md5)
 
 
 @pytest.mark.parametrize("fault", ["late", "dribbled"])
@@ -115,11 +118,11 @@ def test_an_answer_that_stalls_is_asked_for_again_and_then_an_error(
         with pytest.raises(StorageError, match=r"key: could not read it, after retries.*run it again"):
             store.read("key")
         if not store.uri.startswith("s3"):
-            assert proxy.counts[fault] == 11
+            assert proxy.counts[fault] == 11 + 1  # the short way comes first
         elif fault == "late":
-            assert proxy.counts[fault] == 5
+            assert proxy.counts[fault] == 5 + 1
         else:  # on a busy machine the head of an answer, too, is late: botocore asks again, for each of the three
-            assert 5 <= proxy.counts[fault] <= 2 + 3 * 3
+            assert 5 + 1 <= proxy.counts[fault] <= 2 + 1 + 3 * 3
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,8 @@ def test_credentials_that_expire_are_told_at_once(s3_behind: Callable[..., Any],
             proxy.rates = {"expired": 1.0}
             with pytest.raises(AccessDenied, match=rf"a folder/.*not allowed to {action} it.*expired: log in again"):
                 act(store)
-        assert proxy.counts["expired"] <= 5  # botocore wonders whether a 400 without a reason is for another region
+        # Botocore wonders whether a 400 without a reason is for another region; and the short way comes first.
+        assert proxy.counts["expired"] <= 5 + 1
     assert pauses == []
 
 
@@ -162,7 +166,7 @@ def test_in_a_folder_that_is_deleted_after_it_was_listed_is_missing(behind: Call
                 read()
         with pytest.raises(ObjectMissing, match="a folder/key does not exist"):
             store.download("key", str(tmp_path / "file"))
-        assert len(proxy.asked) <= before + 3
+        assert len(proxy.asked) <= before + 3 + 2  # the short way comes first
     assert list(tmp_path.iterdir()) == []
 
 
