@@ -62,9 +62,9 @@ class WriteConflict(StorageError):
 
 
 class CorruptFeatures(StorageError):
-    def __init__(self, text: str, featurizer: str, part: str) -> None:
-        super().__init__(text, featurizer, part)
-        self.text, self.featurizer, self.part = text, featurizer, part
+    def __init__(self, text: str, featurizer: str, file: str) -> None:
+        super().__init__(text, featurizer, file)
+        self.text, self.featurizer, self.file = text, featurizer, file
 
     def __str__(self) -> str:
         return self.text

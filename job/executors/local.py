@@ -21,8 +21,9 @@ from job.errors import Interrupted, ThawError, TrainingError, headline
 from job.executors.ahead import ahead
 from job.executors.local_metrics import metrics_here
 from job.executors.placement import cpus_here
+from job.features.collecting import Collector, write_collected
 from job.features.decode import GROUP, Decoder, Pending
-from job.features.extraction import Decoded, Extracted, Extraction, write_parts
+from job.features.extraction import Extracted, Extraction
 from job.features.featurize import FrozenNetwork
 from job.features.workload import CHUNK
 from job.libraries import import_arrow
@@ -40,7 +41,7 @@ READERS = 64
 AHEAD_BYTES = 256 * 2**20
 """About the most bytes of decoded examples that wait for the network."""
 WRITES = 4
-"""Chunks whose features are written at a time."""
+"""Files of features that are written at a time."""
 
 
 class LocalExecutor:
@@ -88,15 +89,17 @@ class LocalExecutor:
             decoder = Decoder(work, decoders, encoded=2 * READERS + GROUP * self.cpus)
             packed = work.job.data.is_packed
             begun = _records(work, decoder) if packed else _objects(work, decoder, readers)
-            writing: deque[tuple[Decoded, Future[None]]] = deque()
+            collector, writing = Collector(), deque[Future[None]]()
             for pending in ahead(begun, _chunks_ahead(work)):
                 decoded = pending()
-                parts = network.parts(decoded)
-                writing.append((decoded, writers.submit(write_parts, work.store, parts)))
-                while writing and (len(writing) > WRITES or writing[0][1].done()):
-                    yield _written(*writing.popleft())
+                for new in collector.add(network.parts(decoded)):
+                    writing.append(writers.submit(write_collected, work.store, new))
+                while writing and (len(writing) > WRITES or writing[0].done()):
+                    writing.popleft().result()
+                yield Extracted(decoded.done, decoded.gone)
+            writing += [writers.submit(write_collected, work.store, new) for new in collector.rest()]
             for written in writing:
-                yield _written(*written)
+                written.result()
 
     def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
         context = _Alone(self.cpus, self.metrics, emit)
@@ -168,11 +171,6 @@ def _chunks_ahead(work: Extraction) -> int:
     form = form_of(work.job)
     each = int(np.prod(form.shape)) * np.dtype(form.dtype).itemsize
     return int(np.clip(AHEAD_BYTES // (CHUNK * each), 1, 8))
-
-
-def _written(decoded: Decoded, writing: Future[None]) -> Extracted:
-    writing.result()
-    return Extracted(decoded.done, decoded.gone)
 
 
 @contextmanager

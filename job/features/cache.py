@@ -103,7 +103,7 @@ class FeatureCache:
         offsets = self._features.offset[positions]
         if len(addresses) != stored.rows or offsets.max() >= stored.rows:
             name = self._features.featurizer.id
-            raise CorruptFeatures(f"features/{name}/{stored.name}: rows are missing.", name, stored.name)
+            raise CorruptFeatures(f"features/{name}/{stored.file}: rows are missing.", name, stored.file)
         ids = ids_of(addresses)
         for run in _runs(np.arange(len(positions)), positions):
             self._values.write(values[offsets[run]], int(positions[run[0]]) * values[0].nbytes)

@@ -17,17 +17,21 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from job.data.class_weights import ClassWeights, class_weight_vector
 from job.data.order import shard_size
 from job.data.snapshot import Snapshot, read_snapshot
-from job.data.sources.packed import split_key
+from job.data.sources.packed import shards_of
 from job.data.splits import SPLITS
 from job.features.store import ADDRESS, Featurizer, Part, StoredFeatures, address_of, ids_of
 from job.storage import Store, table_errors
 from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
+
+ROWS = 65_536
+"""Examples whose keys are Python's at a time."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,11 @@ class Dataset:
 def read_examples(store: Store, snapshot: Snapshot, source: str, *, packed: bool) -> Examples:
     """The examples of a snapshot of `source` (a URI), in the order of the data set."""
     table = read_snapshot(store, snapshot, ["key", "version", "label", "split"])
-    keys = (key.as_py() for key in table["key"])
-    hashes = np.fromiter((_hash(key) for key in keys), np.uint64, len(table))
+    splits = pc.index_in(table["split"], pa.array(SPLITS)).to_numpy().astype(np.int8)
+    hashes, addresses = _digests(table, source)
     rows = np.argsort(_file_hashes(table["key"]) if packed else hashes, kind="stable")
-    table = table.take(rows)
-    splits = np.array([SPLITS.index(split) for split in table["split"].to_pylist()], np.int8)
-    pairs = zip(table["key"], table["version"], strict=True)
-    addresses = b"".join(address_of(source, key.as_py(), version.as_py()) for key, version in pairs)
-    return Examples(rows, table.drop_columns(["split"]), splits, np.frombuffer(addresses, ADDRESS), hashes[rows])
+    table = table.drop_columns(["split"]).take(rows)
+    return Examples(rows, table, splits[rows], addresses[rows], hashes[rows])
 
 
 def write_dataset(
@@ -112,14 +113,13 @@ def write_dataset(
     inputs: Sequence[tuple[Featurizer, StoredFeatures]],
 ) -> None:
     """Writes the table of the `accepted` examples (bool [n]) and the places of their features."""
-    index = {label: i for i, label in enumerate(classes)}
     size = shard_size(len(examples.rows))
     addresses, splits = examples.addresses[accepted], examples.splits[accepted]
     columns = {
         "row": examples.rows[accepted],
         "id": ids_of(addresses),
         "hash": examples.hashes[accepted],
-        "label": np.array([index[label] for label in examples.table["label"].filter(accepted).to_pylist()], np.int32),
+        "label": pc.index_in(examples.table["label"].filter(accepted), pa.array(classes)).to_numpy().astype(np.int32),
         "split": splits,
         "shard": np.arange(len(examples.rows))[accepted] // size,
     }
@@ -161,16 +161,33 @@ def load_dataset(store: Store, run: str, classes: list[str], *, class_weights: C
     )
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, person=b"thaw-order").digest()
-    return int.from_bytes(digest, "little")
+def _digests(table: pa.Table, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """The hash of each example's key, uint64 [n], and its address, ADDRESS [n]. Python's own objects are those of ROWS
+    examples at a time.
+    """
+    hashes, addresses = np.empty(len(table), np.uint64), np.empty(len(table), ADDRESS)
+    done = 0
+    for batch in table.select(["key", "version"]).to_batches(ROWS):
+        keys, versions = (column.to_pylist() for column in batch.columns)
+        rows = slice(done, done := done + len(keys))
+        hashes[rows] = _hashes(keys)
+        joined = b"".join([address_of(source, *pair) for pair in zip(keys, versions, strict=True)])
+        addresses[rows] = np.frombuffer(joined, ADDRESS)
+    return hashes, addresses
+
+
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    """A hash of each text, uint64 [n]: the order of the data set."""
+    blake = hashlib.blake2b
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    digests = [blake(text, digest_size=8, person=b"thaw-order").digest() for text in encoded]
+    return np.frombuffer(b"".join(digests), "<u8")
 
 
 def _file_hashes(keys: pa.ChunkedArray) -> np.ndarray:
     """The hash of each record's packed file, uint64 [n]."""
-    encoded = pa.array(split_key(key.as_py())[0] for key in keys).dictionary_encode()
-    hashes = np.array([_hash(file) for file in encoded.dictionary.to_pylist()], np.uint64)
-    return hashes[encoded.indices.to_numpy()]
+    files, file = shards_of(keys)
+    return _hashes(files)[file]
 
 
 def _renumbered(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

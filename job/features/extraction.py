@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from job.config import Job
-from job.features.store import Featurizer, write_part
+from job.features.store import Featurizer
 from job.model.resolved import ResolvedBase
 from job.run.events import Emit
 from job.storage import Store
@@ -62,7 +62,7 @@ class NewPart:
 
 @dataclass(frozen=True)
 class Extracted:
-    """The report on a chunk whose features are in the store."""
+    """The report on examples whose features are computed. Once the stage has ended, they are in the store."""
 
     done: int
     gone: dict[str, str]
@@ -76,8 +76,3 @@ class Extractor(Protocol):
 
     def extract(self, work: Extraction, emit: Emit) -> Iterator[Extracted]:
         """Computes and stores features, chunk by chunk. Raises Overflow and what reading the source raises."""
-
-
-def write_parts(store: Store, parts: Iterable[NewPart]) -> None:
-    for part in parts:
-        write_part(store, part.featurizer, part.addresses, values=part.values, rejects=part.rejects)

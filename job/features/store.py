@@ -1,36 +1,41 @@
 """The feature store: outputs of frozen networks for examples, stored by content.
 
 features/<featurizer id>/featurizer.json   the meaning of the id
-features/<featurizer id>/<part>.parquet    address (16 bytes) and value (fixed-size binary) of some examples
-features/<featurizer id>/<part>.json       written last: rows, sha256, addresses, and the examples that can't be decoded
+features/<featurizer id>/<file>.arrow      parts, one after another: each an Arrow stream of addresses (16 bytes) and
+                                           values (fixed-size binary) of some examples
+features/<featurizer id>/<file>.json       written last: place, sha256 and addresses of each part of the file, and the
+                                           examples that can't be decoded
 
 An address is a digest of source, key and version: a changed example has another address, and runs with the same frozen
-network and source share their features. A part without its marker does not count.
+network and source share their features. A file without its marker does not count. A part is what is read at a time, by
+one request for that range of the file.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from job.data.forms import INPUTS
 from job.errors import CorruptFeatures, ObjectMissing
+from job.features.binary import from_stream, to_stream
 from job.run.events import Emit, Warned
 from job.storage import Store
 
 FORMAT = 2
+"""The version of values, part of ids: raise it when a featurizer gives other ones."""
+LAYOUT = 3
+"""The version of files and markers: raise it when they are written differently."""
 MAX_CORRUPT = 8
-"""The most corrupt parts that whoever reads features has computed again."""
+"""The most corrupt files that whoever reads features has computed again."""
 ADDRESS = np.dtype("S16")
 READERS = 16
 """Markers that are read at a time."""
@@ -77,12 +82,16 @@ class Featurizer:
 
 @dataclass(frozen=True)
 class Part:
-    """The description of a part, from its marker."""
+    """Where a part is."""
 
-    name: str
+    file: str
+    """The name of its file."""
+    begin: int
+    """Its first byte there."""
+    size: int
+    """Its bytes."""
     rows: int
     sha256: str
-    """The sha256 of the Parquet file; empty where there are no rows."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +149,14 @@ NOTHING = StoredFeatures([], np.empty(0, ADDRESS), np.empty(0, np.int32), np.emp
 def stored_features(store: Store, featurizer: Featurizer, before: StoredFeatures = NOTHING) -> StoredFeatures:
     """The features that the store has of this featurizer. Reads only markers that are not among those `before`."""
     folder = _folder(featurizer.id)
-    there = {f"{folder}{name}.json" for name in ("featurizer", *(part.name for part in before.parts))}
+    there = {f"{folder}{name}.json" for name in ("featurizer", *(part.file for part in before.parts))}
     keys = sorted(info.key for info in store.list(folder) if info.key.endswith(".json") and info.key not in there)
     with ThreadPoolExecutor(READERS) as pool:
         contents = pool.map(lambda key: _read_marker(store, key), keys)
-        markers = [marker for marker in contents if isinstance(marker, dict) and marker.get("format") == FORMAT]
-    parts = [*before.parts, *(Part(m["name"], m["rows"], m["sha256"]) for m in markers)]
-    lists = [np.frombuffer(base64.b64decode(m["addresses"]), ADDRESS) for m in markers]
+        markers = [marker for marker in contents if isinstance(marker, dict) and marker.get("format") == LAYOUT]
+    new = [stored for marker in markers for stored in marker["parts"]]
+    parts = [*before.parts, *(Part(**stored["part"]) for stored in new)]
+    lists = [np.frombuffer(base64.b64decode(stored["addresses"]), ADDRESS) for stored in new]
     counts = [len(stored) for stored in lists]
     numbers = np.arange(len(before.parts), len(parts), dtype=np.int32)
     part = np.concatenate([before.part, np.repeat(numbers, counts)])
@@ -156,53 +166,56 @@ def stored_features(store: Store, featurizer: Featurizer, before: StoredFeatures
     return StoredFeatures(parts, addresses, part[first], offset[first], before.rejects | rejects)
 
 
-def write_part(
+def write_file(
     store: Store,
     featurizer: Featurizer,
-    addresses: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
-    values: np.ndarray,
     rejects: Iterable[tuple[bytes, str]] = (),
-) -> Part:
-    """Stores a part: addresses ADDRESS [n], values [n, …] of the featurizer's type and shape, and rejects."""
+) -> list[Part]:
+    """Stores parts in one file: of each the addresses, ADDRESS [n], and the values, [n, …] of the featurizer's type and
+    shape; and rejects.
+    """
     rejects = list(rejects)
-    whole = addresses.tobytes() + b"".join(address for address, _ in rejects)
+    whole = b"".join([*(addresses.tobytes() for addresses, _ in parts), *(address for address, _ in rejects)])
     whole += len(rejects).to_bytes(8, "big")
     name = hashlib.sha256(whole).hexdigest()[:20]
-    content = b""
-    if len(addresses):
-        stored = np.ascontiguousarray(values.reshape(len(values), -1).view(featurizer.storage))
-        columns = {"address": to_binary(addresses[:, None]), "value": to_binary(stored)}
-        buffer = io.BytesIO()
-        compression = {"address": "none", "value": "zstd" if featurizer.is_input else "none"}
-        pq.write_table(pa.table(columns), buffer, compression=compression, use_dictionary=False, write_statistics=False)
-        content = buffer.getvalue()
-        store.write(f"{_folder(featurizer.id)}{name}.parquet", content)
-    part = Part(name, len(addresses), hashlib.sha256(content).hexdigest() if content else "")
+    contents = [
+        to_stream(addresses, values.reshape(len(values), -1).view(featurizer.storage), packed=featurizer.is_input)
+        for addresses, values in parts
+    ]
+    begins = [0, *accumulate(map(len, contents))]
+    stored = [
+        Part(name, begin, len(content), len(addresses), hashlib.sha256(content).hexdigest())
+        for begin, content, (addresses, _) in zip(begins, contents, parts, strict=False)
+    ]
+    if parts:
+        store.write(f"{_folder(featurizer.id)}{name}.arrow", b"".join(contents))
     marker = {
-        "format": FORMAT,
-        **asdict(part),
-        "addresses": base64.b64encode(addresses.tobytes()).decode(),
+        "format": LAYOUT,
+        "parts": [
+            {"part": asdict(part), "addresses": base64.b64encode(addresses.tobytes()).decode()}
+            for part, (addresses, _) in zip(stored, parts, strict=True)
+        ],
         "rejects": [(base64.b64encode(address).decode(), reason) for address, reason in rejects],
     }
     store.write(f"{_folder(featurizer.id)}{name}.json", json.dumps(marker).encode())
-    return part
+    return stored
 
 
 def read_part(store: Store, featurizer: Featurizer, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """The addresses, ADDRESS [n], and the values, [n, …], of a part. Raises CorruptFeatures where it is gone or
     changed.
     """
-    key = f"{_folder(featurizer.id)}{part.name}.parquet"
+    key = f"{_folder(featurizer.id)}{part.file}.arrow"
     try:
-        content = store.read(key)
+        content = store.read_range(key, part.begin, part.size)
     except ObjectMissing as error:
-        raise CorruptFeatures(f"{store.uri}{key} is gone.", featurizer.id, part.name) from error
+        raise CorruptFeatures(f"{store.uri}{key} is gone.", featurizer.id, part.file) from error
     if hashlib.sha256(content).hexdigest() != part.sha256:
-        raise CorruptFeatures(f"{store.uri}{key} is not what was written (sha256).", featurizer.id, part.name)
-    table = pq.read_table(io.BytesIO(content))
-    addresses = from_binary(table["address"], ADDRESS).reshape(-1)
-    return addresses, from_binary(table["value"], featurizer.storage).reshape(-1, *featurizer.shape)
+        raise CorruptFeatures(f"{store.uri}{key} is not what was written (sha256).", featurizer.id, part.file)
+    addresses, values = from_stream(content, ADDRESS, featurizer.storage)
+    return addresses.reshape(-1), values.reshape(-1, *featurizer.shape)
 
 
 def read_stored(
@@ -222,15 +235,15 @@ def read_stored(
 
 
 def forget_corrupt(store: Store, error: CorruptFeatures, emit: Emit) -> None:
-    """Deletes the part that the error names, so that its examples are computed again, and says so."""
+    """Deletes the file that the error names, so that its examples are computed again, and says so."""
     emit(Warned(f"{error} It is computed again."))
-    forget_part(store, error.featurizer, error.part)
+    forget_file(store, error.featurizer, error.file)
 
 
-def forget_part(store: Store, featurizer_id: str, part: str) -> None:
-    """Deletes a part, its marker first, so that its examples are computed again."""
-    for suffix in (".json", ".parquet"):
-        store.delete(f"{_folder(featurizer_id)}{part}{suffix}")
+def forget_file(store: Store, featurizer_id: str, file: str) -> None:
+    """Deletes a file, its marker first, so that its examples are computed again."""
+    for suffix in (".json", ".arrow"):
+        store.delete(f"{_folder(featurizer_id)}{file}{suffix}")
 
 
 def _folder(featurizer_id: str) -> str:
@@ -242,18 +255,3 @@ def _read_marker(store: Store, key: str) -> dict | None:
         return json.loads(store.read(key))
     except (ObjectMissing, ValueError):  # deleted since it was listed, or no marker of ours
         return None
-
-
-def to_binary(array: np.ndarray) -> pa.Array:
-    """The rows of an array [n, m] as n values of fixed-size binary, without a copy."""
-    width = array.itemsize * array.shape[1]
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(array)])
-
-
-def from_binary(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
-    """The values of a fixed-size binary column as [n, m] of `dtype`, without a copy where they are in one chunk."""
-    chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    width = chunk.type.byte_width
-    start = chunk.offset * width
-    content = np.frombuffer(chunk.buffers()[1], dtype="u1")[start : start + len(chunk) * width]
-    return content.view(dtype).reshape(len(chunk), -1)

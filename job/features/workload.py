@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.data.sources.packed import split_key
+from job.data.sources.packed import shards_of
 from job.data.splits import SPLITS
+from job.features.binary import from_binary, to_binary
 from job.features.dataset import Examples
-from job.features.store import ADDRESS, Featurizer, StoredFeatures, from_binary, to_binary
+from job.features.store import ADDRESS, Featurizer, StoredFeatures
 from job.storage import Store, table_errors
 from job.storage.run_keys import RunKeys
 from job.storage.scratch import scratch
@@ -71,14 +72,15 @@ def write_work(
     version.
     """
     rows = np.flatnonzero(needs.any(axis=1))
-    keys = examples.table["key"].take(rows).to_pylist()
-    files = [split_key(key)[0] for key in keys] if packed else [""] * len(keys)
+    files, file = [""], np.zeros(len(rows), np.int32)
+    if packed:
+        files, file = shards_of(examples.table["key"].take(rows))
     size = int(np.clip(CHUNK_BYTES // sum(f.bytes_per_example for f in featurizers), 1, CHUNK))
     chunks: list[tuple[str, str]] = []
     with scratch() as folder:
         path = os.path.join(folder, "work")
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-            for begin, end in _bounds(files, size):
+            for begin, end in _bounds(file, size):
                 part = rows[begin:end]
                 columns = [
                     examples.table["key"].take(part).combine_chunks(),
@@ -88,8 +90,8 @@ def write_work(
                     pa.array(needs[part].tolist(), pa.list_(pa.bool_())),
                 ]
                 writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=CHUNK)
-                chunks.append((files[begin], columns[1][0].as_py()))
-            writer.add_key_value_metadata({"files": json.dumps([file for file, _ in chunks])})
+                chunks.append((files[file[begin]], columns[1][0].as_py()))
+            writer.add_key_value_metadata({"files": json.dumps([name for name, _ in chunks])})
         store.upload(RunKeys(run).work, path)
     return chunks
 
@@ -127,11 +129,12 @@ def _chunk(table: pa.Table) -> Chunk:
     )
 
 
-def _bounds(files: list[str], size: int) -> list[tuple[int, int]]:
-    """The begin and the end of each chunk of at most `size` examples of one file."""
-    bounds, begin = [], 0
-    for at in range(1, len(files) + 1):
-        if at == len(files) or at - begin == size or files[at] != files[begin]:
-            bounds.append((begin, at))
-            begin = at
-    return bounds
+def _bounds(file: np.ndarray, size: int) -> list[tuple[int, int]]:
+    """The begin and the end of each chunk of at most `size` neighbours of one file, whose number is that of `file`."""
+    ends = [*np.flatnonzero(np.diff(file)) + 1, len(file)]
+    begins = [0, *ends[:-1]]
+    return [
+        (int(at), int(min(at + size, end)))
+        for begin, end in zip(begins, ends, strict=True)
+        for at in range(begin, end, size)
+    ]

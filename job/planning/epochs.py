@@ -15,7 +15,7 @@ from job.config.training import UnfreezeMatch
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, FeatureSet
 from job.features.extraction import NewPart
-from job.features.store import ADDRESS, ids_of, write_part
+from job.features.store import ADDRESS, ids_of, write_file
 from job.run.strategy import make_strategy
 from job.storage import Store
 from job.storage.filesystem import LocalStore
@@ -112,8 +112,8 @@ def _dataset(run: ShortRun, classes: int, store: Store) -> Dataset:
 
     def stored(features: NewPart) -> FeatureSet:
         values = np.resize(features.values, (len(examples), *features.values.shape[1:]))
-        part = write_part(store, features.featurizer, addresses, values=values)
-        return FeatureSet(features.featurizer, [part], np.zeros(len(examples), np.int32), examples.astype(np.int32))
+        parts = write_file(store, features.featurizer, [(addresses, values)])
+        return FeatureSet(features.featurizer, parts, np.zeros(len(examples), np.int32), examples.astype(np.int32))
 
     return Dataset(
         id="",

@@ -190,8 +190,8 @@ class GuardedStore:
         self._store, self._state = store, state
         self.uri, self.access = store.uri, store.access
         self.list, self.pages, self.folders, self.stat = store.list, store.pages, store.folders, store.stat
-        self.read, self.read_first, self.download = store.read, store.read_first, store.download
-        self.arrow = store.arrow
+        self.read, self.read_first, self.read_range = store.read, store.read_first, store.read_range
+        self.download, self.arrow = store.download, store.arrow
 
     def __reduce__(self) -> tuple[type[GuardedStore], tuple[Store, RunState]]:
         return GuardedStore, (self._store, self._state)

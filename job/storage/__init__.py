@@ -87,6 +87,9 @@ class Store(Protocol):
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         """The first `count` bytes of the object (1 or more), or all where it has fewer. No checksum covers them."""
 
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
+        """`count` bytes (1 or more) of the object from `start` on, or fewer at its end. No checksum covers them."""
+
     def write(self, key: str, data: bytes) -> str:
         """Writes all or nothing, and returns the new version."""
 

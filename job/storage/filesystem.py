@@ -69,10 +69,10 @@ class LocalStore:
             return _info(key, self._path(key))
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        return self._read(key, -1, version)
+        return self.read_range(key, 0, -1, version=version)
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
-        return self._read(key, count, version)
+        return self.read_range(key, 0, count, version=version)
 
     def write(self, key: str, data: bytes) -> str:
         return self._put(key, io.BytesIO(data), os.replace)
@@ -166,8 +166,9 @@ class LocalStore:
         """Whether the path may be followed: its target is below the root, or links may lead out of it."""
         return self._leave or os.path.realpath(path).startswith(f"{os.path.realpath(self.root or '/').rstrip('/')}/")
 
-    def _read(self, key: str, count: int, version: str | None) -> bytes:
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         with self._translated("read", key), self._open(key) as file:
+            file.seek(start)
             content = file.read(count)
             if version is not None and _version(os.fstat(file.fileno())) != version:
                 raise ObjectMissing(f"{self.uri}{key} is not the version that was listed: it was written since.")

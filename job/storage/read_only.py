@@ -51,6 +51,9 @@ class OverlayStore:
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self._holder(key).read_first(key, count, version)
 
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
+        return self._holder(key).read_range(key, start, count, version=version)
+
     def write(self, key: str, data: bytes) -> str:
         self._deleted.discard(key)
         return self._above.write(key, data)

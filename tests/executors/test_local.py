@@ -20,13 +20,15 @@ from job.config.jobfile import parse_job
 from job.errors import DataError, Interrupted, NotFinite, StorageError, ThawError, TrainingError
 from job.executors import local
 from job.executors.local import LocalExecutor
-from job.features.extraction import Decoded, Extraction
+from job.features import collecting
+from job.features.extraction import Decoded, Extraction, NewPart
 from job.features.store import ADDRESS
 from job.model.resolved import ResolvedBase
 from job.run.events import Noted
 from job.run.interrupts import Interrupts
 from job.storage import open_store
 from support.shards import fill
+from support.stored import POOLED
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
 
@@ -203,19 +205,22 @@ class Stages:
         self.fails_at: int | None = None
         monkeypatch.setattr(local, "Decoder", lambda work, decoders, encoded: self)
         monkeypatch.setattr(local, "FrozenNetwork", lambda work, cpus: self)
-        monkeypatch.setattr(local, "write_parts", self.write)
+        monkeypatch.setattr(local, "write_collected", self.write)
+        monkeypatch.setattr(collecting, "FILE_BYTES", 3 * 8)
 
     def begin_chunk(self, number: int, pool: Any) -> Any:
         return lambda: decoded_of(number)
 
-    def parts(self, decoded: Decoded) -> list[int]:
-        return [decoded.done]
+    def parts(self, decoded: Decoded) -> list[NewPart]:
+        """The value is the number of the chunk's examples."""
+        return [NewPart(POOLED, np.zeros(1, ADDRESS), np.array([[decoded.done]]), [])]
 
-    def write(self, store: Any, parts: list[int]) -> None:
-        if parts == [self.fails_at]:
+    def write(self, store: Any, new: list[NewPart]) -> None:
+        numbers = [int(part.values[0, 0]) for part in new]
+        if self.fails_at in numbers:
             raise StorageError("away")
         time.sleep(0.01)
-        self.written += parts
+        self.written += numbers
 
 
 @pytest.fixture
@@ -225,13 +230,14 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
 
 def extracted(work: Extraction, stages: Stages) -> Iterator[int]:
     for one in executor().extract(work, nothing):
-        assert one.done in stages.written, "what counts as done is in the store"
         assert one.gone == ({"key 2": "deleted"} if one.done == 12 else {})
         yield one.done
 
 
-def test_every_chunk_is_extracted_once_and_counts_when_its_features_are_stored(tmp_path: Path, stages: Stages) -> None:
-    assert list(extracted(extraction(tmp_path, chunks=30), stages)) == list(range(10, 40))
+def test_every_chunk_is_extracted_once_and_stored_at_the_end_of_the_stage(tmp_path: Path, stages: Stages) -> None:
+    """Three chunks become a file; the last two another one."""
+    assert list(extracted(extraction(tmp_path, chunks=32), stages)) == list(range(10, 42))
+    assert sorted(stages.written) == list(range(10, 42))
 
 
 def test_a_store_that_fails_while_features_are_written_ends_the_stage(tmp_path: Path, stages: Stages) -> None:

@@ -15,9 +15,10 @@ from job.errors import DataError
 from job.executors.ray.datasource import open_shard
 from job.export.samples import Sampler
 from job.features.dataset import read_examples, write_dataset
-from job.features.store import stored_features, write_part
+from job.features.store import stored_features
 from job.storage import open_store
 from support import exported, shards
+from support.stored import write_part
 
 JOB = """
 name: tiny

@@ -72,7 +72,7 @@ def test_a_part_is_read_once_and_only_where_it_is_needed(tmp_path: Path) -> None
 def test_a_part_that_is_not_what_was_written_is_an_error_of_those_who_need_it(tmp_path: Path) -> None:
     store, data = store_parts(tmp_path, noise((3,)))
     featurizer, part = data.inputs[0].featurizer, data.inputs[0].parts[data.inputs[0].part[8]]
-    store.write(f"features/{featurizer.id}/{part.name}.parquet", b"something else")
+    store.write(f"features/{featurizer.id}/{part.file}.arrow", b"something else")
     cache = cache_of(store, data, tmp_path)
     cache.fetch(everyone())
     cache.wait(np.arange(8))
@@ -80,7 +80,7 @@ def test_a_part_that_is_not_what_was_written_is_an_error_of_those_who_need_it(tm
     for _ in range(2):
         with pytest.raises(CorruptFeatures) as caught:
             cache.wait(np.array([3, 8]))
-        assert (caught.value.featurizer, caught.value.part) == (featurizer.id, part.name)
+        assert (caught.value.featurizer, caught.value.file) == (featurizer.id, part.file)
 
 
 def test_a_part_with_fewer_rows_than_the_data_set_says_is_an_error(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from job.data.order import shard_size
 from job.data.snapshot import Snapshot
 from job.errors import JobError, StorageError
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
-from job.features.store import ADDRESS, address_of, ids_of, read_part, stored_features, write_part
+from job.features.store import ADDRESS, address_of, ids_of, read_part, stored_features
 from job.storage import Store
 from job.storage.run_keys import RunKeys
-from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of
+from support.stored import CLASSES, POOLED, examples_of, featurizer_of, split_up, values_of, write_part
 
 
 def test_the_data_set_comes_back_with_the_place_of_every_feature(store: Store) -> None:

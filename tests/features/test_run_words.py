@@ -17,7 +17,7 @@ from job.errors import DataError, JobError, StorageError
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, read_examples
 from job.features.run_words import Words, count_words, note_words
-from job.features.store import stored_features, write_part
+from job.features.store import stored_features
 from job.model.networks import base_of_run, base_of_store
 from job.model.resolved import ResolvedBase
 from job.run.outcome import WordStatistics
@@ -28,6 +28,7 @@ from job.storage.documents import read_document
 from job.text.vocabulary import kept_vectors, read_vocabulary
 from support import texts
 from support.events import Heard
+from support.stored import write_part
 
 EXAMPLES = 40
 

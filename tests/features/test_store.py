@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from job.errors import CorruptFeatures
+from job.features.binary import from_binary, to_binary
 from job.features.store import (
     ADDRESS,
     Featurizer,
@@ -16,17 +17,14 @@ from job.features.store import (
     address_bytes,
     address_of,
     describe,
-    forget_part,
-    from_binary,
+    forget_file,
     ids_of,
     read_part,
     stored_features,
-    to_binary,
-    write_part,
 )
 from job.features.workload import missing
 from job.storage import Store
-from support.stored import POOLED, examples_of, values_of
+from support.stored import POOLED, examples_of, values_of, write_part
 
 
 def addresses_of(*numbers: int) -> np.ndarray:
@@ -108,7 +106,7 @@ def test_a_part_is_there_once_its_marker_is(store: Store) -> None:
     assert stored_features(store, POOLED).parts == []
     part = store_pooled(store, 1, 2)
     assert stored_features(store, POOLED).parts == [part]
-    marker = f"features/{POOLED.id}/{part.name}.json"
+    marker = f"features/{POOLED.id}/{part.file}.json"
     whole = store.read(marker)
     store.write(marker, whole[:-1])
     assert stored_features(store, POOLED).find(addresses_of(1, 2))[0].tolist() == [-1, -1]
@@ -124,7 +122,7 @@ def test_markers_that_are_known_are_not_read_again(store: Store) -> None:
     old = [store_pooled(store, 1, 2), store_pooled(store, 5, rejects=rejects[0])]
     before = stored_features(store, POOLED)
     for part in old:  # whoever read them would find nothing
-        store.write(f"features/{POOLED.id}/{part.name}.json", b"")
+        store.write(f"features/{POOLED.id}/{part.file}.json", b"")
     new = [store_pooled(store, 3, 4), store_pooled(store, 7, rejects=rejects[1])]
     after = stored_features(store, POOLED, before)
     parts, rows = after.find(addresses_of(1, 2, 3, 4, 5, 6, 7))
@@ -136,7 +134,7 @@ def test_markers_that_are_known_are_not_read_again(store: Store) -> None:
 
 def test_a_part_of_another_format_is_not_known(store: Store) -> None:
     part = store_pooled(store, 1)
-    marker = f"features/{POOLED.id}/{part.name}.json"
+    marker = f"features/{POOLED.id}/{part.file}.json"
     store.write(marker, json.dumps({**json.loads(store.read(marker)), "format": 1}).encode())
     assert stored_features(store, POOLED).parts == []
 
@@ -144,7 +142,7 @@ def test_a_part_of_another_format_is_not_known(store: Store) -> None:
 @pytest.mark.parametrize("change", ["gone", "cut short", "one bit", "another part"])
 def test_a_part_that_is_not_what_was_written_is_named(change: str, store: Store) -> None:
     other, part = store_pooled(store, 5, 6, 7), store_pooled(store, 1, 2, 3)
-    key = f"features/{POOLED.id}/{part.name}.parquet"
+    key = f"features/{POOLED.id}/{part.file}.arrow"
     content = store.read(key)
     if change == "gone":
         store.delete(key)
@@ -153,19 +151,19 @@ def test_a_part_that_is_not_what_was_written_is_named(change: str, store: Store)
     elif change == "one bit":
         store.write(key, content[:40] + bytes([content[40] ^ 1]) + content[41:])
     else:
-        store.write(key, store.read(f"features/{POOLED.id}/{other.name}.parquet"))
+        store.write(key, store.read(f"features/{POOLED.id}/{other.file}.arrow"))
     assert stored_features(store, POOLED).find(addresses_of(2))[0][0] >= 0
     with pytest.raises(CorruptFeatures, match=f"{store.uri}{key} is ") as caught:
         read_part(store, POOLED, part)
     travelled = pickle.loads(pickle.dumps(caught.value))
-    assert (travelled.featurizer, travelled.part, str(travelled)) == (POOLED.id, part.name, str(caught.value))
+    assert (travelled.featurizer, travelled.file, str(travelled)) == (POOLED.id, part.file, str(caught.value))
     read_part(store, POOLED, other)
 
 
 def test_forgetting_a_part_makes_its_examples_missing_again(store: Store) -> None:
     kept, part = store_pooled(store, 4), store_pooled(store, 1, 2)
-    forget_part(store, POOLED.id, part.name)
-    forget_part(store, POOLED.id, part.name)
+    forget_file(store, POOLED.id, part.file)
+    forget_file(store, POOLED.id, part.file)
     found = stored_features(store, POOLED)
     assert found.parts == [kept]
     assert found.find(addresses_of(1, 4, 2))[0].tolist() == [-1, 0, -1]

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from job.errors import ObjectMissing, StorageError
-from job.features.store import ADDRESS, Featurizer, address_of, stored_features, write_part
+from job.features.store import ADDRESS, Featurizer, address_of, stored_features
 from job.features.workload import CHUNK, CHUNK_BYTES, missing, read_chunk, read_chunks_of, write_work
 from job.storage import Store
 from job.storage.run_keys import RunKeys
-from support.stored import POOLED, examples_of, split_up
+from support.stored import POOLED, examples_of, split_up, write_part
 
 
 def test_new_examples_are_all_that_is_missing(store: Store) -> None:

@@ -79,7 +79,7 @@ class Place:
         return counts
 
     def parts(self) -> set[str]:
-        return {info.key for info in self.store.list("features/") if info.key.endswith(".parquet")}
+        return {info.key for info in self.store.list("features/") if info.key.endswith(".arrow")}
 
 
 def fill(folder: Path, job: str = JOB, examples: int = EXAMPLES) -> None:

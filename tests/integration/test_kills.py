@@ -257,7 +257,7 @@ def test_a_run_that_makes_no_step_shows_where_it_is_and_ends(
     attempt.until(lambda scene: scene.said("training on"))
     part = next(
         path
-        for path in (tmp_path / "store/features").glob("*/*.parquet")
+        for path in (tmp_path / "store/features").glob("*/*.arrow")
         if json.loads((path.parent / "featurizer.json").read_text())["tap"] != "pooled"
     )
     part.rename(tmp_path / "kept")

@@ -78,7 +78,7 @@ def test_workers_that_make_no_step_show_where_they_are_and_are_replaced(
     attempt.until(lambda scene: scene.said("training on"))
     part = next(
         path
-        for path in (tmp_path / "store/features").glob("*/*.parquet")
+        for path in (tmp_path / "store/features").glob("*/*.arrow")
         if json.loads((path.parent / "featurizer.json").read_text())["tap"] != "pooled"
     )
     part.rename(tmp_path / "kept")

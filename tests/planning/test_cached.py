@@ -8,9 +8,10 @@ import pytest
 from job.data.splits import SPLITS
 from job.evaluation.duplicates import near_duplicates
 from job.features.rows import Rows
-from job.features.store import ADDRESS, Featurizer, address_of, write_part
+from job.features.store import ADDRESS, Featurizer, address_of
 from job.planning.cached import look_up
 from job.storage import Store, open_store
+from support.stored import write_part
 
 N = 120
 COUNTS = {"train": {"a": 40, "b": 40}, "validation": {"a": 10, "b": 10}, "test": {"a": 10, "b": 10}}
@@ -93,7 +94,7 @@ def test_what_was_not_compared_is_said(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_a_part_that_is_not_what_was_written_leaves_it_unknown(store: Store) -> None:
     part = write_part(store, pooled(), ROWS.addresses, values=np.ones((N, 16), np.float32))
-    store.write(f"features/{pooled().id}/{part.name}.parquet", b"truncated")
+    store.write(f"features/{pooled().id}/{part.file}.arrow", b"truncated")
     found = near_duplicates(store, pooled(), ROWS)
     assert found.compared == (0, 0)
     assert "is not what was written" in found.note

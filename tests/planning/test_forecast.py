@@ -15,7 +15,6 @@ import pytest
 from job.config.jobfile import load_job
 from job.features.cache_plan import choose_plan, featurizers, write_plan
 from job.features.dataset import read_examples
-from job.features.store import write_part
 from job.model.anatomy import anatomy_of, write_anatomy
 from job.run.identity import find_run
 from job.storage import ObjectInfo, open_store
@@ -23,6 +22,7 @@ from support import texts
 from support.images import folder_of
 from support.imported import called_in_new_process
 from support.networks import own_base
+from support.stored import write_part
 
 EXAMPLES = 60
 JOB = """

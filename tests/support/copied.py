@@ -9,9 +9,9 @@ import numpy as np
 
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
-from job.features.store import stored_features, write_part
+from job.features.store import stored_features
 from job.storage import Store, open_store
-from support.stored import CLASSES, examples_of, featurizer_of
+from support.stored import CLASSES, examples_of, featurizer_of, write_part
 
 EXAMPLES = 64
 TRAIN = np.setdiff1d(np.arange(EXAMPLES), np.arange(0, EXAMPLES, 5))
@@ -23,9 +23,9 @@ class Counting:
     def __init__(self, store: Store) -> None:
         self.store, self.reads = store, []
 
-    def read(self, key: str, version: str | None = None) -> bytes:
-        self.reads.append(key)
-        return self.store.read(key, version)
+    def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
+        self.reads.append((key, start))
+        return self.store.read_range(key, start, count, version=version)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)

@@ -20,7 +20,7 @@ from job.export.exporter import write_model
 from job.features.cache_plan import input_featurizer
 from job.features.dataset import Examples, load_dataset, read_examples, write_dataset
 from job.features.run_words import count_words, note_words
-from job.features.store import Featurizer, stored_features, write_part
+from job.features.store import Featurizer, stored_features
 from job.model.heads import build_head
 from job.model.network import build_network
 from job.model.networks import base_of_run
@@ -34,6 +34,7 @@ from support import images, texts
 from support.events import Heard
 from support.networks import own_base
 from support.results import write_result
+from support.stored import write_part
 
 RUN = "tiny-0123456789ab"
 POOLED = Featurizer("pooled", 0, "float32", (1,), {"made by": "a test"})

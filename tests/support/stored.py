@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from job.data.splits import SPLITS
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, Examples, load_dataset, write_dataset
-from job.features.store import ADDRESS, Featurizer, address_of, stored_features, write_part
+from job.features.store import ADDRESS, Featurizer, Part, address_of, stored_features, write_file
 from job.storage import Store, open_store
 
 CLASSES = ["a", "b"]
@@ -91,3 +92,16 @@ def caches(
     return tuple(
         [FeatureCache(store, data, found, cache=cache) for found in sets] for sets in (data.pooled, data.inputs)
     )  # type: ignore[return-value]
+
+
+def write_part(
+    store: Store,
+    featurizer: Featurizer,
+    addresses: np.ndarray,
+    *,
+    values: np.ndarray,
+    rejects: Iterable[tuple[bytes, str]] = (),
+) -> Part:
+    """Stores a file of one part; without an example, of none."""
+    parts = write_file(store, featurizer, [(addresses, values)] if len(addresses) else [], rejects=rejects)
+    return parts[0] if parts else Part("", 0, 0, 0, "")

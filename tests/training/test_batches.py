@@ -16,11 +16,11 @@ from job.data.order import WorkerShare, epoch_order, steps_per_epoch, stream_cou
 from job.errors import CorruptFeatures, StorageError
 from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset, write_dataset
-from job.features.store import Featurizer, stored_features, write_part
+from job.features.store import Featurizer, stored_features
 from job.storage import Store, open_store
 from job.training.batches import CHUNK, Batches, fresh_view
 from support.cases import slow
-from support.stored import CLASSES, examples_of
+from support.stored import CLASSES, examples_of, write_part
 
 EXAMPLES, BATCH = 400, 4
 PART = 16
@@ -240,11 +240,11 @@ def test_a_corrupt_part_is_named(augment: Augment | None, tmp_path: Path, monkey
     monkeypatch.setattr("job.training.batches.CHUNK", CHUNK // 8)
     store, data = store_inputs(tmp_path, noise((4, 4, 3)), "uint8")
     part, featurizer = late_part(data), data.inputs[0].featurizer
-    store.delete(f"features/{featurizer.id}/{part.name}.parquet")
+    store.delete(f"features/{featurizer.id}/{part.file}.arrow")
     reader = Batches(cache_of(store, data, tmp_path), data, WorkerShare(BATCH, 0, 1), augment=augment)
-    with pytest.raises(CorruptFeatures, match=f"{part.name}.parquet is gone") as caught:
+    with pytest.raises(CorruptFeatures, match=f"{part.file}.arrow is gone") as caught:
         tensors(reader, order_of(data))
-    assert (caught.value.featurizer, caught.value.part) == (featurizer.id, part.name)
+    assert (caught.value.featurizer, caught.value.file) == (featurizer.id, part.file)
 
 
 def test_a_full_disk_is_an_error_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +263,8 @@ def test_batches_are_the_same_where_the_data_does_not_fit(tmp_path: Path, monkey
     monkeypatch.setattr("job.training.batches.CHUNK", CHUNK // 8)
     images = noise((40, 40, 3))
     store, data = store_inputs(tmp_path, images, "uint8")
-    read_part, reads = store.read, []
-    monkeypatch.setattr(store, "read", lambda key: reads.append(key) or read_part(key))
+    read_part, reads = store.read_range, []
+    monkeypatch.setattr(store, "read_range", lambda *part: reads.append(part) or read_part(*part))
     shares = [WorkerShare(BATCH, rank, 3) for rank in range(2)]
     small = [Batches(cache_of(store, data, tmp_path, images[0].nbytes * 40), data, share) for share in shares]
     large = [Batches(cache_of(store, data, tmp_path), data, share) for share in shares]

@@ -152,7 +152,7 @@ def test_a_corrupt_part_ends_training_by_its_name(phase: str, example: int, tmp_
     bench = set_up(job(), tmp_path / "own", CUT, sizes=FEW)
     features = (bench.data.pooled if phase == "head" else bench.data.inputs)[0]
     part = features.parts[features.part[example]]
-    bench.store.write(f"features/{features.featurizer.id}/{part.name}.parquet", b"something else")
+    bench.store.write(f"features/{features.featurizer.id}/{part.file}.arrow", b"something else")
     with pytest.raises(CorruptFeatures, match="is not what was written") as caught:
         bench.train(job(), "fine_tune", [])
-    assert (caught.value.featurizer, caught.value.part) == (features.featurizer.id, part.name)
+    assert (caught.value.featurizer, caught.value.file) == (features.featurizer.id, part.file)

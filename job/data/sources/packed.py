@@ -17,7 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet as pq
 
@@ -117,6 +119,12 @@ def split_key(key: str) -> tuple[str, int]:
     """An example's key -> its shard's key and its position there."""
     shard, _, position = key.rpartition("#")
     return shard, int(position)
+
+
+def shards_of(keys: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The shards that records (by their keys) are in, and the place of that of each record among them, int32 [n]."""
+    shards = pc.replace_substring_regex(keys, "#[^#]*$", "").dictionary_encode().combine_chunks()
+    return shards.dictionary.to_pylist(), shards.indices.to_numpy()
 
 
 def open_shard(filesystem: pa.fs.FileSystem, path: str, data: Data) -> pa.NativeFile:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,25 @@ import ray.data
 
 from job.data.source import open_source
 from job.executors.placement import cpus_here, is_here
-from job.executors.ray.actors import Actor, rows_of
+from job.executors.ray.actors import Actor, carried, rows_of
 from job.executors.ray.cluster import extract_processes
 from job.executors.ray.datasource import read_records
+from job.features.collecting import FILE_BYTES, Collector, write_collected
 from job.features.decode import Decoder
-from job.features.extraction import Decoded, Extracted, Extraction, write_parts
+from job.features.extraction import Decoded, Extracted, Extraction
 from job.features.featurize import FrozenNetwork
 from job.features.store import ADDRESS
 from job.features.workload import CHUNK
 from job.run.events import Emit
 
-READERS = 8
-"""Objects that one decoder reads at a time."""
+READERS = 32
+"""Objects that one decoder reads at a time: it decodes hundreds a second, and a bucket takes a tenth of one for each.
+"""
+
+MOST_BYTES = 256 * 2**20
+"""The most bytes of features that are in a process's memory before they are stored."""
+CHUNKS_ON_CPUS = 4
+"""The most chunks whose features become a file, where no GPU computes them."""
 
 
 def extract(work: Extraction, emit: Emit) -> Iterator[Extracted]:
@@ -46,7 +55,9 @@ def extract(work: Extraction, emit: Emit) -> Iterator[Extracted]:
         tasks = ray.data.from_items([{"chunk": i} for i in range(count)], override_num_blocks=count)
         decoded = tasks.map(DecodeObjects, compute=pool, **options)  # type: ignore[arg-type]
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=networks)
-    written = decoded.map(Featurize, compute=pool, num_gpus=1 if work.job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
+    new = decoded.map(Featurize, compute=pool, num_gpus=1 if work.job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
+    store = partial(store_features, work=replace(work, chunks=[]))
+    written = new.map_batches(store, batch_size=_chunks_of_file(work), num_cpus=0)
     for row in rows_of(written, "Extracting features", emit):
         yield Extracted(int(row["done"]), json.loads(row["gone"]))
 
@@ -79,15 +90,32 @@ class DecodeRecords(Actor[dict[str, np.ndarray]]):
 
 
 class Featurize(Actor[dict[str, Any]]):
-    """Computes and writes the features that decoded examples lack. Their row becomes {done, gone}."""
+    """Computes the features that decoded examples lack. Their row becomes {new, done, gone}."""
 
     def start(self, work: Extraction) -> None:
-        self._store = work.store
         self._network = FrozenNetwork(work, cpus=cpus_here() if is_here() else 1)
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
-        write_parts(self._store, self._network.parts(decoded_of(row)))
-        return {"done": row["done"], "gone": row["gone"]}
+        new = pickle.dumps(self._network.parts(decoded_of(row)), protocol=pickle.HIGHEST_PROTOCOL)
+        return {"new": new, "done": row["done"], "gone": row["gone"]}
+
+
+def store_features(rows: dict[str, np.ndarray], work: Extraction) -> dict[str, list[Any]]:
+    """Stores the features in rows {new, done, gone}, of each featurizer in a file; returns one row, {done, gone}."""
+    with carried():
+        collector = Collector()
+        collected = [file for content in rows["new"] for file in collector.add(pickle.loads(content))]
+        for file in [*collected, *collector.rest()]:
+            write_collected(work.store, file)
+        gone = {key: why for some in rows["gone"] for key, why in json.loads(some).items()}
+        return {"done": [int(rows["done"].sum())], "gone": [json.dumps(gone)]}
+
+
+def _chunks_of_file(work: Extraction) -> int:
+    """Chunks whose features become a file. On CPUs they are fewer: the user is told when they are stored."""
+    sizes = [CHUNK * featurizer.bytes_per_example for featurizer in work.featurizers]
+    most = min(FILE_BYTES // max(sizes), MOST_BYTES // sum(sizes))
+    return int(np.clip(most, 1, None if work.job.scaling.gpu else CHUNKS_ON_CPUS))
 
 
 def row_of(decoded: Decoded) -> dict[str, Any]:

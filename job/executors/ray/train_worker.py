@@ -46,7 +46,7 @@ def train_worker(config: WorkerConfig) -> None:
     except Replaced:  # another group has taken its place and goes on
         raise
     except ThawError as error:
-        part = (error.featurizer, error.part) if isinstance(error, CorruptFeatures) else ()
+        part = (error.featurizer, error.file) if isinstance(error, CorruptFeatures) else ()
         context.emit(WorkerFailed(type(error).__name__, (str(error), *part)))
         ray.get(context.ledger.end.remote())
         raise
