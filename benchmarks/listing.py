@@ -1,12 +1,13 @@
 """What a listing costs: pages, labels, splits, digest and Parquet.
 
-python benchmarks/listing.py [--keys 100000] [--rounds 3] [--free] [--against FOLDER]
+python benchmarks/listing.py [--keys 100000] [--classes 2] [--delay 0.1] [--rounds 3] [--free] [--against FOLDER]
 
-Keys are those of pictures in two class folders; every tenth is a file of another kind beside them. A server on loopback
-makes them up, page by page, as S3 lists them; with --free they cost nothing, so that only what is done with them is
-measured.
+Keys are those of pictures in class folders; every tenth is a file of another kind beside them. A server on loopback
+makes them up, page by page, as S3 lists them, with --delay each page so many seconds after it was asked for; with
+--free they cost nothing, so that only what is done with them is measured.
 Each side is a process of its own, and they take turns: this code, and that of the checkout in FOLDER. Printed are the
-microseconds of a processor for each key (the median) and the most memory, without the server's, and the ratio.
+microseconds of a processor for each key (the median), the time, and the most memory, without the server's, and the
+ratios.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import statistics
 import subprocess
 import sys
+import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,56 +60,74 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 class Pages(BaseHTTPRequestHandler):
-    """Lists as many keys as the server has."""
+    """Lists as many keys in as many classes as the server has."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 20
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        first = int(query.get("continuation-token", ["0"])[0])
-        keys: int = self.server.keys  # type: ignore[attr-defined]
-        last = min(first + PAGE, keys)
-        objects = "".join(_written(number, keys // 2) for number in range(first, last))
-        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{last}</NextContinuationToken>"
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        keys, each, delay = self.server.sizes  # type: ignore[attr-defined]
+        time.sleep(delay)
         head = (
             '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
         )
-        head += "<Name>bucket</Name><Prefix>pictures/</Prefix><EncodingType>url</EncodingType>"
-        end = more if last < keys else "<IsTruncated>false</IsTruncated>"
-        body = f"{head}{end}{objects}</ListBucketResult>".encode()
+        head += f"<Name>bucket</Name><Prefix>{query['prefix']}</Prefix><EncodingType>url</EncodingType>"
+        if "delimiter" in query:
+            classes = -(-keys // each) if query["prefix"] == "pictures/" else 0
+            folders = (f"pictures/{_class(number)}/" for number in range(min(classes, PAGE)))
+            rest = "".join(f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in folders)
+            rest += "<IsTruncated>false</IsTruncated>"
+        else:
+            first = int(query.get("continuation-token", 0))
+            if after := query.get("start-after"):
+                first = max(first, bisect_right(range(keys), after, key=lambda number: _key(number, each)))
+            last = min(first + PAGE, keys)
+            more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{last}</NextContinuationToken>"
+            rest = more if last < keys else "<IsTruncated>false</IsTruncated>"
+            rest += "".join(_written(number, each) for number in range(first, last))
+        body = f"{head}{rest}</ListBucketResult>".encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-def _written(number: int, half: int) -> str:
-    label, place = ("cat", number) if number < half else ("dog", number - half)
-    kind = "txt" if place % 10 == 9 else "jpg"
+def _class(number: int) -> str:
+    return f"class{number:05d}"
+
+
+def _key(number: int, each: int) -> str:
+    """The keys by ascending bytes; `each` class has so many."""
+    kind = "txt" if number % 10 == 9 else "jpg"
+    return f"pictures/{_class(number // each)}/{number % each:08d}.{kind}"
+
+
+def _written(number: int, each: int) -> str:
     return (
-        f"<Contents><Key>pictures/{label}/{place:08d}.{kind}</Key><LastModified>2026-11-26T13:55:00.000Z"
-        f"</LastModified><ETag>&quot;{place:032x}&quot;</ETag><Size>29000</Size><StorageClass>STANDARD</StorageClass>"
-        "</Contents>"
+        f"<Contents><Key>{_key(number, each)}</Key><LastModified>2026-11-26T13:55:00.000Z</LastModified>"
+        f"<ETag>&quot;{number:032x}&quot;</ETag><Size>29000</Size><StorageClass>STANDARD</StorageClass></Contents>"
     )
 
 
-def _serve(keys: int, ports: Any) -> None:
+def _serve(sizes: tuple[int, int, float], ports: Any) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        server.keys = keys  # type: ignore[attr-defined]
+        server.sizes = sizes  # type: ignore[attr-defined]
         ports.put(server.server_port)
         server.serve_forever()
 
 
 @contextmanager
-def served(keys: int) -> Iterator[str]:
+def served(keys: int, classes: int, delay: float) -> Iterator[str]:
     """The endpoint of a server that lists so many keys, in a process of its own."""
     context = get_context("spawn")
     ports = context.Queue()
-    process = context.Process(target=_serve, args=(keys, ports), daemon=True)
+    process = context.Process(target=_serve, args=((keys, -(-keys // classes), delay), ports), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ports.get(timeout=60)}"
@@ -118,13 +139,15 @@ def served(keys: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--free", action="store_true", help="keys that cost nothing")
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
     sides = {"this code": HERE, **({"the other": options.against.resolve()} if options.against else {})}
     spent: dict[str, list[list[float]]] = {name: [] for name in sides}
-    with served(options.keys) as endpoint:
+    with served(options.keys, options.classes, options.delay) as endpoint:
         for _ in range(options.rounds):
             for name, folder in sides.items():
                 spent[name].append(_measure(folder, options.keys, endpoint, free=options.free))
@@ -134,7 +157,9 @@ def main() -> None:
         each = f"{cpu / options.keys * 1e6:.1f} µs of a processor for each of {options.keys:,} keys"
         print(f"{name}: {each}, {clock:.1f} s in all, {memory:.0f} MiB")
     if options.against:
-        print(f"ratio: {medians['this code'] / medians['the other']:.2f}")
+        clocks = {name: statistics.median(value[1] for value in values) for name, values in spent.items()}
+        ratios = [values["this code"] / values["the other"] for values in (medians, clocks)]
+        print(f"ratio: {ratios[0]:.2f} of the processor, {ratios[1]:.2f} of the time")
 
 
 def _measure(folder: Path, keys: int, endpoint: str, *, free: bool) -> list[float]:

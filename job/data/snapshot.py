@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ SAMPLES = 3
 """Reasons for rejecting that an error names, with an object each."""
 MANY = 10
 """From this many examples on, labels are no classes where more than half of the examples have one of their own."""
+Progress = Callable[[int], None]
 
 EXAMPLES = pa.schema([(name, pa.string()) for name in ("key", "version", "label", "split")]).insert(
     1, pa.field("size", pa.int64())
@@ -74,23 +75,34 @@ class Listing:
     """The path of the table of its rejects."""
 
 
-def take_snapshot(data: Data, source: Store, store: Store, *, task: str = "image") -> Snapshot:
+def take_snapshot(
+    data: Data, source: Store, store: Store, *, task: str = "image", listed: Progress = lambda count: None
+) -> Snapshot:
     """Lists the source once and writes `snapshots/<id>.parquet`, its rejects, and last its summary (JSON).
 
     Raises DataError as `listing` does.
     """
-    with listing(data, source, store, task=task) as listed:
-        snapshot = listed.snapshot
-        store.upload(snapshot.key, listed.examples)
-        store.upload(f"snapshots/{snapshot.id}.rejects.parquet", listed.rejects)
+    with listing(data, source, store, task=task, listed=listed) as found:
+        snapshot = found.snapshot
+        store.upload(snapshot.key, found.examples)
+        store.upload(f"snapshots/{snapshot.id}.rejects.parquet", found.rejects)
     store.write(f"snapshots/{snapshot.id}.json", json.dumps(asdict(snapshot), indent=1).encode())
     return snapshot
 
 
 @contextmanager
-def listing(data: Data, source: Store, store: Store, *, task: str = "image", whole: bool = True) -> Iterator[Listing]:
-    """Lists the source once. Reads the indexes of packed sources from the store, and writes nothing to it. Where the
-    indexes do not cover the `whole` source, a class or a split may be missing.
+def listing(
+    data: Data,
+    source: Store,
+    store: Store,
+    *,
+    task: str = "image",
+    whole: bool = True,
+    listed: Progress = lambda count: None,
+) -> Iterator[Listing]:
+    """Lists the source once. Reads the indexes of packed sources from the store, and keeps in it what a long listing
+    has so far. Where the indexes do not cover the `whole` source, a class or a split may be missing. `listed` takes the
+    number of objects, or of records of packed files, so far.
 
     Memory is bounded by one row group, whatever the number of keys. The id is a digest of the examples in the
     order of their keys: the same listing has the same id. Raises DataError where there is nothing to train on.
@@ -100,7 +112,9 @@ def listing(data: Data, source: Store, store: Store, *, task: str = "image", who
         digest, counted, folders = hashlib.sha256(), Counted(data), Folders(data, source.uri)
         items = labelled(data, source, store, task=task, links=counted.links, note=counted.notes.append)
         with _Rows(examples_file, EXAMPLES) as examples, _Rows(rejects_file, REJECTS) as rejects:
+            count = 0
             for some in items:
+                listed(count := count + len(some.key))
                 usable = _usable(some, data, counted=counted, folders=folders, rejects=rejects)
                 identities = [group or key for group, key in zip(usable.group, usable.key, strict=True)]
                 splits = sides_of(usable.split, identities, data)

@@ -167,6 +167,15 @@ class RunProgress(Event):
 
 
 @dataclass(frozen=True)
+class ObjectsListed(Event):
+    """Progress of a listing that takes long."""
+
+    kind = "listing"
+    count: int
+    """Objects, or records of packed files, so far."""
+
+
+@dataclass(frozen=True)
 class SnapshotTaken(Event):
     """The source is listed, and its snapshot taken."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,13 +18,15 @@ from job.errors import JobError
 from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
-from job.run.events import Announced, Emit, Noted, SnapshotTaken, Warned
+from job.run.events import Announced, Emit, Noted, ObjectsListed, SnapshotTaken, Warned
 from job.run.state import read_state
 from job.run.word_vectors import resolve_vectors
 from job.storage import ObjectInfo, Store
 from job.storage.run_keys import RunKeys
 
 FORMAT = 2
+EVERY = 15.0
+"""Seconds between two messages of a long listing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def find_run(job: Job, source: Store, store: Store, *, emit: Emit, new: bool = F
     Imports TensorFlow only where the store does not know the weights yet. In packed layouts, all shards must be
     indexed.
     """
-    snapshot = take_snapshot(job.data, source, store, task=job.task)
+    snapshot = take_snapshot(job.data, source, store, task=job.task, listed=_Telling(emit))
     emit(SnapshotTaken(snapshot))
     for caution in snapshot.cautions:
         emit(Warned(f"{caution.setting}: {caution.text}"))
@@ -55,6 +58,18 @@ def find_run(job: Job, source: Store, store: Store, *, emit: Emit, new: bool = F
         base, network = prepare_base(job, store, emit)
     first = run_id(job, snapshot, base)
     return IdentifiedRun(latest_run(store, first, new), first, snapshot, base, network)
+
+
+class _Telling:
+    """Emits how many objects are listed, now and then."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit, self._latest = emit, time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        if time.monotonic() - self._latest >= EVERY:
+            self._latest = time.monotonic()
+            self._emit(ObjectsListed(count))
 
 
 def prepare_base(job: Job, store: Store, emit: Emit) -> tuple[ResolvedBase, Any]:

@@ -20,6 +20,7 @@ from job.run.events import (
     HeadTrained,
     LayersThawed,
     Noted,
+    ObjectsListed,
     PromotionDecided,
     RunFound,
     SnapshotTaken,
@@ -80,6 +81,11 @@ def _(event: RunFound) -> Iterator[Line]:
 @lines_of.register
 def _(event: AttemptStarted) -> Iterator[Line]:
     yield Line(f"attempt {event.number}", {"attempt": event.number}, "debug")
+
+
+@lines_of.register
+def _(event: ObjectsListed) -> Iterator[Line]:
+    yield Line(f"listed {event.count:,} objects so far", asdict(event))
 
 
 @lines_of.register
