@@ -55,7 +55,7 @@ def labelled(
         return (_by_folder(page, data, selection) for page in pages)
     if data.is_packed:
         assert store is not None
-        items = _by_record(data, source, store, selection=selection)
+        items = _by_record(data, source, store, selection=selection, note=note)
     elif data.label_table.text is None:
         pages = source_pages(data, source, skipped=links, keep=store, note=note)
         items = (_chosen(some, selection) for some in in_columns(_by_table(data, source, pages, note=note)))
@@ -127,10 +127,10 @@ def _trimmed(items: Items) -> Items:
     return items._replace(label=labels, reject=rejects)
 
 
-def _by_record(data: Data, source: Store, store: Store, *, selection: Selection) -> Iterator[Items]:
+def _by_record(data: Data, source: Store, store: Store, *, selection: Selection, note: Note) -> Iterator[Items]:
     """The records of all shards. A shard that was added or changed after the indexing is left to the next run."""
     shards, names, names_file = 0, read_names(data, source), names_key(data)
-    for info, is_shard, index in read_indexes(data, source, store):
+    for info, is_shard, index in read_indexes(data, source, store, note=note):
         if info.key == names_file:
             continue
         shards += is_shard

@@ -23,7 +23,7 @@ from job.executors.local_metrics import metrics_here
 from job.executors.placement import cpus_here
 from job.features.collecting import Collector, write_collected
 from job.features.decode import GROUP, Decoder, Pending
-from job.features.extraction import Extracted, Extraction
+from job.features.extraction import Extracted, Extraction, NewPart
 from job.features.featurize import FrozenNetwork
 from job.features.workload import CHUNK
 from job.libraries import import_arrow
@@ -40,7 +40,7 @@ READERS = 64
 """Examples that are read at a time: a store that takes 150 ms to answer gives 400 a second."""
 AHEAD_BYTES = 256 * 2**20
 """About the most bytes of decoded examples that wait for the network."""
-WRITES = 4
+WRITES = 2
 """Files of features that are written at a time."""
 
 
@@ -90,16 +90,24 @@ class LocalExecutor:
             packed = work.job.data.is_packed
             begun = _records(work, decoder) if packed else _objects(work, decoder, readers)
             collector, writing = Collector(), deque[Future[None]]()
-            for pending in ahead(begun, _chunks_ahead(work)):
-                decoded = pending()
-                for new in collector.add(network.parts(decoded)):
-                    writing.append(writers.submit(write_collected, work.store, new))
-                while writing and (len(writing) > WRITES or writing[0].done()):
-                    writing.popleft().result()
-                yield Extracted(decoded.done, decoded.gone)
-            writing += [writers.submit(write_collected, work.store, new) for new in collector.rest()]
-            for written in writing:
-                written.result()
+
+            def store(files: list[list[NewPart]], most: int) -> None:
+                """Returns when at most so many files are being written."""
+                for new in [*files, None]:
+                    while len(writing) > most or (writing and writing[0].done()):
+                        writing.popleft().result()
+                    if new is not None:
+                        writing.append(writers.submit(write_collected, work.store, new))
+
+            try:
+                for pending in ahead(begun, _chunks_ahead(work)):
+                    decoded = pending()
+                    store(collector.add(network.parts(decoded)), WRITES)
+                    yield Extracted(decoded.done, decoded.gone)
+            except KeyboardInterrupt:  # the run is asked to end: what is computed is kept
+                store(collector.rest(), 0)
+                raise
+            store(collector.rest(), 0)
 
     def train(self, recipe: Recipe, interrupts: Interrupts, emit: Emit) -> None:
         context = _Alone(self.cpus, self.metrics, emit)

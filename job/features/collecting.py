@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,8 +14,10 @@ from job.storage import Store
 
 FILE_BYTES = 64 * 2**20
 """Bytes of features that become a file."""
+MOST_BYTES = 4 * FILE_BYTES
+"""Bytes of features that wait at most, of all featurizers together."""
 PART_BYTES = 4 * 2**20
-"""Bytes of a part of a file, about: what is read at a time."""
+"""Bytes of a part of a file, at most but for what one example has: what is read at a time."""
 SECONDS = 15.0
 """Seconds after which features become a file, however few they are: what a killed process loses, at most."""
 
@@ -32,8 +35,13 @@ class Collector:
             self._waiting.setdefault(part.featurizer.id, []).append(part)
         if time.monotonic() - self._began >= SECONDS:
             return self.rest()
-        full = [name for name, waiting in self._waiting.items() if _size(waiting) >= FILE_BYTES]
-        return [self._waiting.pop(name) for name in full]
+        sizes = {name: _size(waiting) for name, waiting in self._waiting.items()}
+        full = []
+        for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+            if size >= FILE_BYTES or sum(sizes.values()) >= MOST_BYTES:
+                full.append(self._waiting.pop(name))
+                del sizes[name]
+        return full
 
     def rest(self) -> list[list[NewPart]]:
         """All features that wait, each list as a file."""
@@ -48,14 +56,19 @@ def write_collected(store: Store, new: list[NewPart]) -> None:
 
 
 def _parts(new: list[NewPart], featurizer: Featurizer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Addresses and values of the parts of a file, of PART_BYTES each or a little more."""
-    some: list[NewPart] = []
-    for part in new:
-        some += [part] if len(part.addresses) else []
-        if _size(some) >= PART_BYTES or (part is new[-1] and some):
-            addresses, values = [part.addresses for part in some], [part.values for part in some]
-            yield np.concatenate(addresses), np.concatenate(values).view(featurizer.storage)
-            some = []
+    """Addresses and values of the parts of a file."""
+    size = max(1, PART_BYTES // featurizer.bytes_per_example)
+    addresses = np.concatenate([part.addresses for part in new])
+    pieces = deque(part.values.view(featurizer.storage) for part in new if len(part.values))
+    for begin in range(0, len(addresses), size):
+        wanted, chosen = min(size, len(addresses) - begin), list[np.ndarray]()
+        while wanted:
+            piece = pieces.popleft()
+            chosen.append(piece[:wanted])
+            wanted -= len(chosen[-1])
+            if len(chosen[-1]) < len(piece):
+                pieces.appendleft(piece[len(chosen[-1]) :])
+        yield addresses[begin : begin + size], np.concatenate(chosen)
 
 
 def _size(parts: list[NewPart]) -> int:

@@ -74,9 +74,10 @@ class Store(Protocol):
         `follow_links`. Other links, and those that lead nowhere or in a circle, are appended to `skipped`.
         """
 
-    def folders(self, prefix: str = "") -> Sequence[str] | None:
-        """The first folders right below the prefix (it is empty, or ends with a slash), each with a slash at its end,
-        by one request. None where it is of no use to list several folders at a time.
+    def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str] | None:
+        """Folders right below the prefix (it is empty, or ends with a slash), each with a slash at its end: the first
+        ones that come `after` this key, by FOLDER_PAGES requests at most. None where it is of no use to list several
+        folders at a time.
         """
 
     def stat(self, key: str) -> ObjectInfo | None: ...

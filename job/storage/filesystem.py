@@ -46,7 +46,7 @@ class LocalStore:
             if (wanted := between(page, after, before)).keys:
                 yield wanted
 
-    def folders(self, prefix: str = "") -> Sequence[str] | None:
+    def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str] | None:
         return None
 
     def list(self, prefix: str = "", skipped: Skipped | None = None) -> Iterator[ObjectInfo]:

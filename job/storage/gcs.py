@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import google_crc32c
@@ -28,7 +29,7 @@ from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
 from job.storage.gcs_get import FAILURES, ask_shortly, check_crc, crc_of_file
-from job.storage.objects import CONNECTIONS, PAGE, Objects, below, between, one_by_one
+from job.storage.objects import CONNECTIONS, FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -53,7 +54,7 @@ class GcsStore:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"gs://{bucket}/{prefix}"
-        self._lock, self._opened = threading.Lock(), None
+        self._lock, self._opened, self._refused = threading.Lock(), None, 0
 
     def __reduce__(self) -> tuple[type[GcsStore], tuple[str, str, Storage]]:
         return GcsStore, (self.bucket, self.prefix, self.access)
@@ -66,8 +67,9 @@ class GcsStore:
                 credentials = AnonymousCredentials() if emulated else None
                 # Objects need no project; without this the client insists on finding one.
                 client = storage.Client(project=None, credentials=credentials)
-                for scheme in ("https://", "http://"):  # by default, ten connections are kept open
-                    client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+                if not getattr(client._http, "is_mtls", False):  # by default, ten connections are kept open
+                    for scheme in ("https://", "http://"):
+                        client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
                 self._opened = client.bucket(self.bucket, user_project=self.access.billing_project)
             return self._opened
 
@@ -93,19 +95,20 @@ class GcsStore:
                 if page.keys:
                     yield page
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
+    def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str]:
         with self._translated("list", prefix):
             blobs = self._bucket.client.list_blobs(
                 self._bucket,
                 prefix=self.prefix + prefix,
+                start_offset=self.prefix + after if after else None,
                 delimiter="/",
                 fields="prefixes,nextPageToken",
                 retry=_retried,
                 timeout=TIMEOUT,
             )
-            first = next(blobs.pages).raw_page.get("prefixes", ())
-        start = len(self.prefix)
-        return [folder[start:] for folder in first]
+            pages = islice(blobs.pages, FOLDER_PAGES)
+            found = [folder for page in pages for folder in page.raw_page.get("prefixes", ())]
+        return [folder[len(self.prefix) :] for folder in found]
 
     def stat(self, key: str) -> ObjectInfo | None:
         with self._translated("look at", key):
@@ -120,8 +123,7 @@ class GcsStore:
 
         with self._translated("read", key):
             blob = self._blob(key, int(version) if version else None)
-            content = ask_shortly(blob, TIMEOUT)
-            return _unchanged(ask) if content is None else content
+            return self._ask(blob, None, lambda: _unchanged(ask))
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
@@ -129,10 +131,13 @@ class GcsStore:
     def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         with self._translated("read", key):
             blob = self._blob(key, int(version) if version else None)
-            if (content := ask_shortly(blob, TIMEOUT, f"bytes={start}-{start + count - 1}")) is not None:
-                return content
+            end = start + count - 1
             try:
-                return blob.download_as_bytes(start=start, end=start + count - 1, retry=_retried, timeout=TIMEOUT)
+                return self._ask(
+                    blob,
+                    f"bytes={start}-{end}",
+                    lambda: blob.download_as_bytes(start=start, end=end, retry=_retried, timeout=TIMEOUT),
+                )
             except google.RequestRangeNotSatisfiable:  # an empty object has no first byte
                 return b""
 
@@ -175,6 +180,16 @@ class GcsStore:
     def _blob(self, key: str, generation: int | None = None) -> storage.Blob:
         key.encode()  # the library would send half a surrogate pair as it is
         return self._bucket.blob(self.prefix + key, generation=generation)
+
+    def _ask(self, blob: storage.Blob, part: str | None, otherwise: Callable[[], bytes]) -> bytes:
+        """The content, or a part of it, in the short way; or else what `otherwise` returns."""
+        content = ask_shortly(blob, TIMEOUT, part) if self._refused < HOPELESS else None
+        if content is not None:
+            self._refused = 0
+            return content
+        content = otherwise()
+        self._refused += 1
+        return content
 
     def _put(self, key: str, data: bytes, **condition: Any) -> str:
         with self._translated("write", key):

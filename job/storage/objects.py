@@ -11,6 +11,10 @@ from job.storage import ObjectInfo
 
 CONNECTIONS = 128
 """The most connections of a client that are kept open: as many as there are threads that read at a time."""
+HOPELESS = 32
+"""Objects in a row for which the short way to read did not do, after which a store does without it."""
+FOLDER_PAGES = 10
+"""The most requests for the folders of a folder."""
 PAGE = 1000
 """The most objects of a page."""
 

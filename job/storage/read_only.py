@@ -39,7 +39,7 @@ class OverlayStore:
             if (wanted := between(page, after, before)).keys:
                 yield wanted
 
-    def folders(self, prefix: str = "") -> Sequence[str] | None:
+    def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str] | None:
         return None
 
     def stat(self, key: str) -> ObjectInfo | None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import s3transfer.exceptions
@@ -25,7 +26,7 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import CONNECTIONS, PAGE, Objects, below, between, one_by_one
+from job.storage.objects import CONNECTIONS, FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
 from job.storage.s3_errors import not_kept, translated
 from job.storage.s3_get import ShortGet, check_etag
 from job.storage.s3_pages import OBJECTS, parse_time, read_pages
@@ -76,7 +77,7 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"s3://{bucket}/{prefix}"
-        self._lock, self._opened = threading.Lock(), None
+        self._lock, self._opened, self._refused = threading.Lock(), None, 0
 
     def __reduce__(self) -> tuple[type[S3Store], tuple[str, str, Storage]]:
         return S3Store, (self.bucket, self.prefix, self.access)
@@ -107,17 +108,21 @@ class S3Store:
         with self._translated("list", prefix):
             start = {"StartAfter": self.prefix + after} if after else {}
             for answer in self._client.get_paginator("list_objects_v2").paginate(**where, **start):
+                if OBJECTS not in answer:
+                    raise StorageError(f"{self.uri}: what answers is no S3: {NETWORK}.")
                 page = below(answer[OBJECTS], self.prefix)
                 if (wanted := between(page, after, before)).keys:
                     yield wanted
                 if before and page.keys and page.keys[-1] >= before:
                     return
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
+    def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str]:
+        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "Delimiter": "/"}
         with self._translated("list", prefix):
-            answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, Delimiter="/")
-        start = len(self.prefix)
-        return [folder["Prefix"][start:] for folder in answer.get("CommonPrefixes", ())]
+            start = {"StartAfter": self.prefix + after} if after else {}
+            pages = islice(self._client.get_paginator("list_objects_v2").paginate(**where, **start), FOLDER_PAGES)
+            found = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
+        return [folder[len(self.prefix) :] for folder in found]
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:
@@ -135,8 +140,7 @@ class S3Store:
             return content
 
         with self._translated("read", key):
-            content = self._ask_shortly(key, version)
-            return _whole(ask) if content is None else content
+            return self._ask(key, version, None, lambda: _whole(ask))
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
@@ -144,10 +148,8 @@ class S3Store:
     def read_range(self, key: str, start: int, count: int, *, version: str | None = None) -> bytes:
         part = f"bytes={start}-{start + count - 1}"
         with self._translated("read", key):
-            if (content := self._ask_shortly(key, version, part)) is not None:
-                return content
             try:
-                return _whole(lambda: self._get(key, version, Range=part)[1])
+                return self._ask(key, version, part, lambda: _whole(lambda: self._get(key, version, Range=part)[1]))
             except boto.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":  # an empty object has no first byte
                     return b""
@@ -212,8 +214,16 @@ class S3Store:
         self._short.learn(self.prefix + key)
         return answer, content
 
-    def _ask_shortly(self, key: str, version: str | None, part: str | None = None) -> bytes | None:
-        return self._client and self._short.read(self.prefix + key, version, part)
+    def _ask(self, key: str, version: str | None, part: str | None, otherwise: Callable[[], bytes]) -> bytes:
+        """The content, or a part of it, in the short way; or else what `otherwise` returns."""
+        if self._client and self._refused < HOPELESS:
+            content = self._short.read(self.prefix + key, version, part)
+            if content is not None:
+                self._refused = 0
+                return content
+        content = otherwise()
+        self._refused += 1
+        return content
 
     def _check_etag(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
         check_etag(self._client, self.bucket, answer, md5=md5)

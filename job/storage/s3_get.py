@@ -26,6 +26,8 @@ SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]*/\d{8}/([^/,]+)/([^/,]+)/a
 """The region and the service that a signature is for."""
 OWN = ("authorization", "range", "if-match", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256")
 """Headers, in lower case, that each request has for itself."""
+DIRECTORY = ("--x-s3", "--xa-s3")
+"""The ends of the names of directory buckets."""
 CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
     "crc32": lambda content: zlib.crc32(content).to_bytes(4, "big"),
     "crc32c": lambda content: google_crc32c.value(content).to_bytes(4, "big"),
@@ -61,7 +63,8 @@ class ShortGet:
     def learn(self, key: str) -> None:
         """Takes this thread's latest request for an example: it was for this whole key, and has succeeded."""
         request, written = self._thread.latest, percent_encode(key, safe="/~")
-        if self._sent is not None or not request.url.endswith(f"/{written}"):
+        directory = self._bucket.endswith(DIRECTORY)  # its requests are signed for a session
+        if self._sent is not None or directory or not request.url.endswith(f"/{written}"):
             return
         headers = {name: _text(value) for name, value in request.headers.items()}
         if scope := SCOPE.match(headers.get("Authorization", "")):
@@ -114,8 +117,7 @@ def check_etag(client: Any, bucket: str, answer: Mapping[str, Any], *, md5: Call
     """
     etag = answer.get("ETag", "").strip('"')
     by_s3 = answer.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in answer
-    directory = bucket.endswith(("--x-s3", "--xa-s3"))
-    if not (checks(client) and by_s3 and re.fullmatch("[0-9a-f]{32}", etag)) or directory:
+    if not (checks(client) and by_s3 and re.fullmatch("[0-9a-f]{32}", etag)) or bucket.endswith(DIRECTORY):
         return
     if (digest := md5().hexdigest()) != etag:
         raise FlexibleChecksumError(error_msg=f"the ETag is {etag}, the MD5 of what came is {digest}")

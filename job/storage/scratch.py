@@ -17,7 +17,10 @@ LOCK = "lock"
 @contextmanager
 def scratch() -> Iterator[str]:
     """An empty folder in TMPDIR, deleted at the end of the `with` block."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as own, open(Path(own, "unlocked"), "w") as lock:
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as own,
+        open(Path(own, "unlocked"), "w") as lock,
+    ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         Path(lock.name).rename(Path(own, LOCK))  # so it is locked from the first moment on
         folder = Path(own, "content")

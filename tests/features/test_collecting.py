@@ -52,20 +52,31 @@ def test_what_waits_long_becomes_a_file(monkeypatch: pytest.MonkeyPatch) -> None
     assert collector.add([chunk(3)]) == []
 
 
+def test_what_waits_is_bounded_for_all_featurizers_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "MOST_BYTES", 60)
+    collector = Collector()
+    assert collector.add([chunk(1, 2), chunk(1, featurizer=OTHER)]) == []
+    ((largest, _),) = collector.add([chunk(3, 4)])
+    assert largest.featurizer == POOLED
+    assert len(collector.rest()) == 1
+
+
 @pytest.mark.usefixtures("small")
 def test_a_file_has_parts_that_are_read_alone(store: Store) -> None:
     write_collected(store, [chunk(1), chunk(2), chunk(), chunk(3, 4, 5), chunk(6, rejects=2)])
     found = stored_features(store, POOLED)
-    assert [part.rows for part in found.parts] == [2, 3, 1]
+    assert [part.rows for part in found.parts] == [2, 2, 2]
     assert len({part.file for part in found.parts}) == 1
     (key,) = [info.key for info in store.list("features/") if info.key.endswith(".arrow")]
     assert sum(part.size for part in found.parts) == len(store.read(key))
-    for part, numbers in zip(found.parts, [(1, 2), (3, 4, 5), (6,)], strict=True):
+    for part, numbers in zip(found.parts, [(1, 2), (3, 4), (5, 6)], strict=True):
         addresses, values = read_part(store, POOLED, part)
         assert (addresses == chunk(*numbers).addresses).all()
         assert (values == chunk(*numbers).values).all()
     assert list(found.rejects.values()) == ["broken", "broken"]
     assert found.find(chunk(4).addresses) == (np.array([1]), np.array([1]))
+    write_collected(store, [chunk(*range(10, 16))])
+    assert [part.rows for part in stored_features(store, POOLED).parts] == [2] * 6, "also of a large chunk"
 
 
 def test_rejects_alone_are_a_marker_without_a_file(store: Store) -> None:

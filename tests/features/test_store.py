@@ -23,7 +23,7 @@ from job.features.store import (
     stored_features,
 )
 from job.features.workload import missing
-from job.storage import Store
+from job.storage import Store, open_store
 from support.stored import POOLED, examples_of, values_of, write_part
 
 
@@ -158,6 +158,15 @@ def test_a_part_that_is_not_what_was_written_is_named(change: str, store: Store)
     travelled = pickle.loads(pickle.dumps(caught.value))
     assert (travelled.featurizer, travelled.file, str(travelled)) == (POOLED.id, part.file, str(caught.value))
     read_part(store, POOLED, other)
+
+
+def test_what_came_changed_is_read_again_as_a_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checksum covers what comes of a range."""
+    part, ranges = store_pooled(store, 1, 2, 3), list[str]()
+    monkeypatch.setattr(store, "read_range", lambda key, *_: ranges.append(key) or b"something else")
+    monkeypatch.setattr(store, "read", open_store(store.uri).read)
+    assert (read_part(store, POOLED, part)[1] == np.repeat([[1], [2], [3]], 3, axis=1)).all()
+    assert len(ranges) == 1
 
 
 def test_forgetting_a_part_makes_its_examples_missing_again(store: Store) -> None:

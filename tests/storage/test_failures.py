@@ -72,6 +72,12 @@ def test_a_bucket_of_gcs_whose_readers_pay_says_what_to_set(monkeypatch: pytest.
     )
 
 
+def test_an_answer_that_is_no_listing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"<html xmlns='http://www.w3.org/1999/xhtml'><body>Log in</body></html>"
+    with stub(monkeypatch, (200, body, len(body))), pytest.raises(StorageError, match=r"no S3.*AWS_ENDPOINT_URL"):
+        list(open_store("s3://bucket/").list())
+
+
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_an_upload_without_permission_is_denied(scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")

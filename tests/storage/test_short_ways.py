@@ -103,6 +103,18 @@ def test_a_checksum_of_s3_is_checked(
     careless._short._check(CONTENT[1:], headers)
 
 
+def test_a_store_for_which_it_never_does_is_asked_in_the_long_way_alone(
+    bucket: Any, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    bucket._refused = 0
+    name = "job.storage.gcs.ask_shortly" if bucket.uri.startswith("gs") else "job.storage.s3.ShortGet.read"
+    monkeypatch.setattr(name, lambda *args: tried.append(args))
+    for _ in range(40):
+        assert bucket.read("first") == b"x"
+    assert (len(tried), asked.count) == (32, 40)
+
+
 def test_who_pays_says_so_in_both_ways(s3_bucket: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     store: Any = open_store(f"s3://{s3_bucket()}/", Storage(requester_pays=True))
     store.write("first", b"x")

@@ -118,6 +118,8 @@ class _Columns:
             raise DataError(
                 f"data.inventory: {self._uri} has no {name} (it has {there}): add it to the fields of the inventory."
             )
+        if column.null_count:
+            raise DataError(f"data.inventory: {self._uri} has {column.null_count:,} objects without a {name}.")
         return column
 
     def where(self, kept: pa.Array) -> _Columns:

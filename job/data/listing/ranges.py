@@ -20,7 +20,7 @@ import pyarrow as pa
 from job.data.caution import Caution, Note
 from job.data.listing.kept_listing import Keeper, KeptListing, KeyRange, find_kept
 from job.data.listing.spooled import Spool
-from job.errors import ObjectMissing, StorageError
+from job.errors import StorageError
 from job.storage import Skipped, Store
 from job.storage.objects import Objects, between
 from job.storage.scratch import scratch
@@ -65,7 +65,7 @@ def _pages(source: Store, skipped: Skipped | None, keep: Store | None, *, note: 
             break
     else:
         return
-    if (folders := source.folders()) is None:
+    if (folders := source.folders(after=last)) is None:
         yield from pages
         return
     listing = find_kept(keep, source) if keep else None
@@ -88,7 +88,7 @@ def _bounds(source: Store, folders: Sequence[str], after: str) -> list[str]:
     for _ in range(DEEPEST - 1):
         if len(found) >= 2 * AT_ONCE:
             break
-        level = [below for folder in level for below in source.folders(folder) or ()]
+        level = [below for folder in level for below in source.folders(folder, after=after) or ()]
         found = sorted([*found, *level])
     found = [folder for folder in found if folder > after]
     return found[:: -(-len(found) // (RANGES - 1)) or 1]
@@ -99,8 +99,9 @@ def _resumed(source: Store, listing: KeptListing) -> Caution:
     begun = time.strftime("%Y-%m-%d %H:%M", time.gmtime(listing.begun))
     return Caution(
         "data.source",
-        f"the listing of {source.uri} that began at {begun} UTC and was killed goes on: {objects:,} of its objects are "
-        "not listed again, and what was written among them since then is left to the next run.",
+        f"the listing of {source.uri} that began at {begun} UTC and ended early goes on: {objects:,} of its objects "
+        "are not listed again, and what was written or deleted among them since then is left to the next run. (To list "
+        "all again, delete listings/ of the store.)",
     )
 
 
@@ -126,7 +127,8 @@ class _Division:
         self._stopped = Event()
 
     def pages(self) -> Iterator[Objects]:
-        with scratch() as folder, ThreadPoolExecutor(AT_ONCE, "listing") as pool:
+        pool = ThreadPoolExecutor(AT_ONCE, "listing")
+        with scratch() as folder:
             futures = [pool.submit(self._list, place, folder) for place in range(len(self._ranges))]
             try:
                 for place, future in enumerate(futures):
@@ -134,7 +136,7 @@ class _Division:
                     future.result()
             finally:
                 self._stopped.set()
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
         self._keeper.forget()
 
     def _read(self, place: int) -> Iterator[Objects]:
@@ -145,7 +147,9 @@ class _Division:
                 for page in spool.pages():
                     yield page
                     last = page.keys[-1]
-            except (ObjectMissing, pa.ArrowInvalid):  # left by a killed listing, and deleted or broken since
+            except (StorageError, pa.ArrowException, OSError):
+                if not isinstance(spool, _Kept):
+                    raise
                 yield from self._source.pages(after=last, before=self._ranges[place].before)
                 return
 
@@ -166,6 +170,8 @@ class _Division:
                 if not objects:
                     break
                 queue.put(spool)
+                if self._stopped.is_set():
+                    return
                 self._keeper.add(place, spool, last, objects=objects)
             if not self._stopped.is_set():
                 self._keeper.end(place)

@@ -24,6 +24,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from job.config import Data
+from job.data.caution import Note
 from job.data.listing import source_pages
 from job.data.selection import Selection
 from job.data.sources.parquet import read_parquet
@@ -108,7 +109,7 @@ def _nameless_shards(data: Data, source: Store) -> list[ObjectInfo]:
 
 def _visible(data: Data, source: Store) -> Iterator[ObjectInfo]:
     selection = Selection(data, "image")
-    return (info for info in source.list() if not selection.left_out(info.key))
+    return (info for info in one_by_one(source_pages(data, source)) if not selection.left_out(info.key))
 
 
 def join_key(shard: str, position: int) -> str:
@@ -225,8 +226,8 @@ class Indexed(NamedTuple):
     """The index of the object; None where it has none."""
 
 
-def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
-    """Every listed object in its order, with its index. Holds a few indexes in memory."""
+def read_indexes(data: Data, source: Store, store: Store, *, note: Note = lambda _: None) -> Iterator[Indexed]:
+    """Every listed object in its order, with its index. Holds a few indexes in memory. Assumptions go to `note`."""
     selection = Selection(data, "image")
     named = any(is_shard(data, info.key, selection) for info in one_by_one(source_pages(data, source)))
 
@@ -239,7 +240,7 @@ def read_indexes(data: Data, source: Store, store: Store) -> Iterator[Indexed]:
 
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         ahead: deque[Future[Indexed]] = deque()
-        for info in one_by_one(source_pages(data, source)):
+        for info in one_by_one(source_pages(data, source, note=note)):
             ahead.append(pool.submit(read, info))
             if len(ahead) > READ_AHEAD:
                 yield ahead.popleft().result()

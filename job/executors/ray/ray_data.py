@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ READERS = 32
 
 MOST_BYTES = 256 * 2**20
 """The most bytes of features that are in a process's memory before they are stored."""
+WRITES = 4
+"""Processes that store features at a time."""
 CHUNKS_ON_CPUS = 4
 """The most chunks whose features become a file, where no GPU computes them."""
 
@@ -57,7 +60,9 @@ def extract(work: Extraction, emit: Emit) -> Iterator[Extracted]:
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=networks)
     new = decoded.map(Featurize, compute=pool, num_gpus=1 if work.job.scaling.gpu else 0, **options)  # type: ignore[arg-type]
     store = partial(store_features, work=replace(work, chunks=[]))
-    written = new.map_batches(store, batch_size=_chunks_of_file(work), num_cpus=0)
+    # A head that has no CPUs to give has no memory for this either; on this machine, the other stages take all of them.
+    cpus = 0 if is_here() else 0.1
+    written = new.map_batches(store, batch_size=_chunks_of_file(work), num_cpus=cpus, concurrency=WRITES)
     for row in rows_of(written, "Extracting features", emit):
         yield Extracted(int(row["done"]), json.loads(row["gone"]))
 
@@ -105,7 +110,7 @@ def store_features(rows: dict[str, np.ndarray], work: Extraction) -> dict[str, l
     with carried():
         collector = Collector()
         collected = [file for content in rows["new"] for file in collector.add(pickle.loads(content))]
-        for file in [*collected, *collector.rest()]:
+        for file in chain(collected, collector.rest()):
             write_collected(work.store, file)
         gone = {key: why for some in rows["gone"] for key, why in json.loads(some).items()}
         return {"done": [int(rows["done"].sum())], "gone": [json.dumps(gone)]}

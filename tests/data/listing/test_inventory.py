@@ -216,6 +216,28 @@ def test_a_broken_file_is_named(bucket: Bucket, how: str) -> None:
         bucket.listed()
 
 
+@pytest.mark.parametrize("lacking", ["key", "size", "version"])
+def test_an_object_without_a_needed_value_is_told(bucket: Bucket, lacking: str) -> None:
+    rows, s3 = bucket.rows(), bucket.scheme == "s3"
+    name = {"key": "key" if s3 else "name", "size": "size", "version": "e_tag" if s3 else "generation"}[lacking]
+    rows[7] = {**rows[7], name: None if bucket.kind == "parquet" else ""}
+    if lacking == "key" and s3 and bucket.kind == "csv":
+        return  # an empty key is below no source
+    bucket.write(rows)
+    with pytest.raises(DataError, match=rf"has 1 objects without a {name.replace('_', '')}"):
+        bucket.listed()
+
+
+def test_a_file_of_other_bytes_is_named(s3_bucket: Callable[[], str]) -> None:
+    for kind in ("parquet", "csv"):
+        bucket = Bucket("s3", kind, s3_bucket)
+        bucket.write(bucket.rows())
+        file = next(info.key for info in bucket.root.list() if not info.key.endswith("manifest.json"))
+        bucket.root.write(file, bytes(len(bucket.root.read(file))))
+        with pytest.raises(DataError, match=rf"{file} can't be read"):
+            bucket.listed()
+
+
 def test_a_file_that_lacks_rows_is_told(gcs_bucket: Callable[[], str]) -> None:
     bucket = Bucket("gs", "csv", gcs_bucket)
     bucket.write(bucket.rows(), records_processed="63")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from job.data.listing.ranges import list_source
 from job.data.snapshot import take_snapshot
 from job.errors import AccessDenied, StorageError
 from job.storage import ObjectInfo, Store, gcs, objects, open_store, s3
-from job.storage.documents import read_document
+from job.storage.documents import read_document, write_document
 from job.storage.objects import Objects, in_pages, one_by_one
 
 KEYS = [
@@ -87,6 +88,7 @@ def test_it_is_divided_at_folders_deep_enough(source: Store, at_once: int, monke
     monkeypatch.setattr(ranges, "AT_ONCE", at_once)
     folders = source.folders()
     assert folders == ["train/", "train0/", "val/", "~/"]
+    assert source.folders(after="train/dog/") == ["train0/", "val/", "~/"] or source.uri.startswith("gs")
     bounds = ranges._bounds(source, folders, "cat")
     if at_once < 3:
         assert bounds == folders
@@ -122,7 +124,10 @@ def test_an_error_in_one_range_is_that_of_the_listing(source: Store) -> None:
     counting: Any = Counting(source, broken="val/3.png")
     with pytest.raises(AccessDenied, match="not this one"):
         listed(counting)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("listing")]
+    until = time.monotonic() + 60
+    while [thread for thread in threading.enumerate() if thread.name.startswith("listing")]:
+        assert time.monotonic() < until, "the other ranges end at their next page"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("keys", [["b", "a"], ["a", "b", "b"]])
@@ -177,7 +182,7 @@ def test_a_killed_listing_goes_on_where_it_was(source: Store, store: Store) -> N
     assert listed(rest, keep=store, note=notes.append) == list(source.list())
     assert rest.asked < whole.asked - 3
     assert [note.setting for note in notes] == ["data.source"]
-    assert "was killed goes on" in notes[0].text
+    assert "ended early goes on" in notes[0].text
     assert not list(store.list("listings/")), "it has ended, and what was kept is of no more use"
 
 
@@ -198,12 +203,20 @@ def test_a_listing_that_is_killed_again_keeps_what_both_have_listed(
     assert not list(store.list("listings/"))
 
 
-@pytest.mark.parametrize("how", ["deleted", "broken"])
+@pytest.mark.parametrize("how", ["deleted", "broken", "cut short", "changed", "zeros"])
 def test_a_kept_part_that_is_gone_is_listed_again(source: Store, store: Store, how: str) -> None:
     kill_early(source, store)
     for info in store.list("listings/"):
         if info.key not in documents(store):
-            store.delete(info.key) if how == "deleted" else store.write(info.key, b"ARROW1")
+            content = store.read(info.key)
+            middle = len(content) // 2
+            ways = {
+                "broken": b"ARROW1",
+                "cut short": content[:middle],
+                "changed": content[: middle - 8] + content[middle + 8 : middle + 24] + content[middle + 8 :],
+                "zeros": content[:16] + bytes(len(content) - 32) + content[-16:],
+            }
+            store.delete(info.key) if how == "deleted" else store.write(info.key, ways[how])
     assert listed(source, keep=store) == list(source.list())
 
 
@@ -245,6 +258,44 @@ def test_who_may_not_write_keeps_nothing(source: Store, store: Store, monkeypatc
     monkeypatch.setattr(kept_listing, "AFTER", 0)
     assert listed(source, keep=ReadOnly()) == list(source.list())
     assert not list(store.list("listings/"))
+
+
+def test_who_may_not_delete_has_no_listing_that_goes_on(
+    source: Store, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has ended: what is written since is listed."""
+
+    class Kept:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def delete(self, key: str) -> None:
+            raise AccessDenied("no deleting")
+
+    monkeypatch.setattr(kept_listing, "AFTER", 0)
+    for _ in range(2):
+        notes = list[Caution]()
+        assert listed(source, keep=Kept(), note=notes.append) == list(source.list())
+        assert not notes
+    assert documents(store)
+
+
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_a_listing_that_is_still_made_is_left_to_whoever_makes_it(source: Store, store: Store, host: str) -> None:
+    kill_early(source, store)
+    (key,) = documents(store)
+    listing = read_document(store, key, KeptListing)
+    assert listing is not None
+    alive = replace(listing, pid=os.getppid()) if host == "here" else replace(listing, host="elsewhere")
+    write_document(store, key, alive)
+    notes = list[Caution]()
+    assert listed(source, keep=store, note=notes.append) == list(source.list())
+    assert not notes
+    assert documents(store) == [key]
+
+
+def test_a_store_that_is_not_there_yet_keeps_nothing(source: Store, tmp_path: Path) -> None:
+    assert listed(source, keep=open_store(f"file://{tmp_path}/absent/")) == list(source.list())
 
 
 def test_a_short_listing_keeps_nothing(source: Store, store: Store) -> None:
