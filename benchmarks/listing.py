@@ -46,6 +46,8 @@ class Free:
         from job.storage.objects import in_pages
 
         return in_pages(self.list())
+    def folders(self, after=""):
+        return None
 
 keys, free = int(sys.argv[1]), sys.argv[2] == "free"
 source = Free() if free else open_store(Free.uri)

@@ -78,7 +78,9 @@ def _by_folder(page: Objects, data: Data, selection: Selection) -> Items:
     folders = [key[: key.rfind("/") + 1] for key in page.keys]
     above = {folder: _above(folder.split("/")[:-1], data) for folder in dict.fromkeys(folders)}
     labels, rejects, splits, without_split = zip(*map(above.__getitem__, folders), strict=True)
-    out = [reason or other for reason, other in zip(selection.all_left_out(page.keys), without_split, strict=True)]
+    out = [
+        reason or other for reason, other in zip(selection.all_left_out(page.keys, folders), without_split, strict=True)
+    ]
     groups = [None] * len(folders)
     return Items(page.keys, page.sizes, page.versions, labels, groups, rejects, splits, page.modified, out)
 

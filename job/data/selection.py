@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import string
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ SYSTEM = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """Names, in lower case, of hidden files, and of files that Windows, macOS, a NAS, Python, Spark and Hadoop leave."""
+PLAIN = frozenset(string.ascii_letters + string.digits)
+"""What names begin with that are not hidden, where they end with an extension of pictures or texts."""
 EXTENSION = re.compile(r"[a-z0-9_+-]{1,12}")
 HIDDEN, EXCLUDED, NOT_INCLUDED = "hidden or of the system", "data.exclude", "not in data.include"
 NO_EXTENSION, STORED = "without extension", "in the store"
@@ -32,23 +35,25 @@ class Selection:
         """`task`: `image` or `text`. `store`: the prefix of keys of what runs write, where that is below the source."""
         self._store = store
         self._extensions = TEXTS if task == "text" else PICTURES
-        extensions = "|".join(map(re.escape, sorted(self._extensions)))
-        self._usual = re.compile(rf"[a-z0-9][^/]*\.(?:{extensions})", re.IGNORECASE | re.ASCII).fullmatch
+        self._spellings = self._extensions | {extension.upper() for extension in self._extensions}
         self._by_name = not data.is_packed
         self._included = matcher(data.include) if data.include else None
         self._excluded = matcher(data.exclude) if data.exclude else None
 
-    def all_left_out(self, keys: Sequence[str]) -> list[str | None]:
-        """`left_out` of each key, faster where most are pictures (or texts) and there is no other rule."""
+    def all_left_out(self, keys: Sequence[str], folders: Sequence[str]) -> list[str | None]:
+        """`left_out` of each key, faster where most are pictures (or texts) and there is no other rule. The folder of
+        each key ends with a slash; at the top, it is empty.
+        """
         if self._store or self._excluded or self._included or not self._by_name:
             return list(map(self.left_out, keys))
-        usual, reasons, latest, hidden = self._usual, list[str | None](), "", False
-        for key in keys:
-            start = key.rfind("/") + 1
-            if (folder := key[:start]) != latest:
-                latest, hidden = folder, _is_hidden_folder(folder[:-1].lower())
-            reasons.append(None if usual(key, start) and not hidden else self.left_out(key))
-        return reasons
+        usual, left_out = self._spellings, self.left_out
+        hidden = {folder: _is_hidden_folder(folder[:-1].lower()) for folder in dict.fromkeys(folders)}
+        if any(hidden.values()):
+            return list(map(left_out, keys))
+        return [
+            None if key[key.rfind(".") + 1 :] in usual and key[len(folder)] in PLAIN else left_out(key)
+            for key, folder in zip(keys, folders, strict=True)
+        ]
 
     def left_out(self, key: str, listed: bool = False) -> str | None:
         """The reason why an object is no example (one of a few, or its extension); None where it is one. An object that

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import google_crc32c
 import requests
@@ -21,6 +23,8 @@ FAILURES = (
     urllib3.exceptions.HTTPError,
     ConnectionError,
 )
+SETTINGS = "thaw_settings"
+"""The attribute of a session that has the environment's settings for its host."""
 HASH = "X-Goog-Hash"
 """The header with the checksums of an object."""
 
@@ -30,20 +34,33 @@ def ask_shortly(blob: storage.Blob, timeout: tuple[float, float], part: str | No
     the library takes for a small one. None where the library has to ask, which knows about errors, retries, and objects
     that are kept packed.
     """
-    client, headers = blob.client, {"accept-encoding": "gzip", **({"Range": part} if part else {})}
+    url, headers = blob._get_download_url(blob.client), {"accept-encoding": "gzip"}
+    if part:
+        headers["Range"] = part
     try:
-        answer = client._http.get(blob._get_download_url(client), headers=headers, timeout=timeout)
+        answer = _send(blob.client._http, url, headers, timeout=timeout)
         content: bytes = answer.content
     except (*FAILURES, GoogleAuthError):
         return None
     stored = answer.headers.get("X-Goog-Stored-Content-Encoding", "identity")
     if answer.status_code != (206 if part else 200) or stored != "identity" or "Content-Encoding" in answer.headers:
         return None
-    if part is None and f"crc32c={_written(google_crc32c.Checksum(content))}" not in answer.headers.get(
-        "X-Goog-Hash", ""
-    ):
+    if part is None and f"crc32c={_written(google_crc32c.Checksum(content))}" not in answer.headers.get(HASH, ""):
         return None
     return content
+
+
+def _send(session: Any, url: str, headers: dict[str, str], *, timeout: tuple[float, float]) -> requests.Response:
+    """What an AuthorizedSession sends, but for what it finds out again for each request: the environment's proxies and
+    certificates, cookies, hooks.
+    """
+    if (settings := getattr(session, SETTINGS, None)) is None:
+        settings = session.merge_environment_settings(url, {}, None, None, None)
+        setattr(session, SETTINGS, settings)
+    session.credentials.before_request(partial(session._auth_request, timeout=timeout), "GET", url, headers)
+    request = requests.Request("GET", url, headers).prepare()
+    answer: requests.Response = session.get_adapter(url).send(request, timeout=timeout, **settings)
+    return answer
 
 
 def check_crc(blob: storage.Blob, crc: Callable[[], google_crc32c.Checksum]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import threading
 import time
@@ -11,41 +10,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import s3transfer.exceptions
 import urllib3
 from boto3.exceptions import Boto3Error, RetriesExceededError
 from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore import exceptions as boto
-from botocore.config import Config
-from botocore.loaders import Loader
-from botocore.session import Session
 from s3transfer.exceptions import S3DownloadFailedError
 
 from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import CONNECTIONS, FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
+from job.storage.objects import FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
+from job.storage.s3_client import make_client
 from job.storage.s3_errors import not_kept, translated
-from job.storage.s3_get import ShortGet, check_etag
-from job.storage.s3_pages import OBJECTS, parse_time, read_pages
+from job.storage.s3_get import ShortGet, ShortWay, check_etag
+from job.storage.s3_pages import OBJECTS, read_page
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
 T = TypeVar("T")
-ATTEMPTS = 7
-"""Tries of a request, with random pauses of up to 1, 2, 4, … seconds between them, on average half a minute in all."""
-CONFIG = Config(
-    # In the mode "standard", all threads of a client share a retry budget, which an outage uses up in half a second.
-    retries={"mode": "legacy", "total_max_attempts": ATTEMPTS},
-    connect_timeout=5,
-    read_timeout=20,
-    max_pool_connections=CONNECTIONS,
-)
-LOADER = Loader()
-"""Loads the description of S3's API once for all clients, which is the slowest part of making a client."""
 DOWNLOAD = TransferConfig(num_download_attempts=3)
 """Each part is tried three times, without a pause."""
 UPLOAD_ATTEMPTS = 3
@@ -86,15 +73,8 @@ class S3Store:
     def _client(self) -> Any:
         with self._lock:
             if self._opened is None:
-                session = Session()
-                session.register_component("data_loader", LOADER)
-                parsers = session.get_component("response_parser_factory")
-                parsers.set_parser_defaults(timestamp_parser=parse_time)
-                client = session.create_client("s3", region_name=_region(), config=CONFIG)
-                read_pages(client)
-                self._short = ShortGet(client, self.bucket)
-                if self.access.requester_pays:
-                    client.meta.events.register("provide-client-params.s3", _pay)
+                client = make_client(self.access)
+                self._short, self._listing = ShortGet(client, self.bucket), ShortWay(client, "ListObjectsV2")
                 self._opened = client
             return self._opened
 
@@ -104,17 +84,32 @@ class S3Store:
     def pages(
         self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
     ) -> Iterator[Objects]:
-        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "MaxKeys": PAGE}
-        with self._translated("list", prefix):
-            start = {"StartAfter": self.prefix + after} if after else {}
-            for answer in self._client.get_paginator("list_objects_v2").paginate(**where, **start):
-                if OBJECTS not in answer:
-                    raise StorageError(f"{self.uri}: what answers is no S3: {NETWORK}.")
-                page = below(answer[OBJECTS], self.prefix)
-                if (wanted := between(page, after, before)).keys:
-                    yield wanted
-                if before and page.keys and page.keys[-1] >= before:
-                    return
+        token, more = None, True
+        while more:
+            with self._translated("list", prefix):
+                objects, following = self._page(self.prefix + prefix, self.prefix + after if after else "", token)
+                if following is not None and following == token:
+                    raise StorageError(f"{self.uri}: the store lists the same page again and again.")
+            token = following
+            page = below(objects, self.prefix)
+            if (wanted := between(page, after, before)).keys:
+                yield wanted
+            more = token is not None and not (before and page.keys and page.keys[-1] >= before)
+
+    def _page(self, prefix: str, after: str, token: str | None) -> tuple[Objects, str | None]:
+        """A page of what comes `after` this whole key, the one that the token is of; and the token of the next one."""
+        client, asked = self._client, {"prefix": prefix, "max-keys": str(PAGE)}
+        if token is not None:
+            query = {"list-type": "2", "encoding-type": "url", "continuation-token": token, **asked}
+            answer = self._listing.send(f"?{urlencode(query, quote_via=quote)}", {})
+            if answer is not None and (page := read_page(answer.content)) is not None:
+                return page
+        start = {"ContinuationToken": token} if token is not None else {"StartAfter": after} if after else {}
+        told = client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **start)
+        if OBJECTS not in told:
+            raise StorageError(f"{self.uri}: what answers is no S3: {NETWORK}.")
+        self._listing.learn()
+        return told[OBJECTS], told.get("NextContinuationToken") if told.get("IsTruncated") else None
 
     def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str]:
         where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "Delimiter": "/"}
@@ -282,15 +277,3 @@ def _whole(ask: Callable[[], T]) -> T:
 def _md5_of_file(path: str) -> Any:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-
-
-def _pay(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
-    """The parameters of a request, with RequestPayer, for buckets whose readers pay."""
-    return params | ({"RequestPayer": "requester"} if "RequestPayer" in model.input_shape.members else {})
-
-
-def _region() -> str | None:
-    """The region from AWS_REGION, which other SDKs and EKS use, or from AWS_DEFAULT_REGION, botocore's only
-    variable.
-    """
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None

@@ -1,8 +1,8 @@
-"""A short way to ask for an object of S3: a third of the processor that botocore takes for a small one.
+"""A short way to ask S3 for objects and for pages: a third of the processor that botocore takes for a small answer.
 
-It sends what the client has sent for another object, with another key, by the client's own connections and
-credentials, but without botocore's serialisers, hooks and parsers. Whatever is no plain success is asked for by
-botocore again, which knows about errors, retries and redirects.
+It sends what the client has sent before, for something else, by the client's own connections and credentials, but
+without botocore's serialisers, hooks and parsers. Whatever is no plain success is asked for by botocore again, which
+knows about errors, retries and redirects.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import google_crc32c
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.exceptions import BotoCoreError, FlexibleChecksumError
 from botocore.utils import percent_encode
 
-EVENT = "request-created.s3.GetObject"
-"""The request has been signed by then, if the handler is the last one."""
 SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]*/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
 """The region and the service that a signature is for."""
 OWN = ("authorization", "range", "if-match", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256")
@@ -53,44 +51,78 @@ class _Sent(NamedTuple):
     service: str
 
 
-class ShortGet:
-    def __init__(self, client: Any, bucket: str) -> None:
-        self._client, self._bucket = client, bucket
+class ShortWay:
+    """Requests of one operation for one bucket, each like the first one of the client."""
+
+    def __init__(self, client: Any, operation: str) -> None:
+        self._client = client
         self._thread = threading.local()
         self._sent: _Sent | None = None
-        client.meta.events.register_last(EVENT, self._see)
+        # The request has been signed by then, if the handler is the last one.
+        client.meta.events.register_last(f"request-created.s3.{operation}", self._see)
 
-    def learn(self, key: str) -> None:
-        """Takes this thread's latest request for an example: it was for this whole key, and has succeeded."""
-        request, written = self._thread.latest, percent_encode(key, safe="/~")
-        directory = self._bucket.endswith(DIRECTORY)  # its requests are signed for a session
-        if self._sent is not None or directory or not request.url.endswith(f"/{written}"):
+    @property
+    def is_known(self) -> bool:
+        return self._sent is not None
+
+    def learn(self, ending: str | None = None) -> None:
+        """Takes this thread's latest request for an example: it has succeeded, and its address ends so (by default, in
+        its query).
+        """
+        request = self._thread.latest
+        ending = f"?{request.url.partition('?')[2]}" if ending is None else ending
+        if self._sent is not None or not request.url.endswith(ending):
             return
         headers = {name: _text(value) for name, value in request.headers.items()}
         if scope := SCOPE.match(headers.get("Authorization", "")):
             shared = {name: value for name, value in headers.items() if not _is_own(name)}
-            self._sent = _Sent(request.url[: -len(written)], shared, *scope.groups())
+            self._sent = _Sent(request.url[: -len(ending)], shared, *scope.groups())
+
+    def send(self, ending: str, headers: Mapping[str, str], *, status: int = 200) -> AWSResponse | None:
+        """The whole answer with this status to a request whose address ends so; None where there is none."""
+        if self._sent is None:
+            return None
+        address, shared, region, service = self._sent
+        request = AWSRequest("GET", address + ending, shared | dict(headers))
+        try:
+            self._client._request_signer.get_auth_instance(service, region).add_auth(request)
+            answer = self._client._endpoint.http_session.send(request.prepare())
+        except BotoCoreError:
+            return None
+        is_whole = str(len(answer.content)) == answer.headers.get("Content-Length")
+        return answer if answer.status_code == status and is_whole else None
+
+    def _see(self, request: AWSRequest, **_: Any) -> None:
+        self._thread.latest = request
+
+
+class ShortGet:
+    """Reads objects of a bucket in the short way."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+        self._way = ShortWay(client, "GetObject")
+
+    def learn(self, key: str) -> None:
+        """Takes this thread's latest request for an example: it was for this whole key, and has succeeded."""
+        if not self._bucket.endswith(DIRECTORY):  # its requests are signed for a session
+            self._way.learn(percent_encode(key, safe="/~"))
 
     def read(self, key: str, version: str | None, part: str | None) -> bytes | None:
         """The content of an object by its whole key, or a part of it (`bytes=…`), checked as botocore's answers are.
         None where botocore has to ask, because nothing was learned so far, or this did not succeed.
         """
-        if self._sent is None:
-            return None
-        address, shared, region, service = self._sent
         own = {"If-Match": f'"{version}"' if version else None, "Range": part}
-        headers = shared | {name: value for name, value in own.items() if value is not None}
-        request = AWSRequest("GET", address + percent_encode(key, safe="/~"), headers)
-        try:
-            self._client._request_signer.get_auth_instance(service, region).add_auth(request)
-            answer = self._client._endpoint.http_session.send(request.prepare())
-            content: bytes = answer.content
-            if answer.status_code != (206 if part else 200) or str(len(content)) != answer.headers["Content-Length"]:
-                return None
-            if part is None:
-                self._check(content, answer.headers)
-        except (BotoCoreError, KeyError):
+        headers = {name: value for name, value in own.items() if value is not None}
+        answer = self._way.send(percent_encode(key, safe="/~"), headers, status=206 if part else 200)
+        if answer is None:
             return None
+        content: bytes = answer.content
+        if part is None:
+            try:
+                self._check(content, answer.headers)
+            except FlexibleChecksumError:
+                return None
         return content
 
     def _check(self, content: bytes, headers: Mapping[str, str]) -> None:
@@ -103,9 +135,6 @@ class ShortGet:
             told = headers.get(f"x-amz-checksum-{name}", "-")
             if "-" not in told and base64.b64encode(checksum(content)).decode() != told:
                 raise FlexibleChecksumError(error_msg=f"the {name} of what came is not {told}")
-
-    def _see(self, request: AWSRequest, **_: Any) -> None:
-        self._thread.latest = request
 
 
 def check_etag(client: Any, bucket: str, answer: Mapping[str, Any], *, md5: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
+import pyarrow as pa
 from botocore import handlers
 from botocore.utils import parse_timestamp
 
@@ -31,6 +32,8 @@ USUAL = re.compile(
 """An object as S3, MinIO and Ceph write it."""
 UNUSUAL = ("&#", "<!", "\r")
 """What an XML parser has to read: numbered characters, CDATA and comments, line ends that it changes."""
+BETWEEN = "\0"
+"""No text of XML has it."""
 APOSTROPHE = {"&apos;": "'"}
 ERRORS_OF_BOTOCORE = getattr(handlers, "_handle_200_error", None)
 """It parses each page as a whole, to see whether it is an error that came with the status 200."""
@@ -41,6 +44,15 @@ def read_pages(client: Any) -> None:
     if ERRORS_OF_BOTOCORE:  # called below, once the objects are gone
         client.meta.events.unregister(EVENT, ERRORS_OF_BOTOCORE)
     client.meta.events.register_first(EVENT, _before_parse)
+
+
+def read_page(body: bytes) -> tuple[Objects, str | None] | None:
+    """The objects of a page, and the token of the next one; None for what is no page."""
+    page = _usual(body) or _any(body)
+    if page is None:
+        return None
+    said = {element.tag.rpartition("}")[2]: element.text for element in ElementTree.fromstring(page.rest)}
+    return page.objects, said.get("NextContinuationToken") if said.get("IsTruncated") == "true" else None
 
 
 def _before_parse(operation_model: Any, **answer: Any) -> None:
@@ -103,21 +115,22 @@ def _any(body: bytes) -> _Page | None:
 
 def _unescaped(texts: Sequence[str]) -> list[str]:
     """The texts of XML elements without their entities."""
-    texts = [text.replace("&quot;", '"') for text in texts]
-    return [unescape(text, APOSTROPHE) if "&" in text else text for text in texts]
+    joined = BETWEEN.join(texts).replace("&quot;", '"')
+    texts = joined.split(BETWEEN)
+    return [unescape(text, APOSTROPHE) if "&" in text else text for text in texts] if "&" in joined else texts
 
 
 def _objects(keys: Any, sizes: Any, etags: Any, *, times: Any, encoded: bool) -> Objects:
-    if encoded:
+    if encoded and any(mark in BETWEEN.join(keys) for mark in "%+"):
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
     return Objects(keys, list(map(int, sizes)), [etag.strip('"') for etag in etags], _seconds(times))
 
 
 def _seconds(times: Sequence[str]) -> list[float | None]:
     """Times as seconds since 1970."""
-    with suppress(ValueError):
-        if all(time[4:5] == "-" for time in times):
-            return [datetime.fromisoformat(time).timestamp() for time in times]
+    with suppress(pa.ArrowInvalid):
+        parsed = pa.array(times, pa.string()).cast(pa.timestamp("us", "UTC"))
+        return (parsed.cast(pa.int64()).to_numpy() / 1e6).tolist()
     return [parse_time(time).timestamp() for time in times]
 
 

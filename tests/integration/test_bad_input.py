@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from job.storage import open_store
-from job.storage.s3 import CONFIG
+from job.storage.s3_client import CONFIG
 from support.images import folder_of, picture
 from support.networks import own_base
 
@@ -255,7 +255,7 @@ def test_no_permission(told: Callable[[Bad], str], s3_server: str) -> None:
 def test_a_storage_server_that_is_not_there(told: Callable[[Bad], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(
-        "job.storage.s3.CONFIG", CONFIG.merge(Config(retries={"mode": "legacy", "total_max_attempts": 3}))
+        "job.storage.s3_client.CONFIG", CONFIG.merge(Config(retries={"mode": "legacy", "total_max_attempts": 3}))
     )
     message = told(Bad("", 4, "", ("data.source=s3://bad-input/cells/",)))
     assert re.search(r"bad-input/cells/: could not list it, after retries \(.*127\.0\.0.*check the network", message)

@@ -69,7 +69,7 @@ def s3_learned_behind(s3_behind: Callable[..., Any]) -> Callable[..., Any]:
         with s3_behind(**faults) as (store, proxy):
             rates, proxy.rates = proxy.rates, {}
             store.read("key")
-            assert store._short._sent is not None
+            assert store._short._way.is_known
             proxy.rates = rates
             proxy.asked.clear()
             yield store, proxy

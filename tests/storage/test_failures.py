@@ -115,7 +115,7 @@ def test_a_busy_server_is_asked_again(scheme: str, monkeypatch: pytest.MonkeyPat
 def test_a_server_that_is_not_there_is_an_error_after_retries(
     scheme: str, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("job.storage.s3.CONFIG.retries", {"mode": "legacy", "total_max_attempts": 2})
+    monkeypatch.setattr("job.storage.s3_client.CONFIG.retries", {"mode": "legacy", "total_max_attempts": 2})
     point_at(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(StorageError, match=f"{scheme}://bucket/.*could not {action} it, after retries") as caught:
         VERBS[action](open_store(f"{scheme}://bucket/"))

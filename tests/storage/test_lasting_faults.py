@@ -47,7 +47,7 @@ def test_what_stays_is_an_error_after_a_bounded_number_of_retries(
                 act(store)
             assert type(caught.value) is StorageError
             assert "\n" not in str(caught.value)
-            shortly = action == "read" and (store.uri.startswith("gs") or store._short._sent is not None)
+            shortly = action == "read" and (store.uri.startswith("gs") or store._short._way.is_known)
             if store.uri.startswith("gs"):
                 assert proxy.counts[fault] == 9 + shortly
                 continue
@@ -106,8 +106,8 @@ def test_an_etag_that_is_no_md5_is_no_checksum(s3_root: S3Store) -> None:
 def test_an_answer_that_stalls_is_asked_for_again_and_then_an_error(
     behind: Callable[..., Any], fault: str, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("job.storage.s3.CONFIG.read_timeout", 0.1)
-    monkeypatch.setattr("job.storage.s3.CONFIG.retries", {"mode": "legacy", "total_max_attempts": 3})
+    monkeypatch.setattr("job.storage.s3_client.CONFIG.read_timeout", 0.1)
+    monkeypatch.setattr("job.storage.s3_client.CONFIG.retries", {"mode": "legacy", "total_max_attempts": 3})
     monkeypatch.setattr("job.storage.s3.BODY_ATTEMPTS", 3)
     monkeypatch.setattr("job.storage.gcs.TIMEOUT", (1, 0.1))
     monkeypatch.setattr("job.storage.gcs.PATIENCE_UNREACHABLE", 0.0)  # it is reached

@@ -119,7 +119,7 @@ def test_who_pays_says_so_in_both_ways(s3_bucket: Callable[[], str], monkeypatch
     store: Any = open_store(f"s3://{s3_bucket()}/", Storage(requester_pays=True))
     store.write("first", b"x")
     store.read("first")
-    assert store._short._sent.headers["x-amz-request-payer"] == "requester"
+    assert store._short._way._sent.headers["x-amz-request-payer"] == "requester"
 
 
 def test_credentials_that_change_are_those_of_the_next_request(

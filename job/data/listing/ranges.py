@@ -27,8 +27,10 @@ from job.storage.scratch import scratch
 
 HEAD = 16
 """Pages that are listed before the rest is divided."""
-AT_ONCE = 8
-"""Ranges that are listed at a time."""
+AT_ONCE, AT_ONCE_QUICK, QUICK = 8, 2, 0.03
+"""Ranges that are listed at a time; and where a page takes fewer seconds than QUICK, so that more would only wait for
+each other.
+"""
 RANGES, DEEPEST = 32, 3
 """The most ranges, and the levels of folders that are looked at to find them."""
 PART = 50
@@ -57,7 +59,7 @@ def list_source(
 
 
 def _pages(source: Store, skipped: Skipped | None, keep: Store | None, *, note: Note) -> Iterator[Objects]:
-    begun, pages, last = time.time(), source.pages(skipped=skipped), ""
+    begun, clock, pages, last = time.time(), time.monotonic(), source.pages(skipped=skipped), ""
     for number, page in enumerate(pages, 1):
         yield page
         last = page.keys[-1]
@@ -68,6 +70,7 @@ def _pages(source: Store, skipped: Skipped | None, keep: Store | None, *, note: 
     if (folders := source.folders(after=last)) is None:
         yield from pages
         return
+    at_once = AT_ONCE if time.monotonic() - clock > HEAD * QUICK else AT_ONCE_QUICK
     listing = find_kept(keep, source) if keep else None
     if listing is None:
         bounds = [last, *_bounds(source, folders, last), ""]
@@ -76,7 +79,7 @@ def _pages(source: Store, skipped: Skipped | None, keep: Store | None, *, note: 
         note(_resumed(source, listing))
         yield from source.pages(after=last, before=f"{listing.start}\0") if last < listing.start else ()
         last = max(last, listing.start)
-    for page in _Division(source, listing, keep).pages():
+    for page in _Division(source, listing, keep).pages(at_once):
         if (new := between(page, last, "")).keys:
             yield new
             last = new.keys[-1]
@@ -126,8 +129,8 @@ class _Division:
         self._queues = [SimpleQueue[Spool | None]() for _ in listing.ranges]
         self._stopped = Event()
 
-    def pages(self) -> Iterator[Objects]:
-        pool = ThreadPoolExecutor(AT_ONCE, "listing")
+    def pages(self, at_once: int) -> Iterator[Objects]:
+        pool = ThreadPoolExecutor(at_once, "listing")
         with scratch() as folder:
             futures = [pool.submit(self._list, place, folder) for place in range(len(self._ranges))]
             try:

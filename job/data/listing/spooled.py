@@ -19,7 +19,7 @@ from job.storage.scratch import scratch
 MANY = 256
 """Pages whose keys are in memory at a time."""
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("modified", pa.float64())])
-PACKED = pa.ipc.IpcWriteOptions(compression="zstd")
+PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 SORTED = 500_000
 """Objects that are sorted in memory."""
 
