@@ -114,7 +114,7 @@ def _run(step: str, folder: Path, examples: int) -> None:
         stored = [(featurizer, stored_features(store, featurizer))]
         accepted = np.ones(examples, np.bool_)
         write_dataset(store, "run", classes, examples=listed, accepted=accepted, pooled=stored, inputs=[])
-    else:
+    elif step == "worker":
         load_dataset(store, "run", classes, class_weights=None)
     print(json.dumps([time.monotonic() - began, _memory() - before]))
     if step == "order":

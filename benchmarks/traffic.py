@@ -37,7 +37,6 @@ store: s3://traffic/STORE/
 model: {backbone: mobilenetv2, weights: none, image_size: 32, head: {hidden: [16]}}
 phases: {head: {epochs: 1}, fine_tune: {unfreeze: {blocks: 1}, epochs: 1, allow_unconverged_head: true}}
 train: {batch_size: 256, cache: "on"}
-promote: {when: never}
 """
 RUN = """
 import atexit, json, sys, threading
