@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from job.config import Data
+from job.data.labels import labelled
 from job.data.snapshot import take_snapshot
 from job.data.sources.packed import (
     index_key,
@@ -180,7 +181,7 @@ def test_a_long_index_takes_bounded_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     store.write(index_key(settings, source, shard), make_index(long()))
-    count = sum(item.size == 5 for item in list_items(settings, source, store))
+    count = sum(size == 5 for items in labelled(settings, source, store) for size in items.size)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 60_000
