@@ -34,7 +34,7 @@ class Features:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, corrupt: int) -> None:
         self.left, self.completed, self.forgotten = corrupt, 0, list[str]()
         monkeypatch.setattr(pipeline, "complete_features", self.complete)
-        monkeypatch.setattr("job.features.store.forget_part", lambda store, _, part: self.forgotten.append(part))
+        monkeypatch.setattr("job.features.store.forget_file", lambda store, _, part: self.forgotten.append(part))
 
     def complete(self, run: Any, plan: Plan, executor: Any, *, emit: Any) -> Plan:
         self.completed += 1

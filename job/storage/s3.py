@@ -135,7 +135,7 @@ class S3Store:
             return content
 
         with self._translated("read", key):
-            return self._ask(key, version, None, lambda: _whole(ask))
+            return self._ask(key, version, None, otherwise=lambda: _whole(ask))
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
@@ -144,7 +144,9 @@ class S3Store:
         part = f"bytes={start}-{start + count - 1}"
         with self._translated("read", key):
             try:
-                return self._ask(key, version, part, lambda: _whole(lambda: self._get(key, version, Range=part)[1]))
+                return self._ask(
+                    key, version, part, otherwise=lambda: _whole(lambda: self._get(key, version, Range=part)[1])
+                )
             except boto.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":  # an empty object has no first byte
                     return b""
@@ -209,7 +211,7 @@ class S3Store:
         self._short.learn(self.prefix + key)
         return answer, content
 
-    def _ask(self, key: str, version: str | None, part: str | None, otherwise: Callable[[], bytes]) -> bytes:
+    def _ask(self, key: str, version: str | None, part: str | None, *, otherwise: Callable[[], bytes]) -> bytes:
         """The content, or a part of it, in the short way; or else what `otherwise` returns."""
         if self._client and self._refused < HOPELESS:
             content = self._short.read(self.prefix + key, version, part)
