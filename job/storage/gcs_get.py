@@ -30,7 +30,7 @@ HASH = "X-Goog-Hash"
 
 
 def ask_shortly(blob: storage.Blob, timeout: tuple[float, float], part: str | None = None) -> bytes | None:
-    """The content of an object, or a part of it (`bytes=…`), by the client's own session: a fifth of the processor that
+    """The content of an object, or a part of it (`bytes=…`), by the client's own session: a third of the processor that
     the library takes for a small one. None where the library has to ask, which knows about errors, retries, and objects
     that are kept packed.
     """

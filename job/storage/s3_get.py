@@ -1,4 +1,4 @@
-"""A short way to ask S3 for objects and for pages: a third of the processor that botocore takes for a small answer.
+"""A short way to ask S3 for objects and for pages: half of the processor that botocore takes for a small answer.
 
 It sends what the client has sent before, for something else, by the client's own connections and credentials, but
 without botocore's serialisers, hooks and parsers. Whatever is no plain success is asked for by botocore again, which
