@@ -29,23 +29,14 @@ SPARE = {"train, or validation": "validation", "train, or test": "test"}
 
 def sides_of(given: Sequence[str | None], identities: Sequence[str], data: Data) -> list[str]:
     """The split of each example: the `given` one, or by a hash; one of SPARE where it is provisional."""
-    shares = data.fractions
-    if any(given):
-        return [_side_of(*of, shares) for of in zip(given, identities, strict=True)]
-    bounds = np.array([shares.train, shares.train + shares.validation])
-    places = np.searchsorted(bounds, positions_of(identities), side="right")
-    return list(map(SPLITS.__getitem__, places.tolist()))
-
-
-def _side_of(given: str | None, identity: str, shares: Split) -> str:
-    if given is None:
-        return split_of(identity, shares)
-    if given != "train":
-        return given
-    position = position_of(identity)
-    if position < shares.validation:
-        return "train, or validation"
-    return "train, or test" if position < shares.validation + shares.test else "train"
+    shares, positions = data.fractions, positions_of(identities)
+    if not any(given):
+        return _splits_at(positions, shares)
+    hashed = zip(given, _splits_at(positions, shares), positions.tolist(), strict=True)
+    return [
+        split if of is None else _provisional(position, shares) if of == "train" else of
+        for of, split, position in hashed
+    ]
 
 
 def split_of(identity: str, split: Split) -> str:
@@ -53,23 +44,26 @@ def split_of(identity: str, split: Split) -> str:
 
     The first 8 bytes of BLAKE2b, as a fraction of 2**64, fall into one of three intervals.
     """
-    position = position_of(identity)
-    if position < split.train:
-        return "train"
-    return "validation" if position < split.train + split.validation else "test"
-
-
-def position_of(identity: str) -> float:
-    """A number in [0, 1) from a digest of the identity, uniform over identities."""
-    digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return _splits_at(positions_of([identity]), split)[0]
 
 
 def positions_of(identities: Sequence[str]) -> np.ndarray:
-    """`position_of` each identity, float64 [n]."""
+    """Numbers in [0, 1) from digests of the identities, uniform over identities, float64 [n]."""
     blake = hashlib.blake2b
     digests = [blake(identity.encode("utf-8", "surrogateescape"), digest_size=8).digest() for identity in identities]
     return np.frombuffer(b"".join(digests), ">u8") / 2**64
+
+
+def _splits_at(positions: np.ndarray, shares: Split) -> list[str]:
+    bounds = [shares.train, shares.train + shares.validation]
+    return list(map(SPLITS.__getitem__, np.searchsorted(bounds, positions, side="right").tolist()))
+
+
+def _provisional(position: float, shares: Split) -> str:
+    """The split of an example that is given to train."""
+    if position < shares.validation:
+        return "train, or validation"
+    return "train, or test" if position < shares.validation + shares.test else "train"
 
 
 def split_called(name: str) -> str | None:

@@ -19,7 +19,7 @@ MOST_BYTES = 4 * FILE_BYTES
 PART_BYTES = 4 * 2**20
 """Bytes of a part of a file, at most but for what one example has: what is read at a time."""
 SECONDS = 15.0
-"""Seconds after which features become a file, however few they are: what a killed process loses, at most."""
+"""Seconds after which features become a file, however few they are: about what a killed process loses."""
 
 
 class Collector:

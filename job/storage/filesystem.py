@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
-from job.storage.objects import Objects, between, in_pages
+from job.storage.objects import Objects, in_pages
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -42,9 +42,7 @@ class LocalStore:
     def pages(
         self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
     ) -> Iterator[Objects]:
-        for page in in_pages(self.list(prefix, skipped)):
-            if (wanted := between(page, after, before)).keys:
-                yield wanted
+        return in_pages(self.list(prefix, skipped), after, before)
 
     def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str] | None:
         return None

@@ -29,7 +29,8 @@ from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
 from job.storage.gcs_get import FAILURES, ask_shortly, check_crc, crc_of_file
-from job.storage.objects import CONNECTIONS, FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
+from job.storage.objects import CONNECTIONS, FOLDER_PAGES, PAGE, Objects, below, between, one_by_one
+from job.storage.shortcut import Shortcut
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -54,7 +55,7 @@ class GcsStore:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"gs://{bucket}/{prefix}"
-        self._lock, self._opened, self._refused = threading.Lock(), None, 0
+        self._lock, self._opened, self._shortcut = threading.Lock(), None, Shortcut()
 
     def __reduce__(self) -> tuple[type[GcsStore], tuple[str, str, Storage]]:
         return GcsStore, (self.bucket, self.prefix, self.access)
@@ -123,7 +124,7 @@ class GcsStore:
 
         with self._translated("read", key):
             blob = self._blob(key, int(version) if version else None)
-            return self._ask(blob, None, lambda: _unchanged(ask))
+            return self._shortcut.read(lambda: ask_shortly(blob, TIMEOUT), lambda: _unchanged(ask))
 
     def read_first(self, key: str, count: int, version: str | None = None) -> bytes:
         return self.read_range(key, 0, count, version=version)
@@ -133,9 +134,8 @@ class GcsStore:
             blob = self._blob(key, int(version) if version else None)
             end = start + count - 1
             try:
-                return self._ask(
-                    blob,
-                    f"bytes={start}-{end}",
+                return self._shortcut.read(
+                    lambda: ask_shortly(blob, TIMEOUT, f"bytes={start}-{end}"),
                     lambda: blob.download_as_bytes(start=start, end=end, retry=_retried, timeout=TIMEOUT),
                 )
             except google.RequestRangeNotSatisfiable:  # an empty object has no first byte
@@ -180,16 +180,6 @@ class GcsStore:
     def _blob(self, key: str, generation: int | None = None) -> storage.Blob:
         key.encode()  # the library would send half a surrogate pair as it is
         return self._bucket.blob(self.prefix + key, generation=generation)
-
-    def _ask(self, blob: storage.Blob, part: str | None, otherwise: Callable[[], bytes]) -> bytes:
-        """The content, or a part of it, in the short way; or else what `otherwise` returns."""
-        content = ask_shortly(blob, TIMEOUT, part) if self._refused < HOPELESS else None
-        if content is not None:
-            self._refused = 0
-            return content
-        content = otherwise()
-        self._refused += 1
-        return content
 
     def _put(self, key: str, data: bytes, **condition: Any) -> str:
         with self._translated("write", key):

@@ -11,8 +11,6 @@ from job.storage import ObjectInfo
 
 CONNECTIONS = 128
 """The most connections of a client that are kept open: as many as there are threads that read at a time."""
-HOPELESS = 32
-"""Objects in a row for which the short way to read did not do, after which a store does without it."""
 FOLDER_PAGES = 10
 """The most requests for the folders of a folder."""
 PAGE = 1000
@@ -35,10 +33,13 @@ def one_by_one(pages: Iterable[Objects]) -> Iterator[ObjectInfo]:
         yield from map(ObjectInfo, *page)
 
 
-def in_pages(objects: Iterable[ObjectInfo]) -> Iterator[Objects]:
+def in_pages(objects: Iterable[ObjectInfo], after: str = "", before: str = "") -> Iterator[Objects]:
+    """Pages of the objects whose keys come `after` and `before` these (empty: all)."""
     objects = iter(objects)
-    while page := list(islice(objects, PAGE)):
-        yield Objects._make(map(list, zip(*page, strict=True)))
+    while listed := list(islice(objects, PAGE)):
+        page = between(Objects._make(map(list, zip(*listed, strict=True))), after, before)
+        if page.keys:
+            yield page
 
 
 def below(page: Objects, root: str) -> Objects:

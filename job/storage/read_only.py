@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from job.errors import ObjectMissing, WriteConflict
 from job.storage import ObjectInfo, Skipped, Store
 from job.storage.filesystem import LocalStore
-from job.storage.objects import Objects, between, in_pages
+from job.storage.objects import Objects, in_pages
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -35,9 +35,7 @@ class OverlayStore:
     def pages(
         self, prefix: str = "", *, after: str = "", before: str = "", skipped: Skipped | None = None
     ) -> Iterator[Objects]:
-        for page in in_pages(self.list(prefix, skipped)):
-            if (wanted := between(page, after, before)).keys:
-                yield wanted
+        return in_pages(self.list(prefix, skipped), after, before)
 
     def folders(self, prefix: str = "", *, after: str = "") -> Sequence[str] | None:
         return None

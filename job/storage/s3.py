@@ -23,11 +23,12 @@ from job.config import Storage
 from job.errors import AccessDenied, ObjectMissing, StorageError
 from job.storage import DEFAULTS, ObjectInfo, Skipped
 from job.storage.filesystem import half_file
-from job.storage.objects import FOLDER_PAGES, HOPELESS, PAGE, Objects, below, between, one_by_one
+from job.storage.objects import FOLDER_PAGES, PAGE, Objects, below, between, one_by_one
 from job.storage.s3_client import make_client
 from job.storage.s3_errors import not_kept, translated
 from job.storage.s3_get import ShortGet, ShortWay, check_etag
 from job.storage.s3_pages import OBJECTS, read_page
+from job.storage.shortcut import Shortcut
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -64,7 +65,7 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str, access: Storage = DEFAULTS) -> None:
         self.bucket, self.prefix, self.access = bucket, prefix, access
         self.uri = f"s3://{bucket}/{prefix}"
-        self._lock, self._opened, self._refused = threading.Lock(), None, 0
+        self._lock, self._opened, self._shortcut = threading.Lock(), None, Shortcut()
 
     def __reduce__(self) -> tuple[type[S3Store], tuple[str, str, Storage]]:
         return S3Store, (self.bucket, self.prefix, self.access)
@@ -213,14 +214,11 @@ class S3Store:
 
     def _ask(self, key: str, version: str | None, part: str | None, *, otherwise: Callable[[], bytes]) -> bytes:
         """The content, or a part of it, in the short way; or else what `otherwise` returns."""
-        if self._client and self._refused < HOPELESS:
-            content = self._short.read(self.prefix + key, version, part)
-            if content is not None:
-                self._refused = 0
-                return content
-        content = otherwise()
-        self._refused += 1
-        return content
+
+        def shortly() -> bytes | None:
+            return self._client and self._short.read(self.prefix + key, version, part)  # it is made with the client
+
+        return self._shortcut.read(shortly, otherwise)
 
     def _check_etag(self, answer: dict[str, Any], md5: Callable[[], Any]) -> None:
         check_etag(self._client, self.bucket, answer, md5=md5)

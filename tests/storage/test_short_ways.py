@@ -107,7 +107,7 @@ def test_a_store_for_which_it_never_does_is_asked_in_the_long_way_alone(
     bucket: Any, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[object] = []
-    bucket._refused = 0
+    bucket._shortcut.refused = 0
     name = "job.storage.gcs.ask_shortly" if bucket.uri.startswith("gs") else "job.storage.s3.ShortGet.read"
     monkeypatch.setattr(name, lambda *args: tried.append(args))
     for _ in range(40):
