@@ -235,7 +235,9 @@ def certain_network(pixels: int) -> keras.Model:
     normalization = keras.layers.Normalization(name="normalization")
     x = keras.layers.GlobalAveragePooling2D()(normalization(image))
     bias = keras.initializers.Constant([0.0, 500.0])
-    network = keras.Model(image, keras.layers.Dense(2, bias_initializer=bias, name="head_logits")(x))
+    kernel = keras.initializers.RandomUniform(-0.3, 0.3, seed=0)  # of pixels up to 255, less than the bias
+    logits = keras.layers.Dense(2, kernel_initializer=kernel, bias_initializer=bias, name="head_logits")(x)
+    network = keras.Model(image, logits)
     normalization.adapt_mean.assign([124.0, 116.0, 104.0])
     normalization.adapt_variance.assign([50.0, 50.0, 50.0])
     return network
