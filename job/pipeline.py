@@ -25,7 +25,7 @@ from job.run.events import Emit, StageStarted
 from job.run.interrupts import Interrupts
 from job.run.outcome import Decision, RunOutcome, RunResult
 from job.run.run import Run
-from job.run.state import checkpoints_of
+from job.run.state import has_trained_head
 from job.run.unfinished import forget_unfinished
 from job.storage.documents import read_document
 from job.storage.scratch import forget_scratch
@@ -76,8 +76,7 @@ def _check_head(attempt: Attempt) -> None:
     """Raises TrainingError where only fine-tuning is asked for, and there is no head to start from."""
     if attempt.phase != "fine_tune":
         return
-    entries = checkpoints_of(attempt.run.store, attempt.run.id)
-    if not any(entry.phase == "fine_tune" or entry.finished for entry in entries):
+    if not has_trained_head(attempt.run.store, attempt.run.id):
         raise TrainingError(
             f"--phase fine_tune: {attempt.run.uri} has no checkpoint of a converged head "
             "to start from. Run `thaw run` with --phase head first, or without --phase for both."
@@ -119,6 +118,7 @@ def _recipe(attempt: Attempt, plan: Plan, warm: WarmStart) -> Recipe:
         run=run.id,
         attempt=attempt.number,
         until="head" if head_alone else "fine_tune",
+        last=True,
         snapshot=run.snapshot,
         base=run.base,
         cut=plan.cut,

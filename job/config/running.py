@@ -31,6 +31,9 @@ class Scaling(Section):
     """How many workers train: a number, or {min: 1, max: 8}. `auto`: one here; on Ray one per GPU, or per node."""
     gpu: bool = False
     """Gives each worker one GPU."""
+    head_on: Literal["cpu", "gpu"] = "cpu"
+    """Where Ray trains the head with `gpu: true`: on as many workers without GPUs, which are not held meanwhile, or on
+    those that fine-tune. Embedded in one process, all of a run has its GPU."""
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPU cores of each worker; by default an equal share on one machine, and 1 on a cluster."""
     worker_price: float | None = Field(None, ge=0)

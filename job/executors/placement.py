@@ -52,6 +52,17 @@ def with_workers(job: Job, executor: str, workers: int | WorkerRange, *, cpus: i
     return job.model_copy(update={"scaling": job.scaling.model_copy(update=settings)})
 
 
+def head_on_cpus(job: Job) -> bool:
+    """Whether workers without GPUs train the head of a placed job, and those with GPUs start after it."""
+    scaling = job.scaling
+    return scaling.gpu and scaling.executor == "ray" and scaling.head_on == "cpu"
+
+
+def without_gpus(job: Job) -> Job:
+    """The job, for workers that have no GPUs."""
+    return job.model_copy(update={"scaling": job.scaling.model_copy(update={"gpu": False})})
+
+
 def gpus_here() -> int:
     """The number of GPUs that a process of this machine may use, as far as that is known without TensorFlow."""
     named = named_gpus()

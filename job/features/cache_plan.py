@@ -17,6 +17,7 @@ from job.errors import JobError
 from job.features.cache import NodeCache
 from job.features.store import Featurizer, storage_type
 from job.model.resolved import ResolvedBase
+from job.run.fake_gpu import fake_meaning
 from job.storage import Store
 from job.storage.documents import read_document, write_document
 from job.storage.run_keys import RunKeys
@@ -139,6 +140,7 @@ def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featuriz
         "base": asdict(base),
         "preprocessing": job.model.preprocessing,
         "precision": job.train.precision,
+        **fake_meaning(),
     }
     if "://" not in job.model.backbone:
         network["backbone"] = job.model.backbone

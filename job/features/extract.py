@@ -29,6 +29,8 @@ Reject = tuple[str, str, str]
 """Key, label and reason of an example that could not be decoded."""
 UNFINISHED = 3600.0
 """Seconds after which an unfinished upload of a feature counts as abandoned."""
+AT_ONCE = 0.25
+"""Seconds in which files that are stored side by side are done."""
 Stored = list[tuple[Featurizer, StoredFeatures]]
 
 
@@ -152,11 +154,13 @@ class _Rate:
         self._started, self._first = time.monotonic(), 0
 
     def __call__(self, done: int) -> float | None:
-        """The rate after `done` examples; None at the first call with examples."""
-        if self._first:
-            return (done - self._first) / (time.monotonic() - self._started)
-        self._started, self._first = time.monotonic(), done
-        return None
+        """The rate after `done` examples; None at the first call with examples, and until it can be told from those
+        that come at the same time.
+        """
+        if not self._first:
+            self._started, self._first = time.monotonic(), done
+        seconds = time.monotonic() - self._started
+        return (done - self._first) / seconds if seconds > AT_ONCE else None
 
 
 def _rejects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
 from job.features.store import Featurizer
 from job.model.networks import base_of_store
+from job.run.fake_gpu import fake_features, fake_rate, fake_work
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,14 +36,16 @@ class FrozenNetwork:
         import tensorflow as tf
 
         self._featurizers, self._batch = work.featurizers, batch
-        dtypes = {featurizer.tap: featurizer.dtype for featurizer in work.featurizers if not featurizer.is_input}
+        taps = {featurizer.tap: featurizer for featurizer in work.featurizers if not featurizer.is_input}
+        rate = fake_rate() if work.job.scaling.gpu else None
         with precision(work.job):
-            self._network: Any = self._compiled(work, dtypes) if dtypes else None
+            make = self._compiled if rate is None else partial(_sleeping, rate=rate)
+            self._network: Any = make(work, taps) if taps else None
         self._augment = tf.function(
             lambda images, seeds: augment_images(images, seeds, work.job.augment), autograph=False
         )
 
-    def _compiled(self, work: Extraction, dtypes: dict[str, str]) -> Any:
+    def _compiled(self, work: Extraction, featurizers: dict[str, Featurizer]) -> Any:
         """A compiled function: inputs -> the values to store, by tap."""
         import keras
         import tensorflow as tf
@@ -49,6 +53,7 @@ class FrozenNetwork:
         from job.model.cut import cut_named
 
         whole = base_of_store(work.job, work.store, work.base)
+        dtypes = {tap: featurizer.dtype for tap, featurizer in featurizers.items()}
         taps = {tap: whole.output if tap == "pooled" else cut_named(whole, tap).tensor for tap in dtypes}
         network = keras.Model(whole.input, taps)
 
@@ -96,6 +101,21 @@ class FrozenNetwork:
             for tap, value in self._network(padded).items():
                 results.setdefault(tap, []).append(value.numpy()[: len(part)])
         return {**dict.fromkeys(INPUTS, inputs), **{tap: np.concatenate(parts) for tap, parts in results.items()}}
+
+
+def _sleeping(work: Extraction, featurizers: dict[str, Featurizer], rate: float) -> Any:
+    """A function like that of `_compiled`, in place of it where GPUs are fake."""
+    import tensorflow as tf
+
+    def run(inputs: np.ndarray | tf.Tensor) -> dict[str, tf.Tensor]:
+        fake_work(len(inputs), rate)
+        plain = np.asarray(inputs)
+        return {
+            tap: tf.constant(_stored(fake_features(plain, featurizer.shape), featurizer.dtype))
+            for tap, featurizer in featurizers.items()
+        }
+
+    return run
 
 
 def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:

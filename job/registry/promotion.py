@@ -18,6 +18,7 @@ from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.events import Announced, Emit, PromotionDecided, StageStarted
+from job.run.fake_gpu import fake_rate
 from job.run.outcome import PromotionDecision, RunOutcome, RunResult
 from job.run.run import Run
 from job.storage import TRIES, Store
@@ -37,8 +38,10 @@ def finished_outcome(job: Job, store: Store, run: str) -> RunOutcome | None:
 
 
 def promote_if_better(run: Run, result: RunResult, executor: Executor, *, emit: Emit) -> PromotionDecision | None:
-    """The decision whether the model comes into use; None with promote: null, or where there is no model."""
-    if run.job.promote is None or result.model is None:
+    """The decision whether the model comes into use; None with promote: null, where there is no model, and where GPUs
+    were fake.
+    """
+    if run.job.promote is None or result.model is None or fake_rate() is not None:
         return None
     emit(StageStarted("promotion"))
     return judge(run, run.job.promote, result, executor=executor, emit=emit)

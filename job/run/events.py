@@ -357,6 +357,8 @@ class HeadTrained(Event):
     epoch: int
     best: int
     """The epoch with the lowest validation loss."""
+    before: bool = False
+    """Whether workers before these have trained it, and told so."""
 
 
 @dataclass(frozen=True)
@@ -374,6 +376,13 @@ class BlockTried(Event):
 
     kind = "block"
     verdict: BlockVerdict
+
+
+@dataclass(frozen=True)
+class HandedOver(Event):
+    """The workers have trained the head. Other workers, which have GPUs, go on from its last checkpoint."""
+
+    kind = "start"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from job.libraries import import_tensorflow
 from job.model.networks import base_of_store
 from job.model.resolved import ResolvedBase, known_base, weights_request
 from job.run.events import Announced, Emit, Noted, ObjectsListed, SnapshotTaken, Warned
+from job.run.fake_gpu import FAKE, fake_meaning, fake_rate
 from job.run.state import read_state
 from job.run.word_vectors import resolve_vectors
 from job.storage import ObjectInfo, Store
@@ -52,6 +53,9 @@ def find_run(job: Job, source: Store, store: Store, *, emit: Emit, new: bool = F
     emit(SnapshotTaken(snapshot))
     for caution in snapshot.cautions:
         emit(Warned(f"{caution.setting}: {caution.text}"))
+    if (rate := fake_rate()) is not None:
+        slept = f"networks on GPUs are a sleep of {rate:g} examples a second"
+        emit(Warned(f"{FAKE}: {slept}, and what this run trains is worth nothing"))
     check_class_weights(job.train.class_weights, snapshot.classes)
     base, network = known_base(store, weights_request(job.model, job.train.seed)), None
     if base is None:
@@ -129,6 +133,6 @@ def latest_run(store: Store, run: str, another: bool) -> str:
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:
     reads = {"tokeniser": TOKENISER, "reading": READING} if job.task == "text" else {"decoding": DECODING}
-    meaning = {**meaning, **reads}
+    meaning = {**meaning, **reads, **fake_meaning()}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

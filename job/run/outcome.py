@@ -25,6 +25,11 @@ class EpochRecord:
     """It proves that each example was seen once."""
     blocks: int | None = field(default=None, metadata=OMITTED)
     """With `unfreeze: auto`, the number of thawed blocks."""
+    input_wait: float | None = field(default=None, metadata=OMITTED)
+    """Seconds in which the steps of the first worker waited for batches, without those before a resumption. Not known
+    where ops are deterministic."""
+    all_reduce_wait: float | None = field(default=None, metadata=OMITTED)
+    """The same, for the sum over the workers."""
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,11 @@ def checkpoints_of(store: Store, run: str) -> tuple[CheckpointEntry, ...]:
     return versioned.state.checkpoints if versioned else ()
 
 
+def has_trained_head(store: Store, run: str) -> bool:
+    """Whether there is a checkpoint from which fine-tuning may start, or go on."""
+    return any(entry.phase == "fine_tune" or entry.finished for entry in checkpoints_of(store, run))
+
+
 def read_state(store: Store, run: str) -> Versioned | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
     key = RunKeys(run).state

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from job.config import Job
 from job.errors import ClusterError
 from job.libraries import import_tensorflow, no_stderr
+from job.run.fake_gpu import fake_rate
 from job.run.proxies import bypass_proxies, host_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def prepare_process(job: Job, cpus: int) -> None:
 
     with no_stderr():  # where there is no driver, CUDA says so
         gpus = tf.config.list_physical_devices("GPU")
-    if job.scaling.gpu and not gpus:
+    if job.scaling.gpu and not gpus and fake_rate() is None:
         raise ClusterError(
             f"scaling.gpu: true, and TensorFlow finds no GPU on {socket.gethostname()} "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}): {_why_no_gpu()}. "
@@ -115,6 +116,11 @@ def _why_no_gpu() -> str:
     )
 
 
+def has_gpu(job: Job) -> bool:
+    """Whether each worker of the job has a GPU that is one."""
+    return job.scaling.gpu and fake_rate() is None
+
+
 def is_deterministic(job: Job) -> bool:
     setting = job.train.deterministic
     return not job.scaling.gpu if setting == "auto" else setting
@@ -125,7 +131,7 @@ def use_jit(job: Job, depthwise: bool) -> bool:
     slower.
     """
     setting = job.train.jit_compile
-    return job.scaling.gpu and not depthwise if setting == "auto" else setting
+    return has_gpu(job) and not depthwise if setting == "auto" else setting
 
 
 def make_strategy(job: Job, world_size: int) -> tf.distribute.Strategy:
@@ -137,6 +143,6 @@ def make_strategy(job: Job, world_size: int) -> tf.distribute.Strategy:
     if world_size == 1:
         return tf.distribute.get_strategy()
     communication = tf.distribute.experimental.CommunicationImplementation
-    implementation = communication.NCCL if job.scaling.gpu else communication.RING
+    implementation = communication.NCCL if has_gpu(job) else communication.RING
     options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

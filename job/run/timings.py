@@ -22,6 +22,7 @@ from job.run.events import (
     Event,
     FeaturesCounted,
     FirstStepMade,
+    HandedOver,
     HeadTrained,
     RunFound,
     SnapshotTaken,
@@ -97,7 +98,7 @@ class StageClock:
                     self._begin(self._resumed, self._row.workers)
                 case HeadTrained() if self._fine_tunes:
                     self._begin("fine_tune", self._row.workers)
-                case TrainingEnded():
+                case TrainingEnded() | HandedOver():
                     self._begin("workers", self._row.workers)
                 case AttemptEnded():
                     self._attempt_ended()

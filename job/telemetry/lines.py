@@ -17,6 +17,7 @@ from job.run.events import (
     ExamplesRejected,
     FeaturesCounted,
     FirstStepMade,
+    HandedOver,
     HeadTrained,
     LayersThawed,
     Noted,
@@ -153,7 +154,12 @@ def _(event: EpochEnded) -> Iterator[Line]:
 def _(event: HeadTrained) -> Iterator[Line]:
     verdict = "has converged" if event.converged else "has not converged"
     text = f"the head {verdict} after {event.epoch} epochs; the best was epoch {event.best}"
-    yield Line(text, {"converged": event.converged, "best": event.best})
+    yield Line(text, {"converged": event.converged, "best": event.best}, "debug" if event.before else "info")
+
+
+@lines_of.register
+def _(event: HandedOver) -> Iterator[Line]:
+    yield Line("workers with GPUs go on from here", {})
 
 
 @lines_of.register

@@ -42,6 +42,9 @@ class Recipe:
     attempt: int
     until: str
     """The last phase: `head` or `fine_tune`."""
+    last: bool
+    """Whether these workers end the training. Else others go on from their last checkpoint, and nothing is written
+    besides."""
     snapshot: Snapshot
     base: ResolvedBase
     cut: str | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from job.config import FineTunePhase, Job
@@ -18,6 +19,7 @@ from job.model.flatten import call_frozen, flatten
 from job.model.freezing import has_depthwise
 from job.model.heads import head_logits
 from job.model.network import Network, variables_by_path
+from job.run.fake_gpu import fake_rate, fake_work
 from job.run.strategy import use_jit
 from job.training.optimization import make_optimizer
 from job.training.phase import Phase
@@ -54,7 +56,7 @@ class PhaseFactory:
             batch_size=job.train.batch_size,
             seed=job.train.seed,
             inputs=self.inputs.pooled,
-            forward=head_forward(job, head),
+            forward=self._on_gpus(head_forward(job, head), trainable(head)),
             optimizer=make_optimizer(settings, "head", trainable(head)),
             trained=trained,
             views=len(self.inputs.pooled),
@@ -76,7 +78,7 @@ class PhaseFactory:
             batch_size=job.train.batch_size,
             seed=job.train.seed,
             inputs=self.inputs.fine_tune,
-            forward=forward,
+            forward=self._on_gpus(forward, variables),
             optimizer=make_optimizer(settings, "fine_tune", variables, multipliers=by_path),
             trained=True,
             views=job.train.views,
@@ -85,6 +87,11 @@ class PhaseFactory:
             blocks=blocks,
         )
         return Phase(task, self.data, self.team)
+
+    def _on_gpus(self, forward: Forward, variables: Mapping[str, keras.Variable]) -> Forward:
+        """The function of the network; a sleep where it would be computed by GPUs that are fake."""
+        rate = fake_rate() if self.job.scaling.gpu else None
+        return forward if rate is None else sleeping_forward(rate, variables, self.network.head.output_shape[-1])
 
 
 def fine_tune_forward(job: Job, network: Network, cut: str | None) -> tuple[Forward, bool]:
@@ -97,6 +104,26 @@ def fine_tune_forward(job: Job, network: Network, cut: str | None) -> tuple[Forw
         return on_features(flatten(rest, tf.cast(stored, rest.input.dtype), call), dropout)
 
     return forward, use_jit(job, has_depthwise(rest))
+
+
+def sleeping_forward(rate: float, variables: Mapping[str, keras.Variable], classes: int) -> Forward:
+    """Sleeps for as long as a network of this rate (examples a second) takes for forward and backward. All logits are
+    the same, and the gradients of all variables zeros of their shapes.
+    """
+
+    def forward(stored: tf.Tensor, dropout: Any) -> tf.Tensor:
+        first = tf.cast(tf.reshape(stored, [-1])[:1], tf.float32)  # so that it begins when the batch is there
+        count = tf.shape(stored)[0]
+        slept = tf.numpy_function(_sleep, [count, rate, first], tf.float32)
+        touched = tf.add_n([tf.reduce_sum(variable.value) for variable in variables.values()])
+        return tf.fill([count, classes], 0.0 * touched + tf.ensure_shape(slept, []))
+
+    return forward
+
+
+def _sleep(examples: int, rate: float, _: Any) -> np.float32:
+    fake_work(int(examples), float(rate))
+    return np.float32(0)
 
 
 def head_forward(job: Job, head: keras.Model) -> Forward:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import numpy as np
@@ -86,6 +86,8 @@ class Epoch:
     """The losses of those steps, float32 [step]."""
     seen: np.ndarray
     """The proofs of what this worker has read, int64 [2]. The first worker's has those of attempts before."""
+    waits: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """float64 [2]: seconds of this group's steps for batches and for the sum over the workers."""
 
 
 def open_epoch(phase: Phase, state: Checkpoint) -> Epoch:
@@ -121,7 +123,7 @@ def record_steps(phase: Phase, epoch: Epoch, results: StepResults, *, began: flo
     """
     losses, task = results.losses.numpy(), phase.task
     epoch.losses, epoch.seen = np.concatenate([epoch.losses, losses]), epoch.seen + results.proof.numpy()
-    epoch.step += len(losses)
+    epoch.waits, epoch.step = epoch.waits + results.waits.numpy(), epoch.step + len(losses)
     reached = StepsMade(
         phase=task.name,
         epoch=epoch.number,
@@ -191,6 +193,7 @@ def close_epoch(phase: Phase, epoch: Epoch, state: Checkpoint, *, score: Score, 
         examples=len(phase.train),
         digest=digest,
         blocks=task.blocks,
+        **_waits(epoch),
     )
     steps = (progress.epochs_of_others + epoch.number) * phase.steps_per_epoch
     phase.team.emit(EpochEnded(task.name, record, epochs=epoch.last, steps=steps, losses=epoch.losses))
@@ -221,6 +224,13 @@ def _mean_loss(phase: Phase, epoch: Epoch) -> float:
     weights = phase.data.weights[epoch.batches.examples]
     of_steps = np.add.reduceat(weights, np.arange(0, len(weights), phase.task.batch_size))
     return float(np.average(epoch.losses.astype(np.float64), weights=of_steps))
+
+
+def _waits(epoch: Epoch) -> dict[str, float]:
+    """What of the record says how long the steps waited; nothing where that was not measured."""
+    if not epoch.waits.any():
+        return {}
+    return dict(zip(("input_wait", "all_reduce_wait"), np.round(epoch.waits, 3).tolist(), strict=True))
 
 
 def _not_finite(phase: Phase, epoch: Epoch, what: str, *, step: int) -> NotFinite:

@@ -16,7 +16,15 @@ from job.features.cache import FeatureCache, NodeCache
 from job.features.dataset import Dataset, load_dataset
 from job.model.freezing import block_of_cut, block_sizes
 from job.model.networks import network_of_run
-from job.run.events import Event, FirstStepMade, TrainingEnded, TrainingStarted, WorkersFormed, WorkersForming
+from job.run.events import (
+    Event,
+    FirstStepMade,
+    HandedOver,
+    TrainingEnded,
+    TrainingStarted,
+    WorkersFormed,
+    WorkersForming,
+)
 from job.run.outcome import DescribedBlock
 from job.run.proxies import proxies_in_words
 from job.run.state import CheckpointEntry, FencingToken, GuardedStore, RunState
@@ -31,7 +39,7 @@ from job.training.control import Control
 from job.training.factory import Inputs, PhaseFactory
 from job.training.outputs import write_outputs
 from job.training.phase_task import WorkerContext
-from job.training.phases import WarmWeights, train_phases
+from job.training.phases import Trained, WarmWeights, hand_over_head, train_phases
 from job.training.throughput import Meter
 from job.training.watchdog import Laps, Watchdog
 
@@ -90,16 +98,27 @@ class Member:
         place = (progress.phase, progress.epoch, progress.step) if progress else None
         self.emit(TrainingStarted(team.world_size, place))
         factory = PhaseFactory(self.job, network, data, inputs=inputs, team=team)
-        trained = train_phases(factory, until=self.recipe.until, resumed=checkpoint, warm=warm)
-        self.watchdog.end()
+        if self.recipe.last:
+            trained = train_phases(factory, until=self.recipe.until, resumed=checkpoint, warm=warm)
+            self.watchdog.end()
+            self._leave(trained, factory, state)
+        else:
+            hand_over_head(factory, resumed=checkpoint, warm=warm)
+            self.emit(HandedOver())
         if self.is_first:
-            keys = self._keys_of(data, trained.examples)
-            at_cut = block_of_cut(network.base, self.recipe.cut)
-            sizes = block_sizes(network.base, network.head)
-            blocks = [DescribedBlock(*size, cut=place == at_cut) for place, size in enumerate(sizes)]
-            write_outputs(GuardedStore(self.store, state), self.keys, trained, data=data, keys=keys, blocks=blocks)
-            self.emit(TrainingEnded(kept=trained.kept, fine_tuned=trained.fine_tuned is not None))
             self.context.end()
+
+    def _leave(self, trained: Trained, factory: PhaseFactory, state: RunState) -> None:
+        """Writes what training comes to, on the first worker."""
+        if not self.is_first:
+            return
+        network, data = factory.network, factory.data
+        at_cut = block_of_cut(network.base, self.recipe.cut)
+        sizes = block_sizes(network.base, network.head)
+        blocks = [DescribedBlock(*size, cut=place == at_cut) for place, size in enumerate(sizes)]
+        keys = self._keys_of(data, trained.examples)
+        write_outputs(GuardedStore(self.store, state), self.keys, trained, data=data, keys=keys, blocks=blocks)
+        self.emit(TrainingEnded(kept=trained.kept, fine_tuned=trained.fine_tuned is not None))
 
     def emit(self, event: Event) -> None:
         if self.is_first:

@@ -54,11 +54,7 @@ def train_phases(
     it. Both models are asked for the validation and test split, which is what they are measured by.
     """
     job, network, data = factory.job, factory.network, factory.data
-    freeze_base(network)
-    if warm:
-        warm.take_over(network, warm.head)
-    head = factory.head(trained=warm is not None)
-    state = train_head(head, resumed)
+    head, state = _head_of(factory, resumed, warm)
     examples = np.concatenate([data.splits["validation"], data.splits["test"]])
     trained = Trained(
         head=state.caller.tensors["head"],
@@ -69,7 +65,7 @@ def train_phases(
     )
     if until == "head" or job.phases.fine_tune is None:
         return trained
-    check_converged(trained, job)
+    check_converged(converged=trained.converged, job=job)
     statistics = _moving_statistics(network.base)
     tuned = fine_tune(factory, job.phases.fine_tune, state, warm=warm)
     _assert_unmoved(statistics, _moving_statistics(network.base))
@@ -81,6 +77,23 @@ def train_phases(
         logits={**trained.logits, "fine_tune": tuned.phase.predict(examples)},
         progress=tuned.last.progress,
     )
+
+
+def hand_over_head(factory: PhaseFactory, *, resumed: Checkpoint | None, warm: WarmWeights | None) -> None:
+    """Trains what is left of the head, for other workers to fine-tune: they go on from its last checkpoint. Raises
+    TrainingError where the head has not converged and the job does not allow that.
+    """
+    _, state = _head_of(factory, resumed, warm)
+    check_converged(converged=state.caller.document["converged"], job=factory.job)
+
+
+def _head_of(factory: PhaseFactory, resumed: Checkpoint | None, warm: WarmWeights | None) -> tuple[Phase, Checkpoint]:
+    """The phase of the head on the frozen base, and its last checkpoint, or `resumed` where that is a later one."""
+    freeze_base(factory.network)
+    if warm:
+        warm.take_over(factory.network, warm.head)
+    head = factory.head(trained=warm is not None)
+    return head, train_head(head, resumed)
 
 
 def freeze_base(network: Network) -> None:
@@ -99,15 +112,16 @@ def train_head(phase: Phase, resumed: Checkpoint | None) -> Checkpoint:
         phase.assign(resumed.caller.tensors["head"])
         return resumed
     state = train_phase(phase, phase.resume(resumed) if resumed else phase.begin())
-    stopping = state.progress.stopping
-    phase.team.emit(HeadTrained(converged=stopping.converged, epoch=state.progress.epoch, best=stopping.best_epoch))
+    stopping, before = state.progress.stopping, resumed is not None and resumed.progress.finished
+    epoch, best = state.progress.epoch, stopping.best_epoch
+    phase.team.emit(HeadTrained(converged=stopping.converged, epoch=epoch, best=best, before=before))
     return replace(state, caller=CallerState({"converged": stopping.converged}, {"head": state.best}))
 
 
-def check_converged(trained: Trained, job: Job) -> None:
+def check_converged(*, converged: bool, job: Job) -> None:
     """Raises TrainingError where the head has not converged and the job does not allow that."""
     settings = job.phases.fine_tune
-    if not trained.converged and settings and not settings.allow_unconverged_head:
+    if not converged and settings and not settings.allow_unconverged_head:
         raise TrainingError(
             f"The head has not converged in phases.head.epochs ({job.phases.head.epochs}) epochs: fine-tuning it would "
             "destroy good weights. Raise phases.head.epochs, or set phases.fine_tune.allow_unconverged_head: true."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,14 @@ from support.servers import free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
 HERE = ("--node-ip-address=127.0.0.1", "--object-store-memory=200000000", "--disable-usage-stats", "--block")
+LOOKING = """
+import json, time, ray
+
+ray.init(log_to_driver=False, logging_level="error")
+while True:
+    print(json.dumps([time.time(), ray.available_resources().get("GPU", 0.0)]), flush=True)
+    time.sleep(0.2)
+"""
 
 
 class Node:
@@ -79,3 +89,21 @@ def ray_nodes(*head: str, environment: dict[str, str] | None = None) -> Iterator
             if node.process.poll() is None:
                 node.lose()
         shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+@contextmanager
+def free_gpus(cluster: Cluster) -> Iterator[list[tuple[float, float]]]:
+    """Times (UNIX, seconds), and the GPUs that were free then: a list that grows, a few times a second."""
+    seen: list[tuple[float, float]] = []
+    command = [sys.executable, "-c", LOOKING]
+    process = subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    lines = process.stdout or ()
+    reader = threading.Thread(
+        target=lambda: seen.extend(tuple(json.loads(line)) for line in lines if line.startswith(b"[")), daemon=True
+    )
+    reader.start()
+    try:
+        yield seen
+    finally:
+        process.kill()
+        reader.join(timeout=10)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from job.config import Job
 from job.errors import ThawError
-from job.executors.placement import is_here, worker_cpus
+from job.executors.placement import head_on_cpus, is_here, without_gpus, worker_cpus
 from job.executors.ray.cluster import extract_processes, ray_cluster
 from job.features.extraction import Extracted, Extraction
 from job.run.events import Emit
 from job.run.instruments import WorkerMetrics
 from job.run.interrupts import Interrupts
+from job.run.state import has_trained_head
+from job.storage import open_store
 from job.training.context import Recipe
 
 T = TypeVar("T")
@@ -60,7 +63,10 @@ class RayExecutor:
         self._connect()
         from job.executors.ray.ray_train import run_training
 
-        run_training(recipe, interrupts, emit)
+        for part in _parts(recipe):
+            run_training(part, interrupts, emit)
+            if interrupts.asked and not part.last:
+                raise interrupts.interrupted("the head is trained, and kept")
 
     def call(self, function: Callable[..., R], *args: Any) -> R:
         """The result of the function. On a cluster, it is called on a worker's node, since the head has no GPU."""
@@ -79,3 +85,16 @@ class RayExecutor:
         if not self._connected:
             self._stack.enter_context(ray_cluster(self._job, self._debug, self._emit))
             self._connected = True
+
+
+def _parts(recipe: Recipe) -> Iterator[Recipe]:
+    """What groups of workers train, one after another: without GPUs, the head comes first and alone."""
+    job = recipe.job
+    if not head_on_cpus(job):
+        yield recipe
+    elif recipe.until == "head":
+        yield replace(recipe, job=without_gpus(job))
+    else:
+        if not has_trained_head(open_store(job.store, job.storage), recipe.run):
+            yield replace(recipe, job=without_gpus(job), until="head", last=False)
+        yield recipe

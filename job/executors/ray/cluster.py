@@ -20,6 +20,7 @@ from job.executors.ray.folder import ensure_home, own_token, ray_folder
 from job.executors.ray.quiet import WithoutRetries, no_last_word
 from job.libraries import HUGE_PAGES, TUNABLES, no_stderr
 from job.run.events import Announced, Emit, Warned
+from job.run.fake_gpu import fake_environment
 from job.run.proxies import bypass_proxies, configured_proxies
 
 ENVIRONMENT = {
@@ -64,6 +65,8 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
         emit(Announced("starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}"))
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
+    if faked := fake_environment():
+        settings["runtime_env"] = {"env_vars": faked}
     with ExitStack() as stack:
         if address := os.environ.get("RAY_ADDRESS"):
             _check_reachable(address)
@@ -72,6 +75,8 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
             cpus = max(cpus_here(), worker_cpus(job) * job.scaling.max_workers) + 2
             settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             settings["_temp_dir"] = stack.enter_context(ray_folder())
+            if faked and job.scaling.gpu:
+                settings["num_gpus"] = job.scaling.max_workers
             own_token()
         _start(settings, debug, emit or (lambda event: None))
         # Ray prints messages about lost processes and nodes, even at its end; standard output is for the result alone.

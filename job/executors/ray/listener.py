@@ -11,7 +11,7 @@ from typing import Any
 from job import errors
 from job.errors import ClusterError, ThawError
 from job.executors.ray.actors import IDLE
-from job.run.events import Emit, Event, Noted, TrainingEnded, WorkerFailed, WorkersFormed, WorkersForming
+from job.run.events import Emit, Event, HandedOver, Noted, TrainingEnded, WorkerFailed, WorkersFormed, WorkersForming
 from job.run.proxies import explain_unformed
 
 FORMING = 120.0
@@ -72,7 +72,7 @@ class Listener:
         elif isinstance(event, WorkersFormed):
             self._forming = None
         else:
-            self.trained |= isinstance(event, TrainingEnded)
+            self.trained |= isinstance(event, TrainingEnded | HandedOver)
             self._emit(event)
 
     def _patience(self) -> float:

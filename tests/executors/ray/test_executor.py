@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 
 from job.config.jobfile import parse_job
+from job.data.snapshot import Snapshot
 from job.errors import CorruptFeatures
+from job.executors.placement import with_workers
 from job.executors.ray import SCRAPED, RayExecutor
+from job.model.resolved import ResolvedBase
+from job.run.interrupts import Interrupts
+from job.training.context import Recipe
 
 JOB = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 3}}")
+
+
+FINE_TUNING = parse_job("{name: any, data: {source: 'file:///'}, store: 'file:///', scaling: {workers: 3, gpu: true}}")
 
 
 def nothing(kind: str, **event: Any) -> None:
@@ -71,3 +79,44 @@ def test_on_a_cluster_an_error_of_ours_comes_back_as_it_was_raised(monkeypatch: 
     with RayExecutor(JOB, False, nothing) as executor, pytest.raises(CorruptFeatures) as caught:
         executor.call(divmod, 7, 3)
     assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    ("head_on", "until", "trained", "parts"),
+    [
+        ("cpu", "fine_tune", False, [(False, "head", False), (True, "fine_tune", True)]),
+        ("cpu", "fine_tune", True, [(True, "fine_tune", True)]),
+        ("cpu", "head", False, [(False, "head", True)]),
+        ("gpu", "fine_tune", False, [(True, "fine_tune", True)]),
+        ("gpu", "head", False, [(True, "head", True)]),
+    ],
+)
+def test_workers_with_gpus_start_when_the_head_is_trained(
+    head_on: str, until: str, trained: bool, parts: list[tuple[bool, str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(with GPUs, until, whether they end the training) of each group of workers, in order."""
+    made: list[tuple[bool, str, bool]] = []
+
+    def run_training(recipe: Recipe, interrupts: Interrupts, emit: Any) -> None:
+        made.append((recipe.job.scaling.gpu, recipe.until, recipe.last))
+        assert recipe.job.scaling.max_workers == 3
+
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("job.executors.ray.ray_train.run_training", run_training)
+    monkeypatch.setattr("job.executors.ray.has_trained_head", lambda store, run: trained)
+    job = with_workers(FINE_TUNING, "ray", 3)
+    job = job.model_copy(update={"scaling": job.scaling.model_copy(update={"head_on": head_on})})
+    recipe = Recipe(
+        job=job,
+        run="run",
+        attempt=1,
+        until=until,
+        last=True,
+        snapshot=Snapshot("any", 0, [], {}, {}, {}),
+        base=ResolvedBase("0" * 64),
+        cut=None,
+        warm_start=None,
+    )
+    with RayExecutor(job, False, nothing) as executor:
+        executor.train(recipe, Interrupts(), nothing)
+    assert made == parts
