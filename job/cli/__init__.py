@@ -8,12 +8,12 @@ import tempfile
 
 import click
 
-from job.cli import models, rayjobs, runs
+from job.cli import models, plan, rayjobs, runs
 from job.cli.group import thaw
 from job.errors import ThawError, exit_code_of
 from job.libraries import DEBUG
 
-__all__ = ["main", "models", "rayjobs", "runs", "thaw"]
+__all__ = ["main", "models", "plan", "rayjobs", "runs", "thaw"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
 LOUD = {DEBUG: "1", "TF_CPP_MIN_LOG_LEVEL": "0", "ABSL_MIN_LOG_LEVEL": "0", "RAY_BACKEND_LOG_LEVEL": "info"}
 """Variables of this process and those that it starts, the training workers among them; what a person has set stays."""

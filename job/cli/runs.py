@@ -40,32 +40,6 @@ def run(job: str, overrides: tuple[str, ...], phase: str, *, new: bool, as_json:
     finish(outcome, as_json, terminal)
 
 
-@thaw.command()
-@click.argument("job", type=click.Path())
-@overrides
-@click.option(
-    "--calibration/--no-calibration",
-    default=None,
-    help="Measure this machine, for about 20 seconds, or never.  [default: where no run like it was finished]",
-)
-@as_json
-@debug
-def plan(job: str, overrides: tuple[str, ...], calibration: bool | None, *, as_json: bool, debug: bool) -> None:
-    """What `thaw run` JOB would read, store and compute, the time and the memory it takes, and what looks wrong.
-
-    Changes nothing: not a byte is written to the store.
-    """
-    from job.config.jobfile import load_job
-    from job.planning import forecast
-    from job.planning.printed import print_forecast
-
-    with narrator() as terminal:
-        document = forecast(load_job(job, overrides), terminal.emit, calibration)
-    if as_json:
-        return click.echo(json.dumps(asdict(document), indent=1))
-    print_forecast(console(stderr=False), document)
-
-
 def _depths(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
     depths = [int(part) if part.strip().isdecimal() else -1 for part in value.split(",")]
     if min(depths) < 0 or not max(depths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 from job.config import Job
 from job.data.forms import form_of
@@ -18,6 +19,7 @@ from job.planning.forecast_document import ForecastDocument
 from job.planning.headers import look_at
 from job.planning.history import History, last_like
 from job.planning.listing import Seen, numbers, sampled, seen
+from job.planning.modelled import scale_section
 from job.planning.planned import PlannedNetwork, PlannedRun, planned_run
 from job.planning.timing import stages
 from job.run.events import Announced, Emit
@@ -26,11 +28,24 @@ from job.storage.read_only import OverlayStore
 from job.storage.scratch import scratch
 
 
-def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> ForecastDocument:
+class Asked(NamedTuple):
+    """What a forecast is asked for."""
+
+    calibrates: bool | None = None
+    """None measures on this machine only where no run like this one was finished."""
+    gpu: str | None = None
+    """One of job.planning.worker_kinds, for a model of the run on workers that have such a GPU each."""
+    workers: int | None = None
+    """The number of these; None is that of the job."""
+
+
+BY_DEFAULT = Asked()
+
+
+def forecast(job: Job, emit: Emit, asked: Asked = BY_DEFAULT) -> ForecastDocument:
     """The document that `thaw plan --json` prints. Raises what the run itself would raise at its beginning.
 
-    `calibrates`: None measures on this machine only where no run like this one was finished. TensorFlow is imported
-    only to measure, or where the network of the run was not planned before.
+    TensorFlow is imported only to measure, or where the network of the run was not planned before.
     """
     job = placed(job, False, emit)
     source, below = open_source(job), open_store(job.store, job.storage)
@@ -38,7 +53,9 @@ def forecast(job: Job, emit: Emit, calibrates: bool | None = None) -> ForecastDo
         store = OverlayStore(below, folder)
         emit(Announced(f"listing {source.uri}"))
         with seen(job, source, store) as listed:
-            return document(store, _forecast(job, store, listed, calibrates=calibrates, emit=emit))
+            found = _forecast(job, store, listed, calibrates=asked.calibrates, emit=emit)
+            workers = asked.workers or job.scaling.max_workers
+            return document(store, found, scale_section(found, asked.gpu, workers) if asked.gpu else None)
 
 
 def _forecast(job: Job, store: Store, listed: Seen, *, calibrates: bool | None, emit: Emit) -> Forecast:

@@ -24,6 +24,7 @@ from job.planning.forecast_document import (
     RejectedExample,
     RejectsSection,
     RunSection,
+    ScaleSection,
     TensorSection,
     TimeSection,
 )
@@ -59,7 +60,7 @@ class Forecast:
     """Why nothing was measured, where that is so."""
 
 
-def document(store: Store, forecast: Forecast) -> ForecastDocument:
+def document(store: Store, forecast: Forecast, scale: ScaleSection | None) -> ForecastDocument:
     job = forecast.run.job
     return ForecastDocument(
         format=FORMAT,
@@ -73,6 +74,7 @@ def document(store: Store, forecast: Forecast) -> ForecastDocument:
         time=_time(forecast),
         price=_price(forecast),
         memory=MemorySection(**vars(forecast.memory), total=forecast.memory.held),
+        scale=scale,
         warnings=cautions(forecast),
     )
 

@@ -8,6 +8,7 @@ from job.data.caution import Caution
 from job.planning.calibration import Speeds
 from job.planning.costs import MemoryNeed, Range
 from job.planning.headers import Looks
+from job.planning.scale import ModelledStage
 from job.planning.timing import Stage
 
 
@@ -152,6 +153,19 @@ class MemorySection(MemoryNeed):
 
 
 @dataclass(frozen=True)
+class ScaleSection:
+    """What a model says of the run on so many workers with a GPU each, where that was asked for."""
+
+    gpu: str
+    workers: int
+    stages: list[ModelledStage]
+    seconds: float
+    gpu_hours: float
+    """While GPUs are held: in extraction and in the phases that need them, and while their workers start."""
+    note: str
+
+
+@dataclass(frozen=True)
 class ForecastDocument:
     format: int
     job: str
@@ -164,4 +178,5 @@ class ForecastDocument:
     time: TimeSection
     price: PriceSection
     memory: MemorySection
+    scale: ScaleSection | None
     warnings: list[Caution]

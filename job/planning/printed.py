@@ -11,41 +11,27 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from job.data.splits import SPLITS
-from job.planning.costs import Range
 from job.planning.forecast_document import (
     CacheSection,
     DataSection,
     DuplicatesSection,
     ForecastDocument,
-    MemorySection,
     NetworkSection,
     PhaseSection,
-    PriceSection,
     RejectsSection,
-    TimeSection,
 )
+from job.planning.printed_blocks import BAR, Shown, plain_table, right_aligned, spanned, stage_name
+from job.planning.printed_costs import memory_lines, scale_lines, scale_title, time_lines
 from job.telemetry.printable import plain
-from job.wording import counted, duration, plural, size, work
+from job.wording import counted, plural, size, work
 
-Shown = str | Text | Table
 WIDTH = 80
-BAR = 20
-"""Columns of the longest bar."""
 CLASSES = 12
 """Classes that are shown; of the others, how many there are."""
 NAME = 24
 """Columns of a class name."""
 SHADES = "█▓░"
 """The shade of each split, in the order train, validation, test."""
-EIGHTHS = " ▏▎▍▌▋▊▉"
-SOURCES = {
-    "measured": "",
-    "calibration": "measured here",
-    "derived": "derived",
-    "last run": "as the last run",
-    "constant": "usual",
-}
-STAGES = {"fine_tune": "fine-tuning", "preparing": "weights, start of Ray", "workers": "start of workers"}
 
 
 class Paragraph(NamedTuple):
@@ -73,29 +59,10 @@ def print_forecast(console: Console, forecast: ForecastDocument) -> None:
         put(paragraph.lines, paragraph.indent)
 
 
-def bar(value: float, largest: float, width: int = BAR) -> str:
-    """A bar of blocks, in eighths of a column; at least the thinnest where there is anything."""
-    eighths = round(8 * width * value / largest) if largest else 0
-    eighths = max(eighths, 1) if value else 0
-    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
-
-
 def shaded(values: list[int], largest: float, width: int = BAR) -> str:
     """One bar of several parts, each in a shade of its own, and none of them invisible."""
     parts = [max(1, round(width * value / largest)) if value else 0 for value in values]
     return "".join(shade * part for shade, part in zip(SHADES, parts, strict=True))
-
-
-def _span(low: str, high: str) -> str:
-    return "" if low == high else f"{low} to {high}"
-
-
-def _table(*columns: Column | str, header: bool = True) -> Table:
-    return Table(*columns, box=None, pad_edge=False, show_header=header)
-
-
-def _right(*names: str) -> list[Column]:
-    return [Column(name, justify="right") for name in names]
 
 
 def _paragraphs(forecast: ForecastDocument) -> Iterator[Paragraph]:
@@ -104,9 +71,11 @@ def _paragraphs(forecast: ForecastDocument) -> Iterator[Paragraph]:
     yield Paragraph(f"network {plain(network.backbone, 60)}", _network(network, forecast.phases))
     yield Paragraph("features", _cache(forecast.cache))
     yield Paragraph("phases", _phases(forecast.phases))
-    yield Paragraph("time", _time(forecast.time, forecast.price))
+    yield Paragraph("time", time_lines(forecast.time, forecast.price))
+    if forecast.scale:
+        yield Paragraph(scale_title(forecast.scale), scale_lines(forecast.scale))
     whose = "the worker" if workers == 1 else f"each of {workers} workers"
-    yield Paragraph(f"memory of {whose}: {size(memory.total)}", _memory(memory))
+    yield Paragraph(f"memory of {whose}: {size(memory.total)}", memory_lines(memory))
     warnings = [
         Text.assemble("! ", (caution.setting, "bold"), f": {plain(caution.text)}") for caution in forecast.warnings
     ]
@@ -132,7 +101,7 @@ def _examples(data: DataSection) -> Iterator[Shown]:
         yield f"{share}; work and time below are of all of them"
     yield f"left out: {counted(data.left_out)}"
     names = (f"{shade} {name}" for name, shade in zip(SPLITS, SHADES, strict=True))
-    table = _table("class", *_right(*names), Column("", no_wrap=True))
+    table = plain_table("class", *right_aligned(*names), Column("", no_wrap=True))
     labels = sorted(totals, key=lambda label: -totals[label]) if len(totals) > CLASSES else list(totals)
     half = CLASSES // 2  # the rarest ones are among those to know about
     for label in [*labels[:half], None, *labels[-half:]] if len(labels) > CLASSES else labels:
@@ -208,7 +177,7 @@ def _network(network: NetworkSection, phases: list[PhaseSection]) -> Iterator[Sh
 
 
 def _cache(cache: CacheSection) -> Iterator[Shown]:
-    table = _table("tensor", *_right("views", "needed", "stored", "to compute", "bytes in all"))
+    table = plain_table("tensor", *right_aligned("views", "needed", "stored", "to compute", "bytes in all"))
     for tensor in cache.tensors:
         numbers = [f"{number:,}" for number in (tensor.views, tensor.needed, tensor.stored, tensor.missing)]
         table.add_row(Text(plain(tensor.tap, 24)), *numbers, size(tensor.bytes))
@@ -221,65 +190,14 @@ def _cache(cache: CacheSection) -> Iterator[Shown]:
 
 
 def _phases(phases: list[PhaseSection]) -> Iterator[Shown]:
-    table = _table("", *_right("parameters", "epochs", "forward", "backward", "in all"))
+    table = plain_table("", *right_aligned("parameters", "epochs", "forward", "backward", "in all"))
     for phase in phases:
         epochs = phase.epochs
-        span = _span(f"{epochs.low:g}", f"{epochs.high:g}")
+        span = spanned(f"{epochs.low:g}", f"{epochs.high:g}")
         trainable = "by the words" if phase.trainable is None else f"{phase.trainable:,}"
         likely = f"{epochs.likely:g}" + (f" ({span})" if span else "")
         numbers = map(work, (phase.forward_per_epoch, phase.backward_per_epoch, phase.work))
-        table.add_row(_stage(phase.name), trainable, likely, *numbers)
+        table.add_row(stage_name(phase.name), trainable, likely, *numbers)
     yield table
     yield "forward and backward: multiply-adds of an epoch"
-    yield from (f"{_stage(phase.name)} epochs: {phase.assumes}" for phase in phases)
-
-
-def _stage(name: str) -> str:
-    return STAGES.get(name, name)
-
-
-def _time(time: TimeSection, price: PriceSection) -> Iterator[Shown]:
-    table = _table("", *_right(""), Column("", no_wrap=True), "", "", header=False)
-    known = [stage.seconds.likely for stage in time.stages if stage.seconds]
-    for stage in time.stages:
-        seconds = stage.seconds
-        if seconds is None:
-            table.add_row(_stage(stage.name), "?", "", "", "not measured")
-            continue
-        span = _span(duration(seconds.low), duration(seconds.high))
-        drawn = bar(seconds.likely, max(known), 12)
-        table.add_row(_stage(stage.name), duration(seconds.likely), drawn, span, SOURCES[stage.source])
-    yield table
-    total, note, calibration, hours = time.total, time.note, time.calibration, price.worker_hours
-    if total is None or hours is None:
-        yield "in all: not known" + ("" if note else "; --calibration measures what is not")
-    else:
-        span = _span(duration(total.low), duration(total.high))
-        yield f"in all: {duration(total.likely)}" + (f" ({span})" if span else "")
-        yield _price(price, hours)
-    if note:
-        yield note
-    if time.last_run:
-        yield f"the last run: {time.last_run}"
-    if calibration:
-        yield f"measured in {duration(calibration.took)}"
-        yield from calibration.notes
-
-
-def _price(price: PriceSection, hours: Range) -> str:
-    cost = price.price
-    kind = "GPU hours" if price.gpu_hours else "worker hours"
-    workers = plural(price.workers, "worker")
-    text = f"{kind}: {hours.likely:.2g} ({hours.low:.2g} to {hours.high:.2g}), {workers}"
-    return f"{text}; price: {cost.likely:.2f} ({cost.low:.2f} to {cost.high:.2f})" if cost else text
-
-
-def _memory(memory: MemorySection) -> Iterator[Shown]:
-    parts = ["process", "parameters", "gradients", "optimizer", "checkpoints", "activations", "batches"]
-    table = _table("", *_right(""), Column("", no_wrap=True), header=False)
-    sizes = {name: getattr(memory, name) for name in parts}
-    for name, bytes in sizes.items():
-        if bytes:
-            table.add_row(name, size(bytes), bar(bytes, max(sizes.values()), 12))
-    yield table
-    yield f"and {size(memory.features)} of features on each node's disk, mapped: given back where needed"
+    yield from (f"{stage_name(phase.name)} epochs: {phase.assumes}" for phase in phases)

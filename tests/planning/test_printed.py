@@ -14,7 +14,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from job.planning.forecast_document import ForecastDocument
-from job.planning.printed import SOURCES, bar, print_forecast
+from job.planning.printed import print_forecast
+from job.planning.printed_blocks import bar
+from job.planning.printed_costs import SOURCES
 from job.telemetry.printable import plain
 from job.wording import duration, size, work
 
