@@ -8,7 +8,8 @@ batches, sums of the gradients, checkpoints, events. Each worker has a batch of 
 fine-tuning. Printed are, for each number of workers: seconds of a step, the share of it that is spent waiting for
 batches and for the sum over the workers, bytes that go over the wire for a step, seconds to the first step and to the
 first one after the kill, how often the checkpoint was read then, events a second, and the GPUs that are free while the
-head trains. Then what the model of docs/scale.md expects for them, from what one and two workers took.
+head trains; the seconds that it takes to go from two workers to four; and what the model of docs/scale.md expects, from
+what one and two workers took.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 import boto3
 import kills
 from kills import Scene, Watched, training_workers
+from scale import compared
 from tables import markdown
 
 HERE = Path(__file__).resolve().parents[1]
@@ -93,7 +95,11 @@ def main() -> None:
         boto3.client("s3").create_bucket(Bucket="scale")
         _write_pictures(Path(temporary), options.shards)
         found = [_measured(Path(temporary), address, workers, rate=options.rate) for workers in options.workers]
-    print(markdown(_table(found)))
+        resized = _resized(Path(temporary), address, 2, rate=options.rate)
+    print(markdown(_table(found)), end="\n\n")
+    print(f"From 2 workers to 4, once a node for them starts: {resized:.1f} s to the next step.\n")
+    if {1, 2} <= set(options.workers):
+        print(markdown(compared(found)))
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
 
@@ -110,19 +116,23 @@ def _measured(folder: Path, address: str, workers: int, *, rate: float) -> dict[
     """One run with so many workers, one of which is killed."""
     job, events = folder / f"job-{workers}.yaml", folder / f"events-{workers}.json"
     job.write_text(_job(folder, workers, workers))
-    resources = (f"--num-cpus={workers + 2}", f"--num-gpus={workers}")
+    resources = (f"--num-cpus={workers + 4}", f"--num-gpus={workers}")
     with faulty(address, only=object_read) as proxy, _cluster(proxy, rate, *resources) as cluster:
         command = [sys.executable, "-c", DRIVER, "run", str(job), "--json", str(events)]
         environment = {**cluster.environment, "THAW_CACHE": str(folder / "cache")}
         with free_gpus(cluster) as free, Watched(command, Scene(folder), environment) as run:
             found = _watched(run, cluster, proxy)
-            store = run.outcome().result["run"].removeprefix("s3://scale/")
+            result = run.outcome().result
     told = json.loads(events.read_text())
-    history, timings = (_document(store + name) for name in ("training.json", "timings.json"))
+    run_folder, snapshot = result["run"].removeprefix("s3://scale/"), result["snapshot"]
+    history, timings = (_document(run_folder + name) for name in ("training.json", "timings.json"))
+    counts = _document(f"store/snapshots/{snapshot}.json")["counts"]
     epochs = [record for record in history["history"]["fine_tune"] if record.get("seconds")]
     found |= {
         "workers": workers,
         "rate": rate,
+        "batch": BATCH * workers,
+        "counts": {split: sum(of_classes.values()) for split, of_classes in counts.items()},
         "parameters": history["parameters"]["fine_tune"],
         "epochs": epochs,
         "timings": timings,
@@ -130,6 +140,23 @@ def _measured(folder: Path, address: str, workers: int, *, rate: float) -> dict[
     }
     print(found, file=sys.stderr, flush=True)
     return found
+
+
+def _resized(folder: Path, address: str, workers: int, *, rate: float) -> float:
+    """Seconds from the start of a node with room for as many workers again to the first step that all make."""
+    job, half = folder / "job-resized.yaml", (f"--num-cpus={workers + 4}", f"--num-gpus={workers}")
+    job.write_text(_job(folder, workers, 2 * workers))
+    command = [sys.executable, "-m", "job", "run", str(job), "--json"]
+    with faulty(address, only=object_read) as proxy, _cluster(proxy, rate, *half) as cluster:
+        environment = {**cluster.environment, "THAW_CACHE": str(folder / "cache")}
+        with Watched(command, Scene(folder), environment) as run:
+            run.until(lambda scene: scene.said("fine-tune epoch   1 "))
+            run.scene.lines.clear()
+            began = time.time()
+            cluster.add(*half)
+            run.until(lambda scene: scene.said(f"training on {2 * workers} workers"))
+            run.until(lambda scene: scene.said("the first step is made"))
+            return time.time() - began
 
 
 def _job(folder: Path, least: int, most: int) -> str:
@@ -191,14 +218,14 @@ def _document(key: str) -> Any:
 
 def _placed(told: list[tuple[float, str]], free: list[tuple[float, float]], killed: float) -> dict[str, Any]:
     """Events a second in fine-tuning, and the GPUs that were free while the head trained, and then until the kill."""
-    started = [at for at, name in told if name == "TrainingStarted"]
+    started = next(at for at, name in told if name == "TrainingStarted")
     handed = next(at for at, name in told if name == "HandedOver")
     epochs = [at for at, name in told if name == "EpochEnded" and at > handed]
     between = [name for at, name in told if epochs[0] <= at <= epochs[-1] and name != "RunProgress"]
     return {
         "events": len(between) / (epochs[-1] - epochs[0]),
-        "free_in_head": sorted({gpus for at, gpus in free if started[0] <= at <= handed}),
-        "free_in_fine_tuning": sorted({gpus for at, gpus in free if started[1] <= at <= killed}),
+        "free_in_head": sorted({gpus for at, gpus in free if started <= at <= handed}),
+        "free_in_fine_tuning": sorted({gpus for at, gpus in free if epochs[0] <= at <= killed}),
     }
 
 

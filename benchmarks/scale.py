@@ -106,7 +106,8 @@ def fitted(one: dict[str, Any], two: dict[str, Any]) -> WorkerKind:
         storage=float("inf"),
         latency=0.0,
         step=0.0,
-        start=(_measured_start(one) + _measured_start(two)) / 2,
+        start=_measured_start(one),
+        another=_measured_start(two) - _measured_start(one),
         shared=os.cpu_count() or 1,
     )
     phase = _fake_phase(one)

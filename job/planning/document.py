@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from job.evaluation.duplicates import Duplicates
+from job.executors.placement import head_on_cpus
 from job.planning.cached import MissingFeatures
 from job.planning.calibration import Speeds
 from job.planning.cautions import cautions
@@ -180,14 +181,16 @@ def _time(forecast: Forecast) -> TimeSection:
 
 
 def _price(forecast: Forecast) -> PriceSection:
-    """Workers are held from the first to the last second of a run."""
+    """Workers are held from the first to the last second of a run, and their GPUs while these are needed."""
     scaling, whole = forecast.run.job.scaling, total(forecast.stages)
+    with_gpus = [s for s in forecast.stages if not (s.name == "head" and head_on_cpus(forecast.run.job))]
+    gpu_seconds = total(with_gpus) if scaling.gpu else None
     workers, price = scaling.max_workers, scaling.worker_price
     hours = whole and whole.scaled(workers / 3600)
     return PriceSection(
         workers=workers,
         worker_hours=hours,
-        gpu_hours=hours if scaling.gpu else None,
+        gpu_hours=gpu_seconds and gpu_seconds.scaled(workers / 3600),
         worker_price=price,
         price=hours.scaled(price) if hours and price is not None else None,
     )

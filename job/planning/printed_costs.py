@@ -38,7 +38,7 @@ def time_lines(time: TimeSection, price: PriceSection) -> Iterator[Shown]:
     else:
         span = spanned(duration(total.low), duration(total.high))
         yield f"in all: {duration(total.likely)}" + (f" ({span})" if span else "")
-        yield _price(price, hours)
+        yield _price(price, price.gpu_hours or hours)
     if note:
         yield note
     if time.last_run:

@@ -40,7 +40,9 @@ class WorkerKind:
     step: float
     """Seconds of a step beside the network, the batch and the sum: the optimizer, and what starts them."""
     start: float
-    """Seconds from the decision to start workers to their first step."""
+    """Seconds from the decision to start a worker to its first step."""
+    another: float
+    """Seconds that each further worker adds to that."""
     shared: int = 0
     """Workers that have room on a machine before they wait for each other's cores; 0: each has its own."""
 
@@ -155,7 +157,7 @@ def all_reduce(values: int, kind: WorkerKind, workers: int) -> float:
 
 
 def start(kind: WorkerKind, workers: int) -> float:
-    return kind.start * crowding(kind, workers)
+    return kind.start + (workers - 1) * kind.another
 
 
 def crowding(kind: WorkerKind, workers: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from job.config import Job
 from job.data.order import steps_per_epoch
-from job.executors.placement import is_here
+from job.executors.placement import head_on_cpus, is_here
 from job.planning.cached import MissingFeatures
 from job.planning.calibration import EPOCH, EXCHANGE, Speeds
 from job.planning.costs import PhaseCosts, Range
@@ -54,6 +54,7 @@ def stages(
     """In their order. `counts` are the examples of each split; `prepared` is whether the store has the weights."""
     times = dict(STARTS["local" if job.scaling.executor == "local" else "ray"])
     times["preparing"] += 0 if prepared else WEIGHTS
+    times["workers"] *= 2 if head_on_cpus(job) and len(phases) > 1 else 1  # those of the head start first
     start = USUAL.scaled(speeds.start / USUAL.likely) if speeds else USUAL
     last = history.fixed if history else {}
 

@@ -1,7 +1,7 @@
 """Workers by their GPU, for the model of a run: published figures times what is assumed to come of them.
 
-Nothing of the GPUs was measured by us. `peak` is the dense rate of the tensor cores in 16 bits, as NVIDIA's data sheets state
-it; cores, network and storage are a GPU's part of a usual machine of the clouds that has it.
+Nothing of the GPUs was measured by us. `peak` is the dense rate of the tensor cores in 16 bits, as NVIDIA's data sheets
+state it; cores, network and storage are a GPU's part of a usual machine of the clouds that has it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ OF_LINE = 0.6
 CPU_WORK = 4e10
 """Multiply-adds a second of a core, in the matrices of a head: 65,000 examples in 1.2 s, validation included, in
 benchmarks/fake_gpus.py."""
-HOP, LATENCY, STEP, START = 50e-6, 0.1, 2e-3, 15.0
+HOP, LATENCY, STEP, START, ANOTHER = 50e-6, 0.1, 2e-3, 15.0, 0.05
 """Seconds: of a message between nodes; until a bucket begins to answer; of a step beside its network; until the first
-step of a group, on nodes that are there."""
+step of a worker, on a node that is there; and what each further worker adds to that."""
 
 
 class Gpu(NamedTuple):
@@ -60,6 +60,7 @@ def gpu_worker(name: str) -> WorkerKind:
         latency=LATENCY,
         step=STEP,
         start=START,
+        another=ANOTHER,
     )
 
 

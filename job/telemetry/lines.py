@@ -152,9 +152,11 @@ def _(event: EpochEnded) -> Iterator[Line]:
 
 @lines_of.register
 def _(event: HeadTrained) -> Iterator[Line]:
+    if event.before:
+        return
     verdict = "has converged" if event.converged else "has not converged"
     text = f"the head {verdict} after {event.epoch} epochs; the best was epoch {event.best}"
-    yield Line(text, {"converged": event.converged, "best": event.best}, "debug" if event.before else "info")
+    yield Line(text, {"converged": event.converged, "best": event.best})
 
 
 @lines_of.register

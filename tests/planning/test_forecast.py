@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from job.cli import thaw
 from job.config.jobfile import load_job
 from job.features.cache_plan import choose_plan, featurizers, write_plan
 from job.features.dataset import read_examples
@@ -89,7 +91,8 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(planned: Path) -> Told:
-    before, command = objects(planned.parent / "store"), ["plan", str(planned), "--no-calibration"]
+    command = ["plan", str(planned), "--no-calibration", "--gpu", "h100", "--workers", "64"]
+    before = objects(planned.parent / "store")
     called = called_in_new_process([*command, "--json"], command)
     assert [one.ended for one in called] == ["0", "0"]
     changed = objects(planned.parent / "store") != before
@@ -114,6 +117,31 @@ def test_a_run_that_was_planned_needs_no_tensorflow_and_nothing_is_written(told:
         "fine_tune",
     ]
     assert found["time"]["total"] is None
+
+
+def test_a_model_says_what_workers_that_are_not_here_would_take(told: Told) -> None:
+    scale = told.document["scale"]
+    assert (scale["gpu"], scale["workers"]) == ("h100", 64)
+    assert [stage["name"] for stage in scale["stages"]] == ["listing", "features", "workers", "head", "fine_tune"]
+    assert scale["seconds"] == pytest.approx(sum(stage["seconds"] for stage in scale["stages"]))
+    held = sum(stage["seconds"] for stage in scale["stages"] if stage["name"] not in ("listing", "head"))
+    assert scale["gpu_hours"] == pytest.approx(held * 64 / 3600)
+    assert "on 64 workers with h100, by a model" in told.text
+    assert "a model, not a measurement" in told.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers", "8"], "give --gpu as well"),
+        (["--gpu", "h1000"], "one of t4, l4,"),
+        (["--workers", "0"], "0 is"),
+    ],
+)
+def test_a_model_of_what_there_is_not_is_refused(options: list[str], said: str, planned: Path) -> None:
+    refused = CliRunner().invoke(thaw, ["plan", str(planned), *options])
+    assert refused.exit_code == 2
+    assert said in refused.output
 
 
 def test_a_person_reads_the_same(told: Told) -> None:

@@ -99,6 +99,7 @@ def document(classes: dict[str, int]) -> dict[str, Any]:
             "calibration": None,
         },
         "price": {"workers": 2, "worker_hours": span, "gpu_hours": span, "worker_price": 2.5, "price": span},
+        "scale": None,
         "memory": dict.fromkeys(
             ["process", "parameters", "gradients", "optimizer", "checkpoints", "activations", "batches", "features"], 5
         )

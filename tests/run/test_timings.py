@@ -16,6 +16,7 @@ from job.run.events import (
     EpochEnded,
     FeaturesCounted,
     FirstStepMade,
+    HandedOver,
     HeadTrained,
     RunFound,
     SnapshotTaken,
@@ -97,6 +98,27 @@ def test_an_attempt_from_the_listing_to_the_report(store: Store) -> None:
     )
     assert (by_stage["fine_tune"].workers, by_stage["export"].workers) == (2, None)
     assert list(asdict(rows[0])) == ["attempt", "stage", "seconds", "workers", "computed", "stored"]
+
+
+def test_workers_with_gpus_that_go_on_from_the_head_are_started_too(store: Store) -> None:
+    time, bus = Time(), Bus()
+    StageClock(bus, time)
+    bus.emit(RunFound(uri="x", phases=("head", "fine_tune")))
+    with attempt_of(bus, store, 1):
+        for resumed, start, phase in ((None, 5, 20), (("head", 1, 0), 7, 40)):
+            bus.emit(StageStarted("workers", workers=2)) if resumed is None else bus.emit(HandedOver())
+            time.pass_by(start)
+            bus.emit(TrainingStarted(workers=2, resumed=resumed))
+            if resumed is None:
+                bus.emit(FirstStepMade(at=0, seconds={}))
+                time.pass_by(phase)
+                bus.emit(HeadTrained(converged=True, epoch=1, best=1))
+            else:
+                bus.emit(HeadTrained(converged=True, epoch=1, best=1, before=True))
+                time.pass_by(phase)
+                bus.emit(FirstStepMade(at=0, seconds={}))
+        bus.emit(TrainingEnded(kept="head", fine_tuned=True))
+    assert spent(store) == {"listing": 0, "workers": 12, "head": 20, "fine_tune": 40}
 
 
 def test_an_attempt_appends_and_one_that_resumes_in_fine_tuning_has_no_head(store: Store) -> None:

@@ -26,7 +26,8 @@ import json, time, ray
 
 ray.init(log_to_driver=False, logging_level="error")
 while True:
-    print(json.dumps([time.time(), ray.available_resources().get("GPU", 0.0)]), flush=True)
+    free = ray.available_resources().get("GPU", 0.0)
+    print(json.dumps([time.time(), free]), flush=True)
     time.sleep(0.2)
 """
 

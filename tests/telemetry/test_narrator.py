@@ -22,6 +22,7 @@ from job.run.events import (
     Event,
     ExamplesRejected,
     FeaturesComputed,
+    HandedOver,
     HeadTrained,
     LayersThawed,
     RunFound,
@@ -53,6 +54,8 @@ TOLD: list[Event] = [
     StepsMade("head", 2, 60, 9, 58, 288, 0.5, 1.0),
     EpochEnded("head", EpochRecord(2, **EPOCH), epochs=60, steps=116, losses=np.zeros(3)),
     HeadTrained(converged=True, epoch=7, best=2),
+    HandedOver(),
+    HeadTrained(converged=True, epoch=7, best=2, before=True),
     LayersThawed([BlockSize("stem", 4, 992, 0), BlockSize("block15", 12, 1025408, 1009792)]),
     EpochEnded("fine_tune", EpochRecord(0, 0.375, 0.8125)),
     TrainingEnded("head", fine_tuned=True),
@@ -72,6 +75,7 @@ LINES = """\
 00:00  training on 2 workers, resumed from head epoch 1, step 5
 00:00  head epoch   2  loss 0.4400  validation 0.3750, 81.2 % right  4.0 s
 00:00  the head has converged after 7 epochs; the best was epoch 2
+00:00  workers with GPUs go on from here
 00:00  thawed
  block    layers  parameters  trainable
  stem          4         992          0
@@ -195,8 +199,8 @@ def test_where_it_is_narrow_a_bar_has_one_line() -> None:
 def test_a_log_has_a_document_a_line_that_says_where_it_is() -> None:
     told = documents(everything)
     assert [one["event"] for one in told] == [
-        "stage", "snapshot", "snapshot", "run", "attempt", "progress", "progress", "start", "epoch", "head", "thaw",
-        "epoch", "trained", "warning",
+        "stage", "snapshot", "snapshot", "run", "attempt", "progress", "progress", "start", "epoch", "head", "start",
+        "thaw", "epoch", "trained", "warning",
     ]  # fmt: skip
     assert all(one["level"] in ("debug", "info", "warning") for one in told)
     assert "run" not in told[1]
