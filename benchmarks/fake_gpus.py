@@ -47,8 +47,8 @@ SHARDS, OF_SHARD, BATCH, SIZE = 24, 2048, 256, 96
 """Files of examples, examples of each, examples of a worker's batch, pixels of a picture."""
 PATIENCE = 900.0
 """Seconds until a moment that never comes is an error; the first run computes all features."""
-EPOCHS = 5
-"""Of fine-tuning: the second and the third are measured, a worker is killed after the fourth."""
+EPOCHS = 6
+"""Of fine-tuning: the second and third are measured; after the fourth comes a checkpoint, after the fifth a kill."""
 PART = re.compile(r"([a-z ]+?) ([\d.]+)[,)]")
 JOB = """
 name: workers
@@ -61,7 +61,7 @@ phases:
     {unfreeze: {blocks: 1}, epochs: EPOCHS, patience: EPOCHS, learning_rate: 1e-4, allow_unconverged_head: true}
 train: {batch_size: BATCH, cache: "on"}
 scaling: {executor: ray, workers: WORKERS, gpu: true, cpus_per_worker: 1}
-checkpoint: {every_minutes: 0.25}
+checkpoint: {every_steps: EVERY, every_minutes: null}
 promote: null
 """
 DRIVER = """
@@ -85,7 +85,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rate", type=float, default=2000.0, help="examples a second of each worker's network")
-    parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--json", metavar="FILE", help="write everything measured here")
     options = parser.parse_args()
     kills.PATIENCE = PATIENCE
@@ -93,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="workers-") as temporary, s3_server() as address:
         os.environ.update({**account, "AWS_ENDPOINT_URL": address})
         boto3.client("s3").create_bucket(Bucket="scale")
-        _write_pictures(Path(temporary), options.shards)
+        _write_pictures(Path(temporary))
         found = [_measured(Path(temporary), address, workers, rate=options.rate) for workers in options.workers]
         resized = _resized(Path(temporary), address, 2, rate=options.rate)
     print(markdown(_table(found)), end="\n\n")
@@ -104,11 +103,11 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _write_pictures(folder: Path, shards: int) -> None:
+def _write_pictures(folder: Path) -> None:
     (folder / "pictures").mkdir()
     made = [(picture(number, label), label) for label in ("red", "green") for number in range(20)]
     content = plain_parquet_of([made[number % len(made)] for number in range(OF_SHARD)])
-    for shard in range(shards):
+    for shard in range(SHARDS):
         (folder / f"pictures/{shard:03d}.parquet").write_bytes(content)
 
 
@@ -162,7 +161,15 @@ def _resized(folder: Path, address: str, workers: int, *, rate: float) -> float:
 def _job(folder: Path, least: int, most: int) -> str:
     """The text of the job; of one of several numbers of workers, the batch is that of the most."""
     workers = str(most) if least == most else f"{{min: {least}, max: {most}}}"
-    values = {"WORKERS": workers, "BATCH": BATCH * most, "EPOCHS": EPOCHS, "SIZE": SIZE, "FOLDER": folder}
+    steps = -(-round(0.8 * SHARDS * OF_SHARD) // (BATCH * most))
+    values = {
+        "EVERY": 4 * steps + 1,
+        "WORKERS": workers,
+        "BATCH": BATCH * most,
+        "EPOCHS": EPOCHS,
+        "SIZE": SIZE,
+        "FOLDER": folder,
+    }
     text = JOB
     for name, value in values.items():
         text = text.replace(name, str(value))
@@ -183,7 +190,7 @@ def _watched(run: Watched, cluster: Cluster, proxy: Proxy) -> dict[str, Any]:
     first, began = _parts_of_start(run.scene), _wire()
     run.until(lambda scene: scene.said("fine-tune epoch   3 "))
     wire = (_wire() - began) / 2
-    run.until(lambda scene: scene.said("fine-tune epoch   4 "))
+    run.until(lambda scene: scene.said("fine-tune epoch   5 "))
     run.scene.lines.clear()
     asked, killed = len(proxy.asked), time.time()
     os.kill(training_workers(cluster.nodes[0].process.pid)[-1], signal.SIGKILL)

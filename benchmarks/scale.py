@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def compared(found: list[dict[str, Any]]) -> list[list[str]]:
     rows = [["workers", "epoch, model", "measured", "", "start, model", "measured", ""]]
     for workers, one in sorted(by_workers.items()):
         modelled_epoch = sum(epoch(_fake_load(one), _fake_phase(one), kind, workers=workers).values())
-        pairs = (modelled_epoch, _measured_epoch(one)), (start(kind, workers), _measured_start(one))
+        pairs = (modelled_epoch, _measured_epoch(one)), (start(kind, workers), _parts(one))
         shown = [[f"{model:.2f} s", f"{real:.2f} s", f"**{model / real:.2f}**"] for model, real in pairs]
         rows.append([str(workers), *shown[0], *shown[1]])
     return rows
@@ -106,8 +107,9 @@ def fitted(one: dict[str, Any], two: dict[str, Any]) -> WorkerKind:
         storage=float("inf"),
         latency=0.0,
         step=0.0,
-        start=_measured_start(one),
-        another=_measured_start(two) - _measured_start(one),
+        start=_parts(one, ("group",)) / 2 + _parts(two, ("group",)) / 2,
+        prepare=_parts(one, ("imports", "restore")) / 2 + _parts(two, ("imports", "restore")) / 2,
+        another=0.0,
         shared=os.cpu_count() or 1,
     )
     phase = _fake_phase(one)
@@ -143,8 +145,9 @@ def _measured_epoch(one: dict[str, Any]) -> float:
     return sum(record["seconds"] for record in one["epochs"][1:3]) / 2
 
 
-def _measured_start(one: dict[str, Any]) -> float:
-    return sum(one["start"][part] for part in PARTS)
+def _parts(one: dict[str, Any], parts: Sequence[str] = PARTS) -> float:
+    """Seconds of these parts of the first start."""
+    return sum(one["start"][part] for part in parts)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,11 @@ class WorkerKind:
     step: float
     """Seconds of a step beside the network, the batch and the sum: the optimizer, and what starts them."""
     start: float
-    """Seconds from the decision to start a worker to its first step."""
+    """Seconds from the decision to start workers to their first step, without what is computed for it."""
+    prepare: float
+    """Seconds of a worker's cores until then: imports, and what it loads."""
     another: float
-    """Seconds that each further worker adds to that."""
+    """Seconds that each further worker adds."""
     shared: int = 0
     """Workers that have room on a machine before they wait for each other's cores; 0: each has its own."""
 
@@ -157,7 +159,7 @@ def all_reduce(values: int, kind: WorkerKind, workers: int) -> float:
 
 
 def start(kind: WorkerKind, workers: int) -> float:
-    return kind.start + (workers - 1) * kind.another
+    return kind.start + kind.prepare * crowding(kind, workers) + (workers - 1) * kind.another
 
 
 def crowding(kind: WorkerKind, workers: int) -> float:

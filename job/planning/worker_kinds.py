@@ -19,9 +19,12 @@ OF_LINE = 0.6
 CPU_WORK = 4e10
 """Multiply-adds a second of a core, in the matrices of a head: 65,000 examples in 1.2 s, validation included, in
 benchmarks/fake_gpus.py."""
-HOP, LATENCY, STEP, START, ANOTHER = 50e-6, 0.1, 2e-3, 15.0, 0.05
-"""Seconds: of a message between nodes; until a bucket begins to answer; of a step beside its network; until the first
-step of a worker, on a node that is there; and what each further worker adds to that."""
+HOP, LATENCY, STEP, ANOTHER = 50e-6, 0.1, 2e-3, 0.05
+"""Seconds: of a message between nodes; until a bucket begins to answer; of a step beside its network; and of the
+driver, for each worker that it starts beside the first."""
+START, PREPARE = 5.0, 10.0
+"""Seconds of a group's start on nodes that are there, as benchmarks/fake_gpus.py found it, with the first step's
+compilation."""
 
 
 class Gpu(NamedTuple):
@@ -60,6 +63,7 @@ def gpu_worker(name: str) -> WorkerKind:
         latency=LATENCY,
         step=STEP,
         start=START,
+        prepare=PREPARE,
         another=ANOTHER,
     )
 

@@ -23,7 +23,17 @@ from job.planning.scale import (
 from job.planning.worker_kinds import GPUS, gpu_worker, without_gpu
 
 KIND = WorkerKind(
-    name="any", work=1e9, cores=4, exchange=1e8, hop=1e-3, storage=1e8, latency=0.1, step=0.01, start=10.0, another=0.0
+    name="any",
+    work=1e9,
+    cores=4,
+    exchange=1e8,
+    hop=1e-3,
+    storage=1e8,
+    latency=0.1,
+    step=0.01,
+    start=10.0,
+    prepare=0.0,
+    another=0.0,
 )
 HEAD = PhaseLoad("head", 1000, 1e5, 2e5, 5, 100, on_cpus=True)
 FINE_TUNE = PhaseLoad("fine_tune", 25_000_000, 1e6, 2e6, 3, 1000)
@@ -76,6 +86,7 @@ def test_one_worker_sums_nothing_and_a_ring_sends_less_than_twice_the_gradients(
 @pytest.mark.parametrize(("workers", "crowded"), [(1, 1), (2, 1), (4, 2), (8, 4)])
 def test_workers_that_share_a_machine_wait_for_each_other_s_cores(workers: int, crowded: int) -> None:
     shared = replace(KIND, shared=2)
+    assert start(replace(shared, prepare=3.0), workers) == 10 + crowded * 3.0
     one, other = (epoch(LOAD, HEAD, kind, workers=workers)["steps' own cost"] for kind in (shared, KIND))
     assert one == pytest.approx(crowded * other)
 
