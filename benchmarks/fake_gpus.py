@@ -94,13 +94,13 @@ def main() -> None:
         boto3.client("s3").create_bucket(Bucket="scale")
         _write_pictures(Path(temporary))
         found = [_measured(Path(temporary), address, workers, rate=options.rate) for workers in options.workers]
+        if options.json:
+            Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+        print(markdown(_table(found)), end="\n\n", flush=True)
+        if {1, 2} <= set(options.workers):
+            print(markdown(compared(found)), end="\n\n", flush=True)
         resized = _resized(Path(temporary), address, 2, rate=options.rate)
-    print(markdown(_table(found)), end="\n\n")
-    print(f"From 2 workers to 4, once a node for them starts: {resized:.1f} s to the next step.\n")
-    if {1, 2} <= set(options.workers):
-        print(markdown(compared(found)))
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+        print(f"From 2 workers to 4, once a node for them starts: {resized:.1f} s to the next step.")
 
 
 def _write_pictures(folder: Path) -> None:
@@ -144,7 +144,7 @@ def _measured(folder: Path, address: str, workers: int, *, rate: float) -> dict[
 def _resized(folder: Path, address: str, workers: int, *, rate: float) -> float:
     """Seconds from the start of a node with room for as many workers again to the first step that all make."""
     job, half = folder / "job-resized.yaml", (f"--num-cpus={workers + 4}", f"--num-gpus={workers}")
-    job.write_text(_job(folder, workers, 2 * workers))
+    job.write_text(_job(folder, workers, 2 * workers).replace("name: workers", "name: resized"))
     command = [sys.executable, "-m", "job", "run", str(job), "--json"]
     with faulty(address, only=object_read) as proxy, _cluster(proxy, rate, *half) as cluster:
         environment = {**cluster.environment, "THAW_CACHE": str(folder / "cache")}

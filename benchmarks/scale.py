@@ -19,6 +19,7 @@ from typing import Any
 
 from tables import markdown
 
+from job.data.order import STREAMS
 from job.planning.scale import Load, PhaseLoad, WorkerKind, epoch, modelled, start
 from job.planning.worker_kinds import gpu_worker, without_gpu
 from job.wording import duration
@@ -56,7 +57,7 @@ def _table(gpu: str) -> list[list[str]]:
             stages = modelled(_load(examples, workers), kind, workers, on_cpus=without_gpu(kind, 1))
             seconds = {stage.name: stage.seconds for stage in stages}
             whole, longest = sum(seconds.values()), max(stages, key=lambda stage: stage.seconds)
-            held = sum(seconds[name] for name in ("features", "workers", "fine_tune"))
+            held = sum(stage.seconds for stage in stages if stage.gpus)
             shown = [duration(seconds[name]) for name in ("listing", "features", "head", "fine_tune")]
             most = f"{longest.name.replace('_', '-')}: {longest.bound}"
             rows.append(
@@ -68,7 +69,7 @@ def _table(gpu: str) -> list[list[str]]:
 def _load(examples: int, workers: int) -> Load:
     train, held_out = round(0.7 * examples), round(0.15 * examples)
     return Load(
-        keys=examples,
+        objects=examples,
         counts={"train": train, "validation": held_out, "test": examples - train - held_out},
         undecoded=examples,
         decode=DECODE,
@@ -76,7 +77,7 @@ def _load(examples: int, workers: int) -> Load:
         passes=examples,
         pass_work=PASS,
         feature_bytes=examples * (POOLED + AT_CUT),
-        batch=max(LEAST, OF_WORKER * workers),
+        batch=max(LEAST, OF_WORKER * min(workers, STREAMS)),
         phases=[HEAD, FINE_TUNE],
     )
 
@@ -117,6 +118,8 @@ def fitted(one: dict[str, Any], two: dict[str, Any]) -> WorkerKind:
     kind = replace(kind, step=(_measured_epoch(one) - alone["the network"]) / alone["steps' own cost"])
     together = epoch(_fake_load(two), phase, replace(kind, exchange=1.0), workers=2)
     left = _measured_epoch(two) - together["the network"] - together["steps' own cost"]
+    if left <= 0:
+        raise SystemExit("Two workers were as fast as they would be without a sum: measure on a quiet machine.")
     return replace(kind, exchange=together["the sum of the gradients"] / left)
 
 
@@ -146,8 +149,8 @@ def _measured_epoch(one: dict[str, Any]) -> float:
 
 
 def _parts(one: dict[str, Any], parts: Sequence[str] = PARTS) -> float:
-    """Seconds of these parts of the first start."""
-    return sum(one["start"][part] for part in parts)
+    """Seconds of these parts of a start: the mean of the first one and the one after the kill."""
+    return sum(one[start][part] for start in ("start", "restart_parts") for part in parts) / 2
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from job.evaluation.run_documents import documents_of
 from job.export.model_card import model_card
 from job.libraries import import_tensorflow
 from job.run.events import Emit, StageStarted, Warned
+from job.run.fake_gpu import fake_rate
 from job.run.outcome import Metrics, RunResult, Training, WordStatistics
 from job.run.run import Run
 from job.storage.documents import encoded, read_document
@@ -29,6 +30,7 @@ def finish(run: Run, attempt: int, *, metrics: dict[str, Metrics], stop_at_head:
         model=None,
         task="text" if is_text else None,
         words=read_document(run.store, run.keys.words, WordStatistics) if is_text else None,
+        fake_gpu=fake_rate(run.job) is not None or None,
     )
     if stop_at_head:
         return result

@@ -140,7 +140,7 @@ def featurizers(job: Job, base: ResolvedBase, plan: Plan) -> tuple[list[Featuriz
         "base": asdict(base),
         "preprocessing": job.model.preprocessing,
         "precision": job.train.precision,
-        **fake_meaning(),
+        **fake_meaning(job),
     }
     if "://" not in job.model.backbone:
         network["backbone"] = job.model.backbone

@@ -13,7 +13,7 @@ from job.errors import ThawError
 from job.features.extraction import Decoded, Extraction, NewPart
 from job.features.store import Featurizer
 from job.model.networks import base_of_store
-from job.run.fake_gpu import fake_features, fake_rate, fake_work
+from job.run.fake_gpu import check_fake, fake_features, fake_rate, fake_work
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,7 +37,9 @@ class FrozenNetwork:
 
         self._featurizers, self._batch = work.featurizers, batch
         taps = {featurizer.tap: featurizer for featurizer in work.featurizers if not featurizer.is_input}
-        rate = fake_rate() if work.job.scaling.gpu else None
+        rate = fake_rate(work.job)
+        for featurizer in taps.values():
+            check_fake(work.job, featurizer.meaning)
         with precision(work.job):
             make = self._compiled if rate is None else partial(_sleeping, rate=rate)
             self._network: Any = make(work, taps) if taps else None

@@ -181,16 +181,15 @@ def _time(forecast: Forecast) -> TimeSection:
 
 
 def _price(forecast: Forecast) -> PriceSection:
-    """Workers are held from the first to the last second of a run, and their GPUs while these are needed."""
-    scaling, whole = forecast.run.job.scaling, total(forecast.stages)
-    with_gpus = [s for s in forecast.stages if not (s.name == "head" and head_on_cpus(forecast.run.job))]
-    gpu_seconds = total(with_gpus) if scaling.gpu else None
+    """Workers are counted from the first to the last second of a run, and their GPUs but for a head on CPUs."""
+    job, scaling, whole = forecast.run.job, forecast.run.job.scaling, total(forecast.stages)
+    held = total([stage for stage in forecast.stages if not (stage.name == "head" and head_on_cpus(job))])
     workers, price = scaling.max_workers, scaling.worker_price
     hours = whole and whole.scaled(workers / 3600)
     return PriceSection(
         workers=workers,
         worker_hours=hours,
-        gpu_hours=gpu_seconds and gpu_seconds.scaled(workers / 3600),
+        gpu_hours=held.scaled(workers / 3600) if held and scaling.gpu else None,
         worker_price=price,
         price=hours.scaled(price) if hours and price is not None else None,
     )

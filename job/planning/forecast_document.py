@@ -161,7 +161,7 @@ class ScaleSection:
     stages: list[ModelledStage]
     seconds: float
     gpu_hours: float
-    """While GPUs are held: in extraction and in the phases that need them, and while their workers start."""
+    """While workers hold GPUs: in the stages whose `gpus` is true."""
     note: str
 
 

@@ -58,7 +58,8 @@ def _pace(job: Job) -> tuple[Any, ...]:
     """What of a job decides how long a step takes."""
     scaling, fine_tune = job.scaling, job.phases.fine_tune
     train = job.train.model_dump(include={"batch_size", "precision", "views", "cache", "jit_compile", "deterministic"})
-    workers = scaling.max_workers, scaling.executor == "local", scaling.gpu, scaling.cpus_per_worker
+    placed = scaling.executor == "local", scaling.gpu, scaling.gpu and scaling.head_on, scaling.cpus_per_worker
+    workers = scaling.max_workers, *placed
     return job.model, workers, train, fine_tune and fine_tune.unfreeze
 
 

@@ -9,7 +9,12 @@ Shown = str | Text | Table
 BAR = 20
 """Columns of the longest bar."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
-STAGES = {"fine_tune": "fine-tuning", "preparing": "weights, start of Ray", "workers": "start of workers"}
+STAGES = {
+    "fine_tune": "fine-tuning",
+    "preparing": "weights, start of Ray",
+    "workers": "start of workers",
+    "head_workers": "the head's workers",
+}
 
 
 def bar(value: float, largest: float, width: int = BAR) -> str:

@@ -38,7 +38,7 @@ def time_lines(time: TimeSection, price: PriceSection) -> Iterator[Shown]:
     else:
         span = spanned(duration(total.low), duration(total.high))
         yield f"in all: {duration(total.likely)}" + (f" ({span})" if span else "")
-        yield _price(price, price.gpu_hours or hours)
+        yield _price(price, hours)
     if note:
         yield note
     if time.last_run:
@@ -50,9 +50,10 @@ def time_lines(time: TimeSection, price: PriceSection) -> Iterator[Shown]:
 
 def _price(price: PriceSection, hours: Range) -> str:
     cost = price.price
-    kind = "GPU hours" if price.gpu_hours else "worker hours"
     workers = plural(price.workers, "worker")
-    text = f"{kind}: {hours.likely:.2g} ({hours.low:.2g} to {hours.high:.2g}), {workers}"
+    text = f"worker hours: {hours.likely:.2g} ({hours.low:.2g} to {hours.high:.2g}), {workers}"
+    if price.gpu_hours:
+        text += f"; with GPUs: {price.gpu_hours.likely:.2g}"
     return f"{text}; price: {cost.likely:.2f} ({cost.low:.2f} to {cost.high:.2f})" if cost else text
 
 

@@ -6,9 +6,9 @@ docs/scale.md has the formulas, where the constants come from, and how far the m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from job.data.order import WorkerShare, steps_per_epoch
+from job.data.order import WorkerShare, steps_per_epoch, stream_count
 
 KEY = 8.5e-6
 """Seconds of a processor for each listed key (benchmarks/listing.py)."""
@@ -68,7 +68,8 @@ class PhaseLoad:
 class Load:
     """What there is to do."""
 
-    keys: int
+    objects: int
+    """That are listed and read one by one; 0 where examples are packed into files, which are few."""
     counts: dict[str, int]
     """Examples of each split."""
     undecoded: int
@@ -93,6 +94,8 @@ class ModelledStage:
     seconds: float
     bound: str
     """What takes most of it."""
+    gpus: bool
+    """Whether workers hold GPUs meanwhile."""
 
 
 def modelled(load: Load, kind: WorkerKind, workers: int, *, on_cpus: WorkerKind | None = None) -> list[ModelledStage]:
@@ -102,9 +105,11 @@ def modelled(load: Load, kind: WorkerKind, workers: int, *, on_cpus: WorkerKind 
     stages = [listing(load, kind)]
     if load.undecoded:
         stages.append(extraction(load, kind, workers))
-    groups = {phase.on_cpus for phase in load.phases}
-    stages.append(ModelledStage("workers", len(groups) * start(kind, workers), "starting processes"))
     for phase in load.phases:
+        gpus = not phase.on_cpus
+        name = "workers" if gpus else "head_workers"
+        if name not in {stage.name for stage in stages}:
+            stages.append(ModelledStage(name, start(kind, workers), "starting processes", gpus=gpus))
         own = on_cpus if on_cpus and phase.on_cpus else kind
         stages.append(training(load, phase, own, workers=workers))
     return stages
@@ -112,8 +117,8 @@ def modelled(load: Load, kind: WorkerKind, workers: int, *, on_cpus: WorkerKind 
 
 def listing(load: Load, kind: WorkerKind) -> ModelledStage:
     """A page is waited for beside others, and all are worked on by one core."""
-    waiting = load.keys / PAGE * kind.latency / PAGES_AT_ONCE
-    return _longest("listing", {"one core": load.keys * KEY, "the store's answers": waiting})
+    waiting = load.objects / PAGE * kind.latency / PAGES_AT_ONCE
+    return _longest("listing", {"one core": load.objects * KEY, "the store's answers": waiting}, gpus=False)
 
 
 def extraction(load: Load, kind: WorkerKind, workers: int) -> ModelledStage:
@@ -122,21 +127,22 @@ def extraction(load: Load, kind: WorkerKind, workers: int) -> ModelledStage:
     parts = {
         "the network": load.passes * load.pass_work / (kind.work * workers),
         "decoding": load.undecoded * load.decode / decoders,
-        "the store's answers": load.undecoded * kind.latency / (decoders * READS_AT_ONCE),
+        "the store's answers": min(load.objects, load.undecoded) * kind.latency / (decoders * READS_AT_ONCE),
         "bytes from the store": load.undecoded * load.object_bytes / (kind.storage * workers),
         "bytes to the store": load.feature_bytes / (kind.storage * workers),
     }
-    slowest = _longest("features", parts)
-    return ModelledStage("features", slowest.seconds + start(kind, workers), slowest.bound)
+    slowest = _longest("features", parts, gpus=True)
+    return replace(slowest, seconds=slowest.seconds + start(kind, workers))
 
 
 def training(load: Load, phase: PhaseLoad, kind: WorkerKind, *, workers: int) -> ModelledStage:
     """Epochs of steps, with the validation of each; the first epoch waits for its features where these come slower."""
     once, first = epoch(load, phase, kind, workers=workers), phase.example_bytes * sum(load.counts.values())
-    reading = first / (kind.storage * workers)
+    reading = first / (kind.storage * busy(load, workers))
     parts = {name: seconds * phase.epochs for name, seconds in once.items()}
     parts["features from the store"] = max(0.0, reading - sum(once.values()))
-    return ModelledStage(phase.name, sum(parts.values()), max(parts, key=lambda name: parts[name]))
+    bound = max(parts, key=lambda name: parts[name])
+    return ModelledStage(phase.name, sum(parts.values()), bound, gpus=not phase.on_cpus)
 
 
 def epoch(load: Load, phase: PhaseLoad, kind: WorkerKind, *, workers: int) -> dict[str, float]:
@@ -148,6 +154,11 @@ def epoch(load: Load, phase: PhaseLoad, kind: WorkerKind, *, workers: int) -> di
         "steps' own cost": (steps + validated) * kind.step * crowding(kind, workers),
         "the sum of the gradients": steps * all_reduce(phase.trainable, kind, workers),
     }
+
+
+def busy(load: Load, workers: int) -> int:
+    """Of so many workers, those that have examples in a batch: the order of an epoch has no more streams."""
+    return min(workers, stream_count(load.batch))
 
 
 def all_reduce(values: int, kind: WorkerKind, workers: int) -> float:
@@ -167,6 +178,6 @@ def crowding(kind: WorkerKind, workers: int) -> float:
     return max(1.0, workers / kind.shared) if kind.shared else 1.0
 
 
-def _longest(name: str, parts: dict[str, float]) -> ModelledStage:
+def _longest(name: str, parts: dict[str, float], *, gpus: bool) -> ModelledStage:
     bound = max(parts, key=lambda part: parts[part])
-    return ModelledStage(name, parts[bound], bound)
+    return ModelledStage(name, parts[bound], bound, gpus=gpus)

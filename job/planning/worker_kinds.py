@@ -17,8 +17,8 @@ OF_PEAK = 0.15
 OF_LINE = 0.6
 """What of a network's bandwidth the sum of the gradients is assumed to reach."""
 CPU_WORK = 4e10
-"""Multiply-adds a second of a core, in the matrices of a head: 65,000 examples in 1.2 s, validation included, in
-benchmarks/fake_gpus.py."""
+"""Multiply-adds a second of a core, in the matrices of a head: 49,000 examples twice in 1.9 s, as
+benchmarks/fake_gpus.py has it with one worker, are 4.5e10 of them."""
 HOP, LATENCY, STEP, ANOTHER = 50e-6, 0.1, 2e-3, 0.05
 """Seconds: of a message between nodes; until a bucket begins to answer; of a step beside its network; and of the
 driver, for each worker that it starts beside the first."""

@@ -89,6 +89,8 @@ def promote(store: Store, run: str) -> Current:
     result = read_document(store, RunKeys(run).result, RunResult)
     if result is None or result.model is None:
         raise JobError(f"{run_uri(store, run)} has no finished model: run it to its end first.")
+    if result.fake_gpu:
+        raise JobError(f"{run_uri(store, run)} was a try with fake GPUs (THAW_FAKE_GPU): its model is worth nothing.")
     name = job_name(store, run)
     for _ in range(TRIES):
         before = read_current(store, name)

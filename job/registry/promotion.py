@@ -18,7 +18,6 @@ from job.executors import Executor
 from job.registry.champion import ChampionAnswers, answers
 from job.registry.current import Current, Entry, current_key, entry_of, now, put_current, read_current
 from job.run.events import Announced, Emit, PromotionDecided, StageStarted
-from job.run.fake_gpu import fake_rate
 from job.run.outcome import PromotionDecision, RunOutcome, RunResult
 from job.run.run import Run
 from job.storage import TRIES, Store
@@ -32,7 +31,7 @@ def finished_outcome(job: Job, store: Store, run: str) -> RunOutcome | None:
     if result is None:
         return None
     decided = read_document(store, RunKeys(run).promotion, PromotionDecision)
-    if decided is None and job.promote is not None:
+    if decided is None and job.promote is not None and not result.fake_gpu:
         return None
     return RunOutcome(result, decided, report_uri(store, run))
 
@@ -41,7 +40,7 @@ def promote_if_better(run: Run, result: RunResult, executor: Executor, *, emit: 
     """The decision whether the model comes into use; None with promote: null, where there is no model, and where GPUs
     were fake.
     """
-    if run.job.promote is None or result.model is None or fake_rate() is not None:
+    if run.job.promote is None or result.model is None or result.fake_gpu:
         return None
     emit(StageStarted("promotion"))
     return judge(run, run.job.promote, result, executor=executor, emit=emit)

@@ -358,7 +358,7 @@ class HeadTrained(Event):
     best: int
     """The epoch with the lowest validation loss."""
     before: bool = False
-    """Whether workers before these have trained it, and told so."""
+    """Whether it was trained by workers before these."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def find_run(job: Job, source: Store, store: Store, *, emit: Emit, new: bool = F
     emit(SnapshotTaken(snapshot))
     for caution in snapshot.cautions:
         emit(Warned(f"{caution.setting}: {caution.text}"))
-    if (rate := fake_rate()) is not None:
+    if (rate := fake_rate(job)) is not None:
         slept = f"networks on GPUs are a sleep of {rate:g} examples a second"
         emit(Warned(f"{FAKE}: {slept}, and what this run trains is worth nothing"))
     check_class_weights(job.train.class_weights, snapshot.classes)
@@ -133,6 +133,6 @@ def latest_run(store: Store, run: str, another: bool) -> str:
 
 def _named(job: Job, meaning: dict[str, Any]) -> str:
     reads = {"tokeniser": TOKENISER, "reading": READING} if job.task == "text" else {"decoding": DECODING}
-    meaning = {**meaning, **reads, **fake_meaning()}
+    meaning = {**meaning, **reads, **fake_meaning(job)}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return f"{job.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -142,6 +142,8 @@ class RunResult:
     """The exported model: `head` or `fine_tune`."""
     thawed: list[BlockVerdict] | None = field(default=None, metadata=OMITTED)
     """What `unfreeze: auto` decided."""
+    fake_gpu: bool | None = field(default=None, metadata=OMITTED)
+    """Whether its GPUs were fake, so that the model is worth nothing."""
 
     def model_of(self, run: str) -> str:
         """The URI of the exported model of the run at the URI `run`, to which the whole run may have been copied."""

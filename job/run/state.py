@@ -228,6 +228,13 @@ def has_trained_head(store: Store, run: str) -> bool:
     return any(entry.phase == "fine_tune" or entry.finished for entry in checkpoints_of(store, run))
 
 
+def is_head_settled(store: Store, run: str, *, converged_or_not: bool) -> bool:
+    """Whether nobody has anything to do with the head any more. A head whose epochs are over may not have converged:
+    only who fine-tunes it anyway need not ask.
+    """
+    return any(e.phase == "fine_tune" or (e.finished and converged_or_not) for e in checkpoints_of(store, run))
+
+
 def read_state(store: Store, run: str) -> Versioned | None:
     """The state and its version, or None where nobody has worked on the run so far. Raises StorageError."""
     key = RunKeys(run).state

@@ -60,7 +60,7 @@ def prepare_process(job: Job, cpus: int) -> None:
 
     with no_stderr():  # where there is no driver, CUDA says so
         gpus = tf.config.list_physical_devices("GPU")
-    if job.scaling.gpu and not gpus and fake_rate() is None:
+    if has_gpu(job) and not gpus:
         raise ClusterError(
             f"scaling.gpu: true, and TensorFlow finds no GPU on {socket.gethostname()} "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}): {_why_no_gpu()}. "
@@ -118,7 +118,7 @@ def _why_no_gpu() -> str:
 
 def has_gpu(job: Job) -> bool:
     """Whether each worker of the job has a GPU that is one."""
-    return job.scaling.gpu and fake_rate() is None
+    return job.scaling.gpu and fake_rate(job) is None
 
 
 def is_deterministic(job: Job) -> bool:
@@ -131,6 +131,8 @@ def use_jit(job: Job, depthwise: bool) -> bool:
     slower.
     """
     setting = job.train.jit_compile
+    if fake_rate(job) is not None:
+        return False  # XLA can't sleep
     return has_gpu(job) and not depthwise if setting == "auto" else setting
 
 

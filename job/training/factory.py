@@ -90,7 +90,7 @@ class PhaseFactory:
 
     def _on_gpus(self, forward: Forward, variables: Mapping[str, keras.Variable]) -> Forward:
         """The function of the network; a sleep where it would be computed by GPUs that are fake."""
-        rate = fake_rate() if self.job.scaling.gpu else None
+        rate = fake_rate(self.job)
         return forward if rate is None else sleeping_forward(rate, variables, self.network.head.output_shape[-1])
 
 

@@ -25,6 +25,7 @@ from job.run.events import (
     WorkersFormed,
     WorkersForming,
 )
+from job.run.fake_gpu import check_fake
 from job.run.outcome import DescribedBlock
 from job.run.proxies import proxies_in_words
 from job.run.state import CheckpointEntry, FencingToken, GuardedStore, RunState
@@ -86,6 +87,7 @@ class Member:
         strategy = self._join_group()  # before TensorFlow computes anything
         classes = self.recipe.snapshot.classes
         data = load_dataset(self.store, self.run, classes, class_weights=self.job.train.class_weights)
+        check_fake(self.job, data.pooled[0].featurizer.meaning)
         inputs = self._inputs(data)
         network = network_of_run(self.job, self.store, self.run, resolved=self.recipe.base, classes=len(classes))
         warm = self._warm_weights()

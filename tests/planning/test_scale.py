@@ -13,6 +13,7 @@ from job.planning.scale import (
     PhaseLoad,
     WorkerKind,
     all_reduce,
+    busy,
     epoch,
     extraction,
     listing,
@@ -38,7 +39,7 @@ KIND = WorkerKind(
 HEAD = PhaseLoad("head", 1000, 1e5, 2e5, 5, 100, on_cpus=True)
 FINE_TUNE = PhaseLoad("fine_tune", 25_000_000, 1e6, 2e6, 3, 1000)
 LOAD = Load(
-    keys=100_000,
+    objects=100_000,
     counts={"train": 80_000, "validation": 10_000, "test": 10_000},
     undecoded=100_000,
     decode=0.01,
@@ -111,14 +112,30 @@ def test_the_first_epoch_waits_for_features_that_come_more_slowly_than_they_are_
     assert stage.bound == "features from the store"
 
 
-def test_each_kind_of_workers_starts_once() -> None:
-    def starts(load: Load) -> float:
-        return next(stage.seconds for stage in modelled(load, KIND, 2) if stage.name == "workers")
+def test_each_kind_of_workers_starts_once_and_holds_gpus_only_where_it_needs_them() -> None:
+    def holding(load: Load) -> dict[str, bool]:
+        return {stage.name: stage.gpus for stage in modelled(load, KIND, 2)}
 
-    assert starts(LOAD) == 2 * KIND.start
-    assert starts(replace(LOAD, phases=[replace(HEAD, on_cpus=False), FINE_TUNE])) == KIND.start
-    names = [stage.name for stage in modelled(replace(LOAD, undecoded=0), KIND, 2)]
-    assert names == ["listing", "workers", "head", "fine_tune"]
+    done = replace(LOAD, undecoded=0)
+    on_gpus = replace(done, phases=[replace(HEAD, on_cpus=False), FINE_TUNE])
+    cpus, gpus = {"head_workers": False, "head": False}, {"workers": True, "fine_tune": True}
+    assert holding(LOAD) == {"listing": False, "features": True, **cpus, **gpus}
+    assert holding(done) == {"listing": False, **cpus, **gpus}
+    assert holding(replace(done, phases=[HEAD])) == {"listing": False, **cpus}
+    assert holding(on_gpus) == {"listing": False, "workers": True, "head": True, "fine_tune": True}
+
+
+def test_files_that_many_examples_are_packed_in_are_neither_listed_nor_asked_for_one_by_one() -> None:
+    packed = replace(LOAD, objects=0, decode=1e-9, pass_work=1.0)
+    assert listing(packed, KIND).seconds == 0
+    assert extraction(packed, KIND, 1).bound == "bytes from the store"
+
+
+def test_workers_beyond_the_streams_of_the_order_have_nothing_to_do() -> None:
+    assert [busy(LOAD, workers) for workers in (1, 64, 65, 1000)] == [1, 64, 64, 64]
+    assert busy(replace(LOAD, batch=10), 64) == 10
+    parts = [epoch(LOAD, FINE_TUNE, KIND, workers=workers)["the network"] for workers in (64, 1000)]
+    assert parts[0] == parts[1]
 
 
 def test_the_head_s_cores_are_not_the_gpu_s() -> None:

@@ -86,6 +86,14 @@ def test_a_run_that_is_not_finished_has_no_model_to_put_into_use(store: Store) -
         promote(store, "a")
 
 
+def test_a_try_with_fake_gpus_has_no_model_to_put_into_use(store: Store) -> None:
+    finished(store, "a")
+    result = json.loads(store.read("runs/a/result.json"))
+    store.write("runs/a/result.json", json.dumps({**result, "fake_gpu": True}).encode())
+    with pytest.raises(JobError, match="a try with fake GPUs"):
+        promote(store, "a")
+
+
 def test_nothing_to_roll_back(store: Store) -> None:
     with pytest.raises(JobError, match="no model of cells is in use"):
         rollback(store, "cells")

@@ -8,9 +8,10 @@ import pytest
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot
 from job.errors import ClusterError, JobError
+from job.executors.placement import without_gpus
 from job.features.cache_plan import Plan, featurizers, input_featurizer
 from job.model.resolved import ResolvedBase
-from job.run.fake_gpu import FAKE, RATE, USUAL, fake_environment, fake_features, fake_rate
+from job.run.fake_gpu import FAKE, RATE, USUAL, check_fake, fake_environment, fake_features, fake_rate
 from job.run.identity import run_id
 from job.run.strategy import has_gpu, prepare_process, use_jit
 
@@ -33,9 +34,10 @@ def test_the_rate_is_what_the_environment_states(
 ) -> None:
     for name, value in ((FAKE, fake), (RATE, stated)):
         monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
-    assert fake_rate() == rate
+    assert fake_rate(JOB) == rate
+    assert fake_rate(without_gpus(JOB)) is None
     stated_here = {name for name, value in ((FAKE, fake), (RATE, stated)) if value is not None}
-    assert set(fake_environment()) == (stated_here if rate else set())
+    assert set(fake_environment(JOB)) == (stated_here if rate else set())
 
 
 @pytest.mark.parametrize("stated", ["0", "-1", "inf", "nan", "fast"])
@@ -43,7 +45,29 @@ def test_a_rate_that_is_none_is_named(stated: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(FAKE, "1")
     monkeypatch.setenv(RATE, stated)
     with pytest.raises(JobError, match=f"{RATE}={stated}: a number"):
-        fake_rate()
+        fake_rate(JOB)
+
+
+def test_what_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FAKE, "false")
+    with pytest.raises(JobError, match=f"{FAKE}=false: 1 or 0"):
+        fake_rate(JOB)
+
+
+def test_a_process_that_was_told_otherwise_than_the_driver_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    meanings = {}
+    for value in ("0", "1"):
+        monkeypatch.setenv(FAKE, value)
+        meanings[value] = featurizers(JOB, BASE, PLAN)[0][0].meaning
+    for here in ("0", "1"):
+        monkeypatch.setenv(FAKE, here)
+        for there, meaning in meanings.items():
+            if here == there:
+                check_fake(JOB, meaning)
+            else:
+                with pytest.raises(ClusterError, match=f"{FAKE} is {here} on .* and {there} where the run was started"):
+                    check_fake(JOB, meaning)
+            check_fake(without_gpus(JOB), meaning)
 
 
 def test_fake_runs_and_features_have_ids_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +89,9 @@ def test_fake_runs_and_features_have_ids_of_their_own(monkeypatch: pytest.Monkey
 
 def test_a_worker_without_a_gpu_starts_where_gpus_are_fake_alone(faked: bool) -> None:
     assert has_gpu(JOB) is not faked
-    assert use_jit(JOB, depthwise=False) is not faked, "XLA can't sleep"
+    for setting in ("auto", True):
+        asked = JOB.model_copy(update={"train": JOB.train.model_copy(update={"jit_compile": setting})})
+        assert use_jit(asked, depthwise=False) is not faked, "XLA can't sleep"
     if faked:
         prepare_process(JOB, 1)
     else:

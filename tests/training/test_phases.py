@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from job.errors import CorruptCheckpoint, Interrupted, NotFinite, TrainingError
 from job.model.network import Network, variables_by_path
 from job.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from job.training.convergence import EarlyStopping
+from job.training.factory import PhaseFactory
 from job.training.measure import Score
 from job.training.optimization import PhaseOptimizer
 from job.training.phase import Phase
-from job.training.phases import Trained, WarmWeights
+from job.training.phases import Trained, WarmWeights, hand_over_head
 from job.training.step import make_train_steps
-from support.bench import job_of, set_up
+from support.bench import job_of, set_up, team
 from support.cases import slow
 
 OWN = "file:///own.keras"
@@ -66,6 +68,34 @@ def test_an_unconverged_head_is_not_fine_tuned_unless_the_job_says_so(tmp_path: 
     bench = set_up(job, tmp_path)
     with pytest.raises(TrainingError, match=r"not converged in phases\.head\.epochs \(2\)"):
         bench.train(job, "fine_tune", [])
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_head_that_others_fine_tune_ends_with_the_checkpoint_that_they_go_on_from(
+    allowed: bool, tmp_path: Path
+) -> None:
+    """Who hands it over trains nothing else; an unconverged one is refused before and after it was handed over."""
+    job = job_of(OWN, f"phases.fine_tune.allow_unconverged_head={str(allowed).lower()}")
+    whole: list[Checkpoint] = []
+    if allowed:
+        set_up(job, tmp_path / "whole").train(job, "fine_tune", whole)
+    saved: list[Checkpoint] = []
+    for resumed in (None, -1):  # the second time the head is trained already
+        bench = set_up(job, tmp_path / f"head {resumed}")
+        factory = PhaseFactory(job, bench.network, bench.data, inputs=bench.inputs, team=team(job, saved, None))
+        refused = nullcontext() if allowed else pytest.raises(TrainingError, match="not converged")
+        with refused:
+            hand_over_head(factory, resumed=None if resumed is None else saved[resumed], warm=None)
+        assert (saved[-1].progress.phase, saved[-1].progress.finished) == ("head", True)
+    if allowed:
+        others: list[Checkpoint] = []
+        trained = set_up(job, tmp_path / "others").train(job, "fine_tune", others, saved[-1])
+        assert trained.fine_tuned is not None
+        assert bytes_of_tensors(others[-1].weights) == bytes_of_tensors(whole[-1].weights)
+
+
+def bytes_of_tensors(tensors: dict[str, np.ndarray]) -> dict[str, bytes]:
+    return {path: value.tobytes() for path, value in tensors.items()}
 
 
 def test_a_head_converges_when_its_patience_is_reached() -> None:

@@ -65,7 +65,7 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
         emit(Announced("starting Ray" if is_here() else f"connecting to Ray at {os.environ['RAY_ADDRESS']}"))
     level = logging.INFO if debug else logging.ERROR
     settings: dict[str, Any] = {"log_to_driver": debug, "logging_level": level, "configure_logging": True}
-    if faked := fake_environment():
+    if faked := fake_environment(job):
         settings["runtime_env"] = {"env_vars": faked}
     with ExitStack() as stack:
         if address := os.environ.get("RAY_ADDRESS"):
@@ -75,7 +75,7 @@ def ray_cluster(job: Job, debug: bool = False, emit: Emit | None = None) -> Iter
             cpus = max(cpus_here(), worker_cpus(job) * job.scaling.max_workers) + 2
             settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             settings["_temp_dir"] = stack.enter_context(ray_folder())
-            if faked and job.scaling.gpu:
+            if faked:
                 settings["num_gpus"] = job.scaling.max_workers
             own_token()
         _start(settings, debug, emit or (lambda event: None))

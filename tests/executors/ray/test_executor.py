@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from job.config import Job
 from job.config.jobfile import parse_job
 from job.data.snapshot import Snapshot
-from job.errors import CorruptFeatures
+from job.errors import CorruptFeatures, Interrupted
 from job.executors.placement import with_workers
 from job.executors.ray import SCRAPED, RayExecutor
 from job.model.resolved import ResolvedBase
@@ -23,6 +24,20 @@ FINE_TUNING = parse_job("{name: any, data: {source: 'file:///'}, store: 'file://
 
 def nothing(kind: str, **event: Any) -> None:
     pass
+
+
+def recipe_of(job: Job, until: str) -> Recipe:
+    return Recipe(
+        job=job,
+        run="run",
+        attempt=1,
+        until=until,
+        last=True,
+        snapshot=Snapshot("any", 0, [], {}, {}, {}),
+        base=ResolvedBase("0" * 64),
+        cut=None,
+        warm_start=None,
+    )
 
 
 @pytest.mark.parametrize(("address", "scraped", "networks"), [("", 0.0, 1), ("127.0.0.1:6379", SCRAPED, 3)])
@@ -103,20 +118,29 @@ def test_workers_with_gpus_start_when_the_head_is_trained(
 
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("job.executors.ray.ray_train.run_training", run_training)
-    monkeypatch.setattr("job.executors.ray.has_trained_head", lambda store, run: trained)
+    monkeypatch.setattr("job.executors.ray.is_head_settled", lambda store, run, **_: trained)
     job = with_workers(FINE_TUNING, "ray", 3)
     job = job.model_copy(update={"scaling": job.scaling.model_copy(update={"head_on": head_on})})
-    recipe = Recipe(
-        job=job,
-        run="run",
-        attempt=1,
-        until=until,
-        last=True,
-        snapshot=Snapshot("any", 0, [], {}, {}, {}),
-        base=ResolvedBase("0" * 64),
-        cut=None,
-        warm_start=None,
-    )
     with RayExecutor(job, False, nothing) as executor:
-        executor.train(recipe, Interrupts(), nothing)
+        executor.train(recipe_of(job, until), Interrupts(), nothing)
     assert made == parts
+
+
+def test_a_run_that_is_asked_to_end_between_the_groups_starts_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    interrupts = Interrupts()
+
+    def run_training(recipe: Recipe, interrupts: Interrupts, emit: Any) -> None:
+        made.append(recipe.until)
+        interrupts.asked = "SIGTERM"
+
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("job.executors.ray.ray_train.run_training", run_training)
+    monkeypatch.setattr("job.executors.ray.is_head_settled", lambda store, run, **_: False)
+    job = with_workers(FINE_TUNING, "ray", 3)
+    with (
+        RayExecutor(job, False, nothing) as executor,
+        pytest.raises(Interrupted, match="the head is trained, and kept"),
+    ):
+        executor.train(recipe_of(job, "fine_tune"), interrupts, nothing)
+    assert made == ["head"]
