@@ -4,8 +4,8 @@ python benchmarks/extract.py [--rounds 3] [--images N] [--executor ray] [--compa
 
 `loop`: both read the demo's photographs, decode them and run EfficientNet-Lite0 to the same two outputs, on all cores;
 the bare loop (tf.data, decoding in parallel) stores nothing. Both begin with a network that is compiled, and nothing
-that is read; they end with the last image, whose features the stage has stored. (On Ray: the chunks after the first,
-which does not count the start of its processes.)
+that is read; they end with the last image, whose features the stage has stored. (On Ray the start of its processes
+counts as well.)
 `store`: the stage alone, from an S3 server on this machine whose objects come 150 ms after they are asked for, and from
 the same server without the delay.
 
@@ -141,7 +141,8 @@ def _stage(job: Any, endpoint: str = "") -> Pace:
             _compile_first(lambda: marks.append(_mark(0)))
         extract(Run(job, "benchmark", store, snapshot, resolved), plan, executor, emit=emit)
     shutil.rmtree(store.uri.removeprefix("file://"))
-    return _pace(marks[1], marks[-1])  # the first one is before the network is made, or the processes are started
+    # Embedded, the first mark is before the network is made. On Ray it counts: features come in a few files at a time.
+    return _pace(marks[1 if job.scaling.executor == "local" else 0], marks[-1])
 
 
 def _compile_first(done: Any) -> None:
