@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +39,10 @@ class FrozenNetwork:
         rate = fake_rate(work.job)
         for featurizer in taps.values():
             check_fake(work.job, featurizer.meaning)
-        with precision(work.job):
-            make = self._compiled if rate is None else partial(_sleeping, rate=rate)
-            self._network: Any = make(work, taps) if taps else None
+        self._network: Any = None
+        if taps:
+            with precision(work.job):
+                self._network = self._compiled(work, taps) if rate is None else self._sleeping(taps, rate)
         self._augment = tf.function(
             lambda images, seeds: augment_images(images, seeds, work.job.augment), autograph=False
         )
@@ -63,6 +63,20 @@ class FrozenNetwork:
         def run(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             answers = network(tf.cast(inputs, whole.input.dtype), training=False)
             return {tap: _stored(answers[tap], dtypes[tap]) for tap in taps}
+
+        return run
+
+    def _sleeping(self, featurizers: dict[str, Featurizer], rate: float) -> Any:
+        """A function like that of `_compiled`, in place of it where GPUs are fake: so many examples a second."""
+        import tensorflow as tf
+
+        def run(inputs: np.ndarray | tf.Tensor) -> dict[str, tf.Tensor]:
+            fake_work(len(inputs), rate)
+            plain = np.asarray(inputs)
+            return {
+                tap: tf.constant(_stored(fake_features(plain, featurizer.shape), featurizer.dtype))
+                for tap, featurizer in featurizers.items()
+            }
 
         return run
 
@@ -103,21 +117,6 @@ class FrozenNetwork:
             for tap, value in self._network(padded).items():
                 results.setdefault(tap, []).append(value.numpy()[: len(part)])
         return {**dict.fromkeys(INPUTS, inputs), **{tap: np.concatenate(parts) for tap, parts in results.items()}}
-
-
-def _sleeping(work: Extraction, featurizers: dict[str, Featurizer], rate: float) -> Any:
-    """A function like that of `_compiled`, in place of it where GPUs are fake."""
-    import tensorflow as tf
-
-    def run(inputs: np.ndarray | tf.Tensor) -> dict[str, tf.Tensor]:
-        fake_work(len(inputs), rate)
-        plain = np.asarray(inputs)
-        return {
-            tap: tf.constant(_stored(fake_features(plain, featurizer.shape), featurizer.dtype))
-            for tap, featurizer in featurizers.items()
-        }
-
-    return run
 
 
 def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -154,6 +154,13 @@ def wait_for_parts(store: Store) -> None:
         time.sleep(0.02)
 
 
+def wait_for_threads(before: list[threading.Thread]) -> None:
+    """Waits until the threads that were started since have ended, as they would have with a killed process."""
+    for thread in threading.enumerate():
+        if thread not in before and thread.name.startswith("listing"):
+            thread.join(timeout=5)
+
+
 def kill_early(source: Store, keep: Store) -> None:
     """Lists some pages in a process that is killed then."""
     code = f"""
@@ -190,13 +197,14 @@ def test_a_listing_that_is_killed_again_keeps_what_both_have_listed(
     source: Store, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_listing, "AFTER", 0)
-    every = list(source.list())
+    every, before = list(source.list()), threading.enumerate()
     for _ in range(3):
         listing = list_source(source, keep=store)
         first = list(one_by_one(islice(listing, 4)))
         assert first == every[: len(first)]
         wait_for_parts(store)
         listing.close()
+        wait_for_threads(before)
     rest: Any = Counting(source)
     assert listed(rest, keep=store) == every
     assert rest.asked < len(KEYS) / 3
