@@ -208,7 +208,7 @@ def test_a_listing_that_is_killed_again_keeps_what_both_have_listed(
     rest: Any = Counting(source)
     assert listed(rest, keep=store) == every
     assert rest.asked < len(KEYS) / 3
-    assert not list(store.list("listings/"))
+    assert not documents(store), "a file that was written as its listing ended may be left, for a day"
 
 
 @pytest.mark.parametrize("how", ["deleted", "broken", "cut short", "changed", "zeros"])
