@@ -56,8 +56,9 @@ def check_fake(job: Job, meaning: Mapping[str, object]) -> None:
     """Raises ClusterError where this process would fake a GPU for real features, or the other way round. `meaning` is
     that of a featurizer, which the driver has planned.
     """
-    if job.scaling.gpu and (MEANING in meaning) != (fake_rate(job) is not None):
-        here, there = ("1", "0") if fake_rate(job) is not None else ("0", "1")
+    fakes = fake_rate(job) is not None
+    if job.scaling.gpu and (MEANING in meaning) != fakes:
+        here, there = ("1", "0") if fakes else ("0", "1")
         raise ClusterError(
             f"{FAKE} is {here} on {socket.gethostname()} and {there} where the run was started: unset it in both."
         )

@@ -223,16 +223,12 @@ def checkpoints_of(store: Store, run: str) -> tuple[CheckpointEntry, ...]:
     return versioned.state.checkpoints if versioned else ()
 
 
-def has_trained_head(store: Store, run: str) -> bool:
-    """Whether there is a checkpoint from which fine-tuning may start, or go on."""
-    return any(entry.phase == "fine_tune" or entry.finished for entry in checkpoints_of(store, run))
-
-
-def is_head_settled(store: Store, run: str, *, converged_or_not: bool) -> bool:
-    """Whether nobody has anything to do with the head any more. A head whose epochs are over may not have converged:
-    only who fine-tunes it anyway need not ask.
+def has_trained_head(store: Store, run: str, *, unconverged: bool = True) -> bool:
+    """Whether there is a checkpoint from which fine-tuning may start, or go on. A head whose epochs are over may not
+    have converged: it counts where `unconverged` ones do.
     """
-    return any(e.phase == "fine_tune" or (e.finished and converged_or_not) for e in checkpoints_of(store, run))
+    entries = checkpoints_of(store, run)
+    return any(entry.phase == "fine_tune" or (entry.finished and unconverged) for entry in entries)
 
 
 def read_state(store: Store, run: str) -> Versioned | None:

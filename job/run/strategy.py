@@ -133,7 +133,7 @@ def use_jit(job: Job, depthwise: bool) -> bool:
     setting = job.train.jit_compile
     if fake_rate(job) is not None:
         return False  # XLA can't sleep
-    return has_gpu(job) and not depthwise if setting == "auto" else setting
+    return job.scaling.gpu and not depthwise if setting == "auto" else setting
 
 
 def make_strategy(job: Job, world_size: int) -> tf.distribute.Strategy:

@@ -121,9 +121,9 @@ def record_steps(phase: Phase, epoch: Epoch, results: StepResults, *, began: flo
     """Adds the steps of a call, which began at `began`, to the epoch. Raises NotFinite, naming the first step whose
     loss is not finite.
     """
-    losses, task = results.losses.numpy(), phase.task
+    losses, waits, task = results.losses.numpy(), results.waits.numpy(), phase.task
     epoch.losses, epoch.seen = np.concatenate([epoch.losses, losses]), epoch.seen + results.proof.numpy()
-    epoch.waits, epoch.step = epoch.waits + results.waits.numpy(), epoch.step + len(losses)
+    epoch.waits, epoch.step = epoch.waits + waits, epoch.step + len(losses)
     reached = StepsMade(
         phase=task.name,
         epoch=epoch.number,
@@ -138,7 +138,7 @@ def record_steps(phase: Phase, epoch: Epoch, results: StepResults, *, began: flo
         steps=len(losses),
         examples=len(losses) * phase.share.size,
         seconds=time.monotonic() - began,
-        waits=results.waits.numpy(),
+        waits=waits,
         loss=float(losses[-1]),
     )
     phase.team.measured(reached, call)

@@ -15,7 +15,7 @@ from job.features.extraction import Extracted, Extraction
 from job.run.events import Emit
 from job.run.instruments import WorkerMetrics
 from job.run.interrupts import Interrupts
-from job.run.state import is_head_settled
+from job.run.state import has_trained_head
 from job.storage import open_store
 from job.training.context import Recipe
 
@@ -97,6 +97,6 @@ def _parts(recipe: Recipe) -> Iterator[Recipe]:
     else:
         settings = job.phases.fine_tune
         anyhow = settings is not None and settings.allow_unconverged_head
-        if not is_head_settled(open_store(job.store, job.storage), recipe.run, converged_or_not=anyhow):
+        if not has_trained_head(open_store(job.store, job.storage), recipe.run, unconverged=anyhow):
             yield replace(recipe, job=without_gpus(job), until="head", last=False)
         yield recipe

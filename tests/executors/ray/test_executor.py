@@ -118,7 +118,7 @@ def test_workers_with_gpus_start_when_the_head_is_trained(
 
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("job.executors.ray.ray_train.run_training", run_training)
-    monkeypatch.setattr("job.executors.ray.is_head_settled", lambda store, run, **_: trained)
+    monkeypatch.setattr("job.executors.ray.has_trained_head", lambda store, run, **_: trained)
     job = with_workers(FINE_TUNING, "ray", 3)
     job = job.model_copy(update={"scaling": job.scaling.model_copy(update={"head_on": head_on})})
     with RayExecutor(job, False, nothing) as executor:
@@ -136,7 +136,7 @@ def test_a_run_that_is_asked_to_end_between_the_groups_starts_no_second_one(monk
 
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("job.executors.ray.ray_train.run_training", run_training)
-    monkeypatch.setattr("job.executors.ray.is_head_settled", lambda store, run, **_: False)
+    monkeypatch.setattr("job.executors.ray.has_trained_head", lambda store, run, **_: False)
     job = with_workers(FINE_TUNING, "ray", 3)
     with (
         RayExecutor(job, False, nothing) as executor,
