@@ -12,7 +12,7 @@ from job.deploy.annotations import FIRST_EVENT
 from job.deploy.api import RAYJOBS, Api, Object
 from job.deploy.manifest import JOB, fill, kube_name
 from job.deploy.naming import Naming, name_run
-from job.deploy.rayjob_status import exit_code
+from job.deploy.stages import exit_code
 from job.deploy.submit import apply
 from job.model.resolved import known_base, weights_request
 from job.registry.retrain_policy import decide, record, recorded
@@ -47,9 +47,12 @@ def launch(
 ) -> Launched:
     """1. snapshot and name   2. is it finished, or there   3. is a run active   4. is it worth it   5. the RayJob.
 
+    Before all that, the cluster is asked whether it can have RayJobs: listing a bucket takes minutes.
+
     The process may be killed after each step: doing everything again has the same result. `first_event` is in seconds
     since the epoch; `over` ends the wait for the end of a cancelled RayJob. Raises ThawError.
     """
+    target.api.check()
     prepare_weights(target.job)
     naming = name_run(target.job, emit)
     launched = _undecided(naming)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
@@ -22,6 +22,8 @@ CHANGES = ("ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:")
 """The beginnings of S3's event names that change a listing."""
 BRIDGE_CHANGES = ("Object Created", "Object Deleted")
 GCS_CHANGES = ("OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
+NUMBER = re.compile(r"[0-9]{12}")
+"""An account's number."""
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A JSON string, also an unterminated one. The pattern never backtracks: it reads each byte once."""
@@ -41,23 +43,29 @@ class Notification:
     """The buckets in the message, as URIs: s3://bucket/."""
     test: bool = False
     """Whether this is the message by which S3 tests that it can reach the queue."""
+    unchecked: str = ""
+    """What tells the owner in a message whose owner could not be compared with any that is expected."""
 
 
-def read_s3(body: bytes, limit: int, account: str | None) -> Notification:
-    """Parses a message about S3. With an `account`, buckets of other owners are refused. Raises Refused."""
+def read_s3(body: bytes, limit: int, owners: Sequence[str] = ()) -> Notification:
+    """Parses a message about S3. With `owners`, buckets of others are refused. Raises Refused.
+
+    EventBridge tells the number of the owner's account (12 digits), S3 itself an id of the owner that has nothing to do
+    with it. Each is compared with the `owners` of its kind, where there are any.
+    """
     event = _mapping(_json(body, limit), "the message")
     if event.get("Type") == "Notification" and "TopicArn" in event:
         event = _mapping(_json(_text(event, "Message").encode(errors="surrogatepass"), limit), "SNS's Message")
     if event.get("Event") == "s3:TestEvent":
         return Notification(test=True)
     if "detail-type" in event:
-        return _of_bridge(event, account)
+        return _of_bridge(event, owners)
     if "Records" not in event:
         raise Refused("no event of S3: neither Records nor detail-type")
     records = event["Records"]
     if not isinstance(records, list) or not 0 < len(records) <= RECORDS:
         raise Refused(f"Records: a list of 1 to {RECORDS} is needed")
-    return _joined([_of_record(_mapping(record, "Records"), account) for record in records])
+    return _joined([_of_record(_mapping(record, "Records"), owners) for record in records])
 
 
 def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Notification:
@@ -75,39 +83,40 @@ def read_gcs(data: bytes, attributes: Mapping[str, str], limit: int) -> Notifica
     return Notification((uri,) if kind in GCS_CHANGES else (), frozenset({bucket}))
 
 
-def _of_record(record: dict[str, Any], account: str | None) -> Notification:
+def _of_record(record: dict[str, Any], owners: Sequence[str]) -> Notification:
     if record.get("eventSource") not in ("aws:s3", "minio:s3", "ceph:s3"):
         raise Refused("eventSource: not S3")
     kind = _text(record, "eventName").removeprefix("s3:")
     s3 = _mapping(record.get("s3"), "s3")
     bucket, item = _mapping(s3.get("bucket"), "s3.bucket"), _mapping(s3.get("object"), "s3.object")
-    if account is not None:
+    ids, unchecked = [owner for owner in owners if not NUMBER.fullmatch(owner)], ""
+    if owners:
         owner = _mapping(bucket.get("ownerIdentity"), "s3.bucket.ownerIdentity")
-        _check_account(_text(owner, "principalId"), account)
+        unchecked = _unchecked(_text(owner, "principalId"), ids, "ownerIdentity.principalId")
     uri, name = _uri("s3", _text(bucket, "name"), unquote_plus(_text(item, "key")))
-    return Notification((uri,) if kind.startswith(CHANGES) else (), frozenset({name}))
+    return Notification((uri,) if kind.startswith(CHANGES) else (), frozenset({name}), unchecked=unchecked)
 
 
-def _of_bridge(event: dict[str, Any], account: str | None) -> Notification:
+def _of_bridge(event: dict[str, Any], owners: Sequence[str]) -> Notification:
     """Parses an event of EventBridge. Its key counts both as it is and decoded, since it may be either: a wrong key
     costs only a listing, a missing one would lose an arrival.
     """
     if event.get("source") != "aws.s3":
         raise Refused("source: not aws.s3")
     kind, detail = _text(event, "detail-type"), _mapping(event.get("detail"), "detail")
-    if account is not None:
-        _check_account(_text(event, "account"), account)
+    numbers = [owner for owner in owners if NUMBER.fullmatch(owner)]
+    unchecked = _unchecked(_text(event, "account"), numbers, "account") if owners else ""
     bucket, item = _mapping(detail.get("bucket"), "detail.bucket"), _mapping(detail.get("object"), "detail.object")
     readings = dict.fromkeys((_text(item, "key"), unquote_plus(_text(item, "key"))))
     uris = [_uri("s3", _text(bucket, "name"), key) for key in readings]
-    return Notification(
-        tuple(uri for uri, _ in uris) if kind in BRIDGE_CHANGES else (), frozenset(name for _, name in uris)
-    )
+    changed = tuple(uri for uri, _ in uris) if kind in BRIDGE_CHANGES else ()
+    return Notification(changed, frozenset(name for _, name in uris), unchecked=unchecked)
 
 
 def _joined(notifications: list[Notification]) -> Notification:
     uris = tuple(uri for notification in notifications for uri in notification.uris)
-    return Notification(uris, frozenset().union(*(notification.buckets for notification in notifications)))
+    buckets = frozenset[str]().union(*(notification.buckets for notification in notifications))
+    return Notification(uris, buckets, unchecked=notifications[0].unchecked)
 
 
 def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
@@ -119,9 +128,11 @@ def _uri(scheme: str, bucket: str, key: str) -> tuple[str, str]:
     return f"{scheme}://{bucket}/{key}", f"{scheme}://{bucket}/"
 
 
-def _check_account(owner: str, account: str) -> None:
-    if owner != account:
-        raise Refused("the bucket is another account's")
+def _unchecked(owner: str, expected: Sequence[str], field: str) -> str:
+    """Raises Refused where the owner is none of those expected. What to tell of one that nothing is expected of."""
+    if expected and owner not in expected:
+        raise Refused(f"account: the bucket is another account's: {field} is {owner!r}")
+    return "" if expected else f"{field} ({owner!r} in this one)"
 
 
 def _json(text: bytes, limit: int) -> Any:

@@ -10,7 +10,7 @@ from job.arrival.watch_metrics import WatchMetrics
 from job.deploy.annotations import FIRST_EVENT, RUN
 from job.deploy.api import RAYJOBS, Object
 from job.deploy.manifest import JOB
-from job.deploy.rayjob_status import exit_code
+from job.deploy.stages import exit_code
 from job.errors import BrokenDocument
 from job.run.outcome import PromotionDecision
 from job.storage import Store, open_store

@@ -14,6 +14,7 @@ from job.config.jobfile import checked, read_mapping
 
 SQS = re.compile(r"https?://[^/\s]+/\d{12}/[A-Za-z0-9_-]{1,80}")
 PUBSUB = re.compile(r"projects/[a-z0-9:.-]{4,60}/subscriptions/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+Owner = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -57,9 +58,10 @@ class Watch(Section):
 
     queue: str
     """https://sqs.REGION.amazonaws.com/ACCOUNT/NAME or projects/PROJECT/subscriptions/NAME; THAW_QUEUE by default."""
-    account: str | None = Field(None, min_length=1)
-    """The owner of the buckets, as S3's events tell it (EventBridge: `account`; S3's own: `ownerIdentity.principalId`):
-    those of others are refused."""
+    account: Owner | Annotated[list[Owner], Field(min_length=1)] | None = None
+    """Who owns the buckets: events of others' are refused. An account's number (12 digits) is compared with events of
+    EventBridge, any other value with the owner's id in S3's own (`ownerIdentity.principalId`). Where both come: a list
+    of both."""
     jobs: list[WatchedJob] = Field(min_length=1)
     listen: Listen | None = Listen()
     """`null`: nowhere."""
@@ -86,6 +88,10 @@ class Watch(Section):
         if self.account is not None and self.scheme != "s3":
             raise ValueError("account: notifications of GCS do not tell the bucket's owner: leave it out")
         return self
+
+    @property
+    def owners(self) -> list[str]:
+        return [self.account] if isinstance(self.account, str) else self.account or []
 
     @property
     def scheme(self) -> str:

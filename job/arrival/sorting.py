@@ -20,6 +20,7 @@ class Sorter:
         self._watch, self._targets, self._metrics, self._log = watch, targets, metrics, log
         self._buckets = known_buckets(targets.values())
         self._refused: dict[str, None] = {}
+        self._warned: set[str] = set()
 
     def jobs(self, message: Message) -> set[str] | None:
         """The names of the jobs that a message concerns. With an empty set, it is to be deleted; None means that it is
@@ -33,6 +34,8 @@ class Sorter:
         except Refused as refusal:
             self._refuse(message, str(refusal))
             return None
+        if notification.unchecked:
+            self._warn(notification.unchecked)
         jobs = {name for name, target in self._targets.items() if any(map(target.concerns, notification.uris))}
         if not jobs:
             self._metrics.messages.labels("test" if notification.test else "ignored").inc()
@@ -42,7 +45,17 @@ class Sorter:
         limit = self._watch.max_message
         if self._watch.scheme == "gs":
             return read_gcs(message.body, message.attributes, limit)
-        return read_s3(message.body, limit, self._watch.account)
+        return read_s3(message.body, limit, self._watch.owners)
+
+    def _warn(self, field: str) -> None:
+        """Once for each kind of events."""
+        kind = field.partition(" ")[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            text = f"account: nothing in it compares with events that tell their bucket's owner as {field}"
+            self._log(
+                "warning", text=f"{text}: they are taken, whoever that is. Add yours, so that it is a list of both."
+            )
 
     def _refuse(self, message: Message, reason: str) -> None:
         if message.id in self._refused:

@@ -15,8 +15,9 @@ from job.config.jobfile import load_job
 from job.data.selection import Selection
 from job.data.source import open_source
 from job.deploy.api import Api, Object, connect
-from job.deploy.manifest import NAMESPACE, fitting_rayjob
+from job.deploy.manifest import fitting_rayjob, namespace_of
 from job.deploy.overlay import SHIPPED, read_overlay
+from job.deploy.refusals import WATCHER
 from job.deploy.submit import Options
 from job.errors import JobError
 from job.storage import open_store, split_uri
@@ -39,8 +40,13 @@ class Target:
 
     @property
     def buckets(self) -> set[str]:
-        """The buckets whose events concern this job, as URIs: s3://bucket/."""
+        """The buckets that this job reads its examples from, as URIs: s3://bucket/."""
         return {_bucket(uri) for uri in (self._source, self._label_file) if uri}
+
+    @property
+    def known_buckets(self) -> set[str]:
+        """The buckets whose events may reach its queue: of those of its own store, none concerns it."""
+        return {*self.buckets, _bucket(self._store)}
 
     def concerns(self, uri: str) -> bool:
         """Whether a change of this object may change the listing of the source.
@@ -84,8 +90,8 @@ def make_target(
 ) -> Target:
     """The target of a job. Raises JobError where it does not fit the overlay, and ClusterError without credentials."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
-    namespace = options.namespace or shipped["metadata"].get("namespace") or NAMESPACE
-    return Target(job, options, shipped, connect(options.context, namespace), min_new, concurrency)
+    api = connect(options.context, namespace_of(shipped, options.namespace), WATCHER)
+    return Target(job, options, shipped, api, min_new, concurrency)
 
 
 def load_targets(watch: Watch, folder: Path) -> dict[str, Target]:
@@ -105,7 +111,7 @@ def load_targets(watch: Watch, folder: Path) -> dict[str, Target]:
 
 
 def known_buckets(targets: Iterable[Target]) -> frozenset[str]:
-    return frozenset().union(*(target.buckets for target in targets))
+    return frozenset().union(*(target.known_buckets for target in targets))
 
 
 def _load(item: WatchedJob, folder: Path) -> Target:

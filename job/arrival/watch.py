@@ -25,6 +25,7 @@ from job.arrival.coalesce import Coalescer
 from job.arrival.held import Held
 from job.arrival.launch import CREATED, DEFERRED, LOOK, Launched, is_active, launch
 from job.arrival.log import Log
+from job.arrival.owners import doubts
 from job.arrival.promotions import Promotions
 from job.arrival.queue import Queue
 from job.arrival.queues import open_queue
@@ -77,6 +78,8 @@ def watch(path: str, until_empty: bool, output: TextIO) -> None:
     )
     with server as port:
         log("start", queue=queue.uri, jobs=list(targets), port=port)
+        for text in doubts(settings, targets.values()):
+            log("warning", text=text)
         watcher.run(until_empty)
 
 
@@ -122,12 +125,13 @@ class Watcher:
         loops: dict[str, Callable[[], None]] = {"extend": self._keep, "receive": partial(self._listen, until_empty)}
         loops |= {f"decide {name}": partial(self._serve, name) for name in self._targets}
         threads = {name: threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()}
-        with Interrupts():
+        with Interrupts(once=True) as interrupts:
             try:
                 for thread in threads.values():
                     thread.start()
                 self._over.wait()
             finally:
+                interrupts.ignore()
                 self._end(threads)
         if self._fatal is not None:
             raise self._fatal
@@ -259,9 +263,10 @@ class Watcher:
         self._over.set()
         self.held.wake()
         receiving, until = threads.pop("receive"), time.monotonic() + GRACE
-        for thread in threads.values():
+        for thread in filter(threading.Thread.is_alive, threads.values()):  # a signal may come before all have begun
             thread.join(max(0.0, until - time.monotonic()))
-        receiving.join(ANSWER)
+        if receiving.is_alive():
+            receiving.join(ANSWER)
         released = self._let_go()
         if released and receiving.is_alive():
             receiving.join(ANSWER)

@@ -1,18 +1,32 @@
 """The Kubernetes API server: few verbs on few kinds, objects as dicts, and errors that say what to do.
 
-Requests that fail in passing are made again, a bounded number of times; everything else is a ClusterError.
+Requests that fail in passing are made again, a bounded number of times; everything else is a ClusterError. What was
+allowed once and no longer is may pass, too: a server that is starting refuses all until it knows its roles.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job.deploy.refusals import Gone, Missing, Unreachable, one_line, refusal, told
+from job.deploy.refusals import (
+    SUBMITTER,
+    Gone,
+    Missing,
+    NoLongerAllowed,
+    NotAllowed,
+    Role,
+    Unreachable,
+    one_line,
+    refusal,
+    sentence,
+    told,
+)
 from job.errors import ClusterError
 from job.run.proxies import bypass_proxies
 
@@ -58,10 +72,15 @@ class ObjectList(NamedTuple):
 class Api:
     """One namespace of a cluster."""
 
-    def __init__(self, load: Callable[[], ApiClient], namespace: str) -> None:
-        """`load` reads the credentials; it is called again where they have run out."""
-        self.namespace = namespace
+    def __init__(self, load: Callable[[], ApiClient], namespace: str, role: Role = SUBMITTER) -> None:
+        """`load` reads the credentials; it is called again where they have run out. `role` is who asks."""
+        self.namespace, self._role = namespace, role
         self._load, self._client = load, load()
+        self._allowed: set[tuple[str, str]] = set()
+
+    def check(self) -> None:
+        """Raises ClusterError where the cluster can't be reached, or has no KubeRay."""
+        self.get(RAYJOBS, "thaw")
 
     def create(self, resource: Resource, body: Object) -> Object:
         """Raises Conflict where it is there already, which may be the work of an earlier try."""
@@ -111,7 +130,7 @@ class Api:
                 for event in filter(None, events):  # None: a line that is no JSON
                     yield event["type"], event["object"]
             except (ApiException, KeyError) as error:  # an event ERROR; KeyError where it gives no reason
-                raise Gone(f"The watch of {resource.plural} ended: {error}") from error
+                raise Gone(f"The watch of {resource.plural} ended: {sentence(one_line(str(error)))}") from error
 
     def _document(self, verb: str, resource: Resource, **options: Any) -> Object:
         """What the server answers: an object, or a list of them. Raises ClusterError."""
@@ -135,6 +154,23 @@ class Api:
         return self._answer(verb, resource, **options).data
 
     def _answer(self, verb: str, resource: Resource, **options: Any) -> HTTPResponse:
+        """Raises ClusterError. What was allowed before is asked for again for a while, as all that may pass."""
+        call = (verb, resource.plural)
+        for number in range(TRIES):
+            try:
+                answer = self._once(verb, resource, **options)
+            except NotAllowed as error:
+                if call not in self._allowed:
+                    raise
+                if number == TRIES - 1:
+                    raise NoLongerAllowed(f"{error} It was allowed before: the server may be starting.") from error
+                time.sleep(PAUSE * 2**number)
+            else:
+                break
+        self._allowed.add(call)
+        return answer
+
+    def _once(self, verb: str, resource: Resource, **options: Any) -> HTTPResponse:
         """Raises ClusterError. Credentials that the server does not take (any more) are read again."""
         from kubernetes.client import ApiException
 
@@ -171,21 +207,22 @@ class Api:
             return
         except ApiException as error:
             if error.status not in PASSING:
-                raise refusal(error, verb, resource, namespace=self.namespace) from error
+                raise refusal(error, verb, resource, namespace=self.namespace, role=self._role) from error
             fault = f"{error.status}, {told(error)}"
         except MaxRetryError as error:
             fault = f"{type(error.reason).__name__}: {error.reason}"
         except (HTTPError, OSError) as error:
-            raise Unreachable(f"The connection to the Kubernetes API server broke: {error}") from error
+            raise Unreachable(f"The connection to the Kubernetes API server broke: {sentence(str(error))}") from error
+        looking = self._role.looking.format(namespace=self.namespace)
         raise Unreachable(
-            f"{self._client.configuration.host}: could not {verb} {resource.plural} in {TRIES} tries: {fault}. "
-            "Check that the cluster can be reached (kubectl get pods), then try again."
+            f"{self._client.configuration.host}: could not {verb} {resource.plural} in {TRIES} tries: "
+            f"{sentence(fault)} {looking[0].upper()}{looking[1:]}."
         )
 
 
-def connect(context: str | None, namespace: str) -> Api:
+def connect(context: str | None, namespace: str, role: Role = SUBMITTER) -> Api:
     """The cluster of this context, or of KUBECONFIG's current one; in a pod that has none, the pod's own."""
-    return Api(partial(_client, context), namespace)
+    return Api(partial(_client, context), namespace, role)
 
 
 def _client(context: str | None) -> ApiClient:
@@ -215,6 +252,6 @@ def _client(context: str | None) -> ApiClient:
     except config.ConfigException as error:
         asked_context = f" of context {context}" if context else ""
         raise ClusterError(
-            f"{files}: the cluster{asked_context} is not in it: {error} Set KUBECONFIG or --context."
+            f"{files}: the cluster{asked_context} is not in it: {sentence(str(error))} Set KUBECONFIG or --context."
         ) from error
     return client.ApiClient(settings)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from queue import Queue
 from typing import Any
 
-from job.deploy.annotations import ending, progress_line
+from job.deploy.annotations import progress_line
 from job.deploy.api import PODS, RAYJOBS, Api, Object, Resource
 from job.deploy.manifest import INSTANCE
+from job.deploy.patience import Patience
 from job.deploy.pods import problems
-from job.deploy.rayjob_status import ENDED, exit_code, reason
 from job.deploy.refusals import Gone, Unreachable
+from job.deploy.stages import DELETING, ENDED, exit_code, failures, meaning, stage_of, why_failed
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Event, Noted, Warned
 
-STAGES = {
-    "": "KubeRay has not seen it yet",
-    "Waiting": "it waits for KubeRay",
-    "Initializing": "its cluster is made",
-    "Running": "its cluster is up, and the job begins",
-    "Suspending": "it is suspended: its cluster ends",
-    "Suspended": "it waits in a queue (`kubectl get workloads` says what for)",
-    "Retrying": "a new cluster is made, which goes on with the run",
-}
 STOPPED = 130
 """Exit code of who no longer wants to follow."""
-PATIENCE = 600.0
-"""Seconds without the API server (an upgrade of a control plane takes minutes) after which looking ends."""
 PAUSE = 1.0
 """Seconds between two watches, so that a server that ends each at once is not flooded."""
 
@@ -80,26 +69,23 @@ def _changes(
     A watch that broke goes on where it was; where the server does not know that version any more, all are listed again.
     Raises ClusterError.
     """
-    version, heard, is_silence_told = "", time.monotonic(), False
+    version, patience = "", Patience(emit)
     while not over.is_set():
         try:
             if not version:
                 objects, version = api.list(resource, **query)
-                heard = time.monotonic()
+                patience.heard()
                 yield "LISTED", objects
             for kind, item in api.watch(resource, version, **query):
-                version, heard, is_silence_told = item["metadata"]["resourceVersion"], time.monotonic(), False
+                version = item["metadata"]["resourceVersion"]
+                patience.heard()
                 if kind != "BOOKMARK":
                     yield kind, [item]
-            heard = time.monotonic()
+            patience.heard()
         except Gone:
             version = ""
         except Unreachable as error:
-            if time.monotonic() - heard > PATIENCE:
-                raise
-            if not is_silence_told and not over.is_set():
-                is_silence_told = True
-                emit(Noted(f"{error} Looking again."))
+            patience.missed(error, over=over.is_set())
         over.wait(PAUSE)
 
 
@@ -117,15 +103,12 @@ class _Teller:
         if kind == "DELETED" or not items:
             return self._deleted(items)
         rayjob = self._last = items[0]
-        status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
-        if "deletionTimestamp" in rayjob["metadata"]:
-            self._once("deleted", Announced(f"{self._name} is being deleted"))
-        self._failures(int(status.get("failed") or 0), status)
-        stage = status.get("jobDeploymentStatus", "")
+        stage = stage_of(rayjob)
+        self._failures(rayjob, stage)
         if stage != self._stage and stage not in ENDED:
-            self._emit(Announced(STAGES.get(stage, f"KubeRay says: {stage}")))
+            self._emit(Announced(meaning(rayjob)))
         self._stage = stage
-        line = progress_line(annotations)
+        line = progress_line(rayjob["metadata"].get("annotations", {}))
         if line and line != self._line:
             self._line = line
             self._emit(Announced(line))
@@ -139,9 +122,10 @@ class _Teller:
             for key, text in problems(pod):
                 self._once(key, Warned(text))
 
-    def _failures(self, failed: int, status: dict[str, Any]) -> None:
-        if failed > self._failed and status.get("jobDeploymentStatus") not in ENDED:
-            why = reason(status)
+    def _failures(self, rayjob: Object, stage: str) -> None:
+        failed = failures(rayjob)
+        if failed > self._failed and stage not in ENDED | {DELETING}:
+            why = why_failed(rayjob)
             text = f"attempt {failed} has failed{f' ({why})' if why else ''}: KubeRay makes a new cluster for the next"
             self._emit(Warned(text))
         self._failed = failed
@@ -149,7 +133,7 @@ class _Teller:
     def _end(self, code: int, rayjob: Object) -> None:
         if not code:
             return self._emit(Announced(f"{self._name} is complete"))
-        why = ending(rayjob)[1] or reason(rayjob.get("status", {})) or "KubeRay gives no reason"
+        why = why_failed(rayjob) or "KubeRay gives no reason"
         self._emit(Warned(f"{self._name} has failed (exit code {code}): {why}"))
 
     def _deleted(self, items: list[Object]) -> int:

@@ -67,7 +67,7 @@ def fill(
         job = with_workers(job, "ray", _workers(rayjob["spec"]["rayClusterSpec"]))
     name, metadata = kube_name(naming.id), rayjob["metadata"]
     labels = {**metadata.get("labels", {}), INSTANCE: name, JOB: job.name}
-    metadata |= {"name": name, "namespace": namespace or metadata.get("namespace") or NAMESPACE, "labels": labels}
+    metadata |= {"name": name, "namespace": namespace_of(shipped, namespace), "labels": labels}
     metadata["annotations"] = {**metadata.get("annotations", {}), STORE: job.store}
     if naming.run is not None:
         metadata["annotations"][RUN] = naming.run
@@ -81,6 +81,17 @@ def fill(
     own = {"name": name, "namespace": metadata["namespace"], "labels": _ours(labels)}
     configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": {FILE: dump_job(job)}}
     return Filled(configmap, rayjob)
+
+
+def namespace_of(shipped: Object, asked: str | None) -> str:
+    """The namespace that is `asked` for, or else the overlay's."""
+    return str(asked or shipped["metadata"].get("namespace") or NAMESPACE)
+
+
+def images(rayjob: Object) -> str:
+    """The images of all of its containers, in words."""
+    containers = (container for template in pod_templates(rayjob) for container in template["spec"]["containers"])
+    return ", ".join(sorted({container["image"] for container in containers}))
 
 
 def kube_name(id: str) -> str:

@@ -1,5 +1,8 @@
 """Writes a run's progress on its own RayJob, from within the cluster; the run never waits for it.
 
+KubeRay makes a new cluster for each attempt that failed, whatever it failed of. What another attempt can't mend (FINAL)
+sets the RayJob's `backoffLimit` to 0 with its last state, before KubeRay sees that it has failed.
+
 The answers tell how the RayJob stands. KubeRay gives one up that takes too long (activeDeadlineSeconds), or whose
 submitter failed, without a word to the run, and keeps its cluster for an hour: so that nobody works for nothing until
 then, the run is asked to end.
@@ -15,15 +18,21 @@ from contextlib import contextmanager
 
 from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE, RUN, annotations_of
 from job.deploy.api import RAYJOBS, Api, Object, connect
-from job.errors import ClusterError, exit_code_of
+from job.deploy.refusals import RUN as ROLE
+from job.deploy.refusals import Unreachable
+from job.errors import ClusterError, DataError, JobError, TrainingError, exit_code_of
 from job.run.events import Bus, Emit, RunFound, RunProgress, Warned
 
 INTERVAL = 10.0
 """Seconds between two writes, but for those of another phase."""
 LOOK = 60.0
 """Seconds after which the RayJob is looked at, where there is nothing to write: the role may patch it, and no more."""
-LAST = 20.0
-"""Seconds that the end of a run waits for its last figures to be written."""
+LAST = 90.0
+"""Seconds that the end of a run waits for its last state to be written, where the server has answered before."""
+PAUSE = 1.0
+"""Seconds between two tries to write the last state."""
+FINAL = frozenset({JobError.exit_code, DataError.exit_code, TrainingError.exit_code})
+"""Exit codes of what another attempt would meet again: KubeRay is told to make none."""
 LONGEST = 1000
 """Characters of an error."""
 Annotations = dict[str, str | None]
@@ -48,8 +57,8 @@ def annotated(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        writer.close({EXIT_CODE: str(exit_code_of(error)), ERROR: line[:LONGEST], **here})
+        line, code = " ".join(str(error).split()) or type(error).__name__, exit_code_of(error)
+        writer.close({EXIT_CODE: str(code), ERROR: line[:LONGEST], **here}, is_final=code in FINAL)
         raise
     writer.close({EXIT_CODE: "0", PHASE: "done", PERCENT: "100", RATE: None, LEFT: None, **here})
 
@@ -61,7 +70,7 @@ class _Writer:
         self._name, self._namespace, self._emit, self._ask = name, namespace, emit, ask
         self._wanted: Annotations = {}
         self._phase: str | None = None
-        self._urgent = self._closed = False
+        self._urgent = self._closed = self._is_final = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write, name="progress", daemon=True)
         self._thread.start()
@@ -73,32 +82,40 @@ class _Writer:
                 self._phase, self._urgent = annotations[PHASE], True
             self._changed.notify()
 
-    def close(self, annotations: Annotations) -> None:
+    def close(self, annotations: Annotations, *, is_final: bool = False) -> None:
         """Waits until all is written, though not for long: whoever reads it may be gone."""
         with self._changed:
             self._wanted |= annotations
-            self._closed = True
+            self._closed, self._is_final = True, is_final
             self._changed.notify()
         self._thread.join(LAST)
 
     def _write(self) -> None:
         api: Api | None = None
-        warned = closed = False
+        answered = warned = closed = False
         while not closed:
             annotations, closed = self._next()
             try:
-                api = api or connect(None, self._namespace)
-                rayjob = api.patch(RAYJOBS, self._name, {"metadata": {"annotations": annotations}})
-                if rayjob is None:
-                    raise ClusterError(f"There is no RayJob {self._name} in namespace {self._namespace}.")
-                if not closed:
-                    self._look(rayjob)
+                api = api or connect(None, self._namespace, ROLE)
+                self._patch(api, annotations, closed)
+                answered = True
             except Exception as error:  # whatever it is, the run goes on
                 with self._changed:
                     self._wanted = {**annotations, **self._wanted}
                 if not warned:
                     warned = True
                     self._emit(Warned(f"The run's progress can't be written on its RayJob: {error}"))
+                if closed and answered and isinstance(error, Unreachable):
+                    closed = False  # until the process ends, which waits for a while
+                    time.sleep(PAUSE)
+
+    def _patch(self, api: Api, annotations: Annotations, closed: bool) -> None:
+        spec = {"spec": {"backoffLimit": 0}} if closed and self._is_final else {}
+        rayjob = api.patch(RAYJOBS, self._name, {"metadata": {"annotations": annotations}, **spec})
+        if rayjob is None:
+            raise ClusterError(f"There is no RayJob {self._name} in namespace {self._namespace}.")
+        if not closed:
+            self._look(rayjob)
 
     def _look(self, rayjob: Object) -> None:
         status = rayjob.get("status", {})

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job.deploy.annotations import RUN, STORE, ending, progress_line
+from job.deploy.annotations import RUN, STORE, progress_line
 from job.deploy.api import EVENTS, PODS, RAYJOBS, Api, Object, connect
 from job.deploy.manifest import INSTANCE, NAMESPACE
+from job.deploy.patience import Patience
 from job.deploy.pods import problems
-from job.errors import ClusterError, JobError
+from job.deploy.refusals import Unreachable
+from job.deploy.stages import DELETED, ENDED, exit_code, failures, meaning, stage_of, why_failed
+from job.errors import AccessDenied, JobError, ObjectMissing, StorageError
+from job.run.events import Event
 from job.run.lease import cancel
 from job.run.run import open_run
 from job.storage.run_keys import run_uri
 from job.telemetry.status import RunStatus, describe_run, run_status
+from job.wording import plural
 
 INTERVAL = 5.0
 """Seconds between two looks at a status that is watched."""
-ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
-OVER = ENDED | {"finished", "ended", "not worth it"}
-LONGEST = 300
-"""Characters of a reason."""
+OVER = ENDED | {DELETED, "finished", "ended", "not worth it"}
+HARMLESS = "FailedToDelete"
+"""The begin of events that are no problem: what KubeRay could not delete was gone already, or it tries again."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class RayJobStatus:
     rayjob: str
     namespace: str
     state: str
-    """KubeRay's `jobDeploymentStatus`."""
+    """KubeRay's `jobDeploymentStatus`, or what `stages` has in its place."""
+    meaning: str | None
+    """The state in words; None where it has ended, or works."""
     exit_code: int | None
     """None while it has not ended."""
     reason: str | None
-    """The reason why it has failed."""
+    """The reason why it has failed, or its last attempt that KubeRay tries again; else None."""
     failed: int
     """The number of attempts that have failed."""
     run: str | None
@@ -54,23 +59,59 @@ def status_of(
     name: str, *, context: str | None, namespace: str | None, watch: bool
 ) -> tuple[RunStatus | RayJobStatus, list[str]]:
     """The status of a run or of a RayJob, and the lines that tell it."""
+    return _looking(name, context=context, namespace=namespace, watch=watch)()
+
+
+def _looking(
+    name: str, *, context: str | None, namespace: str | None, watch: bool
+) -> Callable[[], tuple[RunStatus | RayJobStatus, list[str]]]:
+    """A function that looks, again and again with the same connection."""
     if _is_rayjob(name):
-        rayjob = rayjob_status(connect(context, namespace or NAMESPACE), name)
-        return rayjob, describe_rayjob(rayjob)
-    status = run_status(*open_run(name), watch)
-    return status, describe_run(status)
+        api = connect(context, namespace or NAMESPACE)
+        return lambda: _described(rayjob_status(api, name))
+    store, run = open_run(name)
+
+    def look() -> tuple[RunStatus, list[str]]:
+        status = run_status(store, run, watch)
+        return status, describe_run(status)
+
+    return look
+
+
+def _described(status: RayJobStatus) -> tuple[RayJobStatus, list[str]]:
+    return status, describe_rayjob(status)
 
 
 def watch_status(
     name: str, show: Callable[[list[str]], None], *, context: str | None, namespace: str | None
 ) -> RunStatus | RayJobStatus:
-    """Shows the status again and again, until nobody works on it any more; returns the last one."""
+    """Shows the status again and again, until nobody works on it any more; returns the last one.
+
+    Once there is one, it waits for a server or a store that is away, and says so.
+    """
+    look = _looking(name, context=context, namespace=namespace, watch=True)
+    status, lines = look()
+
+    def say(event: Event) -> None:
+        show([*lines, "", str(getattr(event, "text", ""))])
+
+    patience = Patience(say)
     while True:
-        status, lines = status_of(name, context=context, namespace=namespace, watch=True)
         show(lines)
         if status.state in OVER:
             return status
         time.sleep(INTERVAL)
+        try:
+            status, lines = look()
+            patience.heard()
+        except (ObjectMissing, AccessDenied):
+            raise
+        except (Unreachable, StorageError) as error:
+            patience.missed(error)
+        except JobError:
+            if not isinstance(status, RayJobStatus):
+                raise
+            status, lines = _described(replace(status, state=DELETED, meaning="it is gone", pods={}, problems=[]))
 
 
 def cancel_either(name: str, context: str | None, namespace: str | None) -> str:
@@ -90,21 +131,22 @@ def rayjob_status(api: Api, name: str) -> RayJobStatus:
     rayjob = api.get(RAYJOBS, name)
     if rayjob is None:
         raise _no_rayjob(api, name)
-    status, annotations = rayjob.get("status", {}), rayjob["metadata"].get("annotations", {})
+    state, annotations = stage_of(rayjob), rayjob["metadata"].get("annotations", {})
     pods = api.list(PODS, label_selector=f"{INSTANCE}={name}").items
     problem_texts = dict(problem for pod in pods for problem in problems(pod))
     run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
     return RayJobStatus(
         rayjob=name,
         namespace=api.namespace,
-        state=status.get("jobDeploymentStatus") or "New",
+        state=state,
+        meaning=None if state in ENDED | {"Running"} else meaning(rayjob),
         exit_code=exit_code(rayjob),
-        reason=ending(rayjob)[1] or reason(status) or None,
-        failed=int(status.get("failed") or 0),
+        reason=why_failed(rayjob) or None,
+        failed=failures(rayjob),
         run=run,
         progress={name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")},
         pods={pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
-        problems=[*problem_texts.values(), *_warnings(api, [name, status.get("rayClusterName")])],
+        problems=[*problem_texts.values(), *_warnings(api, [name, rayjob.get("status", {}).get("rayClusterName")])],
     )
 
 
@@ -112,8 +154,10 @@ def describe_rayjob(status: RayJobStatus) -> list[str]:
     lines = [f"rayjob      {status.rayjob} (namespace {status.namespace})", f"state       {status.state}"]
     if status.exit_code:
         lines[-1] += f" (exit code {status.exit_code})"
+    elif status.meaning:
+        lines[-1] += f": {status.meaning}"
     if status.failed:
-        lines.append(f"failed      {status.failed} attempts")
+        lines.append(f"failed      {plural(status.failed, 'attempt')}")
     if status.run:
         lines.append(f"run         {status.run}")
     progress = progress_line({f"thaw/{name}": text for name, text in status.progress.items()})
@@ -134,27 +178,6 @@ def cancel_rayjob(api: Api, name: str) -> str:
     )
 
 
-def exit_code(rayjob: Object) -> int | None:
-    """The exit code of a RayJob that has ended, else None."""
-    status = rayjob.get("status", {})
-    stage = status.get("jobDeploymentStatus", "")
-    if stage not in ENDED:
-        return None
-    if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
-        return 0
-    in_message = re.search(r"exit code:? (\d+)", status.get("message", ""))
-    for text in (ending(rayjob)[0], in_message[1] if in_message else ""):
-        if text.isdigit() and int(text):
-            return int(text)
-    return ClusterError.exit_code
-
-
-def reason(status: dict[str, Any]) -> str:
-    """What KubeRay says of a failure, without the logs that it may put behind it."""
-    text = status.get("message") or status.get("reason") or ""
-    return " ".join(text.partition(", last available logs")[0].split())[:LONGEST]
-
-
 def _is_rayjob(name: str) -> bool:
     """A RayJob's name has no slash, and a run's URI or folder has."""
     return "/" not in name
@@ -165,12 +188,12 @@ def _warnings(api: Api, names: list[str | None]) -> list[str]:
     latest: dict[str, Object] = {}
     for name in filter(None, names):
         warnings = api.list(EVENTS, field_selector=f"involvedObject.name={name},type=Warning").items
-        latest |= {event["reason"]: event for event in warnings}
+        latest |= {event["reason"]: event for event in warnings if not event["reason"].startswith(HARMLESS)}
     return [f"{reason}: {' '.join(event.get('message', '').split())}" for reason, event in latest.items()]
 
 
 def _no_rayjob(api: Api, name: str) -> JobError:
     return JobError(
-        f"There is no RayJob {name} in namespace {api.namespace}: `kubectl get rayjob -A` lists all; a run is also "
-        "found by its URI, s3://…/runs/<id>/."
+        f"There is no RayJob {name} in namespace {api.namespace}: `kubectl -n {api.namespace} get rayjobs` lists them; "
+        "a run is also found by its URI, s3://…/runs/<id>/."
     )

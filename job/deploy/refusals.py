@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job.errors import ClusterError
 
@@ -12,7 +12,34 @@ if TYPE_CHECKING:
 
     from job.deploy.api import Resource
 
-BINDING = "bind the role thaw-submit (k8s/base/access.yaml) to your user"
+
+class Role(NamedTuple):
+    """Who asks, and what a hint tells them to do: commands that they may use."""
+
+    binding: str
+    """What gives them their rights."""
+    identity: str
+    """What lets the API server know who they are."""
+    looking: str
+    """How they see whether the server can be reached; `{namespace}` is in it."""
+
+
+SUBMITTER = Role(
+    "bind the role thaw-submit (k8s/base/access.yaml) to your user",
+    "log in",
+    "check that the cluster can be reached (kubectl -n {namespace} get rayjobs), then try again",
+)
+WATCHER = Role(
+    "bind the role thaw-watch (k8s/components/watch/access.yaml) to the watcher's service account, or to your user",
+    "the watcher's pod needs its service account's token (automountServiceAccountToken), and you have to log in",
+    "check that the cluster can be reached (kubectl -n {namespace} get rayjobs); of a watcher's pod, that its "
+    "NetworkPolicy allows the server's port",
+)
+RUN = Role(
+    "bind the role thaw-run (k8s/base/access.yaml) to the service account of the head's pod",
+    "the head's pod needs its service account's token (automountServiceAccountToken)",
+    "check that the NetworkPolicy of the head's pod in namespace {namespace} allows the server's port (443, 6443)",
+)
 
 
 class Conflict(ClusterError):
@@ -31,16 +58,25 @@ class Unreachable(ClusterError):
     """What may pass did not pass in time."""
 
 
-def refusal(error: ApiException, verb: str, resource: Resource, *, namespace: str) -> ClusterError:
+class NotAllowed(ClusterError):
+    """The API server does not know who asks, or that they may."""
+
+
+class NoLongerAllowed(Unreachable):
+    """As NotAllowed, of what was allowed before: a server that is starting refuses all until it knows its roles."""
+
+
+def refusal(error: ApiException, verb: str, resource: Resource, *, namespace: str, role: Role) -> ClusterError:
     what, says = f"{verb} {resource.plural} in namespace {namespace}", told(error)
     if error.status == 401:
-        return ClusterError(f"Not allowed to {what}: the API server does not know who you are. Log in, and {BINDING}.")
+        text = f"Not allowed to {what}: the API server does not know who asks: {role.identity}, and {role.binding}."
+        return NotAllowed(text)
     if error.status == 403:
-        return ClusterError(f"Not allowed to {what}: {BINDING}. The API server says: {says}")
+        return NotAllowed(f"Not allowed to {what}: {role.binding}. The API server says: {sentence(says)}")
     if error.status == 404:
         return _not_found(error, what, resource, namespace=namespace)
     if error.status == 409:
-        return Conflict(f"Can't {what}: {says}")
+        return Conflict(f"Can't {what}: {sentence(says)}")
     if error.status == 410:
         return Gone(says)
     return ClusterError(f"The API server refuses to {what}: {says} ({error.status}).")
@@ -49,6 +85,11 @@ def refusal(error: ApiException, verb: str, resource: Resource, *, namespace: st
 def told(error: ApiException) -> str:
     """The answer's message, in one line."""
     return one_line(_status(error).get("message") or error.body or error.reason or "no reason given")
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, which servers leave out."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def one_line(text: str) -> str:

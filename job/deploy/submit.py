@@ -9,11 +9,11 @@ from job.config import Job
 from job.deploy.annotations import COLUMNS, RUN
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, Object, connect
 from job.deploy.follow import follow
-from job.deploy.manifest import fill, fitting_rayjob
+from job.deploy.manifest import fill, fitting_rayjob, images, namespace_of
 from job.deploy.naming import name_run
 from job.deploy.overlay import read_overlay
-from job.deploy.rayjob_status import exit_code
-from job.deploy.refusals import Conflict
+from job.deploy.refusals import Conflict, NotAllowed, Unreachable
+from job.deploy.stages import exit_code
 from job.errors import ClusterError
 from job.run.events import Announced, Emit, Warned
 from job.run.lease import reserve
@@ -61,6 +61,8 @@ def render(job: Job, options: Options, emit: Emit) -> list[Object]:
 def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> Submitted:
     """Creates the ConfigMap and the RayJob of this run, but for what is there already."""
     shipped = fitting_rayjob(job, read_overlay(options.overlay), options.overlay)
+    api = connect(options.context, namespace_of(shipped, options.namespace))
+    api.check()  # before the bucket is listed, which takes minutes
     naming = name_run(job, emit, new=new)
     if naming.finished is not None:
         return Submitted("finished", None, None, naming.finished)
@@ -68,7 +70,6 @@ def submit(job: Job, options: Options, emit: Emit, *, new: bool = False) -> Subm
     store = open_store(job.store, job.storage)
     if new and naming.run is not None:  # the pods run `thaw run` without --new: they take the latest
         reserve(store, naming.run)
-    api = connect(options.context, rayjob["metadata"]["namespace"])
     created, is_new = apply(api, configmap, rayjob, emit=emit)
     run = created["metadata"].get("annotations", {}).get(RUN)
     return Submitted(
@@ -89,10 +90,10 @@ def follow_submitted(submitted: Submitted, options: Options, emit: Emit) -> int 
 def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied:
     """1. the job file   2. the RayJob, which reads it   3. the job file goes when the RayJob does.
 
-    Raises ClusterError.
+    Raises ClusterError: where the RayJob is refused nothing is left behind, and what is there is told.
     """
     name = rayjob["metadata"]["name"]
-    _put_configmap(api, configmap, emit)
+    is_made = _put_configmap(api, configmap, emit)
     try:
         in_cluster, fresh = api.create(RAYJOBS, rayjob), True
     except Conflict:
@@ -100,8 +101,19 @@ def apply(api: Api, configmap: Object, rayjob: Object, *, emit: Emit) -> Applied
         if found is None or "deletionTimestamp" in found["metadata"]:
             raise ClusterError(f"RayJob {name} is just being deleted: submit again when it is gone.") from None
         in_cluster, fresh = found, False
-        _tell_existing(in_cluster, emit)
-    _own(api, configmap, in_cluster)
+        _tell_existing(in_cluster, emit, wanted=rayjob)
+    except Unreachable:  # it may be there
+        raise
+    except ClusterError:
+        if is_made:
+            _take_back(api, name, emit)
+        raise
+    try:
+        _own(api, configmap, in_cluster)
+    except NotAllowed as error:
+        emit(Warned(f"RayJob {name} is in the cluster, but its ConfigMap will stay when it is deleted: {error}"))
+    except ClusterError as error:
+        raise ClusterError(f"RayJob {name} is in the cluster; submitting again does what is left. {error}") from error
     return Applied(in_cluster, fresh)
 
 
@@ -122,25 +134,33 @@ def describe_submitted(submitted: Submitted, context: str | None) -> list[str]:
     ]
 
 
-def _put_configmap(api: Api, configmap: Object, emit: Emit) -> None:
-    """Raises ClusterError. One with other settings is replaced while no RayJob reads it."""
+def _put_configmap(api: Api, configmap: Object, emit: Emit) -> bool:
+    """Whether it is new. One with other settings is replaced while no RayJob reads it. Raises ClusterError."""
     name = configmap["metadata"]["name"]
     for _ in range(ROUNDS):
         try:
             api.create(CONFIGMAPS, configmap)
-            return
+            return True
         except Conflict:
             existing = api.get(CONFIGMAPS, name)
         if existing is None:  # deleted meanwhile
             continue
         if existing.get("data") == configmap["data"]:
-            return
+            return False
         if api.get(RAYJOBS, name) is not None:
-            return emit(Warned(f"{name} keeps the settings that it was submitted with, which differ from these"))
+            emit(Warned(f"{name} keeps the settings that it was submitted with, which differ from these"))
+            return False
         gone = dict.fromkeys(existing.get("data") or {})
         if api.patch(CONFIGMAPS, name, {"data": {**gone, **configmap["data"]}}) is not None:
-            return
+            return False
     raise _contended(api, name)
+
+
+def _take_back(api: Api, configmap: str, emit: Emit) -> None:
+    try:
+        api.delete(CONFIGMAPS, configmap)
+    except ClusterError as error:
+        emit(Warned(f"ConfigMap {configmap} was created, and no RayJob that reads it: {error}"))
 
 
 def _own(api: Api, configmap: Object, rayjob: Object) -> None:
@@ -163,7 +183,7 @@ def _contended(api: Api, configmap: str) -> ClusterError:
     return ClusterError(f"ConfigMap {configmap} comes and goes in namespace {api.namespace}: who else changes it?")
 
 
-def _tell_existing(rayjob: Object, emit: Emit) -> None:
+def _tell_existing(rayjob: Object, emit: Emit, *, wanted: Object) -> None:
     name, code = rayjob["metadata"]["name"], exit_code(rayjob)
     text = f"{name} is submitted already"
     if code:
@@ -171,3 +191,7 @@ def _tell_existing(rayjob: Object, emit: Emit) -> None:
     elif code == 0:
         text += ", and is complete"
     emit(Announced(text))
+    if images(rayjob) != images(wanted):
+        emit(
+            Warned(f"{name} keeps the image that it was submitted with ({images(rayjob)}): {images(wanted)} is ignored")
+        )

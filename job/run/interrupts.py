@@ -26,13 +26,15 @@ class Interrupts:
     lose at most their current part.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, once: bool = False) -> None:
+        """With `once` the first signal ends the block, and those after it do nothing."""
+        self._once = once
         self.asked = ""
         """The name of the signal, or of who asked, once the run was asked to end; else empty."""
         self._by = ""
         self._terminated = False
         self._came = threading.Event()
-        self._passed = False
+        self._passed = self._ignored = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -71,6 +73,10 @@ class Interrupts:
             over.set()
             thread.join()
 
+    def ignore(self) -> None:
+        """From now on no signal does anything: what is left takes a bounded time, and must not be cut short."""
+        self._ignored = True
+
     def interrupted(self, kept: str = "what is done is kept") -> Interrupted:
         """The error of a run that was asked to end; `kept` says what it keeps."""
         return Interrupted(f"Stopped by {self.asked}: {kept}, and running again goes on from it.")
@@ -91,6 +97,9 @@ class Interrupts:
         self._terminated |= number == signal.SIGTERM
         self.asked = self.asked or self._name(number)
         self._came.set()
+        if self._ignored:
+            return
+        self._ignored = self._once
         if again or (first and not self._passed):
             raise KeyboardInterrupt  # the only exception of a handler that ends a wait in Ray's core
 

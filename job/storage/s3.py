@@ -129,6 +129,18 @@ class S3Store:
         etag, modified = head["ETag"].strip('"'), head["LastModified"].timestamp()
         return ObjectInfo(key, head["ContentLength"], etag, modified)
 
+    def is_owned_by(self, account: str) -> bool:
+        """Whether S3 takes the account of this number (12 digits) for the bucket's owner; other servers don't look."""
+        with self._translated("look at", ""):
+            self._client.head_bucket(Bucket=self.bucket)
+            try:
+                self._client.head_bucket(Bucket=self.bucket, ExpectedBucketOwner=account)
+            except boto.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                    raise
+                return False
+        return True
+
     def read(self, key: str, version: str | None = None) -> bytes:
         def ask() -> bytes:
             answer, content = self._get(key, version)

@@ -50,6 +50,24 @@ def decided(monkeypatch: pytest.MonkeyPatch, decision: Decision) -> None:
     monkeypatch.setattr(launching, "decide", lambda *_, **__: decision)
 
 
+def test_a_cluster_without_kuberay_is_found_before_anything_is_listed(target: Target, kube: Kube, said: Any) -> None:
+    before = list(open_store(target.job.store).list(""))
+    kube.has_kuberay = False
+    with pytest.raises(ClusterError, match="KubeRay is not installed"):
+        launch(target, said)
+    assert (said, list(open_store(target.job.store).list(""))) == ([], before)
+    assert rayjobs(kube) == []
+
+
+def test_hints_name_the_watchers_role(target: Target, kube: Kube, said: Any) -> None:
+    kube.answer("POST", "rayjobs", 403, {"message": "forbidden"})
+    with pytest.raises(
+        ClusterError, match=r"create rayjobs in namespace thaw: bind the role thaw-watch \(k8s/components"
+    ):
+        launch(target, said)
+    assert kube.objects == {}
+
+
 def test_the_rayjob_is_named_after_the_run_and_says_when_its_data_arrived(
     target: Target, kube: Kube, said: Any
 ) -> None:

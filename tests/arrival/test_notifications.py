@@ -18,8 +18,8 @@ KEY = "cells/crack/a b+c %41 ü.png"
 TOLD = Notification((f"s3://cells/{KEY}",), frozenset({"s3://cells/"}))
 
 
-def read(body: str | bytes, account: str | None = None) -> Notification:
-    return read_s3(body.encode(errors="surrogatepass") if isinstance(body, str) else body, LIMIT, account)
+def read(body: str | bytes, *owners: str) -> Notification:
+    return read_s3(body.encode(errors="surrogatepass") if isinstance(body, str) else body, LIMIT, owners)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,24 @@ def test_the_test_event_of_s3_is_known(body: str) -> None:
 
 
 def test_another_accounts_bucket_is_refused() -> None:
-    assert read(s3_event("cells", KEY), OWNER) == TOLD
-    assert TOLD.uris[0] in read(bridge_event("cells", KEY), ACCOUNT).uris
-    for body in (s3_event("cells", KEY), bridge_event("cells", KEY)):
+    plain, bridge = s3_event("cells", KEY), bridge_event("cells", KEY)
+    assert read(plain, OWNER) == read(plain, ACCOUNT, OWNER) == TOLD
+    assert TOLD.uris[0] in read(bridge, ACCOUNT).uris
+    assert read(bridge, ACCOUNT, OWNER) == read(bridge, ACCOUNT)
+    for body, owners in ((plain, ["AAAABBBBCCCCDD"]), (bridge, ["999900001111"]), (plain, [ACCOUNT, "AAAABBBBCCCCDD"])):
         with pytest.raises(Refused, match="another account's"):
-            read(body, "999900001111")
+            read(body, *owners)
+    with pytest.raises(Refused, match=r"ownerIdentity.principalId is 'A1B2C3D4E5F6G7'"):
+        read(in_sns(plain), "AAAABBBBCCCCDD")
+
+
+def test_an_owner_that_can_not_be_compared_is_taken_and_said() -> None:
+    """S3 itself tells an id that has nothing to do with an account's number, and EventBridge the number alone."""
+    plain = read(s3_event("cells", KEY), ACCOUNT)
+    assert (plain.uris, plain.unchecked) == (TOLD.uris, f"ownerIdentity.principalId ({OWNER!r} in this one)")
+    bridge = read(bridge_event("cells", KEY), OWNER)
+    assert bridge.unchecked == f"account ({ACCOUNT!r} in this one)"
+    assert read(s3_event("cells", KEY, more=2), ACCOUNT).unchecked == plain.unchecked
 
 
 def changed(path: str, value: Any) -> str:
@@ -163,7 +176,7 @@ def test_mutilated_messages_are_understood_or_refused() -> None:
             piece = chance.choice([b"", b"[", b"{", b'"', b"\\", b"null", b"9", bytes([chance.randrange(256)])])
             body[place : place + chance.randint(0, 3)] = piece
         try:
-            told = read(bytes(body), chance.choice([None, OWNER]))
+            told = read(bytes(body), *chance.choice([(), (OWNER,)]))
         except Refused:
             continue
         understood += 1

@@ -87,7 +87,7 @@ def notifying(s3_bucket: Callable[[], str]) -> str:
 
 
 def read(messages: list[Message]) -> list[Notification]:
-    return [read_s3(message.body, LIMIT, None) for message in messages]
+    return [read_s3(message.body, LIMIT) for message in messages]
 
 
 def test_s3_notifies_sqs(client: Any, url: str, queue: SqsQueue, notifying: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from job.arrival.launch import CREATED, DEFERRED, EXISTS, NOT_WORTH_IT, TOO_FEW, Launched
-from job.errors import ClusterError, JobError, ObjectMissing, StorageError
-from support.arrivals import TEST_EVENT, bridge_event, s3_event
+from job.errors import ClusterError, Interrupted, JobError, ObjectMissing, StorageError
+from support.arrivals import ACCOUNT, OWNER, TEST_EVENT, bridge_event, s3_event
+from support.following import until
 from support.kube import Kube
 from support.watching import Watching
 
@@ -133,6 +135,48 @@ def test_another_accounts_bucket_is_refused() -> None:
     watching.messages.send(bridge_event("cells", "images/a"))
     watching.turn()
     assert "another account's" in watching.told("refused")[0]["reason"]
+
+
+def test_plain_events_of_s3_are_taken_where_the_account_is_a_number_and_that_is_said_once() -> None:
+    watching = Watching([{"name": "cells"}], account=ACCOUNT)
+    ids = arrive(watching, *map(str, range(3)))
+    watching.turn(70)
+    assert watching.messages.deleted == ids
+    (warning,) = watching.told("warning")
+    assert warning["text"].startswith("account: nothing in it compares with events that tell their bucket's owner as")
+    assert f"ownerIdentity.principalId ({OWNER!r} in this one)" in warning["text"]
+    assert watching.told("refused") == []
+
+
+def test_events_of_the_stores_own_bucket_are_deleted_at_once() -> None:
+    watching = Watching([{"name": "cells", "store": "s3://models/thaw/"}])
+    id = watching.messages.send(s3_event("models", "thaw/runs/cells-1/result.json"))
+    watching.turn()
+    assert watching.messages.deleted == [id]
+    assert watching.counted("messages_total", outcome="ignored") == 1
+    assert watching.told("refused") == []
+
+
+def test_a_second_signal_does_not_cut_short_what_is_released() -> None:
+    watching = Watching([{"name": "cells", "quiet_for": 900}], time.monotonic)
+    ids, release = arrive(watching, "a", "b"), watching.queue.release
+
+    def slowly(handles: list[str]) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        release(handles)
+
+    watching.queue.release = slowly  # type: ignore[method-assign]
+
+    def stop() -> None:
+        until(lambda: len(watching.watcher.held) == len(ids))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(Interrupted):
+        watching.watcher.run()
+    assert watching.messages.visible() == len(ids)
+    assert watching.told("end")[0]["released"] == len(ids)
 
 
 def test_what_does_not_concern_the_data_is_deleted_at_once(watching: Watching) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from job.deploy import api as room
 from job.deploy.api import CONFIGMAPS, RAYJOBS, Api, connect
-from job.deploy.refusals import Conflict, Gone, Unreachable
+from job.deploy.refusals import RUN, SUBMITTER, WATCHER, Conflict, Gone, NotAllowed, Role, Unreachable
 from job.errors import ClusterError
 from support.kube import BREAK, DROP, LOST, Kube
 
@@ -100,7 +100,7 @@ def test_a_token_that_has_run_out_is_read_again(kube: Kube, api: Api, tmp_path: 
     path.write_text(path.read_text().replace("token: token", "token: another"))
     assert api.list(CONFIGMAPS).items == []
     kube.tokens = {"nobody's"}
-    with pytest.raises(ClusterError, match=r"Not allowed to list configmaps in namespace thaw: .*Log in.*thaw-submit"):
+    with pytest.raises(ClusterError, match=r"Not allowed to list configmaps in namespace thaw: .*log in.*thaw-submit"):
         api.list(CONFIGMAPS)
 
 
@@ -110,8 +110,57 @@ def test_who_may_not_is_told_what_to_bind(kube: Kube, api: Api) -> None:
         api.delete(RAYJOBS, "one")
     assert str(error.value) == (
         "Not allowed to delete rayjobs in namespace thaw: bind the role thaw-submit (k8s/base/access.yaml) to your "
-        'user. The API server says: rayjobs.ray.io "one" is forbidden'
+        'user. The API server says: rayjobs.ray.io "one" is forbidden.'
     )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_was_allowed_before_is_asked_for_again(status: int, kube: Kube, api: Api) -> None:
+    """A server that is starting refuses all, until its caches of roles are filled."""
+    assert api.list(RAYJOBS).items == []
+    asked = len(kube.requests)
+    for _ in range(room.TRIES - 1):
+        kube.answer("GET", "rayjobs", status, {"message": "forbidden"})
+    assert api.list(RAYJOBS).items == []
+    assert len(kube.requests) == asked + room.TRIES
+    for _ in range(3 * room.TRIES):
+        kube.answer("GET", "rayjobs", status, {"message": "forbidden"})
+    with pytest.raises(
+        Unreachable, match=r"Not allowed to list rayjobs in namespace thaw: .*thaw-submit.*It was allowed"
+    ):
+        api.list(RAYJOBS)
+
+
+def test_another_request_than_those_that_were_allowed_is_refused_at_once(kube: Kube, api: Api) -> None:
+    """A role may lack a verb: nobody waits for that to pass."""
+    api.list(RAYJOBS)
+    asked = len(kube.requests)
+    kube.answer("DELETE", "rayjobs", 403, {"message": "forbidden"})
+    with pytest.raises(NotAllowed, match="Not allowed to delete rayjobs"):
+        api.delete(RAYJOBS, "one")
+    assert len(kube.requests) == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("role", "binding", "looking"),
+    [
+        (SUBMITTER, r"role thaw-submit \(k8s/base/access.yaml\)", "kubectl -n thaw get rayjobs"),
+        (WATCHER, r"role thaw-watch \(k8s/components/watch/access.yaml\)", "kubectl -n thaw get rayjobs"),
+        (RUN, r"role thaw-run \(k8s/base/access.yaml\)", "the NetworkPolicy of the head's pod in namespace thaw"),
+    ],
+)
+def test_hints_are_for_who_asks(role: Role, binding: str, looking: str, kube: Kube) -> None:
+    api = connect(None, "thaw", role)
+    for status in (401, 403):
+        kube.answer("PATCH", "rayjobs", status, {"message": "forbidden"})
+        kube.answer("PATCH", "rayjobs", status, {"message": "forbidden"})
+        with pytest.raises(NotAllowed, match=binding):
+            api.patch(RAYJOBS, "one", {})
+        kube.answers.clear()
+    for _ in range(room.TRIES):
+        kube.answer("PATCH", "rayjobs", 503, {"message": "away"})
+    with pytest.raises(Unreachable, match=looking):
+        api.patch(RAYJOBS, "one", {})
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "create"])

@@ -85,12 +85,45 @@ def test_attempts_that_failed_are_counted(kube: Kube, following: Following) -> N
     assert len([line for line in following.said if line.startswith("attempt 1")]) == 1
 
 
+def test_an_empty_status_in_a_retry_is_no_new_rayjob(kube: Kube, following: Following) -> None:
+    """KubeRay empties the status for the next attempt, but for the number of those that failed."""
+    status(kube, "Running", message="Job is currently running.")
+    following.hears("its cluster is up")
+    left = {"thaw/exit-code": "4", "thaw/error": "the store is away", "thaw/cluster": "cells-a"}
+    status(kube, "Retrying", left, failed=1, rayClusterName="cells-a", message="Job entrypoint failed")
+    following.hears("attempt 1 has failed (the store is away): KubeRay makes a new cluster")
+    status(kube, "", failed=1, rayClusterName=None, message="")
+    status(kube, "Initializing", failed=1)
+    following.hears("its cluster is made")
+    assert following.said.count("KubeRay has not seen it yet") == 1
+    assert following.said.count("a new cluster is made, which goes on with the run") == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"kueue.x-k8s.io/queue-name": "thaw"}, "it waits in a queue (`kubectl -n thaw get workloads` says what for)"),
+        ({}, "it is suspended (spec.suspend), until somebody resumes it"),
+    ],
+)
+def test_what_is_suspended_waits_in_a_queue_or_for_somebody(
+    labels: dict[str, str], told: str, kube: Kube, following: Following
+) -> None:
+    kube.edit("rayjobs", NAME, {"metadata": {"labels": labels, "namespace": "thaw"}})
+    status(kube, "Suspended")
+    following.hears(told)
+
+
 def test_a_rayjob_that_is_deleted_ends_it(kube: Kube, following: Following) -> None:
+    """Though a finalizer holds it for a while, in which its status is what it was."""
+    status(kube, "Running")
     kube.edit("rayjobs", NAME, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
     following.hears("is being deleted")
+    said = len(following.said)
+    status(kube, "Running", message="it is stopped")
     kube.remove("rayjobs", NAME)
     assert following.ends() == 6
-    assert following.said[-1] == f"{NAME} was deleted"
+    assert following.said[said:] == [f"{NAME} was deleted"]
 
 
 def test_a_rayjob_that_was_deleted_while_nobody_listened_ends_it(kube: Kube, following: Following) -> None:
@@ -173,8 +206,36 @@ def test_a_server_that_is_away_for_a_while_is_said_once_and_waited_for(kube: Kub
     assert len([line for line in following.said if "could not watch rayjobs" in line]) <= 1
 
 
+@pytest.mark.parametrize("refusals", [[401], [403], [401, 403, 503]])
+def test_a_server_that_starts_again_is_followed_on(refusals: list[int], kube: Kube, following: Following) -> None:
+    """It is gone, comes back without its roles, and then knows them; meanwhile the RayJob went on."""
+    kube.stop()
+    following.hears("Looking again.")
+    for refusal in refusals:
+        for plural in ("rayjobs", "pods"):
+            for _ in range(8):
+                kube.answer("WATCH", plural, refusal, {"message": "forbidden"})
+    status(kube, "Running", {"thaw/phase": "head"})
+    kube.start()
+    following.hears("its cluster is up")
+    status(kube, "Complete", jobStatus="SUCCEEDED")
+    assert following.ends() == 0
+    assert following.error is None
+
+
+def test_who_may_not_watch_any_more_is_told_so_in_the_end(
+    kube: Kube, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.deploy.patience.PATIENCE", 0.2)
+    for _ in range(1000):
+        kube.answer("WATCH", "rayjobs", 403, {"message": "forbidden"})
+    kube.break_watches()
+    following.ends()
+    assert "Not allowed to watch rayjobs in namespace thaw: bind the role thaw-submit" in str(following.error)
+
+
 def test_a_server_that_stays_away_ends_it(kube: Kube, following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.deploy.follow.PATIENCE", 0.0)
+    monkeypatch.setattr("job.deploy.patience.PATIENCE", 0.0)
     for _ in range(20):
         kube.answer("WATCH", "rayjobs", 503, {"message": "away"})
     kube.break_watches()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from job.cli import thaw
 from job.deploy.progress import annotated
-from job.errors import DataError, Interrupted
+from job.errors import ClusterError, DataError, Interrupted, JobError, StorageError, TrainingError
 from job.run.events import Bus, EpochEnded, LayersThawed, RunFound, TrainingStarted, Warned
 from job.run.outcome import EpochRecord
 from job.telemetry.run_progress import ProgressTracker
@@ -109,6 +109,63 @@ def test_what_ends_a_run_is_written(error: Exception, code: str, text: str, kube
         raise error
     left = {name: in_pod()[f"thaw/{name}"] for name in ("exit-code", "error", "cluster")}
     assert left == {"exit-code": code, "error": text, "cluster": f"{NAME}-x7k2p"}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        *((error("a"), True) for error in (JobError, DataError, TrainingError)),
+        *((error("a"), False) for error in (StorageError, ClusterError, Interrupted, OSError, ZeroDivisionError)),
+    ],
+)
+def test_kuberay_does_not_try_again_what_would_fail_again(
+    error: Exception, is_final: bool, kube: Kube, in_pod: Any
+) -> None:
+    kube.edit("rayjobs", NAME, {"spec": {"backoffLimit": 3}})
+    with pytest.raises(type(error)), reporting():
+        raise error
+    assert kube.get("rayjobs", NAME)["spec"]["backoffLimit"] == (0 if is_final else 3)
+    assert in_pod()["thaw/error"]
+
+
+def test_a_run_that_succeeds_changes_no_spec(kube: Kube, in_pod: Any) -> None:
+    kube.edit("rayjobs", NAME, {"spec": {"backoffLimit": 3}})
+    with reporting():
+        pass
+    assert kube.get("rayjobs", NAME)["spec"] == {"backoffLimit": 3}
+
+
+@pytest.mark.parametrize("refusals", [[], [403], [401, 403]])
+def test_the_last_state_is_written_when_a_server_comes_back(
+    refusals: list[int], kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.deploy.progress.PAUSE", 0.01)
+
+    def fails_while_it_is_away() -> None:
+        written(kube, in_pod, "phase", "start")
+        kube.stop()
+        for status in refusals:
+            for _ in range(8):
+                kube.answer("PATCH", "rayjobs", status, {"message": "forbidden"})
+        threading.Timer(1.0, kube.start).start()
+        raise DataError("no labelled examples")
+
+    with pytest.raises(DataError), reporting():
+        fails_while_it_is_away()
+    assert in_pod()["thaw/exit-code"] == "3"
+    assert in_pod()["thaw/error"] == "no labelled examples"
+
+
+def test_a_server_that_never_answered_is_not_waited_for(
+    kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.deploy.progress.PAUSE", 0.01)
+    kube.stop()
+    with reporting():
+        pass
+    (writer,) = [thread for thread in threading.enumerate() if thread.name == "progress"] or [None]
+    assert writer is None
+    kube.start()
 
 
 def test_the_run_never_waits_for_the_server(kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch) -> None:

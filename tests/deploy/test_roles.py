@@ -18,6 +18,8 @@ from job.run.events import Bus, RunProgress
 from support.kube import Kube
 
 ACCESS = Path(__file__).parents[2] / "k8s/base/access.yaml"
+OWNERS = {("configmaps", "delete")}
+"""What a cluster may ask of who gives an object an owner; and for what a refused RayJob would leave behind."""
 KUBECTL = {("pods", "get"), ("pods/log", "get"), ("jobs", "get")}
 """For `kubectl logs job/…` and `kubectl describe pod`, which docs/kubernetes.md has."""
 Verbs = set[tuple[str, str]]
@@ -60,7 +62,7 @@ def test_who_submits_follows_and_cancels_may_do_just_that(
     kube.on_request = end
     assert follow(api, name, said) == 0
     cancel_rayjob(api, name)
-    assert used | KUBECTL == allowed("thaw-submit")
+    assert used | KUBECTL | OWNERS == allowed("thaw-submit")
 
 
 def test_a_run_may_write_on_rayjobs_alone(used: Verbs, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from job.cli import thaw
 from job.config import Job
 from job.config.jobfile import dump_job, parse_job
 from job.data.sources.packed import list_shards, make_index, records_of, without_index
+from job.deploy.manifest import images
 from job.deploy.naming import name_run
 from job.deploy.submit import Options, Submitted, render, submit
 from job.errors import ClusterError, JobError
@@ -64,7 +65,7 @@ class Cut(BaseException):
     """The process dies."""
 
 
-@pytest.mark.parametrize("step", range(1, 4))
+@pytest.mark.parametrize("step", range(1, 5))
 def test_submitting_again_mends_what_was_cut_short(
     step: int, kube: Kube, job: Job, overlay: str, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +84,7 @@ def test_submitting_again_mends_what_was_cut_short(
         submitted(job, overlay, said)
     monkeypatch.setattr(Api, "_document", request)
     result = submitted(job, overlay, said)
-    assert result.state == ("submitted already" if step == 3 else "submitted")
+    assert result.state == ("submitted already" if step == 4 else "submitted")
     rayjob = kube.get("rayjobs", result.name)
     (owner,) = kube.get("configmaps", result.name)["metadata"]["ownerReferences"]
     assert owner["uid"] == rayjob["metadata"]["uid"]
@@ -154,7 +155,7 @@ def test_a_finished_run_is_not_submitted_but_another_one_may_be(kube: Kube, job:
     run = str(name_run(job, said).run)
     uri = finish(job, run)
     assert submitted(job, overlay, said) == Submitted("finished", None, None, uri)
-    assert kube.requests == []
+    assert writes(kube) == []
     assert submitted(job, overlay, said, new=True).name == f"{run}-2"
 
 
@@ -273,6 +274,91 @@ def test_following_ends_with_the_exit_code_of_the_job(kube: Kube, job_file: str,
     done = CliRunner().invoke(thaw, ["submit", job_file, "--overlay", overlay, "--follow", "--json"])
     assert done.exit_code == 3
     assert json.loads(done.stdout)["exit_code"] == 3
+
+
+def test_a_cluster_without_kuberay_is_found_before_the_bucket_is_listed(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    before = list(open_store(job.store).list(""))
+    kube.has_kuberay = False
+    with pytest.raises(ClusterError, match="KubeRay is not installed in this cluster: see k8s/platform/"):
+        submitted(job, overlay, said)
+    assert (said, writes(kube), list(open_store(job.store).list(""))) == ([], [], before)
+
+
+def test_a_context_that_is_not_there_is_found_before_the_bucket_is_listed(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    with pytest.raises(ClusterError, match="the cluster of context nowhere is not in it"):
+        submit(job, Options(overlay, context="nowhere"), said, new=True)
+    assert (said, kube.requests) == ([], [])
+
+
+@pytest.mark.parametrize("status", [403, 422])
+def test_a_rayjob_that_is_refused_leaves_nothing_behind(
+    status: int, kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    kube.answer("POST", "rayjobs", status, {"message": "denied by a policy"})
+    with pytest.raises(ClusterError, match=r"create rayjobs in namespace thaw: .*denied by a policy"):
+        submitted(job, overlay, said)
+    assert kube.objects == {}
+
+
+def test_a_configmap_that_was_there_before_a_refused_rayjob_stays(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    name = submitted(job, overlay, said).name
+    kube.remove("rayjobs", name)
+    kube.answer("POST", "rayjobs", 422, {"message": "denied"})
+    with pytest.raises(ClusterError, match="denied"):
+        submitted(job, overlay, said)
+    assert kube.get("configmaps", name)
+
+
+def test_what_is_left_of_a_refused_rayjob_is_said(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    kube.answer("POST", "rayjobs", 403, {"message": "forbidden"})
+    kube.answer("DELETE", "configmaps", 403, {"message": "forbidden"})
+    with pytest.raises(ClusterError, match="Not allowed to create rayjobs"):
+        submitted(job, overlay, said)
+    ((_, name),) = kube.objects
+    assert f"ConfigMap {name} was created, and no RayJob that reads it: Not allowed to delete configmaps" in said[-1]
+
+
+def test_who_may_give_no_owner_is_told_that_the_rayjob_is_there(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    """As the admission plugin OwnerReferencesPermissionEnforcement answers."""
+    reason = "cannot set an ownerRef on a resource you can't delete: User may not delete"
+    kube.answer("PATCH", "configmaps", 403, {"message": reason})
+    result = submitted(job, overlay, said)
+    assert result.state == "submitted"
+    assert kube.get("rayjobs", result.name)
+    told = (
+        f"RayJob {result.name} is in the cluster, but its ConfigMap will stay when it is deleted: Not allowed to patch"
+    )
+    assert said[-1].startswith(told)
+    assert reason in said[-1]
+
+
+def test_a_server_that_goes_away_after_the_rayjob_was_made_says_that_it_is_there(
+    kube: Kube, job: Job, overlay: str, said: Any
+) -> None:
+    for _ in range(20):
+        kube.answer("PATCH", "configmaps", 503, {"message": "away"})
+    with pytest.raises(
+        ClusterError, match=r"RayJob .* is in the cluster; submitting again does what is left. .*could not"
+    ):
+        submitted(job, overlay, said)
+    kube.answers.clear()
+    assert submitted(job, overlay, said).state == "submitted already"
+
+
+def test_another_image_is_ignored_and_said(kube: Kube, job: Job, overlay: str, said: Any) -> None:
+    name = submitted(job, overlay, said).name
+    before = images(kube.get("rayjobs", name))
+    assert submit(job, Options(overlay, image="registry/thaw:9"), said).state == "submitted already"
+    assert said[-1] == f"{name} keeps the image that it was submitted with ({before}): registry/thaw:9 is ignored"
+    assert images(kube.get("rayjobs", name)) == before
+    submitted(job, overlay, said)
+    assert said[-1] == f"{name} is submitted already"
 
 
 def test_who_may_not_submit_is_told_so(kube: Kube, job: Job, overlay: str, said: Any) -> None:

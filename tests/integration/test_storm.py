@@ -97,7 +97,7 @@ def test_a_storm_is_one_rayjob_for_each_state_of_the_data(site: Site, mailbox: M
 
     def deleted(sent: Sent) -> None:
         try:
-            uris = set(read_s3(sent.body, 256 * 1024, None).uris)
+            uris = set(read_s3(sent.body, 256 * 1024).uris)
         except Refused:
             uris = {"malformed"}
         if uris - site.covered():

@@ -45,6 +45,9 @@ class Kube:
         self.ending = 0
         """Raised to end all watches in order."""
         self.on_request: Callable[[str, str], None] = lambda method, plural: None
+        self.stop: Callable[[], None] = lambda: None
+        """The server goes away: connections are refused."""
+        self.start: Callable[[], None] = lambda: None
 
     def answer(self, method: str, plural: str, status: int, body: Any = None, **headers: str) -> None:
         """What the next such request gets."""
@@ -112,17 +115,30 @@ def kubernetes() -> Iterator[tuple[Kube, str]]:
     """The server and its URL."""
     kube = Kube()
     handler = type("Handler", (_Handler,), {"kube": kube})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    serving: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def start(port: int) -> int:
+        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        serving.append((server, thread))
+        return int(server.server_port)
+
+    def stop() -> None:
+        while serving:
+            server, thread = serving.pop()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+            kube.break_watches()
+
+    port = start(0)
+    kube.stop, kube.start = stop, lambda: start(port) and None
     try:
-        yield kube, f"http://127.0.0.1:{server.server_port}"
+        yield kube, f"http://127.0.0.1:{port}"
     finally:
-        kube.break_watches()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        stop()
 
 
 def kubeconfig(url: str) -> str:

@@ -43,7 +43,8 @@ class Watching:
         clock = clock or self.clock
         self.messages = Mailbox(clock)
         self.queue = InMemory(self.messages, 100)
-        made = {job["name"]: job_of(job.pop("name"), job.pop("bucket", "cells")) for job in jobs}
+        own = ("name", "bucket", "store")
+        made = {job["name"]: job_of(**{key: job.pop(key) for key in own if key in job}) for job in jobs}
         rules = [{"job": "job.yaml", "overlay": "local", **job} for job in jobs]
         queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/arrivals"
         document = {"queue": queue, "visibility": 100, "jobs": rules, **settings}
@@ -81,6 +82,6 @@ class Watching:
         return self.metrics.registry.get_sample_value(f"thaw_watch_{name}", labels) or 0.0
 
 
-def job_of(name: str, bucket: str = "cells") -> Job:
+def job_of(name: str, bucket: str = "cells", store: str | None = None) -> Job:
     data = f"{{source: 's3://{bucket}/images/', include: '*'}}"
-    return parse_job(f"{{name: {name}, data: {data}, store: 's3://{bucket}/thaw/'}}")
+    return parse_job(f"{{name: {name}, data: {data}, store: '{store or f's3://{bucket}/thaw/'}'}}")
