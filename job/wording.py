@@ -77,6 +77,12 @@ def plural(count: int, singular: str, plural_form: str | None = None) -> str:
     return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
 
 
+def sentence(text: object) -> str:
+    """What a library or a server said, with the full stop that they leave out."""
+    said = str(text).strip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 def first_of(names: list[str], most: int) -> str:
     """The first `most` names, and the number of the others: `a, b and 3 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -11,6 +11,7 @@ from google.cloud import pubsub_v1
 
 from job.arrival.queue import Message
 from job.errors import AccessDenied, ObjectMissing, StorageError
+from job.wording import sentence
 
 BATCH = 1000
 """Messages of a request. A request may have 512 KiB, and each handle has about 200 bytes."""
@@ -82,7 +83,7 @@ class PubSubQueue:
                 f"{self.uri}: not allowed to {action} it: the service account needs roles/pubsub.subscriber. ({error})"
             ) from error
         except (google.GoogleAPICallError, google.RetryError) as error:
-            raise StorageError(f"{self.uri}: could not {action} it: {error}") from error
+            raise StorageError(f"{self.uri}: could not {action} it: {sentence(error)}") from error
 
 
 def _batches(handles: list[str]) -> list[list[str]]:

@@ -16,6 +16,7 @@ from botocore.config import Config
 
 from job.arrival.queue import Message
 from job.errors import AccessDenied, ObjectMissing, StorageError
+from job.wording import sentence
 
 BATCH = 10
 """Messages of a request."""
@@ -90,7 +91,7 @@ class SqsQueue:
         if failed:
             raise StorageError(
                 f"{self.uri}: could not {action.replace('_', ' ')}: {len(failed)} of {len(entries)} messages: "
-                f"{failed[0]['Code']} {failed[0].get('Message', '')}"
+                + sentence(f"{failed[0]['Code']} {failed[0].get('Message', '')}")
             )
 
     @contextmanager
@@ -108,9 +109,9 @@ class SqsQueue:
                 raise AccessDenied(
                     f"{self.uri}: not allowed to {action} it ({code}): check the role's policy and the queue's."
                 ) from error
-            raise StorageError(f"{self.uri}: could not {action} it: {code} {message}") from error
+            raise StorageError(f"{self.uri}: could not {action} it: {sentence(f'{code} {message}')}") from error
         except (boto.BotoCoreError, OSError) as error:
-            raise StorageError(f"{self.uri}: could not {action} it: {error}") from error
+            raise StorageError(f"{self.uri}: could not {action} it: {sentence(error)}") from error
 
 
 def _message(item: dict[str, Any]) -> Message:

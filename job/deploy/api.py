@@ -24,11 +24,11 @@ from job.deploy.refusals import (
     Unreachable,
     one_line,
     refusal,
-    sentence,
     told,
 )
 from job.errors import ClusterError
 from job.run.proxies import bypass_proxies
+from job.wording import sentence
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -212,7 +212,7 @@ class Api:
         except MaxRetryError as error:
             fault = f"{type(error.reason).__name__}: {error.reason}"
         except (HTTPError, OSError) as error:
-            raise Unreachable(f"The connection to the Kubernetes API server broke: {sentence(str(error))}") from error
+            raise Unreachable(f"The connection to the Kubernetes API server broke: {sentence(error)}") from error
         looking = self._role.looking.format(namespace=self.namespace)
         raise Unreachable(
             f"{self._client.configuration.host}: could not {verb} {resource.plural} in {TRIES} tries: "
@@ -252,6 +252,6 @@ def _client(context: str | None) -> ApiClient:
     except config.ConfigException as error:
         asked_context = f" of context {context}" if context else ""
         raise ClusterError(
-            f"{files}: the cluster{asked_context} is not in it: {sentence(str(error))} Set KUBECONFIG or --context."
+            f"{files}: the cluster{asked_context} is not in it: {sentence(error)} Set KUBECONFIG or --context."
         ) from error
     return client.ApiClient(settings)

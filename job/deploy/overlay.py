@@ -15,6 +15,7 @@ import yaml
 
 from job.deploy.api import Object
 from job.errors import ClusterError, JobError
+from job.wording import sentence
 
 SHIPPED = ("local", "aws", "gcp")
 TIMEOUT = 120.0
@@ -67,7 +68,7 @@ def _build(folder: Path) -> str:
         first = complaints[0].removeprefix("error: ") if complaints else f"exit code {done.returncode}"
         logged = re.search(r'err="(.*)"$', first)
         first = logged[1] if logged else first
-        raise JobError(f"--overlay {folder}: kustomize can't build it: {first}")
+        raise JobError(f"--overlay {folder}: kustomize can't build it: {sentence(first)}")
     return done.stdout
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job.errors import ClusterError
+from job.wording import sentence
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiException
@@ -85,11 +86,6 @@ def refusal(error: ApiException, verb: str, resource: Resource, *, namespace: st
 def told(error: ApiException) -> str:
     """The answer's message, in one line."""
     return one_line(_status(error).get("message") or error.body or error.reason or "no reason given")
-
-
-def sentence(text: str) -> str:
-    """The text with a full stop, which servers leave out."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from job.errors import ClusterError
 from job.run.interrupts import ASK
 from job.run.processes import command_line, descendants
+from job.wording import sentence
 
 LOOK = 0.5
 """Seconds between checks for running processes."""
@@ -52,7 +53,7 @@ def _tell_ray(raylet: list[str], seconds: float) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ClusterError(f"Ray could not be told that this node is about to go: {lines[-1]}")
+        raise ClusterError(f"Ray could not be told that this node is about to go: {sentence(lines[-1])}")
 
 
 def _is_busy(root: int) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from job.config import Storage
 from job.errors import JobError, ObjectMissing, StorageError
+from job.wording import sentence
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -197,7 +198,7 @@ def arrow_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ObjectMissing(f"{uri} was deleted in the meantime: run again.") from error
     except OSError as error:
-        raise StorageError(f"{uri}: could not read it, after retries: {error}") from error
+        raise StorageError(f"{uri}: could not read it, after retries: {sentence(error)}") from error
 
 
 @contextmanager

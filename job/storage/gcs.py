@@ -31,6 +31,7 @@ from job.storage.filesystem import half_file
 from job.storage.gcs_get import FAILURES, ask_shortly, check_crc, crc_of_file
 from job.storage.objects import CONNECTIONS, FOLDER_PAGES, PAGE, Objects, below, between, one_by_one
 from job.storage.shortcut import Shortcut
+from job.wording import sentence
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -211,7 +212,7 @@ class GcsStore:
             if getattr(error, "code", None) in (401, 403):
                 raise AccessDenied(f"{where}: not allowed to {action} it: {DENIED}.") from error
             if not DEFAULT_RETRY._predicate(error):
-                raise StorageError(f"{where}: could not {action} it: {_one_line(error)}") from error
+                raise StorageError(f"{where}: could not {action} it: {sentence(_one_line(error))}") from error
             raise StorageError(
                 f"{where}: could not {action} it, after retries: check the network, and run it again later. "
                 f"({_one_line(error)})"
@@ -219,7 +220,7 @@ class GcsStore:
         except GoogleAuthError as error:
             raise AccessDenied(f"{where}: no credentials to {action} it: {DENIED}. ({_one_line(error)})") from error
         except (OSError, UnicodeError) as error:
-            raise StorageError(f"{where!r}: could not {action} it: {_one_line(error)}") from error
+            raise StorageError(f"{where!r}: could not {action} it: {sentence(_one_line(error))}") from error
 
 
 def _retried(request: Callable[[], T]) -> Callable[[], T]:

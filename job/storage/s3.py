@@ -29,6 +29,7 @@ from job.storage.s3_errors import not_kept, translated
 from job.storage.s3_get import ShortGet, ShortWay, check_etag
 from job.storage.s3_pages import OBJECTS, read_page
 from job.storage.shortcut import Shortcut
+from job.wording import sentence
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -271,9 +272,9 @@ class S3Store:
                 raise translated(cause, action, where, bucket=self.bucket, pays=self.access.requester_pays) from error
             raise StorageError(f"{where}: could not {action} it, after retries ({error}): {NETWORK}.") from error
         except boto.BotoCoreError as error:
-            raise StorageError(f"{where}: could not {action} it: {error}") from error
+            raise StorageError(f"{where}: could not {action} it: {sentence(error)}") from error
         except (OSError, ValueError) as error:  # a file of this machine; an endpoint or a key that can't be
-            raise StorageError(f"{where!r}: could not {action} it: {error}") from error
+            raise StorageError(f"{where!r}: could not {action} it: {sentence(error)}") from error
 
 
 def _whole(ask: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ import re
 from botocore.exceptions import ClientError
 
 from job.errors import AccessDenied, ObjectMissing, StorageError, WriteConflict
+from job.wording import sentence
 
 MISSING = ("404", "NoSuchKey", "NotFound")
 EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired")
@@ -63,7 +64,7 @@ def translated(error: ClientError, action: str, where: str, *, bucket: str, pays
             f"{where}: could not {action} it, after retries ({code} {message}): the store is busy or down: "
             "run it again later."
         )
-    return StorageError(f"{where}: could not {action} it: {code} {message}")
+    return StorageError(f"{where}: could not {action} it: {sentence(f'{code} {message}')}")
 
 
 def not_kept(where: str) -> StorageError:
