@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from job.config.own_rayjob import own_rayjob
 from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PERCENT, PHASE, RATE, RUN, annotations_of
 from job.deploy.api import RAYJOBS, Api, Object, connect
 from job.deploy.refusals import RUN as ROLE
@@ -31,7 +32,7 @@ LAST = 90.0
 """Seconds that the end of a run waits for its last state to be written, where the server has answered before."""
 PAUSE = 1.0
 """Seconds between two tries to write the last state."""
-FINAL = frozenset({JobError.exit_code, DataError.exit_code, TrainingError.exit_code})
+FINAL = frozenset(error.exit_code for error in (JobError, DataError, TrainingError))
 """Exit codes of what another attempt would meet again: KubeRay is told to make none."""
 LONGEST = 1000
 """Characters of an error."""
@@ -45,7 +46,7 @@ def annotated(bus: Bus, ask: Callable[[str], None]) -> Iterator[None]:
     What ends the block is written as its exit code; what an earlier attempt left there goes at its begin. `ask` is
     called, from another thread and again and again, with who wants the run to end.
     """
-    name, namespace = os.environ.get("THAW_RAYJOB"), os.environ.get("THAW_NAMESPACE")
+    name, namespace = own_rayjob(), os.environ.get("THAW_NAMESPACE")
     if not name or not namespace:
         yield
         return

@@ -132,7 +132,10 @@ def rayjob_status(api: Api, name: str) -> RayJobStatus:
     if rayjob is None:
         raise _no_rayjob(api, name)
     state, annotations = stage_of(rayjob), rayjob["metadata"].get("annotations", {})
+    cluster = rayjob.get("status", {}).get("rayClusterName")
     pods = api.list(PODS, label_selector=f"{INSTANCE}={name}").items
+    if not pods and cluster:  # of one that was made on a schedule, whose pods don't have its name
+        pods = api.list(PODS, label_selector=f"ray.io/cluster={cluster}").items
     problem_texts = dict(problem for pod in pods for problem in problems(pod))
     run = f"{annotations[STORE].rstrip('/')}/runs/{annotations[RUN]}/" if RUN in annotations else None
     return RayJobStatus(
@@ -146,7 +149,7 @@ def rayjob_status(api: Api, name: str) -> RayJobStatus:
         run=run,
         progress={name.removeprefix("thaw/"): text for name, text in annotations.items() if name.startswith("thaw/")},
         pods={pod["metadata"]["name"]: pod.get("status", {}).get("phase", "Unknown") for pod in pods},
-        problems=[*problem_texts.values(), *_warnings(api, [name, rayjob.get("status", {}).get("rayClusterName")])],
+        problems=[*problem_texts.values(), *_warnings(api, [name, cluster])],
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config import Job, WorkerRange
+from job.config.own_rayjob import own_rayjob
 from job.errors import JobError
 
 NO_GPU = ("", "none", "NoDevFiles")
@@ -21,7 +22,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 def is_local(job: Job) -> bool:
     """Whether the job's run is embedded in the process of `thaw run`. Raises JobError."""
     scaling = job.scaling
-    if os.environ.get("THAW_RAYJOB"):
+    if own_rayjob():
         check_rayjob(job)
         return False
     if scaling.executor != "auto":

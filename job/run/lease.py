@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from job.config.own_rayjob import own_rayjob
 from job.errors import JobError, StorageError, Superseded, WriteConflict
 from job.run.events import Announced, Emit, Warned
 from job.run.memory import memory_now, why_ended
@@ -219,7 +220,7 @@ def _myself() -> Holder:
         host=socket.gethostname(),
         pid=os.getpid(),
         since=_now(),
-        rayjob=os.environ.get("THAW_RAYJOB", ""),
+        rayjob=own_rayjob(),
         boot=_text("/proc/sys/kernel/random/boot_id"),
         processes=_namespace(),
         started=_started(os.getpid()),

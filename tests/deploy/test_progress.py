@@ -246,6 +246,16 @@ def test_a_run_hears_of_it(kube: Kube, in_pod: Any, tmp_path: Path, monkeypatch:
     assert in_pod()["thaw/error"].startswith("Stopped by KubeRay, which has given the RayJob up (DeadlineExceeded): ")
 
 
+def test_on_a_schedule_the_rayjob_is_known_by_its_cluster(
+    kube: Kube, in_pod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KubeRay makes the names of both."""
+    monkeypatch.setenv("THAW_RAYJOB", f"{NAME}-x7k2p")
+    with reporting() as bus:
+        bus.emit(TrainingStarted(workers=2, resumed=None))
+    assert in_pod()["thaw/phase"] == "done"
+
+
 def test_elsewhere_nothing_is_written(kube: Kube) -> None:
     with reporting() as bus:
         bus.emit(TrainingStarted(workers=2, resumed=None))

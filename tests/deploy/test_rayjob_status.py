@@ -130,6 +130,13 @@ def test_what_a_rayjob_is_at_is_said(change: dict[str, Any], line: str, rayjob: 
     assert describe_rayjob(rayjob_status(api, NAME))[1].startswith(f"state       {line}")
 
 
+def test_pods_of_a_rayjob_on_a_schedule_are_found_by_their_cluster(rayjob: Kube, api: Api) -> None:
+    rayjob.put("rayjobs", {"metadata": {"name": "thaw-abcde"}, "status": {"rayClusterName": "thaw-abcde-x7k2p"}})
+    labels = {"app.kubernetes.io/instance": "thaw", "ray.io/cluster": "thaw-abcde-x7k2p"}
+    rayjob.put("pods", {"metadata": {"name": "head", "labels": labels}, "status": {"phase": "Running"}})
+    assert rayjob_status(api, "thaw-abcde").pods == {"head": "Running"}
+
+
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr("job.deploy.rayjob_status.INTERVAL", 0.01)

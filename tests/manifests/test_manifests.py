@@ -68,6 +68,9 @@ def test_an_overlay_is_valid_with_each_component_that_it_does_not_have(overlay: 
         "monitoring watch watch/monitoring",
         "monitoring monitoring/alerts",
         "watch keda keda/pubsub gke-metadata",
+        "gpu spot kueue kueue/spot kueue/elastic kueue/topology",
+        "gpu spot topology nvme-cache",
+        "nvme-cache gpu spot topology volume schedule",
     ],
 )
 def test_components_that_go_together(components: str, tmp_path: Path) -> None:
@@ -361,5 +364,5 @@ def test_the_watcher_may_do_what_it_does_and_nothing_else() -> None:
     rules = {(rule["apiGroups"][0], rule["resources"][0]): set(rule["verbs"]) for rule in role["rules"]}
     assert rules == {
         ("ray.io", "rayjobs"): {"create", "delete", "get", "list"},
-        ("", "configmaps"): {"create", "get", "patch"},
+        ("", "configmaps"): {"create", "delete", "get", "patch"},
     }

@@ -21,6 +21,8 @@ Object = dict[str, Any]
 def validate(document: Object) -> None:
     """Raises ValidationError of kubernetes_validate, or of jsonschema."""
     _validate(json.dumps(document))
+    if document["kind"] == "RayCronJob":
+        _validate(json.dumps({**document, "kind": "RayJob", "spec": document["spec"]["jobTemplate"]}))
     for pod in pods_of(document):
         _validate(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": pod["spec"]}))
 
@@ -37,6 +39,8 @@ def pods_of(document: Object) -> Iterator[Object]:
             yield spec["jobTargetRef"]["template"]
         case "RayJob":
             yield from templates(document).values()
+        case "RayCronJob":
+            yield from templates({"spec": spec["jobTemplate"]}).values()
 
 
 @cache

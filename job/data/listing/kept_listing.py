@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from job.config.own_rayjob import own_rayjob
 from job.data.listing.spooled import Spool
 from job.errors import BrokenDocument, StorageError
 from job.storage import ObjectInfo, Store
@@ -166,7 +167,7 @@ def _folder(source: Store) -> str:
     """The folder of the source's listings. Each RayJob has its own, which only its attempts share: a RayJob that was
     started since is there because data arrived, and a listing of before would lack it.
     """
-    meaning = [source.uri, os.environ.get("THAW_RAYJOB")]
+    meaning = [source.uri, own_rayjob() or None]
     return f"listings/{hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]}/"
 
 
