@@ -15,6 +15,7 @@
     ├── TrainingError         5  head not converged, nothing to resume from
     │   └── NotFinite            the loss or the weights
     ├── ClusterError          6  Ray or Kubernetes
+    ├── LimitReached          7  `limits`: what is done is kept, and running again with a higher one goes on from it
     └── Interrupted         143  SIGTERM: all that is done is kept, and running again goes on from it
 
 A message says what was wrong, where, and what to do, in one or two sentences.
@@ -92,6 +93,10 @@ class NotFinite(TrainingError):
 
 class ClusterError(ThawError):
     exit_code = 6
+
+
+class LimitReached(ThawError):
+    exit_code = 7
 
 
 class Interrupted(ThawError):

@@ -13,7 +13,7 @@ from job.config.data import Data, Packed, Split, Table
 from job.config.export import FORMATS, Export
 from job.config.mlflow import MLflow
 from job.config.model import GLOVE, LITE, Head, Model, Weights
-from job.config.running import CheckpointPolicy, Recovery, Scaling, WorkerRange
+from job.config.running import CheckpointPolicy, Limits, Recovery, Scaling, WorkerRange
 from job.config.storage import Storage
 from job.config.task import OF_PICTURES, OF_TEXTS, check_task, fill_in
 from job.config.training import (
@@ -43,6 +43,7 @@ __all__ = [
     "Head",
     "HeadPhase",
     "Job",
+    "Limits",
     "MLflow",
     "Model",
     "Optimization",
@@ -84,6 +85,7 @@ class Job(Section):
     scaling: Scaling = Scaling()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     recovery: Recovery = Recovery()
+    limits: Limits = Limits()
     retrain_when: RetrainWhen | None = None
     """`null`: every run trains."""
     promote: Promotion | None = Promotion()
@@ -107,6 +109,12 @@ class Job(Section):
     @classmethod
     def _store_scheme(cls, uri: str) -> str:
         return check_uri(uri)
+
+    @model_validator(mode="after")
+    def _costs_need_a_price(self) -> Job:
+        if self.limits.cost is not None and not self.scaling.worker_price:
+            raise ValueError("limits.cost: scaling.worker_price is needed, what an hour of one worker costs")
+        return self
 
     @model_validator(mode="after")
     def _views_need_augment(self) -> Job:

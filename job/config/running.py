@@ -1,10 +1,10 @@
-"""`scaling`, `checkpoint` and `recovery`: what a run takes, and what it survives. None of it changes the result."""
+"""`scaling`, `limits`, `checkpoint` and `recovery`: what a run takes, and what it survives; nothing of its result."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from job.config.base import Section
 
@@ -77,6 +77,22 @@ class Scaling(Section):
         if isinstance(self.workers, WorkerRange):
             return self.workers.min, self.workers.max
         return self.workers, self.workers
+
+
+class Limits(Section):
+    """What a run may take: all of its attempts together, without the time between them. It ends, with a checkpoint,
+    before it takes more, and begins nothing that it can't finish."""
+
+    hours: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Hours in which somebody works on it."""
+    cost: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """In the currency of `scaling.worker_price`: its workers, from the first to the last second."""
+    deadline: AwareDatetime | None = None
+    """When it ends at the latest, such as 2026-12-01T06:00Z."""
+
+    @property
+    def any(self) -> bool:
+        return any(limit is not None for limit in (self.hours, self.cost, self.deadline))
 
 
 class CheckpointPolicy(Section):

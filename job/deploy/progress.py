@@ -21,7 +21,7 @@ from job.deploy.annotations import CLUSTER, ERROR, EXIT_CODE, FIGURES, LEFT, PER
 from job.deploy.api import RAYJOBS, Api, Object, connect
 from job.deploy.refusals import RUN as ROLE
 from job.deploy.refusals import Unreachable
-from job.errors import ClusterError, DataError, JobError, TrainingError, exit_code_of
+from job.errors import ClusterError, DataError, JobError, LimitReached, TrainingError, exit_code_of
 from job.run.events import Bus, Emit, RunFound, RunProgress, Warned
 
 INTERVAL = 10.0
@@ -32,7 +32,7 @@ LAST = 90.0
 """Seconds that the end of a run waits for its last state to be written, where the server has answered before."""
 PAUSE = 1.0
 """Seconds between two tries to write the last state."""
-FINAL = frozenset(error.exit_code for error in (JobError, DataError, TrainingError))
+FINAL = frozenset(error.exit_code for error in (JobError, DataError, TrainingError, LimitReached))
 """Exit codes of what another attempt would meet again: KubeRay is told to make none."""
 LONGEST = 1000
 """Characters of an error."""

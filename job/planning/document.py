@@ -31,6 +31,7 @@ from job.planning.forecast_document import (
 )
 from job.planning.headers import Headers, interval
 from job.planning.history import History
+from job.planning.limited import limit_cautions, limit_sections
 from job.planning.listing import Seen, chosen
 from job.planning.planned import PlannedRun
 from job.planning.timing import Stage, total
@@ -63,6 +64,7 @@ class Forecast:
 
 def document(store: Store, forecast: Forecast, scale: ScaleSection | None) -> ForecastDocument:
     job = forecast.run.job
+    limits = limit_sections(job, store, forecast.run.run, needed=total(forecast.stages))
     return ForecastDocument(
         format=FORMAT,
         job=job.name,
@@ -74,9 +76,10 @@ def document(store: Store, forecast: Forecast, scale: ScaleSection | None) -> Fo
         phases=[_phase(phase, forecast.counts) for phase in forecast.phases],
         time=_time(forecast),
         price=_price(forecast),
+        limits=limits,
         memory=MemorySection(**vars(forecast.memory), total=forecast.memory.held),
         scale=scale,
-        warnings=cautions(forecast),
+        warnings=[*cautions(forecast), *limit_cautions(limits)],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from job.data.caution import Caution
 from job.planning.calibration import Speeds
@@ -148,6 +149,20 @@ class PriceSection:
 
 
 @dataclass(frozen=True)
+class LimitSection:
+    """One of the job's limits."""
+
+    setting: str
+    """`limits.hours`, `limits.cost` or `limits.deadline`."""
+    limit: str
+    """What the job file says, with its unit."""
+    left: float
+    """Seconds until it is reached by the job's workers, after what earlier attempts have taken."""
+    fits: Literal["yes", "no", "perhaps", "unknown"]
+    """Whether the run ends before: by all of the range of its time, none, or a part; or that is not known."""
+
+
+@dataclass(frozen=True)
 class MemorySection(MemoryNeed):
     total: int
 
@@ -177,6 +192,8 @@ class ForecastDocument:
     phases: list[PhaseSection]
     time: TimeSection
     price: PriceSection
+    limits: list[LimitSection]
+    """The tightest first; empty where the job has none."""
     memory: MemorySection
     scale: ScaleSection | None
     warnings: list[Caution]

@@ -21,7 +21,7 @@ from job.planning.forecast_document import (
     RejectsSection,
 )
 from job.planning.printed_blocks import BAR, Shown, plain_table, right_aligned, spanned, stage_name
-from job.planning.printed_costs import memory_lines, scale_lines, scale_title, time_lines
+from job.planning.printed_costs import limit_lines, memory_lines, scale_lines, scale_title, time_lines
 from job.telemetry.printable import plain
 from job.wording import counted, plural, size, work
 
@@ -72,6 +72,8 @@ def _paragraphs(forecast: ForecastDocument) -> Iterator[Paragraph]:
     yield Paragraph("features", _cache(forecast.cache))
     yield Paragraph("phases", _phases(forecast.phases))
     yield Paragraph("time", time_lines(forecast.time, forecast.price))
+    if forecast.limits:
+        yield Paragraph("limits", limit_lines(forecast.limits))
     if forecast.scale:
         yield Paragraph(scale_title(forecast.scale), scale_lines(forecast.scale))
     whose = "the worker" if workers == 1 else f"each of {workers} workers"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Column
 
 from job.planning.costs import Range
-from job.planning.forecast_document import MemorySection, PriceSection, ScaleSection, TimeSection
+from job.planning.forecast_document import LimitSection, MemorySection, PriceSection, ScaleSection, TimeSection
 from job.planning.printed_blocks import Shown, bar, plain_table, right_aligned, spanned, stage_name
 from job.wording import duration, plural, size
 
@@ -55,6 +55,13 @@ def _price(price: PriceSection, hours: Range) -> str:
     if price.gpu_hours:
         text += f"; with GPUs: {price.gpu_hours.likely:.2g}"
     return f"{text}; price: {cost.likely:.2f} ({cost.low:.2f} to {cost.high:.2f})" if cost else text
+
+
+def limit_lines(limits: list[LimitSection]) -> Iterator[Shown]:
+    words = {"yes": "it fits", "no": "it does not fit", "perhaps": "it may fit, or not", "unknown": "not known"}
+    for limit in limits:
+        left = f"{duration(limit.left)} left" if limit.left > 0 else "reached"
+        yield f"{limit.setting}: {limit.limit}, {left}: {words[limit.fits]}"
 
 
 def scale_title(scale: ScaleSection) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from job.config import Job
 from job.entry import run_job
+from job.errors import Interrupted, LimitReached
+from job.run.budget import BudgetKeeper
 from job.run.events import Bus, Emit, Event
 from job.run.interrupts import Interrupts
 from job.run.outcome import RunOutcome
@@ -33,6 +35,15 @@ def run_observed(
     ProgressTracker(bus)
     bus.subscribe(Event, emit)
     StageClock(bus), ProgressFile(bus), EventFiles(bus), RunGauges(bus)
-    with interrupts or Interrupts() as entered:
-        outcome = run_job(job, phase, bus.emit, interrupts=entered, debug=debug, new=new)
-        return with_mlflow(job, outcome, emit)
+    interrupts = interrupts or Interrupts()
+    keeper = BudgetKeeper(bus, job, interrupts.ask)
+    try:
+        with interrupts:
+            outcome = run_job(job, phase, bus.emit, interrupts=interrupts, debug=debug, new=new)
+            return with_mlflow(job, outcome, emit)
+    except Interrupted as error:
+        if not keeper.reached:
+            raise
+        raise LimitReached(
+            f"{keeper.reached}: what is done is kept, and running again with a higher limit goes on from it."
+        ) from error

@@ -92,6 +92,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(planned: Path) -> Told:
     command = ["plan", str(planned), "--no-calibration", "--gpu", "h100", "--workers", "64"]
+    command += ["--set", "limits={hours: 50000, deadline: '2020-01-01T00:00Z'}"]
     before = objects(planned.parent / "store")
     called = called_in_new_process([*command, "--json"], command)
     assert [one.ended for one in called] == ["0", "0"]
@@ -153,6 +154,17 @@ def test_a_person_reads_the_same(told: Told) -> None:
     assert re.search(r"1 of \d+ held-out examples are nearly the same as a", told.text)
     assert re.search(r"fine-tuning +\? +not measured", told.text)
     assert max(len(line) for line in told.text.splitlines() if "://" not in line) <= 80
+
+
+def test_limits_are_said_with_what_is_left_of_them(told: Told) -> None:
+    deadline, hours = told.document["limits"]
+    assert (deadline["setting"], deadline["fits"], hours["setting"], hours["fits"]) == (
+        "limits.deadline", "no", "limits.hours", "unknown",
+    )  # fmt: skip
+    assert hours["left"] == 3600 * 50_000
+    assert "limits.deadline: 2020-01-01 00:00 UTC, reached: it does not fit" in told.text
+    (warned,) = [warning["text"] for warning in told.document["warnings"] if warning["setting"] == "limits.deadline"]
+    assert warned.startswith("2020-01-01 00:00 UTC: nothing of it is left, and the run is expected to take more")
 
 
 def test_every_key_of_the_document_is_documented(told: Told) -> None:

@@ -99,6 +99,10 @@ def document(classes: dict[str, int]) -> dict[str, Any]:
             "calibration": None,
         },
         "price": {"workers": 2, "worker_hours": span, "gpu_hours": span, "worker_price": 2.5, "price": span},
+        "limits": [
+            {"setting": "limits.hours", "limit": "3 h", "left": 7200.0, "fits": "perhaps"},
+            {"setting": "limits.deadline", "limit": "2026-12-01 12:00 UTC", "left": -5.0, "fits": "no"},
+        ],
         "scale": None,
         "memory": dict.fromkeys(
             ["process", "parameters", "gradients", "optimizer", "checkpoints", "activations", "batches", "features"], 5
