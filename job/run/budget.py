@@ -156,8 +156,8 @@ class BudgetKeeper:
                     self._epoch_ended(event)
 
     def _begin(self, attempt: AttemptStarted) -> None:
-        run = attempt.run
-        self._workers = self._job.scaling.max_workers if self._job.scaling.workers != "auto" else 1
+        run, self._job = attempt.run, attempt.run.job  # where `scaling.workers: auto` is a number
+        self._workers = self._job.scaling.max_workers
         before = [row for row in read_timings(run.store, run.id) if row.attempt != attempt.number]
         unwritten = INTERVAL * (attempt.number - 1)
         self._taken = taken_of(before, self._workers).after(unwritten, self._workers)

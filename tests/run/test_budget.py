@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class World:
             clock=lambda: self.seconds,
             now=lambda: NOON + timedelta(seconds=self.seconds),
         )
-        self.bus.emit(attempt_started(self.store, number=number))
+        started = attempt_started(self.store, number=number)
+        self.bus.emit(replace(started, run=replace(started.run, job=self.job)))
 
     def passes(self, seconds: float) -> bool:
         """Whether all of these seconds passed before the run was asked to end."""
